@@ -1,0 +1,12 @@
+"""The one module that knows Airflow: metrics sent through Airflow's own StatsD client."""
+
+from __future__ import annotations
+
+from airflow.sdk.observability import stats
+
+from emotion.metrics import Emitter
+
+
+def task_emitter() -> Emitter:
+    """An emitter for use inside an Airflow task; Airflow's ``[metrics]`` settings decide where it sends."""
+    return Emitter(stats)

@@ -1,0 +1,15 @@
+"""The emotions, in the one order every table, matrix and probability vector uses."""
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+
+FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
+"""The three model families, each trained by a task of its own."""
+
+PROTOCOLS = ("random", "speaker_independent", "speaker_independent_adapted")
+"""How a figure was obtained.
+
+``random``: clips drawn at random; the same speakers are on both sides.
+``speaker_independent``: whole speakers held out.
+``speaker_independent_adapted``: whole speakers held out, features z-scored per speaker with
+the *unlabelled* clips of that speaker, the test speaker's included.
+"""

@@ -1,0 +1,143 @@
+"""Every StatsD metric of the project, in one table, and the one way to send them.
+
+Names have the form ``emotion.<area>.<what>[.<label>…]``; Airflow's StatsD prefix (``airflow`` unless
+configured otherwise) comes before them. Dashboards and alerts are generated from this table.
+Sending never fails and never waits: StatsD is UDP, and a server that is not there harms nothing.
+
+Units: timers in milliseconds (StatsD's own unit), gauges and counters as the table says.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from string import Formatter
+
+log = logging.getLogger(__name__)
+
+PREFIX = "airflow"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table: ``name`` with ``{labels}`` in it, ``kind`` (counter, gauge or timer), unit, meaning."""
+
+    name: str
+    kind: str
+    unit: str
+    help: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels to fill, in order."""
+        return tuple(field for _, field, _, _ in Formatter().parse(self.name) if field)
+
+    def path(self, **labels: str) -> str:
+        """The name with its labels filled in; what StatsD does not allow in a label becomes ``_``.
+
+        >>> SCORE.path(model="random_forest", protocol="random", score="f1_macro")
+        'emotion.training.score.random_forest.random.f1_macro'
+        """
+        return self.name.format(**{key: re.sub(r"[^A-Za-z0-9_-]", "_", value) for key, value in labels.items()})
+
+
+TABLE: list[Metric] = []
+
+
+def _metric(name: str, kind: str, unit: str, help: str) -> Metric:
+    metric = Metric("emotion." + name, kind, unit, help)
+    TABLE.append(metric)
+    return metric
+
+
+STAGE_DURATION = _metric("training.stage.{stage}.duration", "timer", "ms", "Work of one stage of a training run")
+RUN_FINISHED = _metric("training.finished", "gauge", "s", "Unix time at which a training run last succeeded")
+CLIPS = _metric("training.clips.{kind}", "gauge", "clips", "Clips of the last run: total, stored, missing, rejected, duplicate, used")
+FEATURIZED = _metric("featurize.clips.{outcome}", "counter", "clips", "Clips gone through featurization: featurized or rejected")
+CLIP_DURATION = _metric("featurize.clip.duration", "timer", "ms", "Featurization of one clip, mean over its shard")
+SCORE = _metric("training.score.{model}.{protocol}.{score}", "gauge", "ratio", "accuracy, precision_macro, recall_macro, f1_macro, uar, log_loss or ece")
+CV_SCORE = _metric("training.cv.{model}.{protocol}.{statistic}", "gauge", "ratio", "Macro F1 over the folds: mean, std, min, max")
+EMOTION_F1 = _metric("training.emotion_f1.{model}.{protocol}.{emotion}", "gauge", "ratio", "F1 of one emotion")
+FIT_SECONDS = _metric("training.fit_seconds.{model}", "gauge", "s", "Fit of the final model")
+PREDICT_MS = _metric("training.predict_ms.{model}.{batch}", "gauge", "ms", "Prediction per clip: single or batch")
+TRAIN_CONFIDENCE = _metric("training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90")
+SHAP = _metric("training.shap.{model}.{feature}", "gauge", "importance", "Share of mean |SHAP| of one of the top features, all emotions")
+SHAP_EMOTION = _metric("training.shap_emotion.{model}.{emotion}.{feature}", "gauge", "importance", "Mean |SHAP| of one of the top features for one emotion")
+PROMOTION = _metric("training.promotion.{decision}", "counter", "decisions", "Promotion decisions: promoted or kept")
+CHAMPION_SCORE = _metric("champion.score.{protocol}.{score}", "gauge", "ratio", "The champion's scores, as it was promoted or last re-scored")
+CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
+
+SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips gone through scoring: scored or rejected")
+SCORING_REJECTED = _metric("scoring.rejected.{reason}", "counter", "clips", "Files that could not be scored, by reason")
+AUDIO_SECONDS = _metric("scoring.audio_seconds", "counter", "s", "Seconds of audio scored")
+SCORING_STAGE = _metric("scoring.stage.{stage}.duration", "timer", "ms", "Work of one stage of a scoring run")
+LATENCY = _metric("scoring.latency.{stage}", "timer", "ms", "Per clip: decode, features, model or total")
+LATENCY_QUANTILE = _metric("scoring.latency_quantile.{stage}.{quantile}", "gauge", "ms", "p50 and p95 per clip over the last batch")
+PREDICTED = _metric("scoring.predicted.{emotion}", "counter", "clips", "Predicted emotions")
+CONFIDENCE = _metric("scoring.confidence.{emotion}.{statistic}", "gauge", "ratio", "Confidence of the last batch by predicted emotion: mean, p10, p50, p90")
+DRIFT_VERDICT = _metric("scoring.drift.verdict", "gauge", "level", "Verdict on the last batch: 0 ok, 1 watch, 2 alarm")
+DRIFT_SHARE = _metric("scoring.drift.{signal}", "gauge", "value", "features (share drifted), emotions (PSI), confidence (KS statistic)")
+DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
+RESOURCE = _metric("process.{stage}.{resource}", "gauge", "bytes or s", "Of the last task of a stage: peak_memory_bytes, cpu_seconds")
+
+
+class Emitter:
+    """Sends the metrics of the table.
+
+    Parameters
+    ----------
+    client : object or None
+        Anything with statsd's ``incr(name, count)``, ``gauge(name, value)`` and ``timing(name, ms)``;
+        None sends nothing.
+    """
+
+    def __init__(self, client: object | None):
+        self._client = client
+
+    def _send(self, method: str, kind: str, metric: Metric, value: float, labels: dict[str, str]) -> None:
+        if metric.kind != kind:
+            raise ValueError(f"{metric.name} is a {metric.kind}, not a {kind}")
+        name = metric.path(**labels)
+        if self._client is None:
+            return
+        try:
+            getattr(self._client, method)(name, value)
+        except OSError as error:
+            log.warning("metric %s not sent: %s", name, error)
+
+    def count(self, metric: Metric, value: int = 1, **labels: str) -> None:
+        """Add to a counter; nothing is sent for 0."""
+        if value:
+            self._send("incr", "counter", metric, value, labels)
+
+    def gauge(self, metric: Metric, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._send("gauge", "gauge", metric, float(value), labels)
+
+    def timing(self, metric: Metric, seconds: float, **labels: str) -> None:
+        """Record a duration, given in seconds."""
+        self._send("timing", "timer", metric, 1000.0 * seconds, labels)
+
+    @contextmanager
+    def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
+        """Record how long the block took, if it did not fail."""
+        start = time.perf_counter()
+        yield
+        self.timing(metric, time.perf_counter() - start, **labels)
+
+
+def statsd_emitter(address: tuple[str, int] | None) -> Emitter:
+    """An emitter for use outside Airflow: straight to the StatsD server at (host, port), or to nowhere."""
+    if address is None:
+        return Emitter(None)
+    from statsd import StatsClient
+
+    try:
+        return Emitter(StatsClient(*address, prefix=PREFIX))
+    except OSError as error:  # the host's name does not resolve
+        log.warning("no metrics: StatsD server %s:%d: %s", *address, error)
+        return Emitter(None)

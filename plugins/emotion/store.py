@@ -1,0 +1,143 @@
+"""The artifact store: one root, local or object store, that every task reads and writes.
+
+Readers never see half a file: a local write goes aside and is renamed; an object store's put is
+atomic by itself. Keys are relative, ``/``-separated, and confined to the root.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import uuid
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import fsspec
+
+from emotion.errors import ConfigurationError, DataError
+
+
+class Store:
+    """Files under one root.
+
+    Parameters
+    ----------
+    root : str
+        A folder, or a URL that fsspec knows (``s3://bucket/prefix``).
+
+    Examples
+    --------
+    >>> store = Store("memory://doctest")
+    >>> store.write_json("runs/1/answer.json", {"answer": 42})
+    >>> store.read_json("runs/1/answer.json")
+    {'answer': 42}
+    >>> store.list("runs", "*.json")
+    ['runs/1/answer.json']
+    """
+
+    def __init__(self, root: str):
+        self.root = root.rstrip("/")
+        self._fs, self._base = fsspec.url_to_fs(self.root)
+        self.is_local = "://" not in self.root
+
+    def path(self, key: str) -> str:
+        """The key's full path in its filesystem; raises ConfigurationError if it leaves the root."""
+        pure = PurePosixPath(key)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in key or "\0" in key:
+            raise ConfigurationError(
+                f"{key!r} is not a path below the artifact store; expected a relative path without '..'"
+            )
+        return f"{self._base}/{pure}"
+
+    def url(self, key: str) -> str:
+        """The key as a person would write it: a local path or a URL."""
+        self.path(key)
+        return f"{self.root}/{key}"
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file of this key."""
+        return self._fs.isfile(self.path(key))
+
+    def list(self, prefix: str, pattern: str = "*") -> list[str]:
+        """Keys of the files below ``prefix`` whose name matches ``pattern``, sorted; [] if none."""
+        base = self.path(prefix)
+        if not self._fs.isdir(base):
+            return []
+        found = (PurePosixPath(path) for path in self._fs.find(base))
+        start = len(PurePosixPath(base).parts) - len(PurePosixPath(prefix).parts)
+        return sorted(
+            "/".join(path.parts[start:])
+            for path in found
+            if path.match(pattern) and not path.name.startswith(".writing-")
+        )
+
+    def open(self, key: str) -> BinaryIO:
+        """Open for reading, binary, seekable. Raises DataError if there is no such file."""
+        try:
+            return self._fs.open(self.path(key), "rb")
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
+
+    def read_bytes(self, key: str) -> bytes:
+        """The whole file. Raises DataError if there is no such file."""
+        with self.open(key) as handle:
+            return handle.read()
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Write the whole file, or nothing."""
+        target = self.path(key)
+        if not self.is_local:
+            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._fs.pipe_file(target, data)
+            return
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".writing-{uuid.uuid4().hex}"
+        try:
+            with open(aside, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def read_json(self, key: str) -> Any:
+        """A JSON document."""
+        return json.loads(self.read_bytes(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        """A JSON document, indented for people; NaN and infinity are refused with ValueError."""
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        self.write_bytes(key, (text + "\n").encode())
+
+    def read_table(self, key: str, columns: list[str] | None = None):
+        """A Parquet file as pandas.DataFrame."""
+        import pandas as pd
+
+        return pd.read_parquet(io.BytesIO(self.read_bytes(key)), columns=columns)
+
+    def write_table(self, key: str, frame) -> None:
+        """A pandas.DataFrame as Parquet or, where the key ends in .csv, as CSV."""
+        if key.endswith(".csv"):
+            self.write_bytes(key, frame.to_csv(index=False).encode())
+            return
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        self.write_bytes(key, buffer.getvalue())
+
+    def delete(self, key: str) -> None:
+        """Remove a file or a whole folder; nothing happens if there is none."""
+        path = self.path(key)
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def scratch(self, name: str) -> Path:
+        """A local folder for work that needs one (a partial download): beside the artifacts where they are
+        local, in the machine's temporary folder otherwise. It survives the task, so a retry can go on."""
+        base = Path(self._base) / ".scratch" if self.is_local else Path(tempfile.gettempdir()) / "emotion-scratch"
+        folder = base / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
