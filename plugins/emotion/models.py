@@ -1,0 +1,162 @@
+"""Fitted models: margins, calibrated probabilities, and the bundle they are shipped in."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import platform
+from importlib.metadata import version
+
+import joblib
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import LabelEncoder
+
+from emotion import pipelines
+from emotion.errors import BundleError
+from emotion.labels import EMOTIONS
+
+FORMAT = "emotion-model/1"
+PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
+LEAST_PROBABILITY = 1e-3
+"""A forest's probability of exactly 0 is raised to this before its logarithm is taken."""
+
+
+class Classifier:
+    """One fitted pipeline with its calibration.
+
+    Attributes
+    ----------
+    family : str
+    pipeline : sklearn.pipeline.Pipeline
+        Fitted on the label encoder's codes; its last step, ``classifier``, is the scikit-learn estimator.
+    emotions : tuple of str
+        The emotions it was fitted on, in the order of its margins' columns.
+    temperature : float
+        Divides the logits (Guo et al. 2017, "On calibration of modern neural networks").
+    """
+
+    def __init__(self, *, family: str, pipeline: Pipeline, emotions: tuple[str, ...], temperature: float = 1.0):
+        self.family = family
+        self.pipeline = pipeline
+        self.emotions = emotions
+        self.temperature = temperature
+
+    @classmethod
+    def fit(cls, family: str, features: np.ndarray, labels: np.ndarray, *, seed: int) -> Classifier:
+        """Fit a family's pipeline on rows (n, n_features) float32 and their emotions (n,) str."""
+        encoder = LabelEncoder().fit(labels)
+        pipeline = pipelines.build(family, seed=seed).fit(features, encoder.transform(labels))
+        return cls(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)))
+
+    def margins(self, features: np.ndarray) -> np.ndarray:
+        """The estimator's own output, shape (n, n_emotions): log-odds of LogisticRegression and
+        GradientBoostingClassifier (of two emotions: the second's, and its negative for the first),
+        probabilities of RandomForestClassifier. This is what SHAP values add up to."""
+        if hasattr(self.pipeline, "decision_function"):
+            margins = self.pipeline.decision_function(features)
+            return margins if margins.ndim == 2 else np.column_stack([-margins, margins])
+        return self.pipeline.predict_proba(features)
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Uncalibrated log-probabilities up to a constant a row, shape (n, 8), -inf for an emotion never learnt."""
+        margins = self.margins(features)
+        if not hasattr(self.pipeline, "decision_function"):
+            margins = np.log(np.maximum(margins, LEAST_PROBABILITY))
+        elif len(self.emotions) == 2:
+            margins = margins / 2  # softmax of (-m/2, m/2) is the logistic function of m
+        full = np.full((len(margins), len(EMOTIONS)), -np.inf)
+        full[:, [EMOTIONS.index(emotion) for emotion in self.emotions]] = margins
+        return full
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, shape (n, 8), in the order of :data:`emotion.labels.EMOTIONS`."""
+        return softmax(self.logits(features) / self.temperature, axis=1)
+
+
+class Ensemble:
+    """Soft voting: the mean of its members' calibrated probabilities."""
+
+    family = "ensemble"
+
+    def __init__(self, members: list[Classifier]):
+        self.members = members
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities, shape (n, 8), in the order of :data:`emotion.labels.EMOTIONS`."""
+        return np.mean([member.predict_proba(features) for member in self.members], axis=0)
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature that minimizes the log loss of ``softmax(logits / temperature)``.
+
+    ``logits`` (n, 8) and ``labels`` (n,) str must be of rows the model was not fitted on.
+    """
+    true = np.array([EMOTIONS.index(label) for label in labels])
+    rows = np.arange(len(true))
+    usable = np.isfinite(logits[rows, true])
+
+    def loss(log_temperature: float) -> float:
+        log_probabilities = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -log_probabilities[rows[usable], true[usable]].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def normalize_by_speaker(features: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Features z-scored with the mean and standard deviation of each speaker's own rows.
+
+    Uses no label; a speaker's unlabelled clips are enough (Busso et al. 2013, "Iterative feature
+    normalization scheme for automatic emotion detection from speech"). ``features`` (n, n_features),
+    ``speakers`` (n,); a feature that is constant for a speaker becomes 0.
+    """
+    normalized = np.empty_like(features)
+    for speaker in np.unique(speakers):
+        rows = speakers == speaker
+        own = features[rows].astype(np.float64)
+        scale = own.std(axis=0)
+        normalized[rows] = (own - own.mean(axis=0)) / np.where(scale > 1e-8, scale, 1.0)
+    return normalized
+
+
+def bundle(
+    *, plain: Classifier | Ensemble, adapted: Classifier | Ensemble, feature_names: tuple[str, ...], metadata: dict
+) -> dict:
+    """What a ``.pkl`` holds: ``plain`` and ``adapted`` models, ``scaler``, ``label_encoder``, ``metadata``."""
+    members = plain.members if isinstance(plain, Ensemble) else [plain]
+    scalers = {member.family: member.pipeline.named_steps["scaler"] for member in members}
+    return {
+        "format": FORMAT,
+        "family": plain.family,
+        "feature_names": tuple(feature_names),
+        "scaler": scalers if isinstance(plain, Ensemble) else scalers[plain.family],
+        "label_encoder": LabelEncoder().fit(members[0].emotions),
+        "plain": plain,
+        "adapted": adapted,
+        "metadata": metadata | {"packages": packages()},
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of what a model depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def dumps(value: object) -> bytes:
+    """A joblib pickle, compressed."""
+    buffer = io.BytesIO()
+    joblib.dump(value, buffer, compress=3)
+    return buffer.getvalue()
+
+
+def loads(data: bytes, *, sha256: str, name: str) -> object:
+    """Unpickle after its checksum was compared; raises BundleError, before anything is unpickled, if it differs."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BundleError(
+            f"{name} has sha256 {found}; its registry entry says {sha256}. It was changed or damaged after it was "
+            "written: do not load it; train again or roll back to another version"
+        )
+    return joblib.load(io.BytesIO(data))
