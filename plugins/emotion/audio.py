@@ -124,8 +124,6 @@ def _decode(file: str | BinaryIO, name: str, sample_rate: int, min_seconds: floa
                 mono = block[:, 0] if channels == 1 else block.mean(axis=1)
                 parts.append(resampler.resample_chunk(mono, last=False))
         except soundfile.LibsndfileError as error:
-            if not frames:
-                raise AudioError("not_audio", f"{name} cannot be decoded ({error})") from error
             raise _truncated(name, f"decoding fails after {frames} of {promised} frames ({error})") from error
         parts.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
     if not frames:
@@ -184,7 +182,7 @@ def _check_container(handle: BinaryIO, name: str) -> None:
 
 
 def _truncated(name: str, found: str) -> AudioError:
-    return AudioError("truncated", f"{name} is cut short: {found}; copy or download it again")
+    return AudioError("truncated", f"{name} is cut short or damaged: {found}; copy or download it again")
 
 
 def _too_long(name: str, seconds: float, max_seconds: float) -> AudioError:
