@@ -1,0 +1,214 @@
+"""Train one family: every split of every protocol, calibration, and the final models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from emotion import evaluation
+from emotion.evaluation import Fold
+from emotion.labels import EMOTIONS
+from emotion.models import Classifier, fit_temperature, normalize_by_speaker
+
+PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
+TIMED_PREDICTIONS = 50
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training one family gives.
+
+    Attributes
+    ----------
+    plain, adapted : Classifier
+        Fitted on all rows: on features as they are, and on features z-scored per speaker.
+    folds : list of dict
+        ``{"speakers": […], "clips": [samples_sha256, …], "model": Classifier}`` for each speaker-independent
+        fold, plain: a later run re-scores this model on these speakers without one that has heard them.
+    predictions : pandas.DataFrame
+        Held-out predictions: protocol, fold, row, emotion and eight calibrated probabilities.
+    timings : dict
+        fit_seconds, predict_ms_single, predict_ms_batch, training_seconds.
+    """
+
+    plain: Classifier
+    adapted: Classifier
+    folds: list[dict]
+    predictions: pd.DataFrame
+    timings: dict
+
+
+def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], ...] | None) -> dict[str, list[Fold]]:
+    """The folds of every protocol, and of the single 80/20 split, for the clips of ``table``."""
+    labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
+    by_speaker = evaluation.speaker_folds(labels, speakers, seed=seed, published=published)
+    return {
+        "split_80_20": [evaluation.random_split(labels, seed=seed)],
+        "random": evaluation.random_folds(labels, seed=seed),
+        "speaker_independent": by_speaker,
+        "speaker_independent_adapted": by_speaker,
+    }
+
+
+def train(
+    family: str,
+    table: pd.DataFrame,
+    features: np.ndarray,
+    *,
+    folds: dict[str, list[Fold]],
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Trained:
+    """Fit a family on every split and on all rows.
+
+    Parameters
+    ----------
+    family : str
+    table : pandas.DataFrame
+        A row a clip: emotion, speaker, samples_sha256.
+    features : float32 array, shape (n_clips, n_features)
+    folds : dict
+        From :func:`splits`.
+    seed : int
+    progress : callable
+        Told how many fits are done, of how many.
+
+    Notes
+    -----
+    The temperature that calibrates a fold is fitted on the held-out predictions of the *other* folds; that of a
+    final model on all held-out predictions of its speaker-independent folds; that of the 80/20 split on the held-out
+    predictions, in the random folds, of its training side.
+    """
+    start = time.perf_counter()
+    labels = table["emotion"].to_numpy()
+    adapted_features = normalize_by_speaker(features, table["speaker"].to_numpy())
+    inputs = {protocol: features for protocol in folds} | {"speaker_independent_adapted": adapted_features}
+    total = sum(map(len, folds.values())) + 2
+    done = 0
+
+    def fit(rows: np.ndarray, values: np.ndarray) -> Classifier:
+        nonlocal done
+        model = Classifier.fit(family, values[rows], labels[rows], seed=seed)
+        done += 1
+        progress(done, total)
+        return model
+
+    models = {name: [fit(train_rows, inputs[name]) for train_rows, _ in pairs] for name, pairs in folds.items()}
+    logits = {
+        name: [model.logits(inputs[name][test]) for model, (_, test) in zip(models[name], pairs, strict=True)]
+        for name, pairs in folds.items()
+    }
+    temperatures = {
+        name: [_temperature_of_others(number, logits[name], pairs, labels) for number in range(len(pairs))]
+        for name, pairs in folds.items()
+        if name != "split_80_20"
+    }
+    train_side = np.isin(np.arange(len(labels)), folds["split_80_20"][0][0])
+    temperatures["split_80_20"] = [
+        fit_temperature(
+            np.concatenate([part[train_side[test]] for part, (_, test) in zip(logits["random"], folds["random"], strict=True)]),
+            np.concatenate([labels[test][train_side[test]] for _, test in folds["random"]]),
+        )
+    ]
+    predictions = pd.concat(
+        [
+            _predictions(name, number, test, labels, softmax(logits[name][number] / temperatures[name][number], axis=1))
+            for name, pairs in folds.items()
+            for number, (_, test) in enumerate(pairs)
+        ],
+        ignore_index=True,
+    )
+
+    everything = np.arange(len(labels))
+    fit_start = time.perf_counter()
+    plain = fit(everything, features)
+    fit_seconds = time.perf_counter() - fit_start
+    adapted = fit(everything, adapted_features)
+    for model, name in ((plain, "speaker_independent"), (adapted, "speaker_independent_adapted")):
+        model.temperature = fit_temperature(
+            np.concatenate(logits[name]), np.concatenate([labels[test] for _, test in folds[name]])
+        )
+    for model, temperature in zip(models["speaker_independent"], temperatures["speaker_independent"], strict=True):
+        model.temperature = temperature
+    return Trained(
+        plain=plain,
+        adapted=adapted,
+        folds=[
+            {
+                "speakers": sorted(set(table["speaker"].iloc[test])),
+                "clips": table["samples_sha256"].iloc[test].tolist(),
+                "model": model,
+            }
+            for model, (_, test) in zip(models["speaker_independent"], folds["speaker_independent"], strict=True)
+        ],
+        predictions=predictions,
+        timings=prediction_times(plain, features)
+        | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
+    )
+
+
+def _temperature_of_others(number: int, logits: list[np.ndarray], folds: list[Fold], labels: np.ndarray) -> float:
+    others = [other for other in range(len(folds)) if other != number]
+    return fit_temperature(
+        np.concatenate([logits[other] for other in others]),
+        np.concatenate([labels[folds[other][1]] for other in others]),
+    )
+
+
+def _predictions(protocol: str, fold: int, rows: np.ndarray, labels: np.ndarray, found: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame(found, columns=PROBABILITIES)
+    return frame.assign(protocol=protocol, fold=fold, row=rows, emotion=labels[rows])
+
+
+def prediction_times(model, features: np.ndarray) -> dict:
+    """``predict_ms_single``: median for one clip; ``predict_ms_batch``: per clip when all are given at once."""
+    singles = []
+    for row in range(TIMED_PREDICTIONS):
+        one = features[row % len(features)][None]
+        start = time.perf_counter()
+        model.predict_proba(one)
+        singles.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    model.predict_proba(features)
+    batch = time.perf_counter() - start
+    return {
+        "predict_ms_single": float(1000 * np.median(singles)),
+        "predict_ms_batch": 1000 * batch / len(features),
+    }
+
+
+def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame) -> dict:
+    """Scores by protocol from held-out predictions: over all folds together, per fold and per slice.
+
+    The ``random`` entry also holds ``split_80_20``.
+    """
+    found = {}
+    for protocol, rows in predictions.groupby("protocol", sort=False):
+        probabilities = rows[PROBABILITIES].to_numpy()
+        found[protocol] = evaluation.scores(rows["emotion"].to_numpy(), probabilities)
+        if protocol == "split_80_20":
+            continue
+        per_fold = [
+            evaluation.scores(fold["emotion"].to_numpy(), fold[PROBABILITIES].to_numpy())
+            for _, fold in rows.groupby("fold")
+        ]
+        found[protocol]["cv"] = evaluation.fold_summary(per_fold)
+        found[protocol]["slices"] = evaluation.slice_scores(table.iloc[rows["row"]].reset_index(drop=True), probabilities)
+    found["random"]["split_80_20"] = found.pop("split_80_20")
+    return found
+
+
+def vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:
+    """The soft vote of several models' held-out predictions on the same splits: mean probabilities."""
+    first = predictions[0]
+    for other in predictions[1:]:
+        if not other[["protocol", "fold", "row", "emotion"]].equals(first[["protocol", "fold", "row", "emotion"]]):
+            raise ValueError("the predictions are not of the same clips on the same splits")
+    return first.assign(
+        **{column: np.mean([frame[column].to_numpy() for frame in predictions], axis=0) for column in PROBABILITIES}
+    )
