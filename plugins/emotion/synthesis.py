@@ -44,6 +44,7 @@ NOTICE = "Synthesized corpus: its figures show that the workflow works and say n
 RATE = 48_000
 _HOP = 240  # samples between two control frames: 5 ms, Klatt's own
 _FRAME = _HOP / RATE
+_DARK = (0.125, 0.875, 0.0)  # one-pole low-pass at 1 kHz: what vocal effort leaves as it is
 _NAME = re.compile(r"(?:Actor_\d\d/)?03-01-(0[1-8])-(0[12])-(0[12])-(\d\d)-(\d\d)\.wav")
 
 
@@ -68,14 +69,14 @@ _PHONES = {
     "AY": (_Phone(85, 680, 1200, 2550, 1.0), _Phone(75, 400, 1880, 2500, 0.9)),
     "R": (_Phone(75, 330, 1060, 1380, 0.8),),
     "NG": (_Phone(85, 280, 2000, 2850, 0.45),),
-    "DH": (_Phone(45, 270, 1290, 2540, 0.35, 0.0, 0.02, 5500.0),),
-    "Z": (_Phone(80, 240, 1390, 2530, 0.25, 0.0, 0.10, 6500.0),),
-    "S": (_Phone(110, 320, 1390, 2530, 0.0, 0.0, 0.16, 6500.0),),
-    "B": (_Phone(55, 200, 1100, 2150, 0.12), _Phone(10, 250, 1100, 2150, 0.4, 0.0, 0.03, 1500.0)),
-    "D": (_Phone(45, 200, 1600, 2600, 0.12), _Phone(12, 250, 1700, 2600, 0.4, 0.0, 0.10, 4200.0)),
-    "G": (_Phone(45, 200, 1990, 2850, 0.12), _Phone(15, 250, 1990, 2800, 0.4, 0.0, 0.06, 2000.0)),
-    "K": (_Phone(60, 300, 1990, 2850, 0.0), _Phone(35, 330, 1990, 2850, 0.0, 0.5, 0.12, 2000.0)),
-    "T": (_Phone(55, 400, 1600, 2600, 0.0), _Phone(35, 400, 1700, 2600, 0.0, 0.5, 0.14, 4400.0)),
+    "DH": (_Phone(45, 270, 1290, 2540, 0.35, 0.0, 0.01, 5500.0),),
+    "Z": (_Phone(80, 240, 1390, 2530, 0.25, 0.0, 0.05, 6500.0),),
+    "S": (_Phone(110, 320, 1390, 2530, 0.0, 0.0, 0.09, 6500.0),),
+    "B": (_Phone(55, 200, 1100, 2150, 0.12), _Phone(10, 250, 1100, 2150, 0.4, 0.0, 0.02, 1500.0)),
+    "D": (_Phone(45, 200, 1600, 2600, 0.12), _Phone(12, 250, 1700, 2600, 0.4, 0.0, 0.06, 4200.0)),
+    "G": (_Phone(45, 200, 1990, 2850, 0.12), _Phone(15, 250, 1990, 2800, 0.4, 0.0, 0.04, 2000.0)),
+    "K": (_Phone(60, 300, 1990, 2850, 0.0), _Phone(35, 330, 1990, 2850, 0.0, 0.5, 0.07, 2000.0)),
+    "T": (_Phone(55, 400, 1600, 2600, 0.0), _Phone(35, 400, 1700, 2600, 0.0, 0.5, 0.08, 4400.0)),
     "|": (_Phone(25, 450, 1400, 2500, 0.0),),
     ".": (_Phone(90, 450, 1400, 2300, 0.0, 0.15),),
 }
@@ -95,7 +96,7 @@ class _Manner(NamedTuple):
     rise: float  # semitones of f0 at the end
     tempo: float  # octaves on speaking rate
     level: float  # dB
-    bright: float  # dB at 3 kHz: vocal effort, less spectral tilt
+    bright: float  # dB above 1 kHz: vocal effort, less spectral tilt
     breath: float  # dB on aspiration noise
     rough: float  # 0-1, cycle-to-cycle irregularity and creak
     tremor: float  # semitones of 7 Hz modulation
@@ -107,17 +108,17 @@ class _Manner(NamedTuple):
 #                     pitch  span  rise  tempo level bright breath rough tremor pause reach smile
 _EMOTION = {
     "neutral": _Manner(0.0, 0.00, 0.0, 0.00, 0.0, 0.0, 0.0, 0.00, 0.0, 0.0, 0.00, 0.00),
-    "calm": _Manner(-1.0, -0.30, 0.0, -0.15, -4.0, -3.0, 5.0, 0.00, 0.0, 0.4, -0.02, 0.00),
-    "happy": _Manner(5.0, 0.80, 1.0, 0.10, 5.0, 4.0, -1.0, 0.00, 0.0, -0.4, 0.05, 0.06),
-    "sad": _Manner(-0.5, -0.50, -0.5, -0.35, -6.0, -5.0, 6.0, 0.08, 0.4, 1.0, -0.10, -0.02),
-    "angry": _Manner(4.5, 0.50, -1.5, 0.15, 9.0, 8.0, -4.0, 0.35, 0.0, -0.6, 0.08, -0.01),
-    "fearful": _Manner(7.0, 0.00, 1.0, 0.25, 3.0, 2.0, 4.0, 0.12, 0.8, 0.3, -0.03, 0.02),
-    "disgust": _Manner(0.0, 0.20, -1.0, -0.25, 1.0, 2.0, 0.0, 0.40, 0.0, 0.4, 0.00, -0.05),
-    "surprised": _Manner(6.0, 0.90, 6.0, 0.00, 3.0, 2.0, 2.0, 0.00, 0.0, -0.2, 0.03, 0.02),
+    "calm": _Manner(-1.0, -0.40, 0.0, -0.18, -4.0, -3.0, 5.0, 0.00, 0.0, 0.4, -0.02, 0.00),
+    "happy": _Manner(6.0, 0.80, 1.0, 0.10, 4.0, 4.0, -1.0, 0.00, 0.0, -0.4, 0.05, 0.06),
+    "sad": _Manner(0.0, -0.50, -0.5, -0.35, -6.0, -5.0, 6.0, 0.08, 0.4, 1.0, -0.10, -0.02),
+    "angry": _Manner(6.0, 0.50, -1.5, 0.15, 8.0, 8.0, -4.0, 0.25, 0.0, -0.6, 0.08, -0.01),
+    "fearful": _Manner(8.0, 0.00, 1.0, 0.25, 3.0, 2.0, 4.0, 0.12, 0.8, 0.3, -0.03, 0.02),
+    "disgust": _Manner(0.5, 0.20, -1.0, -0.25, 1.0, 2.0, 0.0, 0.30, 0.0, 0.4, 0.00, -0.04),
+    "surprised": _Manner(7.0, 0.90, 6.0, 0.00, 3.0, 2.0, 2.0, 0.00, 0.0, -0.2, 0.03, 0.02),
 }
-_HABIT = _Manner(1.2, 0.25, 0.8, 0.08, 2.0, 1.5, 1.5, 0.05, 0.10, 0.3, 0.03, 0.02)
+_HABIT = _Manner(1.0, 0.20, 0.7, 0.07, 1.8, 1.2, 1.3, 0.04, 0.10, 0.3, 0.02, 0.015)
 """Standard deviation of a speaker's own way with an emotion."""
-_TAKE = _Manner(1.0, 0.20, 0.8, 0.06, 1.5, 1.2, 1.5, 0.05, 0.10, 0.3, 0.03, 0.015)
+_TAKE = _Manner(0.9, 0.18, 0.7, 0.05, 1.4, 1.0, 1.3, 0.04, 0.10, 0.3, 0.02, 0.012)
 """Standard deviation between takes."""
 _STRENGTH = {"01": 0.75, "02": 1.25}  # of intensity normal and strong
 
@@ -226,56 +227,54 @@ def _speak(statement: str, voice: _Voice, manner: _Manner, random: np.random.Ran
     phones, stress = _phones(statement)
     table = np.array(phones)
     frames = _durations(table[:, 0], stress, manner, random)
-    track = {
-        field: np.repeat(table[:, i], frames) for i, field in enumerate(_Phone._fields)
-    }  # each of shape (frames,)
-    count = len(track["ms"])
+    track = _Phone(*np.repeat(table, frames, axis=0).T)
     stressed = _smooth(np.repeat(stress * (1 + 0.3 * _normal(random, len(stress))), frames), 0.16)
-
-    # f0, in semitones: level, declination, accents, the end, drift and tremor.
-    at = np.arange(count) / count
-    end = np.maximum(0.0, 1 - (count - np.arange(count)) * _FRAME / 0.3)
-    span = _exp2(manner.span)
-    tremor = np.maximum(manner.tremor, 0.0) * _cos(2 * np.pi * (7.0 * np.arange(count) * _FRAME + random.random_sample()))
-    drift = 8 * _smooth(random.random_sample(count) - 0.5, 0.12)
-    semitones = (
-        voice.f0 + manner.pitch + span * (1.5 - 3.0 * at + 4.0 * stressed + 0.5 * drift)
-        + (manner.rise - 1.5) * end + tremor
-    )
-    f0 = 100 * _exp2(_smooth(semitones, 0.03) / 12)
-
-    # Formants: the phone's, further from or nearer to the middle of the vowel space, in this tract.
-    reach = _exp2(manner.reach) - 1
-    smile = _exp2(manner.smile)
-    lift = 1 + 0.01 * manner.bright  # effort opens the jaw
-    formants = [
-        _smooth(track["f1"] + reach * (track["f1"] - 450), 0.05) * lift,
-        _smooth(track["f2"] + reach * (track["f2"] - 1450), 0.06) * smile,
-        _smooth(track["f3"] + reach * (track["f3"] - 2500), 0.06) * smile,
-    ] + [np.full(count, centre) for centre in (3500.0, 4500.0, 5500.0, 6600.0, 7700.0)]
-    widths = [60.0 + 4 * max(manner.breath, 0.0), 90.0, 140.0, 220.0, 280.0, 350.0, 450.0, 550.0]
-
-    # Sources.
-    level = _decibel(manner.level + 2.0 * stressed - 4.0 * at)
-    voicing = _samples(_smooth(track["voicing"], 0.02) * level)
-    breath = _samples(_smooth(0.6 * track["voicing"] * _decibel(manner.breath - 22) + 0.12 * track["aspiration"], 0.02) * level)
+    level = _decibel(manner.level + 2.0 * stressed - np.linspace(0.0, 4.0, len(stressed)))
     rough = min(max(manner.rough, 0.0), 0.8)
-    pulses, opened = _glottis(_samples(f0), 0.6 + 0.01 * min(max(manner.breath - manner.bright, -15.0), 15.0), rough, random)
-    tilt = min(max(8.0 - manner.bright, 0.5), 30.0)
-    voiced = _resonate(pulses * voicing, _lowpass(tilt, count))
-    noise = 2 * random.random_sample((2, len(voiced))) - 1
-    sound = _resonate(
-        voiced + noise[0] * breath * (0.3 + 0.7 * opened),
-        np.stack([_resonator(f * voice.tract, w) for f, w in zip(formants, widths, strict=True)], axis=1),
-    )
-    hiss = np.diff(noise[1], prepend=0.0) * _samples(track["frication"] * level)
-    sound = sound + _resonate(hiss, _resonator(track["centre"] * voice.tract, 1500.0)[:, None])
+    quotient = 0.6 + 0.01 * min(max(manner.breath - manner.bright, -15.0), 15.0)
+    pulses, opened = _glottis(_samples(_f0(stressed, voice, manner, random)), quotient, rough, random)
+    voicing = pulses * _samples(_smooth(track.voicing, 0.02) * level)
+    breath = 0.6 * track.voicing * _decibel(manner.breath - 22) + 0.1 * track.aspiration
+    noise = 2 * random.random_sample((2, len(pulses))) - 1
+    dark = _resonate(voicing, np.full((len(level), 1, 3), _DARK))
+    sound = dark + _decibel(manner.bright + 3.0) * (voicing - dark)
+    sound += noise[0] * _samples(_smooth(breath, 0.02) * level) * np.where(opened, 1.0, 0.3)
+    sound = _resonate(sound, _tract(track, voice, manner))
+    hiss = np.diff(noise[1], prepend=0.0) * _samples(track.frication * level)
+    sound += _resonate(hiss, _resonator(track.centre * voice.tract, 1500.0)[:, None])
 
-    before, after = (RATE * (0.25 + 0.2 * random.random_sample(2))).astype(int)
-    padded = np.concatenate([np.zeros(before), sound, np.zeros(after)])
-    padded += 2e-4 * (random.random_sample(len(padded)) - 0.5)  # the room
-    padded *= min(0.05, 0.95 / np.max(np.abs(padded)))
-    return np.rint(padded * 32767).astype(np.int16)
+    before, after = (RATE * (0.15 + 0.15 * random.random_sample(2))).astype(int)
+    recording = np.concatenate([np.zeros(before), sound, np.zeros(after)])
+    recording *= min(0.05, 0.95 / np.max(np.abs(recording)))
+    recording += 1e-4 * (random.random_sample(len(recording)) - 0.5)  # the room
+    return np.rint(recording * 32767).astype(np.int16)
+
+
+def _f0(stressed: np.ndarray, voice: _Voice, manner: _Manner, random: np.random.RandomState) -> np.ndarray:
+    """f0 of each control frame, Hz: declination, an accent on each stress, the final movement, drift, tremor."""
+    count = len(stressed)
+    time = np.arange(count) * _FRAME
+    movement = 1.5 - np.linspace(0.0, 3.0, count) + 4.0 * stressed
+    movement += 4.0 * _smooth(random.random_sample(count) - 0.5, 0.12)
+    end = np.maximum(0.0, 1 - time[::-1] / 0.3)
+    tremor = max(manner.tremor, 0.0) * _cos(2 * np.pi * (7.0 * time + random.random_sample()))
+    semitones = voice.f0 + manner.pitch + _exp2(manner.span) * movement + (manner.rise - 1.5) * end + tremor
+    return 100 * _exp2(_smooth(semitones, 0.03) / 12)
+
+
+def _tract(track: _Phone, voice: _Voice, manner: _Manner) -> np.ndarray:
+    """Resonators of the vocal tract, shape (frames, 11, 3)."""
+    reach, smile = _exp2(manner.reach), _exp2(manner.smile)
+    opening = 1 + 0.01 * manner.bright  # effort lowers the jaw
+    formants = [
+        _smooth(450 + reach * (track.f1 - 450), 0.05) * opening,
+        _smooth(1450 + reach * (track.f2 - 1450), 0.06) * smile,
+        _smooth(2500 + reach * (track.f3 - 2500), 0.06) * smile,
+    ] + [np.full(len(track.f1), 3500.0 + 1000 * higher) for higher in range(8)]
+    widths = [60.0 + 4 * max(manner.breath, 0.0), 90.0, 140.0] + [200.0 + 50 * higher for higher in range(8)]
+    return np.stack(
+        [_resonator(f * voice.tract, width) for f, width in zip(formants, widths, strict=True)], axis=1
+    )
 
 
 def _phones(statement: str) -> tuple[list[_Phone], np.ndarray]:
@@ -297,7 +296,7 @@ def _durations(ms: np.ndarray, stress: np.ndarray, manner: _Manner, random: np.r
 
 
 def _glottis(f0: np.ndarray, quotient: float, rough: float, random: np.random.RandomState):
-    """KLGLOTT88 glottal flow derivative with jitter and shimmer, and whether the glottis is open (0-1)."""
+    """KLGLOTT88 glottal flow derivative with jitter and shimmer, and when the glottis is open."""
     cycle = np.floor(np.cumsum(f0 / RATE)).astype(int)
     jitter, shimmer = _normal(random, (2, cycle[-1] + 1))
     phase = np.cumsum(f0 * (1 + (0.006 + 0.04 * rough) * jitter[cycle]) / RATE)
@@ -305,7 +304,7 @@ def _glottis(f0: np.ndarray, quotient: float, rough: float, random: np.random.Ra
     opened = (phase - np.floor(phase)) / quotient
     pulse = np.where(opened < 1, opened * (2 - 3 * opened), 0.0)
     amplitude = (1 + (0.03 + 0.15 * rough) * shimmer) * (1 - rough * (np.arange(len(shimmer)) % 2))
-    return pulse * amplitude[cycle], (opened < 1).astype(float)
+    return pulse * amplitude[cycle], opened < 1
 
 
 def _resonator(frequency, bandwidth: float) -> np.ndarray:
@@ -315,24 +314,21 @@ def _resonator(frequency, bandwidth: float) -> np.ndarray:
     return np.stack([1 - b - c, b, c], axis=1)
 
 
-def _lowpass(tilt: float, count: int) -> np.ndarray:
-    """One-pole low-pass that takes ``tilt`` dB off at 3 kHz, as a resonator's coefficients."""
-    power = _exp2(-tilt / 10 * np.log2(10))
-    q = (1 - power * _cos(2 * np.pi * 3000 / RATE)) / (1 - power)
-    b = q - np.sqrt(q * q - 1)
-    return np.tile([1 - b, b, 0.0], (count, 1, 1))
-
-
 @numba.njit
 def _resonate(sound, coefficients):
-    """Cascade of resonators whose coefficients, shape (frames, sections, 3), change every control frame."""
+    """Cascade of resonators, coefficients of shape (frames, sections, 3), moving in straight lines between."""
     out = sound.copy()
-    for k in range(coefficients.shape[1]):
+    frames, sections, _ = coefficients.shape
+    for k in range(sections):
         y1 = y2 = 0.0
-        for frame in range(coefficients.shape[0]):
+        for frame in range(frames):
             gain, b, c = coefficients[frame, k]
+            gain_step, b_step, c_step = (coefficients[min(frame + 1, frames - 1), k] - coefficients[frame, k]) / _HOP
             for n in range(frame * _HOP, (frame + 1) * _HOP):
                 y = gain * out[n] + b * y1 + c * y2
+                gain += gain_step
+                b += b_step
+                c += c_step
                 y2 = y1
                 y1 = y
                 out[n] = y
