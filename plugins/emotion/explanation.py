@@ -1,0 +1,493 @@
+"""Why a model said what it said: SHAP values per named acoustic feature that add up to the model's output.
+
+What is exact and what is propagated:
+
+- **LogisticRegression**: exact. Whatever affine steps stand before it, the log-odds stay linear in the features, so
+  the Shapley value of feature i is coefficient × (value − background mean).
+- **Trees**: exact for the path-dependent value function (Lundberg et al. 2020, "From local explanations to global
+  understanding with explainable AI for trees"), on what the trees are given. scikit-learn's multi-class gradient
+  boosting is a sum of trees per emotion, and is explained one emotion at a time.
+- **Scaling and selection before trees**: carried over one to one; still exact.
+- **Projections before trees** (PCA, LDA): propagated through the linear map, after Chen, Lundberg & Lee 2022,
+  "Explaining a series of models by propagating Shapley values", Nature Communications 13:4512.
+- **Ensemble**: each member's values are propagated through its calibrated softmax by the Jacobian integrated along
+  the straight path from its base margins to its margins (Aumann & Shapley 1974), then averaged.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import shap
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from scipy.special import softmax
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from emotion import features as acoustic
+from emotion.errors import DataError
+from emotion.labels import EMOTIONS
+from emotion.models import LEAST_PROBABILITY, Classifier, Ensemble
+from emotion.store import Store
+
+EMOTION_COLOURS = dict(
+    zip(
+        EMOTIONS,
+        ("#8a8f98", "#4fb3d9", "#e8b10c", "#3566b8", "#d63b3b", "#8a57b8", "#4c9a3f", "#ee7f1f"),
+        strict=True,
+    )
+)
+LOG_ODDS, PROBABILITY = "log-odds", "probability"
+PLOTS = ("bar", "heatmap", "beeswarm")
+PATH_NODES = 64
+ROUNDING = 1e-3
+"""What a float32 pipeline or the quadrature may leave over, relative to the output, to be spread over the features."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Contributions of each feature to each emotion's output, for some clips.
+
+    Attributes
+    ----------
+    emotions : tuple of str
+        In the order of the columns below.
+    features : array, shape (n, n_features)
+        The rows explained.
+    values : float64 array, shape (n, n_emotions, n_features)
+        What each feature adds; ``values.sum(axis=2) + base_values`` equals ``outputs`` within 1e-6.
+    base_values : float64 array, shape (n_emotions,)
+    outputs : float64 array, shape (n, n_emotions)
+        The model's own: :meth:`Classifier.margins` or :meth:`Ensemble.predict_proba`.
+    scale : str
+        ``log-odds`` or ``probability``: the unit of all three.
+    """
+
+    emotions: tuple[str, ...]
+    features: np.ndarray
+    values: np.ndarray
+    base_values: np.ndarray
+    outputs: np.ndarray
+    scale: str
+
+
+def explain(model: Classifier | Ensemble, features: np.ndarray, *, background: np.ndarray) -> Explanation:
+    """Explain a model's output for some clips.
+
+    Parameters
+    ----------
+    model : Classifier or Ensemble
+    features : float32 array, shape (n, n_features)
+        As the model takes them: normalized by speaker for an adapted model.
+    background : float32 array, shape (n_background, n_features)
+        Rows the model was fitted on, or a sample of them: what a contribution is measured against for a linear
+        model, and how inputs vary together for a projection.
+
+    Raises
+    ------
+    DataError
+        If a step before the classifier is not affine, or the values do not add up.
+    """
+    if isinstance(model, Ensemble):
+        return combine(model, [explain(member, features, background=background) for member in model.members])
+    steps, classifier = model.pipeline[:-1], model.pipeline[-1]
+    inputs = np.asarray(steps.transform(features) if len(steps) else features)
+    matrix, offset = _affine(steps, features, inputs, background)
+    centre = background.mean(axis=0, dtype=np.float64)
+    if isinstance(classifier, LogisticRegression):
+        coefficients, intercept = classifier.coef_.astype(np.float64), classifier.intercept_.astype(np.float64)
+        if len(model.emotions) == 2:
+            coefficients, intercept = np.vstack([-coefficients, coefficients]), np.array([-intercept[0], intercept[0]])
+        values = (coefficients @ matrix)[None] * (features.astype(np.float64) - centre)[:, None]
+        base = coefficients @ (matrix @ centre + offset) + intercept
+    else:
+        values, base = _explain_trees(classifier, inputs)
+        values = _propagate(values, matrix, features, background)
+    outputs = model.margins(features).astype(np.float64)
+    return Explanation(
+        emotions=model.emotions,
+        features=features,
+        values=_complete(values, outputs - base),
+        base_values=base,
+        outputs=outputs,
+        scale=PROBABILITY if isinstance(classifier, RandomForestClassifier) else LOG_ODDS,
+    )
+
+
+def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:
+    """The ensemble's explanation from its members' explanations of the same clips, in the members' order."""
+    values, base, outputs = 0.0, 0.0, 0.0
+    for model, found in zip(ensemble.members, members, strict=True):
+        own_values, own_base, own_outputs = _through_softmax(model, found)
+        values, base, outputs = values + own_values, base + own_base, outputs + own_outputs
+    count = len(members)
+    return Explanation(
+        emotions=EMOTIONS,
+        features=members[0].features,
+        values=values / count,
+        base_values=base / count,
+        outputs=outputs / count,
+        scale=PROBABILITY,
+    )
+
+
+def _affine(
+    steps: Pipeline, features: np.ndarray, inputs: np.ndarray, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier together."""
+    width = features.shape[1]
+    if not len(steps):
+        return np.eye(width), np.zeros(width)
+    centre = background.mean(axis=0, dtype=np.float64)
+    spread = _spread(background)
+    probes = steps.transform(np.vstack([centre, centre + np.diag(spread)])).astype(np.float64)
+    matrix = ((probes[1:] - probes[0]) / spread[:, None]).T
+    offset = probes[0] - matrix @ centre
+    expected = features @ matrix.T + offset
+    off = np.abs(expected - inputs).max(initial=0.0)
+    if off > ROUNDING * (1 + np.abs(expected).max(initial=0.0)):
+        names = ", ".join(type(step).__name__ for _, step in steps.steps)
+        raise DataError(
+            f"the steps before the classifier ({names}) are off an affine map by {off:.3g}; expected scaling, "
+            "selection and linear projections, through which contributions can be carried back to the features"
+        )
+    return matrix, offset
+
+
+def _explain_trees(classifier, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Path-dependent SHAP values (n, n_emotions, n_inputs) and base values (n_emotions,) of a tree ensemble."""
+    if not isinstance(classifier, GradientBoostingClassifier):
+        explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
+        values = explainer.shap_values(inputs, check_additivity=False)
+        return values.transpose(0, 2, 1), np.asarray(explainer.expected_value, dtype=np.float64)
+    rate = classifier.learning_rate
+    values, base = [], []
+    probe = inputs[:1].astype(np.float32)
+    start = np.ravel(classifier.decision_function(probe))
+    for trees, output in zip(classifier.estimators_.T, start, strict=True):
+        explainer = shap.TreeExplainer(
+            {"trees": [tree.tree_ for tree in trees], "input_dtype": np.float32},
+            feature_perturbation="tree_path_dependent",
+        )
+        values.append(rate * explainer.shap_values(inputs, check_additivity=False))
+        prior = output - rate * sum(tree.predict(probe)[0] for tree in trees)
+        base.append(prior + rate * np.ravel(explainer.expected_value)[0])
+    if len(values) == 1:
+        values, base = [-values[0], values[0]], [-base[0], base[0]]
+    return np.stack(values, axis=1), np.array(base)
+
+
+def _propagate(values: np.ndarray, matrix: np.ndarray, features: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Carry values (n, n_emotions, n_inputs) of projected inputs back to the features.
+
+    A feature's share in input j, against background row b, is c_ij(b) / s_j(b), where c_ij(b) = matrix_ji (x_i − b_i)
+    and s_j(b) is the sum of them over i. The average over background rows weighs each by s_j(b)², so that rows which
+    the clip (nearly) equals in j, where the share is undefined, do not count. It has a closed form, whose denominator
+    is at least the variance of input j::
+
+        share_ij = matrix_ji (d_i s_j + cov(i, j)) / (s_j² + var(j))
+
+    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to 1; an
+    input made of one feature alone is that feature's altogether.
+    """
+    spread = _spread(background)
+    centre = background.mean(axis=0, dtype=np.float64)
+    matrix = matrix * spread
+    away = (features - centre) / spread
+    others = (background - centre) / spread
+    sums = away @ matrix.T
+    joint = matrix * ((others @ matrix.T).T @ others) / len(others)
+    alone = matrix**2  # what joint would be if features varied independently: for inputs constant over the background
+    constant = joint.sum(axis=1) <= 1e-12 * alone.sum(axis=1)
+    joint[constant] = alone[constant]
+    variance = joint.sum(axis=1)
+    variance[variance == 0] = 1.0  # no feature goes into this input: no split uses it, its values are 0
+    scaled = values / (sums**2 + variance)[:, None]
+    return (scaled * sums[:, None]) @ matrix * away[:, None] + scaled @ joint
+
+
+def _spread(background: np.ndarray) -> np.ndarray:
+    """Standard deviation of each feature, 1 for a constant one."""
+    spread = background.std(axis=0, dtype=np.float64)
+    return np.where(spread > 0, spread, 1.0)
+
+
+def _through_softmax(model: Classifier, found: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A member's values, base values and outputs as calibrated probabilities of all eight emotions."""
+    columns = [EMOTIONS.index(emotion) for emotion in found.emotions]
+    is_probability = found.scale == PROBABILITY
+    # softmax of (−m/2, m/2) is the logistic function of m, see Classifier.logits
+    steepness = (0.5 if len(columns) == 2 and not is_probability else 1.0) / model.temperature
+
+    def probabilities(margins: np.ndarray) -> np.ndarray:
+        logits = np.log(np.maximum(margins, LEAST_PROBABILITY)) if is_probability else margins
+        return softmax(steepness * logits, axis=-1)
+
+    nodes, weights = np.polynomial.legendre.leggauss(PATH_NODES)
+    jacobian = np.zeros((len(found.outputs), len(columns), len(columns)))
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        margins = found.base_values + node * (found.outputs - found.base_values)
+        p = probabilities(margins)
+        slope = np.full_like(margins, steepness)
+        if is_probability:
+            slope = np.where(margins > LEAST_PROBABILITY, steepness / np.maximum(margins, LEAST_PROBABILITY), 0.0)
+        jacobian += weight * p[:, :, None] * (np.eye(len(columns)) - p[:, None, :]) * slope[:, None, :]
+
+    base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(found.outputs), len(EMOTIONS)))
+    base[columns] = probabilities(found.base_values)
+    outputs[:, columns] = probabilities(found.outputs)
+    values = np.zeros((len(outputs), len(EMOTIONS), found.values.shape[2]))
+    values[:, columns] = _complete(jacobian @ found.values, outputs[:, columns] - base[columns])
+    return values, base, outputs
+
+
+def _complete(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Spread what rounding left over, so that values (n, k, n_features) add up to targets (n, k) to the last digits."""
+    missing = targets - values.sum(axis=2)
+    worst = np.abs(missing).max(initial=0.0)
+    if worst > ROUNDING * (1 + np.abs(targets).max(initial=0.0)):
+        raise DataError(f"the contributions miss the model's output by {worst:.3g}; expected rounding errors only")
+    size = np.abs(values)
+    total = size.sum(axis=2, keepdims=True)
+    even = np.full_like(size, 1 / size.shape[2])
+    return values + missing[:, :, None] * np.divide(size, total, out=even, where=total > 0)
+
+
+def top_contributions(
+    explanation: Explanation, row: int, emotion: str, k: int, *, feature_names: tuple[str, ...]
+) -> dict[str, list[dict]]:
+    """What pushed one clip's output for one emotion ``towards`` it and ``against`` it, strongest first.
+
+    At most ``k`` of each, as ``{"feature", "description", "value", "contribution"}``: the feature's value for the
+    clip, and what it added in the explanation's scale.
+    """
+    values = explanation.values[row, explanation.emotions.index(emotion)]
+    found = {}
+    for name, sign in (("towards", 1.0), ("against", -1.0)):
+        order = np.argsort(-sign * values, kind="stable")[:k]
+        found[name] = [
+            {
+                "feature": feature_names[i],
+                "description": acoustic.describe(feature_names[i]),
+                "value": float(explanation.features[row, i]),
+                "contribution": float(values[i]),
+            }
+            for i in order
+            if sign * values[i] > 0
+        ]
+    return found
+
+
+def importance(explanation: Explanation, *, feature_names: tuple[str, ...]) -> pd.DataFrame:
+    """Mean absolute contribution of each feature over the clips, most important first.
+
+    Columns: ``feature``, ``description``, ``mean_abs`` (over emotions too), ``share`` of their sum, and one column
+    per emotion.
+    """
+    by_emotion = np.abs(explanation.values).mean(axis=0)
+    mean_abs = by_emotion.mean(axis=0)
+    total = mean_abs.sum()
+    frame = pd.DataFrame(
+        {
+            "feature": list(feature_names),
+            "description": [acoustic.describe(name) for name in feature_names],
+            "mean_abs": mean_abs,
+            "share": mean_abs / total if total else mean_abs,
+            **{emotion: by_emotion[explanation.emotions.index(emotion)] for emotion in _ordered(explanation)},
+        }
+    )
+    return frame.sort_values("mean_abs", ascending=False, kind="stable", ignore_index=True)
+
+
+def _ordered(explanation: Explanation) -> list[str]:
+    """Its emotions in the order of every table and plot."""
+    return sorted(explanation.emotions, key=EMOTIONS.index)
+
+
+def export(
+    store: Store,
+    prefix: str,
+    *,
+    family: str,
+    explanation: Explanation,
+    feature_names: tuple[str, ...],
+    clips: pd.DataFrame,
+) -> pd.DataFrame:
+    """Write a model's explanation below ``prefix`` and return its :func:`importance`.
+
+    ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output, then a float32
+    column per feature), ``<family>_importance.csv``, and ``<family>_beeswarm.png``, ``_bar.png`` and ``_heatmap.png``.
+
+    Parameters
+    ----------
+    store : Store
+    prefix : str
+        Such as ``runs/<run id>/shap``.
+    family : str
+    explanation : Explanation
+    feature_names : tuple of str
+    clips : pandas.DataFrame
+        The rows explained: sha256, path.
+    """
+    count = len(explanation.emotions)
+    rows = pd.DataFrame(
+        {
+            "sha256": np.repeat(clips["sha256"].to_numpy(), count),
+            "path": np.repeat(clips["path"].to_numpy(), count),
+            "emotion": np.tile(explanation.emotions, len(clips)),
+            "base_value": np.tile(explanation.base_values, len(clips)),
+            "output": explanation.outputs.ravel(),
+        }
+    )
+    values = explanation.values.astype(np.float32).reshape(len(rows), -1)
+    ranking = importance(explanation, feature_names=feature_names)
+    store.write_table(
+        f"{prefix}/{family}_values.parquet",
+        pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1),
+    )
+    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
+    drawn = {
+        "beeswarm": _beeswarm(explanation, feature_names),
+        "bar": _bar(explanation, ranking),
+        "heatmap": _heatmap(explanation, ranking),
+    }
+    for name in PLOTS:
+        store.write_bytes(f"{prefix}/{family}_{name}.png", drawn[name])
+    return ranking
+
+
+def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dict]:
+    """What :func:`export` wrote, as the report takes it: ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``.
+
+    A family that was not explained is left out.
+    """
+    return {
+        family: {
+            "importance": pd.read_csv(store.open(f"{prefix}/{family}_importance.csv")),
+            "plots": {name: store.read_bytes(f"{prefix}/{family}_{name}.png") for name in PLOTS},
+        }
+        for family in families
+        if store.exists(f"{prefix}/{family}_importance.csv")
+    }
+
+
+def _png(figure: Figure) -> bytes:
+    """Drawn without pyplot, which is not made for threads; 256 colours, for a third of the bytes."""
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    figure.set_dpi(110)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _bare(axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=0, labelsize=9)
+
+
+def _bar(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) -> bytes:
+    """The most important features, each bar made up of its emotions."""
+    top = ranking.head(shown)[::-1]
+    figure = Figure(figsize=(9, 1.6 + 0.28 * len(top)), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(top))
+    for emotion in _ordered(explanation):
+        width = top[emotion].to_numpy() / len(explanation.emotions)
+        axes.barh(top["feature"], width, left=left, height=0.72, color=EMOTION_COLOURS[emotion], label=emotion)
+        left += width
+    axes.set_xlabel(f"mean |SHAP value| over clips and emotions ({explanation.scale})", fontsize=9)
+    axes.margins(y=0.01)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    _bare(axes)
+    figure.legend(loc="outside upper center", ncols=len(explanation.emotions), frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def _heatmap(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) -> bytes:
+    """Which feature matters for which emotion: each emotion's share, in percent, of its own total."""
+    emotions = _ordered(explanation)
+    totals = ranking[emotions].sum()
+    top = ranking.head(shown)
+    shares = 100 * (top[emotions] / totals.where(totals > 0, 1.0)).to_numpy()
+    figure = Figure(figsize=(9, 1.4 + 0.3 * len(top)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="viridis", aspect="auto", vmin=0)
+    middle = shares.max(initial=0.0) * 0.6
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "black" if share > middle else "white"
+        axes.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(emotions)), emotions)
+    axes.set_yticks(range(len(top)), top["feature"])
+    axes.xaxis.tick_top()
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=9)
+    figure.colorbar(image, ax=axes, label="% of the emotion's mean |SHAP value|", pad=0.02, aspect=40)
+    return _png(figure)
+
+
+def _beeswarm(explanation: Explanation, feature_names: tuple[str, ...], *, shown: int = 8) -> bytes:
+    """For each emotion its most important features: a dot a clip, placed by contribution, coloured by value."""
+    colours = LinearSegmentedColormap.from_list("value", ("#1e88e5", "#9c5fb5", "#ff0d57"))
+    rank = _ranks(explanation.features)
+    columns = 2
+    rows = -(-len(explanation.emotions) // columns)
+    figure = Figure(figsize=(12, 0.6 + 2.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat[len(explanation.emotions) :]:
+        axes.set_axis_off()
+    for axes, emotion in zip(panels.flat, _ordered(explanation), strict=False):
+        values = explanation.values[:, explanation.emotions.index(emotion)]
+        top = np.argsort(-np.abs(values).mean(axis=0), kind="stable")[:shown]
+        axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+        for height, feature in enumerate(top[::-1]):
+            axes.axhline(height, color="0.92", linewidth=0.8, zorder=0)
+            dots = axes.scatter(
+                values[:, feature],
+                height + _jitter(values[:, feature]),
+                c=rank[:, feature],
+                cmap=colours,
+                vmin=0,
+                vmax=1,
+                s=9,
+                linewidth=0,
+                alpha=0.85,
+            )
+        axes.set_yticks(range(len(top)), [feature_names[feature] for feature in top[::-1]])
+        axes.set_ylim(-0.6, len(top) - 0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_title(emotion, fontsize=11, fontweight="bold", loc="left")
+        _bare(axes)
+        axes.spines["left"].set_visible(False)
+    figure.supxlabel(f"SHAP value: what the feature adds to the emotion's {explanation.scale}", fontsize=10)
+    bar = figure.colorbar(dots, ax=panels, aspect=60, pad=0.01, ticks=[0, 1])
+    bar.set_ticklabels(["low", "high"])
+    bar.set_label("feature's value (rank among the clips)", labelpad=-12)
+    bar.outline.set_visible(False)
+    return _png(figure)
+
+
+def _ranks(features: np.ndarray) -> np.ndarray:
+    """Each column's ranks scaled to 0 … 1, robust to the heavy tails of acoustic features; ties share their mean."""
+    ranks = pd.DataFrame(features).rank().to_numpy() - 1
+    return ranks / max(len(features) - 1, 1)
+
+
+def _jitter(values: np.ndarray, *, bins: int = 80, height: float = 0.38) -> np.ndarray:
+    """Vertical offsets that stack dots of like value symmetrically, the fullest stack ``height`` high each way."""
+    span = np.ptp(values)
+    slots = np.zeros(len(values), dtype=int) if span == 0 else ((values - values.min()) / span * bins).astype(int)
+    place = pd.Series(slots).groupby(slots).cumcount().to_numpy()
+    offsets = np.where(place % 2, 1, -1) * ((place + 1) // 2)
+    return height * offsets / max(np.abs(offsets).max(initial=0), 4)
