@@ -8,6 +8,7 @@ never computed again, by whichever run or machine it was stored.
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def featurize(
                 "manifest was made: start a new run"
             )
         try:
-            loaded = audio.load_bytes(data, max_seconds=max_seconds)
+            loaded = audio.load(io.BytesIO(data), max_seconds=max_seconds)
             values[number] = features.extract(loaded.samples)
             row["samples_sha256"] = loaded.samples_sha256
         except AudioError as error:
@@ -153,7 +154,7 @@ class Collected:
     duplicates: pd.DataFrame
 
 
-def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, max_rejected_share: float) -> Collected:
+def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Collected:
     """Join the manifest with the stored features.
 
     Recordings with the same samples count once (the first path), so that none is on both sides of a split.
@@ -161,8 +162,7 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, max_
     Raises
     ------
     DataError
-        If more than ``max_rejected_share`` of the clips cannot be used, if one recording carries two emotions, or if
-        a clip has no features.
+        If one recording carries two emotions, or if a clip has no features.
     """
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(stored(store), on="sha256", how="left")
     absent = table["reason"].isna()
@@ -170,13 +170,6 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, max_
         raise DataError(f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again")
     bad = table["reason"] != ""
     rejected = pd.concat([refused, table.loc[bad, refused.columns]], ignore_index=True)
-    share = len(rejected) / len(manifest)
-    if share > max_rejected_share:
-        counts = ", ".join(f"{reason} {count}" for reason, count in rejected["reason"].value_counts().items())
-        raise DataError(
-            f"{len(rejected)} of {len(manifest)} clips ({share:.1%}) cannot be used ({counts}); at most "
-            f"{max_rejected_share:.1%} may. See rejected.csv, mend the recordings or raise the limit"
-        )
     table = table[~bad]
     emotions = table.groupby("samples_sha256")["emotion"].nunique()
     if (emotions > 1).any():
@@ -188,3 +181,13 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, max_
         rejected=rejected,
         duplicates=table.loc[again, ["path", "sha256"]].reset_index(drop=True),
     )
+
+
+def check_rejected(rejected: pd.DataFrame, total: int, *, max_share: float) -> None:
+    """Raise DataError if more than ``max_share`` of ``total`` clips cannot be used."""
+    if len(rejected) > max_share * total:
+        counts = ", ".join(f"{reason} {count}" for reason, count in rejected["reason"].value_counts().items())
+        raise DataError(
+            f"{len(rejected)} of {total} clips ({len(rejected) / total:.1%}) cannot be used ({counts}); at most "
+            f"{max_share:.1%} may. See rejected.csv, mend the recordings or raise the limit"
+        )

@@ -6,15 +6,18 @@ atomic by itself. Keys are relative, ``/``-separated, and confined to the root.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import uuid
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import fsspec
+import pandas as pd
 
 from emotion.errors import ConfigurationError, DataError
 
@@ -113,13 +116,13 @@ class Store:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_bytes(key, (text + "\n").encode())
 
-    def read_table(self, key: str, columns: list[str] | None = None):
-        """A Parquet file as pandas.DataFrame."""
-        import pandas as pd
+    def read_table(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """A Parquet or, where the key ends in .csv, a CSV file as pandas.DataFrame."""
+        read = pd.read_csv if key.endswith(".csv") else pd.read_parquet
+        selected = {"usecols" if key.endswith(".csv") else "columns": columns}
+        return read(io.BytesIO(self.read_bytes(key)), **selected)
 
-        return pd.read_parquet(io.BytesIO(self.read_bytes(key)), columns=columns)
-
-    def write_table(self, key: str, frame) -> None:
+    def write_table(self, key: str, frame: pd.DataFrame) -> None:
         """A pandas.DataFrame as Parquet or, where the key ends in .csv, as CSV."""
         if key.endswith(".csv"):
             self.write_bytes(key, frame.to_csv(index=False).encode())
@@ -141,3 +144,15 @@ class Store:
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def run_folder(run_id: str) -> str:
+    """The folder of a run below ``runs/``, from Airflow's run id: safe as a file name, distinct if the id is.
+
+    >>> run_folder("demo-1")
+    'demo-1'
+    >>> run_folder("manual__2026-01-02T03:04:05+00:00")
+    'manual__2026-01-02T03-04-05-00-00-3a4a84'
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)
+    return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"

@@ -1,0 +1,36 @@
+# Every target sets up what it needs. Python 3.11 or 3.12: the newest found, or the one PYTHON names.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo train airflow test lint clean help
+
+help: ## these commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: $(INSTALLED) ## the whole training workflow on a synthesized corpus, in minutes
+	@$(BIN)/python -m emotion.local_airflow demo
+
+train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk
+	@$(BIN)/python -m emotion.local_airflow train $(if $(RAVDESS_DIR),--source '$(RAVDESS_DIR)')
+
+airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
+	@$(BIN)/python -m emotion.local_airflow serve
+
+test: $(INSTALLED) ## all tests
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## style, and Airflow 3's own rules
+	@$(BIN)/ruff check .
+
+clean: ## remove what the targets above have made, but for the artifacts in emotion-home/
+	rm -rf .venv .airflow
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found; PYTHON=/path/to/python3.12 names one" >&2; exit 1; }
+	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or two)"
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
