@@ -27,6 +27,9 @@ RATES = (4_000, 768_000)
 SILENCE_RMS = 1e-4
 """A recording whose RMS about its mean is below this (-80 dB re full scale) is silent."""
 
+MAX_PEAK = 1e6
+"""Samples as large as this, in units of full scale, are no audio."""
+
 BLOCK = 1 << 16
 """Samples decoded at a time: small enough for the processor's cache, whatever the recording's length."""
 
@@ -133,8 +136,8 @@ def _decode(file: str | BinaryIO, name: str, sample_rate: int, min_seconds: floa
     samples = np.concatenate(parts)
     if frames < min_seconds * rate:
         raise AudioError("too_short", f"{name} lasts {frames / rate:.3f} s; expected at least {min_seconds} s")
-    if not np.isfinite(samples).all():
-        raise AudioError("not_finite", f"{name} holds samples that are not numbers (NaN or infinity)")
+    if not max(samples.max(), -samples.min()) < MAX_PEAK:
+        raise AudioError("not_finite", f"{name} holds samples that are no numbers of audio (NaN, infinity or as large)")
     rms = float(samples.std())
     if rms < SILENCE_RMS:
         raise AudioError(

@@ -1,0 +1,890 @@
+"""The acoustic recipe: one named vector per clip.
+
+A clip is cut into frames (40 ms Hann windows, every 10 ms); the frames of its *speech span*, from the first to
+the last active frame, are Fourier-transformed once. :data:`DESCRIPTORS` turn that into one value per frame each,
+*functionals* turn each descriptor's course into named numbers, and :data:`SCALARS` describe the clip as a whole.
+
+Names are ``<descriptor>_<functional>``: ``mfcc_01_mean``, ``delta_mfcc_03_std``, ``f0_semitone_p80``. A functional
+that begins with ``voiced_`` is taken over voiced frames; any other over active frames, but for those that describe
+the course in time, which see the whole span. :func:`describe` says in words what a name means.
+
+To change the recipe, edit its tables (:data:`DESCRIPTORS`, :data:`FUNCTIONALS`, :data:`SCALARS`); ``RECIPE`` and
+:func:`feature_names` follow.
+
+Features of one's own
+---------------------
+Put functions in a module that workers can import, register them there, and name the module in
+``EMOTION_FEATURES`` (several: separated by commas), so that every process that imports this one has them::
+
+    # company/speech_features.py
+    from emotion import features
+
+    @features.register("crossings", names=("count", "per_second"))
+    def crossings(samples, sample_rate):
+        count = ((samples[1:] >= 0) != (samples[:-1] >= 0)).sum()
+        return count, count * sample_rate / len(samples)
+
+The function takes float32 samples, shape (n,), and their rate, and returns a finite number for each name. Its
+features, here ``crossings_count`` and ``crossings_per_second``, join the table, the models and their explanations;
+the source of its module is part of :data:`RECIPE`, so a change of it recomputes every clip.
+
+``RECIPE`` is the version of all this: a hash of the code that computes (comments and layout aside) and of the names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import io
+import os
+import re
+import tokenize
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import librosa
+import numpy as np
+import scipy.fft
+import scipy.sparse
+
+from emotion import audio
+from emotion.errors import ConfigurationError
+
+SAMPLE_RATE = audio.SAMPLE_RATE
+WINDOW = 640
+"""Samples of a frame's Hann window (40 ms: two periods of the lowest f0 and more)."""
+HOP = 160
+"""Samples from frame to frame (10 ms)."""
+N_FFT = 1024
+N_MELS = 40
+N_MFCC = 20
+N_DELTA = 14
+"""MFCCs whose slopes and curvatures are descriptors."""
+F0_RANGE = (65.0, 650.0)
+"""Lowest and highest fundamental frequency searched, in Hz."""
+F0_REFERENCE = 150.0
+"""Hz of 0 semitones; a clip without voiced frames has f0 features as if at this pitch throughout."""
+ACTIVE_DB = 30.0
+"""A frame is active if its level is at most so many dB below the clip's 98th percentile."""
+LEAST_SPAN = 10
+"""Frames of the shortest speech span; a shorter one is extended, a shorter clip padded with zeros."""
+LEAST_PAUSE = 5
+"""Inactive frames in a row that make a pause (50 ms)."""
+LEAST_VOICED = 5
+"""With fewer voiced frames, active frames stand in for them."""
+LPC_ORDER = 18
+N_AREAS = 12
+QUANTILES = (0.05, 0.2, 0.5, 0.8, 0.95)
+COURSE = 5
+"""Cosine coefficients (DCT-II, from the 1st) that describe a descriptor's course over the speech span."""
+MODULATION_BANDS = ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
+"""Hz."""
+FLOOR = 1e-10
+"""Power below which logarithms are cut off (librosa's amin)."""
+
+_FRAME_RATE = SAMPLE_RATE / HOP
+_BINS = N_FFT // 2 + 1
+_FREQUENCIES = np.linspace(0, SAMPLE_RATE / 2, _BINS)
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
+
+
+_PITCH_TAPER = np.clip((4000 - _FREQUENCIES) / 2000, 0, 1).astype(np.float32)
+_SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
+"""Smooths the level over 70 ms before its peaks are counted."""
+
+
+def _bins(low: float, high: float) -> slice:
+    return slice(int(np.ceil(low * N_FFT / SAMPLE_RATE)), int(high * N_FFT / SAMPLE_RATE) + 1)
+
+
+@lru_cache(maxsize=1)
+def _filters() -> scipy.sparse.csr_array:
+    """Mel bands (40 rows) and chroma (12 rows) over power bins; sparse products are the same on any thread count."""
+    mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)
+    chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=0.0)
+    chroma = np.where(chroma > 1e-3, chroma, 0)
+    return scipy.sparse.csr_array(np.vstack([mel, chroma]).astype(np.float32))
+
+
+def _slope_weights(x: np.ndarray) -> np.ndarray:
+    """Weights whose product with y is the slope of y's regression on x."""
+    centred = x - x.mean()
+    return (centred / (centred**2).sum()).astype(np.float32)
+
+
+class Speech:
+    """A clip's frames and what is shared between descriptors; each part is computed when first asked for.
+
+    Attributes
+    ----------
+    level : float32 array, shape (n_frames,)
+        RMS of every frame of the clip, dB re full scale.
+    active : bool array, shape (n,)
+        Of the n frames of the speech span.
+    power : float32 array, shape (513, n)
+    """
+
+    def __init__(self, samples: np.ndarray):
+        samples = np.asarray(samples, dtype=np.float32)
+        least = WINDOW + (LEAST_SPAN - 1) * HOP
+        if len(samples) < least:
+            samples = np.pad(samples, (0, least - len(samples)))
+        self.samples = samples
+        frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
+        energy = np.square(samples[: len(samples) // HOP * HOP]).reshape(-1, HOP).sum(axis=1)
+        hops = WINDOW // HOP
+        energy = np.lib.stride_tricks.sliding_window_view(energy, hops).sum(axis=1)[: len(frames)]
+        self.level = 10 * np.log10(np.maximum(energy / WINDOW, FLOOR))
+        active = self.level >= np.quantile(self.level, 0.98) - ACTIVE_DB
+        where = np.flatnonzero(active)
+        self.start = min(int(where[0]), len(frames) - LEAST_SPAN)
+        self.stop = max(int(where[-1]) + 1, self.start + LEAST_SPAN)
+        self.active = active[self.start : self.stop]
+        self.frames = frames[self.start : self.stop]
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        spectrum = scipy.fft.rfft(self.frames * _HANN, N_FFT, axis=1)
+        return np.square(spectrum.real.T, order="C") + np.square(spectrum.imag.T, order="C")
+
+    @cached_property
+    def magnitude(self) -> np.ndarray:
+        return np.sqrt(self.power)
+
+    @cached_property
+    def power_db(self) -> np.ndarray:
+        return 10 * np.log10(np.maximum(self.power, FLOOR))
+
+    @cached_property
+    def _filtered(self) -> np.ndarray:
+        return _filters() @ self.power
+
+    @cached_property
+    def mel(self) -> np.ndarray:
+        return self._filtered[:N_MELS]
+
+    @cached_property
+    def mel_db(self) -> np.ndarray:
+        return 10 * np.log10(np.maximum(self.mel, FLOOR))
+
+    @cached_property
+    def mfcc(self) -> np.ndarray:
+        return scipy.fft.dct(self.mel_db, axis=0, norm="ortho")[:N_MFCC]
+
+    @cached_property
+    def delta_mfcc(self) -> np.ndarray:
+        return _delta(self.mfcc[:N_DELTA])
+
+    @cached_property
+    def autocorrelation(self) -> np.ndarray:
+        """Of the windowed frames, shape (n, 513)."""
+        return scipy.fft.irfft(np.ascontiguousarray(self.power.T), N_FFT, axis=1)[:, :_BINS]
+
+    @cached_property
+    def pitch(self) -> tuple[np.ndarray, np.ndarray]:
+        """f0 in Hz (0 where unvoiced) and the periodic share of the power (0 to 1), each of shape (n,)."""
+        # without its upper end the spectrum's autocorrelation is smooth enough to interpolate its peaks
+        tapered = np.ascontiguousarray((self.power * _PITCH_TAPER[:, None]).T)
+        autocorrelation = scipy.fft.irfft(tapered, N_FFT, axis=1)
+        return _track_pitch(autocorrelation, self.level[self.start : self.stop])
+
+    @cached_property
+    def voiced(self) -> np.ndarray:
+        return self.pitch[0] > 0
+
+    @cached_property
+    def over_voiced(self) -> np.ndarray:
+        """Frames that functionals over voiced frames see."""
+        return self.voiced if self.voiced.sum() >= LEAST_VOICED else self.active
+
+    @cached_property
+    def semitones(self) -> np.ndarray:
+        """f0 in semitones re 150 Hz, interpolated over unvoiced frames."""
+        at = np.flatnonzero(self.voiced)
+        if len(at) < LEAST_VOICED:
+            return np.zeros(len(self.active), dtype=np.float32)
+        values = 12 * np.log2(self.pitch[0][at] / F0_REFERENCE)
+        return np.interp(np.arange(len(self.active)), at, values).astype(np.float32)
+
+    @cached_property
+    def lpc(self) -> np.ndarray:
+        """Reflection coefficients and predictor, shapes (18, n) and (19, n), by Levinson's recursion."""
+        emphasis = 0.97
+        r = self.autocorrelation[:, : LPC_ORDER + 2].T.astype(np.float64)
+        r = np.vstack([r[1], r])
+        r = (1 + emphasis**2) * r[1:-1] - emphasis * (r[:-2] + r[2:])
+        r[0] = r[0] * (1 + 1e-5) + 1e-9
+        predictor = np.zeros((LPC_ORDER + 1, r.shape[1]))
+        predictor[0] = 1
+        reflections = np.empty((LPC_ORDER, r.shape[1]))
+        error = r[0].copy()
+        for order in range(1, LPC_ORDER + 1):
+            k = -(predictor[:order] * r[order:0:-1]).sum(axis=0) / error
+            predictor[1 : order + 1] += k * predictor[order - 1 :: -1][:order].copy()
+            error *= 1 - k**2
+            reflections[order - 1] = k
+        return reflections, predictor
+
+
+# --- f0 ---------------------------------------------------------------------------------------------------------
+
+_LAGS = slice(int(SAMPLE_RATE / F0_RANGE[1]), int(np.ceil(SAMPLE_RATE / F0_RANGE[0])) + 1)
+_CANDIDATES = 4
+_VOICING_THRESHOLD = 0.45
+_SILENCE_THRESHOLD = 0.03
+_OCTAVE_COST = 0.01
+_JUMP_COST = 0.35
+_SWITCH_COST = 0.14
+
+
+@lru_cache(maxsize=1)
+def _window_autocorrelation() -> np.ndarray:
+    spectrum = np.abs(np.fft.rfft(_HANN.astype(np.float64), 2 * N_FFT)) ** 2
+    full = np.fft.irfft(spectrum)[: _LAGS.stop + 1]
+    return (full / full[0]).astype(np.float32)
+
+
+def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pitch by the autocorrelation method of Boersma 1993 ("Accurate short-term analysis of the fundamental
+    frequency and the harmonics-to-noise ratio of a sampled sound"), with its published costs and Viterbi path."""
+    n = len(autocorrelation)
+    normal = autocorrelation[:, : _LAGS.stop + 1] / np.maximum(autocorrelation[:, :1], 1e-12)
+    normal = normal / _window_autocorrelation()
+    left, here, right = (normal[:, _LAGS.start + d : _LAGS.stop + d] for d in (-1, 0, 1))
+    score = np.where((here > left) & (here >= right) & (here > 0.2), here, np.float32(-1))
+    score = score - _OCTAVE_COST * np.log2(np.arange(_LAGS.start, _LAGS.stop, dtype=np.float32) / _LAGS.stop)
+    best = np.argpartition(score, -_CANDIDATES, axis=1)[:, -_CANDIDATES:]
+    best.sort(axis=1)
+    rows = np.arange(n)[:, None]
+    a, b, c = left[rows, best], here[rows, best], right[rows, best]
+    real = (b > a) & (b >= c) & (b > 0.2)
+    curve = a - 2 * b + c
+    shift = np.where(real, 0.5 * (a - c) / np.where(real, curve, 1), 0)
+    height = np.clip(b - 0.25 * (a - c) * shift, 0, 1)
+    frequency = SAMPLE_RATE / (_LAGS.start + best + shift)
+
+    strength = np.full((n, _CANDIDATES + 1), -np.inf)
+    strength[:, 1:] = np.where(real, height - _OCTAVE_COST * np.log2(F0_RANGE[0] / frequency), -1e3)
+    loud = 10 ** ((level - level.max()) / 20)
+    strength[:, 0] = _VOICING_THRESHOLD + np.maximum(0, 2 - loud * (1 + _VOICING_THRESHOLD) / _SILENCE_THRESHOLD)
+    octave = np.log2(frequency)
+    cost = np.full((max(n - 1, 0), _CANDIDATES + 1, _CANDIDATES + 1), _SWITCH_COST)
+    cost[:, 0, 0] = 0
+    cost[:, 1:, 1:] = _JUMP_COST * np.abs(octave[1:, :, None] - octave[:-1, None, :])  # [frame, to, from]
+    total = strength[0]
+    came = np.empty((n, _CANDIDATES + 1), dtype=np.intp)
+    index = np.arange(_CANDIDATES + 1)
+    for frame in range(1, n):
+        paths = total - cost[frame - 1]
+        came[frame] = choice = paths.argmax(axis=1)
+        total = paths[index, choice] + strength[frame]
+    state = np.empty(n, dtype=np.intp)
+    state[-1] = total.argmax()
+    for frame in range(n - 1, 0, -1):
+        state[frame - 1] = came[frame, state[frame]]
+    voiced = state > 0
+    chosen = np.maximum(state - 1, 0)
+    f0 = np.where(voiced, frequency[np.arange(n), chosen], 0)
+    peak = np.where(real, height, 0).max(axis=1)
+    periodic = np.where(voiced, height[np.arange(n), chosen], peak)
+    return f0.astype(np.float32), periodic.astype(np.float32)
+
+
+# --- descriptors: one value per frame of the speech span ------------------------------------------------------------
+
+
+def _delta(rows: np.ndarray) -> np.ndarray:
+    """Regression slope over nine frames, per frame (librosa.feature.delta, edges repeated)."""
+    n = rows.shape[1]
+    padded = np.concatenate([np.repeat(rows[:, :1], 4, 1), rows, np.repeat(rows[:, -1:], 4, 1)], axis=1)
+    return sum((k / 60) * (padded[:, 4 + k : 4 + k + n] - padded[:, 4 - k : 4 - k + n]) for k in range(1, 5))
+
+
+def _band_db(speech: Speech, low: float, high: float) -> np.ndarray:
+    return 10 * np.log10(np.maximum(speech.power[_bins(low, high)].sum(axis=0), FLOOR))
+
+
+def _level(speech: Speech) -> np.ndarray:
+    level = speech.level[speech.start : speech.stop]
+    loudness = np.power(np.maximum(speech.mel, FLOOR), 0.3).sum(axis=0)
+    return np.stack([level, loudness])
+
+
+def _spectral_shape(speech: Speech) -> np.ndarray:
+    magnitude = speech.magnitude
+    total = np.maximum(magnitude.sum(axis=0), 1e-8)
+    frequencies = _FREQUENCIES.astype(np.float32)[:, None] / 1000
+    share = magnitude / total
+    centroid = (share * frequencies).sum(axis=0)
+    off = frequencies - centroid
+    weighted = share * off**2
+    variance = np.maximum(weighted.sum(axis=0), 1e-8)
+    weighted = weighted * off
+    skewness = weighted.sum(axis=0) / variance**1.5
+    kurtosis = (weighted * off).sum(axis=0) / variance**2
+    cumulative = np.cumsum(share, axis=0)
+    rolloffs = [
+        (cumulative < fraction).sum(axis=0, dtype=np.float32) * np.float32(SAMPLE_RATE / N_FFT / 1000)
+        for fraction in (0.25, 0.5, 0.85, 0.95)
+    ]
+    logarithm = speech.power_db
+    flatness = logarithm.mean(axis=0) - 10 * np.log10(np.maximum(speech.power.mean(axis=0), FLOOR))
+    entropy = -(share * np.log2(np.maximum(share, 1e-10))).sum(axis=0)
+    unit = magnitude / np.maximum(np.sqrt(speech.power.sum(axis=0)), 1e-8)
+    flux = np.zeros(magnitude.shape[1], dtype=np.float32)
+    flux[1:] = np.sqrt(np.square(unit[:, 1:] - unit[:, :-1]).sum(axis=0))
+    return np.stack([centroid, np.sqrt(variance), skewness, kurtosis, *rolloffs, flatness, entropy, flux])
+
+
+def _spectral_balance(speech: Speech) -> np.ndarray:
+    logarithm = speech.power_db
+    rows = [
+        _band_db(speech, 50, 1000) - _band_db(speech, 1000, 5000),
+        logarithm[_bins(0, 2000)].max(axis=0) - logarithm[_bins(2000, 5000)].max(axis=0),
+        _band_db(speech, 250, 650) - _band_db(speech, 1000, 4000),
+    ]
+    for low, high in ((0, 500), (500, 1500), (1500, 5000)):
+        weights = _slope_weights(_FREQUENCIES[_bins(low, high)] / 1000)
+        rows.append((logarithm[_bins(low, high)] * weights[:, None]).sum(axis=0))
+    return np.stack(rows)
+
+
+_CONTRAST_EDGES = (0, 200, 400, 800, 1600, 3200, 8000)
+
+
+def _contrast(speech: Speech) -> np.ndarray:
+    rows = []
+    for low, high in zip(_CONTRAST_EDGES, _CONTRAST_EDGES[1:], strict=False):
+        band = np.sort(speech.power_db[_bins(low, high)].T, axis=1)
+        n = max(1, band.shape[1] // 10)
+        rows.append(band[:, -n:].mean(axis=1) - band[:, :n].mean(axis=1))
+    return np.stack(rows)
+
+
+def _zero_crossings(speech: Speech) -> np.ndarray:
+    sign = speech.samples >= 0
+    changes = np.zeros(len(sign), dtype=np.float32)
+    changes[1:] = sign[1:] != sign[:-1]
+    per_hop = changes[: len(sign) // HOP * HOP].reshape(-1, HOP).sum(axis=1)
+    rate = np.lib.stride_tricks.sliding_window_view(per_hop, WINDOW // HOP).sum(axis=1) / WINDOW
+    return rate[None, speech.start : speech.stop]
+
+
+def _chroma(speech: Speech) -> np.ndarray:
+    chroma = speech._filtered[N_MELS:]
+    return chroma / np.maximum(chroma.max(axis=0), FLOOR)
+
+
+def _pitch(speech: Speech) -> np.ndarray:
+    return np.stack([speech.semitones, _delta(speech.semitones[None])[0]])
+
+
+def _voice_quality(speech: Speech) -> np.ndarray:
+    periodic = np.clip(speech.pitch[1], 0.01, 0.999)
+    hnr = 10 * np.log10(periodic / (1 - periodic))
+    f0 = F0_REFERENCE * 2 ** (speech.semitones / 12)
+    harmonics = np.stack([_at(speech.power_db, k * f0) for k in range(1, 9)])
+    slope = (harmonics * _slope_weights(np.log2(np.arange(1, 9)))[:, None]).sum(axis=0)
+    return np.stack([periodic, hnr, harmonics[0] - harmonics[1], harmonics[0] - harmonics[3], slope])
+
+
+def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
+    """Peak of the spectrum within a bin of each frame's frequency."""
+    centre = np.clip(np.rint(hertz * (N_FFT / SAMPLE_RATE)).astype(np.intp), 1, _BINS - 2)
+    frame = np.arange(power_db.shape[1])
+    return np.maximum.reduce([power_db[centre + d, frame] for d in (-1, 0, 1)])
+
+
+def _cepstral_peak(speech: Speech) -> np.ndarray:
+    cepstrum = scipy.fft.irfft(np.ascontiguousarray(speech.power_db.T), N_FFT, axis=1)[:, _LAGS]
+    return (cepstrum.max(axis=1) - cepstrum.mean(axis=1))[None]
+
+
+def _log_area_ratios(speech: Speech) -> np.ndarray:
+    return 2 * np.arctanh(np.clip(speech.lpc[0][:N_AREAS], -0.999, 0.999))
+
+
+_FORMANTS = 3
+
+
+def _formants(speech: Speech) -> np.ndarray:
+    """Frequencies (kHz) and levels (dB re the frame's) of the first peaks of the LPC envelope above 180 Hz."""
+    size = 512
+    envelope = -20 * np.log10(np.maximum(np.abs(scipy.fft.rfft(speech.lpc[1], size, axis=0)), 1e-6))
+    step = SAMPLE_RATE / size / 1000
+    low, high = int(0.18 / step), int(5.5 / step)
+    here = envelope[low:high]
+    peak = (here > envelope[low - 1 : high - 1]) & (here >= envelope[low + 1 : high + 1])
+    rank = np.cumsum(peak, axis=0)
+    frame = np.arange(here.shape[1])
+    frequencies, levels = [], []
+    for number in range(1, _FORMANTS + 1):
+        at = ((rank >= number) & peak).argmax(axis=0)
+        at = np.where(rank[-1] >= number, at, len(here) - 1)
+        frequencies.append((low + at) * step)
+        levels.append(here[at, frame])
+    return np.stack(frequencies + levels).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Rows of the frame table.
+
+    Attributes
+    ----------
+    rows : dict of str to str
+        Name of each row and what it is, for a person.
+    compute : callable
+        ``compute(speech)`` gives the rows, shape (len(rows), n).
+    functionals : tuple of str
+        Keys of :data:`FUNCTIONALS`.
+    """
+
+    rows: Mapping[str, str]
+    compute: Callable[[Speech], np.ndarray]
+    functionals: tuple[str, ...]
+
+
+def _numbered(prefix: str, meaning: str, count: int) -> dict[str, str]:
+    return {f"{prefix}_{number:02d}": meaning.format(number) for number in range(count)}
+
+
+_ALL = ("moments", "quantiles", "voiced", "course", "modulation")
+_VOICED = ("voiced", "voiced_quantiles", "course")
+
+DESCRIPTORS: tuple[Descriptor, ...] = (
+    Descriptor(
+        {"level_db": "RMS level (dB re full scale)", "loudness": "loudness (sum of the mel bands' power to the 0.3)"},
+        _level,
+        _ALL,
+    ),
+    Descriptor(
+        {
+            "f0_semitone": "f0 (semitones re 150 Hz, interpolated over unvoiced frames)",
+            "delta_f0_semitone": "slope of f0 (semitones a frame)",
+        },
+        _pitch,
+        (*_VOICED, "modulation"),
+    ),
+    Descriptor(
+        {
+            "periodicity": "voicing strength (autocorrelation at the pitch period)",
+            "hnr_db": "harmonics-to-noise ratio (dB)",
+            "h1_h2_db": "first harmonic re the second (dB; high in breathy voices)",
+            "h1_h4_db": "first harmonic re the fourth (dB)",
+            "harmonic_slope": "spectral tilt of harmonics 1 to 8 (dB an octave)",
+        },
+        _voice_quality,
+        _VOICED,
+    ),
+    Descriptor({"cpp": "cepstral peak prominence (high in clear, low in breathy voices)"}, _cepstral_peak, _ALL),
+    Descriptor(_numbered("mfcc", "MFCC {}", N_MFCC), lambda speech: speech.mfcc, _ALL),
+    Descriptor(
+        _numbered("delta_mfcc", "slope of MFCC {}", N_DELTA),
+        lambda speech: speech.delta_mfcc,
+        ("moments", "quantiles", "voiced"),
+    ),
+    Descriptor(
+        _numbered("delta2_mfcc", "curvature of MFCC {}", N_DELTA),
+        lambda speech: _delta(speech.delta_mfcc),
+        ("moments", "voiced"),
+    ),
+    Descriptor(
+        _numbered("log_mel", "log-mel band {} of 20 (dB)", N_MELS // 2),
+        lambda speech: speech.mel_db.reshape(N_MELS // 2, 2, -1).mean(axis=1),
+        _ALL,
+    ),
+    Descriptor(
+        {
+            "centroid": "spectral centroid (kHz)",
+            "bandwidth": "spectral bandwidth (kHz)",
+            "skewness": "skewness of the spectrum",
+            "kurtosis": "kurtosis of the spectrum",
+            "rolloff_25": "frequency below which 25 % of the spectrum lies (kHz)",
+            "rolloff_50": "frequency below which 50 % of the spectrum lies (kHz)",
+            "rolloff_85": "frequency below which 85 % of the spectrum lies (kHz)",
+            "rolloff_95": "frequency below which 95 % of the spectrum lies (kHz)",
+            "flatness": "spectral flatness (dB; 0 is white noise)",
+            "entropy": "entropy of the spectrum (bits)",
+            "flux": "spectral flux (distance between the unit spectra of neighbouring frames)",
+        },
+        _spectral_shape,
+        _ALL,
+    ),
+    Descriptor(
+        {
+            "alpha_ratio": "alpha ratio: 50-1000 Hz re 1-5 kHz (dB)",
+            "hammarberg": "Hammarberg index: peak below 2 kHz re peak of 2-5 kHz (dB)",
+            "band_ratio": "250-650 Hz re 1-4 kHz (dB)",
+            "slope_0_500": "spectral slope of 0-500 Hz (dB/kHz)",
+            "slope_500_1500": "spectral slope of 500-1500 Hz (dB/kHz)",
+            "slope_1500_5000": "spectral slope of 1500-5000 Hz (dB/kHz)",
+        },
+        _spectral_balance,
+        _ALL,
+    ),
+    Descriptor(_numbered("contrast", "spectral contrast of band {} of 6 (dB)", 6), _contrast, _ALL),
+    Descriptor({"zero_crossing_rate": "zero crossings a sample"}, _zero_crossings, _ALL),
+    Descriptor(_numbered("chroma", "chroma of pitch class {} (0 is C)", 12), _chroma, ("moments", "voiced")),
+    Descriptor(
+        _numbered("log_area_ratio", "log area ratio {} of the vocal tract (LPC)", N_AREAS),
+        _log_area_ratios,
+        ("moments", "voiced", "course"),
+    ),
+    Descriptor(
+        {f"formant_{number}": f"formant {number} (kHz, peak of the LPC envelope)" for number in (1, 2, 3)}
+        | {f"formant_{number}_db": f"level of formant {number} (dB, LPC envelope)" for number in (1, 2, 3)},
+        _formants,
+        _VOICED,
+    ),
+)
+
+
+# --- functionals: rows (d, n) to numbers (d, k) ----------------------------------------------------------------------
+
+
+def _moments(rows: np.ndarray) -> np.ndarray:
+    mean = rows.mean(axis=1, keepdims=True)
+    off = rows - mean
+    square = off * off
+    variance = square.mean(axis=1)
+    std = np.sqrt(variance)
+    safe = np.maximum(std, 1e-5)
+    skew = (square * off).mean(axis=1) / safe**3
+    kurt = (square * square).mean(axis=1) / safe**4
+    return np.stack([mean[:, 0], std, skew, kurt], axis=1)
+
+
+def _quantiles(rows: np.ndarray) -> np.ndarray:
+    rows = np.sort(rows, axis=1)
+    at = np.array(QUANTILES, dtype=np.float32) * (rows.shape[1] - 1)
+    low = at.astype(np.intp)
+    high = np.minimum(low + 1, rows.shape[1] - 1)
+    return rows[:, low] + (at - low) * (rows[:, high] - rows[:, low])
+
+
+def _course(rows: np.ndarray) -> np.ndarray:
+    return scipy.fft.dct(rows, axis=1)[:, 1 : COURSE + 1] / (2 * rows.shape[1])
+
+
+def _modulation(rows: np.ndarray) -> np.ndarray:
+    size = 1024
+    off = rows - rows.mean(axis=1, keepdims=True)
+    off = off * np.hanning(rows.shape[1] + 2)[1:-1].astype(np.float32)
+    spectrum = scipy.fft.rfft(off, size, axis=1) if rows.shape[1] <= size else scipy.fft.rfft(off, axis=1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    frequencies = np.linspace(0, _FRAME_RATE / 2, power.shape[1])
+    bands = [power[:, (frequencies >= low) & (frequencies < high)].sum(axis=1) for low, high in MODULATION_BANDS]
+    bands = np.stack(bands, axis=1)
+    return np.log10((bands + 1e-3) / (bands.sum(axis=1, keepdims=True) + 5e-3))
+
+
+@dataclass(frozen=True)
+class Functional:
+    """Numbers of each row.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        What is added to the descriptor's name, and what it is, for a person.
+    compute : callable
+        ``compute(rows)`` of shape (d, n) gives shape (d, len(names)).
+    frames : str
+        Which frames it sees: ``active``, ``voiced`` or the whole ``span``.
+    """
+
+    names: Mapping[str, str]
+    compute: Callable[[np.ndarray], np.ndarray]
+    frames: str
+
+
+def _percentiles(prefix: str) -> dict[str, str]:
+    return {f"{prefix}p{round(100 * q):02d}": f"percentile {round(100 * q)}" for q in QUANTILES}
+
+
+FUNCTIONALS: Mapping[str, Functional] = {
+    "moments": Functional(
+        {"mean": "mean", "std": "standard deviation", "skew": "skewness", "kurt": "kurtosis"}, _moments, "active"
+    ),
+    "quantiles": Functional(_percentiles(""), _quantiles, "active"),
+    "voiced": Functional(
+        {"voiced_mean": "mean", "voiced_std": "standard deviation"}, lambda rows: _moments(rows)[:, :2], "voiced"
+    ),
+    "voiced_quantiles": Functional(_percentiles("voiced_"), _quantiles, "voiced"),
+    "course": Functional(
+        {f"course{k}": f"cosine coefficient {k} of the course" for k in range(1, COURSE + 1)}, _course, "span"
+    ),
+    "modulation": Functional(
+        {f"mod{low:g}_{high:g}hz": f"share of modulation of {low:g}-{high:g} Hz (log10)" for low, high in MODULATION_BANDS},
+        _modulation,
+        "span",
+    ),
+}
+FRAMES = {"active": "active frames", "voiced": "voiced frames", "span": "the speech span"}
+
+
+# --- scalars: the clip as a whole ------------------------------------------------------------------------------------
+
+
+def _runs(mask: np.ndarray) -> np.ndarray:
+    """Lengths of the runs of True, in frames."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
+    return edges[1::2] - edges[::2]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _std(values: np.ndarray) -> float:
+    return float(values.std()) if len(values) else 0.0
+
+
+def _timing(speech: Speech) -> list[float]:
+    seconds = len(speech.active) / _FRAME_RATE
+    pauses = _runs(~speech.active)
+    pauses = pauses[pauses >= LEAST_PAUSE] / _FRAME_RATE
+    voiced = _runs(speech.voiced) / _FRAME_RATE
+    unvoiced = _runs(~speech.voiced) / _FRAME_RATE
+    level = np.convolve(speech.level[speech.start : speech.stop], _SMOOTHING, "same")
+    peak = (level[1:-1] > level[:-2]) & (level[1:-1] >= level[2:]) & speech.active[1:-1]
+    return [
+        seconds,
+        _mean(speech.active),
+        _mean(speech.voiced),
+        len(pauses) / seconds,
+        _mean(pauses),
+        pauses.sum() / seconds,
+        len(voiced) / seconds,
+        _mean(voiced),
+        _std(voiced),
+        _mean(unvoiced),
+        _std(unvoiced),
+        peak.sum() / seconds,
+    ]
+
+
+def _movement(speech: Speech) -> list[float]:
+    pairs = speech.voiced[1:] & speech.voiced[:-1]
+    triples = pairs[1:] & pairs[:-1]
+    level = np.diff(speech.level[speech.start : speech.stop])
+    moves = level[speech.active[1:] & speech.active[:-1]]
+    steps = np.diff(speech.semitones)
+    f0 = speech.pitch[0]
+    return [
+        _mean(steps[pairs & (steps > 0)]),
+        _mean(steps[pairs & (steps < 0)]),
+        _mean(steps[pairs] > 0),
+        _mean(np.abs(np.diff(steps)[triples])),
+        _mean(np.abs(np.diff(f0)[pairs]) / f0[1:][pairs]),
+        _mean(np.abs(level[pairs])),
+        _mean(moves[moves > 0]),
+        _mean(moves[moves < 0]),
+    ]
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Numbers of a whole clip: ``compute(speech)`` gives one for each of ``names`` (name: what it is)."""
+
+    names: Mapping[str, str]
+    compute: Callable[[Speech], list[float]]
+
+
+SCALARS: tuple[Scalars, ...] = (
+    Scalars(
+        {
+            "speech_seconds": "length of the speech span (s)",
+            "active_share": "share of active frames in the speech span",
+            "voiced_share": "share of voiced frames in the speech span",
+            "pauses_per_second": "pauses (inactive for 50 ms or more) a second of the speech span",
+            "pause_mean_seconds": "mean length of a pause (s)",
+            "pause_share": "share of pauses in the speech span",
+            "voiced_per_second": "voiced stretches a second of the speech span",
+            "voiced_mean_seconds": "mean length of a voiced stretch (s)",
+            "voiced_std_seconds": "standard deviation of the lengths of voiced stretches (s)",
+            "unvoiced_mean_seconds": "mean length of an unvoiced stretch (s)",
+            "unvoiced_std_seconds": "standard deviation of the lengths of unvoiced stretches (s)",
+            "level_peaks_per_second": "peaks of the smoothed level a second (about syllables)",
+        },
+        _timing,
+    ),
+    Scalars(
+        {
+            "f0_rise_mean": "mean rise of f0 from frame to frame, where it rises (semitones)",
+            "f0_fall_mean": "mean fall of f0 from frame to frame, where it falls (semitones)",
+            "f0_rise_share": "share of voiced frames with rising f0",
+            "f0_bend_mean": "mean absolute change of f0's slope (semitones)",
+            "jitter": "mean relative change of f0 from frame to frame (jitter-like)",
+            "shimmer_db": "mean change of level from voiced frame to frame (dB, shimmer-like)",
+            "level_rise_mean": "mean rise of level from frame to frame, where it rises (dB)",
+            "level_fall_mean": "mean fall of level from frame to frame, where it falls (dB)",
+        },
+        _movement,
+    ),
+)
+
+
+# --- features of one's own -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Registered:
+    names: tuple[str, ...]
+    compute: Callable[[np.ndarray, int], Sequence[float]]
+    source: str
+
+
+_registered: dict[str, _Registered] = {}
+
+
+def register(name: str, names: Sequence[str]) -> Callable:
+    """Decorator: the function's numbers join the features as ``<name>_<one of names>``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is taken or is not made of letters, digits and ``_``, or if the function's source cannot be read.
+    """
+
+    def enter(function: Callable[[np.ndarray, int], Sequence[float]]) -> Callable:
+        full = tuple(f"{name}_{part}" for part in names)
+        wrong = [part for part in full if not re.fullmatch(r"\w+", part, re.ASCII)]
+        taken = sorted(set(full) & set(feature_names())) + sorted({part for part in full if full.count(part) > 1})
+        if wrong or taken or not full:
+            raise ConfigurationError(
+                f"features {wrong or taken or list(full)} of {name!r} cannot be registered: expected new names, at "
+                "least one, of letters, digits and '_'"
+            )
+        try:
+            source = inspect.getsource(inspect.getmodule(function))
+        except (OSError, TypeError) as error:
+            raise ConfigurationError(
+                f"the source of {name!r} cannot be read ({error}); define it in a module's file, so that a change of "
+                "it is noticed"
+            ) from error
+        _registered[name] = _Registered(full, function, source)
+        _forget()
+        return function
+
+    return enter
+
+
+def _own(name: str, entry: _Registered, samples: np.ndarray) -> np.ndarray:
+    values = np.asarray(entry.compute(samples, SAMPLE_RATE), dtype=np.float32)
+    if values.shape != (len(entry.names),) or not np.isfinite(values).all():
+        raise ConfigurationError(
+            f"the registered function {name!r} gave {values!r}; expected {len(entry.names)} finite numbers "
+            f"({', '.join(entry.names)}) for every clip"
+        )
+    return values
+
+
+# --- the vector ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _plan() -> list[tuple[Functional, np.ndarray]]:
+    """Which rows of the frame table each functional sees."""
+    index: dict[str, list[int]] = {name: [] for name in FUNCTIONALS}
+    at = 0
+    for descriptor in DESCRIPTORS:
+        for name in descriptor.functionals:
+            index[name] += range(at, at + len(descriptor.rows))
+        at += len(descriptor.rows)
+    return [(FUNCTIONALS[name], np.array(rows)) for name, rows in index.items()]
+
+
+@lru_cache(maxsize=1)
+def _meanings() -> dict[str, str]:
+    rows = [row for descriptor in DESCRIPTORS for row in descriptor.rows.items()]
+    meanings = {}
+    for functional, index in _plan():
+        for name, meaning in (rows[number] for number in index):
+            for suffix, what in functional.names.items():
+                meanings[f"{name}_{suffix}"] = f"{what} over {FRAMES[functional.frames]} of {meaning}"
+    for scalars in SCALARS:
+        meanings |= scalars.names
+    for name, entry in _registered.items():
+        meanings |= {full: f"registered feature {full[len(name) + 1 :]} of {name}" for full in entry.names}
+    return meanings
+
+
+@lru_cache(maxsize=1)
+def feature_names() -> tuple[str, ...]:
+    """Names of the features, in the vector's order."""
+    return tuple(_meanings())
+
+
+def describe(name: str) -> str:
+    """What a feature is, in words. Raises KeyError if there is none of this name.
+
+    >>> describe("f0_semitone_voiced_p80")
+    'percentile 80 over voiced frames of f0 (semitones re 150 Hz, interpolated over unvoiced frames)'
+    """
+    return _meanings()[name]
+
+
+def extract(samples: np.ndarray) -> np.ndarray:
+    """The features of a clip.
+
+    Parameters
+    ----------
+    samples : float32 array, shape (n,)
+        Mono, at :data:`SAMPLE_RATE`; finite, and not all zero.
+
+    Returns
+    -------
+    float32 array, shape (n_features,)
+        In the order of :func:`feature_names`; always finite, and the same bit for bit wherever it is computed on
+        the same machine. Where fewer than five frames are voiced, f0 is taken as 150 Hz throughout and functionals
+        over voiced frames see the active ones.
+    """
+    speech = Speech(samples)
+    table = np.concatenate([descriptor.compute(speech) for descriptor in DESCRIPTORS], dtype=np.float32)
+    seen = {"span": table, "active": table[:, speech.active], "voiced": table[:, speech.over_voiced]}
+    parts = [functional.compute(seen[functional.frames][index]).ravel() for functional, index in _plan()]
+    parts += [np.array(scalars.compute(speech)) for scalars in SCALARS]
+    parts += [_own(name, entry, samples) for name, entry in _registered.items()]
+    return np.concatenate(parts, dtype=np.float32)
+
+
+# --- the recipe's version --------------------------------------------------------------------------------------------
+
+
+def _essence(source: str) -> str:
+    """A module's source without comments, docstrings and layout."""
+    tokens, at_start = [], True
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            at_start = at_start or token.type != tokenize.COMMENT
+            continue
+        if not (at_start and token.type == tokenize.STRING):
+            tokens.append(token.string)
+        at_start = False
+    return "".join(tokens)
+
+
+@lru_cache(maxsize=1)
+def _recipe() -> str:
+    sources = [inspect.getsource(inspect.getmodule(module)) for module in (audio.load, extract)]
+    sources += [entry.source for entry in _registered.values()]
+    text = "\0".join([*map(_essence, sources), *feature_names()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _forget() -> None:
+    for cached in (_meanings, feature_names, _recipe):
+        cached.cache_clear()
+
+
+def __getattr__(name: str) -> str:
+    if name == "RECIPE":
+        return _recipe()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+for _module in filter(None, os.environ.get("EMOTION_FEATURES", "").split(",")):
+    importlib.import_module(_module.strip())

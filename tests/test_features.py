@@ -1,0 +1,268 @@
+"""The acoustic recipe: librosa's figures where librosa has them, known signals elsewhere, and finite always."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+
+from emotion import audio, features
+from emotion.errors import ConfigurationError
+
+RATE = features.SAMPLE_RATE
+
+
+def voice(hertz, *, seconds: float = 1.5, level: float = 0.2, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Harmonics at 6 dB an octave, f0 given as a number or as a course over the clip."""
+    n = int(seconds * RATE)
+    f0 = np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(np.atleast_1d(hertz))), np.atleast_1d(hertz))
+    phase = 2 * np.pi * np.cumsum(f0) / RATE
+    wave = sum(np.sin(k * phase) / k * (k * f0 < 6000) for k in range(1, 40))
+    wave = wave / np.abs(wave).max() + noise * np.random.default_rng(seed).normal(size=n)
+    return (level * wave).astype(np.float32)
+
+
+def value(samples: np.ndarray, name: str) -> float:
+    return float(features.extract(samples)[features.feature_names().index(name)])
+
+
+def frames_of(speech: features.Speech) -> np.ndarray:
+    """The samples of the speech span, which librosa then frames the same way."""
+    first = speech.start * features.HOP
+    return speech.samples[first : first + (len(speech.active) - 1) * features.HOP + features.WINDOW]
+
+
+@pytest.fixture(scope="module", params=["voice", "noise"])
+def speech(request) -> features.Speech:
+    if request.param == "voice":
+        return features.Speech(voice([120, 260, 180], noise=0.02))
+    return features.Speech(0.1 * np.random.default_rng(1).normal(size=2 * RATE).astype(np.float32))
+
+
+def check_against_librosa(speech: features.Speech) -> None:
+    samples = frames_of(speech)
+    frames = librosa.util.frame(samples, frame_length=features.WINDOW, hop_length=features.HOP)
+    window = librosa.filters.get_window("hann", features.WINDOW)[:, None]
+    power = np.abs(np.fft.rfft(frames * window, features.N_FFT, axis=0)) ** 2
+    np.testing.assert_allclose(speech.power, power, rtol=1e-3, atol=1e-4 * power.max())
+    mel = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=features.N_MELS), top_db=None)
+    np.testing.assert_allclose(speech.mel_db, mel, atol=0.02)
+    np.testing.assert_allclose(speech.mfcc, librosa.feature.mfcc(S=mel, n_mfcc=features.N_MFCC), atol=0.1)
+    np.testing.assert_allclose(
+        speech.delta_mfcc,
+        librosa.feature.delta(speech.mfcc[: features.N_DELTA], width=9, mode="nearest"),
+        atol=1e-3,
+    )
+    table = dict(zip(row_names(), frame_table(speech), strict=True))
+    magnitude = np.sqrt(power)
+    reference = {
+        "centroid": librosa.feature.spectral_centroid(S=magnitude, sr=RATE)[0] / 1000,
+        "bandwidth": librosa.feature.spectral_bandwidth(S=magnitude, sr=RATE)[0] / 1000,
+        "rolloff_85": librosa.feature.spectral_rolloff(S=magnitude, sr=RATE, roll_percent=0.85)[0] / 1000,
+        "rolloff_50": librosa.feature.spectral_rolloff(S=magnitude, sr=RATE, roll_percent=0.5)[0] / 1000,
+        "level_db": 20 * np.log10(librosa.feature.rms(y=samples, frame_length=640, hop_length=160, center=False)[0]),
+        "flatness": 10 * np.log10(librosa.feature.spectral_flatness(S=magnitude)[0]),
+    }
+    for name, expected in reference.items():
+        tolerance = RATE / features.N_FFT / 1000 + 1e-6 if name.startswith("rolloff") else 0.02
+        np.testing.assert_allclose(table[name], expected, atol=tolerance, err_msg=name)
+    chroma = librosa.feature.chroma_stft(S=power, sr=RATE, tuning=0.0)
+    np.testing.assert_allclose(np.stack([table[f"chroma_{n:02d}"] for n in range(12)]), chroma, atol=0.05)
+    crossings = librosa.feature.zero_crossing_rate(
+        samples, frame_length=features.WINDOW, hop_length=features.HOP, center=False, threshold=0
+    )[0]
+    np.testing.assert_allclose(table["zero_crossing_rate"], crossings, atol=2 / features.WINDOW)
+
+
+def row_names() -> list[str]:
+    return [name for descriptor in features.DESCRIPTORS for name in descriptor.rows]
+
+
+def frame_table(speech: features.Speech) -> np.ndarray:
+    return np.concatenate([descriptor.compute(speech) for descriptor in features.DESCRIPTORS])
+
+
+def test_agrees_with_librosa(speech):
+    check_against_librosa(speech)
+
+
+@pytest.mark.ravdess
+def test_agrees_with_librosa_on_real_speech(ravdess):
+    for path in sorted(ravdess.glob("Actor_*/*.wav"))[:: 1080 // 6]:
+        check_against_librosa(features.Speech(audio.load(path).samples))
+
+
+@pytest.mark.parametrize("hertz", [75, 110, 160, 220, 300, 450, 620])
+def test_f0_of_a_steady_voice(hertz):
+    for noise in (0.0, 0.1):
+        samples = voice(hertz, noise=noise)
+        expected = 12 * np.log2(hertz / features.F0_REFERENCE)
+        assert value(samples, "f0_semitone_voiced_p50") == pytest.approx(expected, abs=0.15)
+        assert value(samples, "f0_semitone_voiced_std") < 0.3
+        assert value(samples, "voiced_share") > 0.95
+
+
+def test_f0_follows_a_glide():
+    f0, _ = features.Speech(voice([100, 300], seconds=2)).pitch
+    expected = np.interp(np.linspace(0, 1, len(f0)), [0, 1], [102, 298])
+    assert np.mean(np.abs(f0 - expected) < 0.03 * expected) > 0.97
+    assert value(voice([100, 300]), "f0_semitone_course1") < 0 < value(voice([300, 100]), "f0_semitone_course1")
+
+
+@pytest.mark.ravdess
+def test_f0_agrees_with_pyin_on_real_speech(ravdess):
+    wrong = together = 0
+    for path in sorted(ravdess.glob("Actor_*/*.wav"))[:: 1080 // 4]:
+        speech = features.Speech(audio.load(path).samples)
+        f0, _ = speech.pitch
+        reference, voiced, _ = librosa.pyin(
+            frames_of(speech), fmin=65, fmax=650, sr=RATE, frame_length=1024, hop_length=features.HOP
+        )
+        at = np.arange(len(f0)) + features.WINDOW // (2 * features.HOP)  # librosa centres its frames
+        both = (f0 > 0) & voiced[at]
+        together += both.sum()
+        wrong += (np.abs(12 * np.log2(f0[both] / reference[at][both])) > 1).sum()
+    assert together > 300 and wrong < 0.06 * together
+
+
+def test_voice_quality_orders_clear_and_noisy_voices():
+    clear, noisy = voice(180), voice(180, noise=0.2)
+    for name in ("hnr_db_voiced_mean", "cpp_mean", "periodicity_voiced_mean"):
+        assert value(clear, name) > value(noisy, name), name
+    noise = np.random.default_rng(0).normal(size=RATE).astype(np.float32)
+    assert value(noise, "voiced_share") < 0.1
+
+
+def test_pauses_are_found():
+    talk, rest = voice(150, seconds=0.5), np.zeros(RATE // 4, dtype=np.float32)
+    samples = np.concatenate([rest, talk, rest, talk, rest, talk, rest])
+    assert value(samples, "speech_seconds") == pytest.approx(2.0, abs=0.06)
+    assert value(samples, "pauses_per_second") == pytest.approx(1.0, abs=0.1)
+    assert value(samples, "pause_mean_seconds") == pytest.approx(0.22, abs=0.04)
+
+
+def test_silence_around_speech_changes_nothing():
+    talk = voice([120, 200], noise=0.01)
+    rest = np.zeros(20 * features.HOP, dtype=np.float32)
+    name = "mfcc_03_mean"
+    assert value(np.concatenate([rest, talk, rest]), name) == pytest.approx(value(talk, name), abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(4000),
+        np.eye(1, 16_000, 8_000)[0],
+        np.ones(8000),
+        np.random.default_rng(0).normal(size=16_000),
+        np.sin(np.arange(16_000)),
+        1e5 * np.sin(np.arange(16_000)),
+        1e-4 * np.sin(np.arange(16_000) / 9),
+        np.tile([1.0, -1.0], 8000),
+        np.random.default_rng(0).normal(size=3_200),
+        np.ones(1),
+        np.sin(np.arange(16_000 * 40) / 20),
+    ],
+    ids=["zeros", "click", "constant", "noise", "tone", "loud", "faint", "nyquist", "0.2s", "one sample", "40s"],
+)
+def test_always_finite(samples):
+    with np.errstate(invalid="raise", divide="raise", over="raise"):
+        vector = features.extract(samples.astype(np.float32))
+    assert vector.dtype == np.float32 and vector.shape == (len(features.feature_names()),)
+    assert np.isfinite(vector).all()
+
+
+def test_unvoiced_clip_has_the_documented_f0():
+    noise = np.random.default_rng(3).normal(size=8_000).astype(np.float32)
+    noise = np.diff(noise, prepend=0, n=2)
+    assert features.Speech(noise).voiced.sum() < features.LEAST_VOICED
+    assert value(noise, "f0_semitone_voiced_mean") == 0 == value(noise, "f0_semitone_voiced_std")
+
+
+def test_the_same_bit_for_bit_in_any_place():
+    samples = voice([120, 240], noise=0.05)
+    expected = features.extract(samples)
+    for offset in range(1, 5):  # other alignments in memory
+        room = np.empty(len(samples) + offset, dtype=np.float32)
+        room[offset:] = samples
+        np.testing.assert_array_equal(features.extract(room[offset:]), expected)
+    code = (
+        "import sys, numpy as np; from emotion import features;"
+        "sys.stdout.buffer.write(features.extract(np.frombuffer(sys.stdin.buffer.read(), np.float32)).tobytes())"
+    )
+    for threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], input=samples.tobytes(), stdout=-1, check=True, env=environment)
+        assert done.stdout == expected.tobytes()
+
+
+def test_names_are_unique_and_described():
+    names = features.feature_names()
+    assert len(names) == len(set(names)) == len(features.extract(voice(200)))
+    assert all(features.describe(name) for name in names)
+    assert features.describe("mfcc_01_std") == "standard deviation over active frames of MFCC 1"
+    with pytest.raises(KeyError):
+        features.describe("no_such_feature")
+
+
+OWN = '''
+from emotion import features
+
+@features.register("own", names=("length", "peak"))
+def own(samples, sample_rate):
+    return len(samples) / sample_rate, abs(samples).max()
+'''
+
+
+def probe(folder: Path, code: str) -> str:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "EMOTION_FEATURES": "mine"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return done.stdout.strip() or done.stderr
+
+
+def test_registered_features_join_the_table_and_the_recipe(tmp_path):
+    ask = (
+        "import numpy as np; from emotion import features;"
+        "print(features.feature_names()[-2:], features.extract(np.full(8000, .5, 'f'))[-2:], features.RECIPE)"
+    )
+    (tmp_path / "mine.py").write_text(OWN)
+    first = probe(tmp_path, ask)
+    assert first.startswith("('own_length', 'own_peak') [0.5 0.5] ")
+    (tmp_path / "mine.py").write_text("# a comment\n" + OWN)
+    assert probe(tmp_path, ask) == first
+    (tmp_path / "mine.py").write_text(OWN.replace("max()", "min()"))
+    changed = probe(tmp_path, ask).split()[-1]
+    assert len({changed, first.split()[-1], features.RECIPE}) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (OWN.replace('"length"', '"peak"'), "cannot be registered"),
+        (OWN.replace('"length"', '"length (s)"'), "cannot be registered"),
+        (OWN.replace('("length", "peak")', "()"), "cannot be registered"),
+        (OWN.replace("len(samples) /", "0 * float('nan') /"), "expected 2 finite numbers"),
+        (OWN.replace("len(samples) / sample_rate, ", ""), "expected 2 finite numbers"),
+    ],
+)
+def test_registered_features_that_cannot_be_used(tmp_path, source, message):
+    (tmp_path / "mine.py").write_text(source)
+    ask = "import numpy as np; from emotion import features; features.extract(np.ones(8000, 'f'))"
+    output = probe(tmp_path, ask)
+    assert "ConfigurationError" in output and message in output
+
+
+def test_register_refuses_a_function_without_source():
+    with pytest.raises(ConfigurationError, match="source"):
+        features.register("length", names=("x",))(len)
+
+
+def test_recipe_is_stable_within_a_process_and_short():
+    assert features.RECIPE == features.RECIPE and len(features.RECIPE) == 12
+    with pytest.raises(AttributeError):
+        features.NOTHING  # noqa: B018
