@@ -31,7 +31,7 @@ class Licence:
 
 @dataclass(frozen=True)
 class Folds:
-    """Published speaker-independent folds: for each fold, the speakers held out (without the dataset's prefix)."""
+    """Published speaker-independent folds: the speakers (less the dataset's prefix) that each holds out."""
 
     scheme: str
     speakers: tuple[tuple[str, ...], ...]
@@ -125,7 +125,7 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
 
 
 def find_entry(file: Path, name: str) -> Entry:
-    """One dataset of the catalogue; raises ConfigurationError, which lists the names there are, if it has no such."""
+    """One dataset of the catalogue; raises ConfigurationError, which lists those there are, if it has none such."""
     entries = read_catalogue(file)
     if name not in entries:
         raise ConfigurationError(f"no dataset {name!r} in {file}; it has {', '.join(entries)}")
@@ -141,7 +141,9 @@ class _UniqueKeys(yaml.SafeLoader):
             for key, _ in node.value:
                 name = (key.tag, str(key.value))
                 if name in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} is there twice", key.start_mark
+                    )
                 seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -156,14 +158,18 @@ class _Value:
 
     def wrong(self, expected: str) -> ConfigurationError:
         found = "nothing" if self.value is None else f"{self.value!r} ({type(self.value).__name__})"
-        return ConfigurationError(f"{self.file}: {self.place or 'the file'}: found {found}; expected {expected}")
+        return ConfigurationError(
+            f"{self.file}: {self.place or 'the file'}: found {found}; expected {expected}"
+        )
 
     def _at(self, key: object) -> str:
         return f"{self.place}.{key}" if self.place else str(key)
 
     def entries(self, expected: str) -> dict[str, _Value]:
         if not isinstance(self.value, dict) or not all(isinstance(key, str) for key in self.value):
-            raise self.wrong(f"{expected}, each under a name (quote a name that YAML takes for something else)")
+            raise self.wrong(
+                f"{expected}, each under a name (quote a name that YAML takes for something else)"
+            )
         return {key: _Value(self.file, self._at(key), value) for key, value in self.value.items()}
 
     def fields(self, *names: str) -> dict[str, _Value]:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -96,7 +97,7 @@ def check_reachable(
     """
     client = _Client(session or requests.Session(), retry, _remedy(settings, entry))
     try:
-        _links(client.json(_record_url(settings, entry)), settings, entry)
+        _published(client, settings, entry)
     except _Failed as failure:
         if failure.status is None:
             raise client.given_up(failure) from None
@@ -112,7 +113,7 @@ def fetch_archives(
     session: requests.Session | None = None,
     retry: Retry | None = None,
 ) -> list[Path]:
-    """Download an entry's archives into a local folder and check them; what is already there is not fetched again.
+    """Download an entry's archives into a local folder and check them; what is there is not fetched again.
 
     Parameters
     ----------
@@ -145,32 +146,16 @@ def fetch_archives(
     links: dict[str, str] = {}
     done = 0
     for archive, path in zip(entry.archives, paths, strict=True):
+
+        def report(got: int, before: int = done) -> None:
+            if progress:
+                progress("download", before + got, total, "B")
+
         if not path.exists():
-            links = links or client.patiently(
-                lambda: _links(client.json(_record_url(settings, entry)), settings, entry)
-            )
-            part = _part(path)
-
-            def report(got: int, before: int = done) -> None:
-                if progress:
-                    progress("download", before + got, total, "B")
-
-            for last in (False, True):
-                client.patiently(
-                    lambda part=part, archive=archive: _fetch(client, links[archive.key], part, archive, report),
-                    got=lambda part=part: _size(part),
-                )
-                complaint = _checksum_complaint(part, archive)
-                if not complaint:
-                    break
-                part.unlink()
-                if last:
-                    raise DataError(f"{links[archive.key]}: {complaint}, twice; {_remedy(settings, entry)}")
-                log.warning("%s: %s; downloading it once more", archive.key, complaint)
-            os.replace(part, path)
+            links = links or client.patiently(partial(_published, client, settings, entry))
+            _download(client, links[archive.key], path, archive, report)
+        report(archive.bytes)
         done += archive.bytes
-        if progress:
-            progress("download", done, total, "B")
     return paths
 
 
@@ -203,10 +188,6 @@ def _checksum_complaint(path: Path, archive: Archive) -> str | None:
     return None
 
 
-def _record_url(settings: Settings, entry: ZenodoEntry) -> str:
-    return f"{settings.zenodo_url}/api/records/{entry.record}"
-
-
 def _remedy(settings: Settings, entry: ZenodoEntry) -> str:
     archives = " and ".join(archive.key for archive in entry.archives)
     return (
@@ -225,7 +206,7 @@ def _size(path: Path) -> int:
 
 
 class _Failed(Exception):
-    """One attempt that failed in a way that may pass; ``status`` is None where the host did not answer at all."""
+    """One attempt that failed in a way that may pass; ``status`` is None where there was no answer at all."""
 
     def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None):
         super().__init__(reason)
@@ -269,7 +250,7 @@ class _Client:
         return DownloadError(f"{reason}. Given up: {self.remedy}")
 
     def open(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """One GET; the body is yet to be read. Raises _Failed, DataError, DownloadError or ConfigurationError."""
+        """One GET, the body yet to be read. Raises _Failed, DataError, DownloadError or ConfigurationError."""
         timeout = (self.retry.connect_timeout, self.retry.read_timeout)
         try:
             response = self.session.get(url, headers=headers, stream=True, timeout=timeout)
@@ -278,7 +259,9 @@ class _Client:
             requests.exceptions.MissingSchema,
             requests.exceptions.InvalidSchema,
         ) as error:
-            raise ConfigurationError(f"{url} is not, or leads to what is not, an http or https URL: {error}") from None
+            raise ConfigurationError(
+                f"{url} is not, or leads to what is not, an http or https URL: {error}"
+            ) from None
         except requests.exceptions.TooManyRedirects:
             raise self.given_up(f"{url} redirects without end") from None
         except requests.RequestException as error:
@@ -295,7 +278,7 @@ class _Client:
         raise self.given_up(status)
 
     def limited(self, call: Callable[[], Result], url: str) -> Result:
-        """Run a call, but no longer than patience lasts: a name look-up, for one, obeys no timeout of requests'."""
+        """Run a call, no longer than patience lasts: a name look-up, for one, obeys no timeout of requests'."""
         limit = max(self.retry.silent_for - (time.monotonic() - self.heard), 0.1)
         outcome: list[tuple[bool, object]] = []
 
@@ -350,9 +333,13 @@ def _up_to(blocks: Iterator[bytes], limit: int) -> Iterator[bytes]:
 def _cause(error: BaseException) -> str:
     """The innermost reason of an error that wraps others, without addresses of objects."""
     while True:
-        inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
+        inner = getattr(error, "reason", None) or next(
+            (a for a in error.args if isinstance(a, BaseException)), None
+        )
         if not isinstance(inner, BaseException):
-            return re.sub(r"<[^>]*>:? ?|\w+\(host=[^)]*\):? ?", "", str(error)).strip() or type(error).__name__
+            return (
+                re.sub(r"<[^>]*>:? ?|\w+\(host=[^)]*\):? ?", "", str(error)).strip() or type(error).__name__
+            )
         error = inner
 
 
@@ -368,11 +355,14 @@ def _retry_after(response: requests.Response) -> float | None:
     return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
 
 
-def _links(record: object, settings: Settings, entry: ZenodoEntry) -> dict[str, str]:
+def _published(client: _Client, settings: Settings, entry: ZenodoEntry) -> dict[str, str]:
     """Where each archive lies, once the record is seen to hold just what the catalogue says."""
-    url = _record_url(settings, entry)
+    url = f"{settings.zenodo_url}/api/records/{entry.record}"
+    record = client.json(url)
     try:
-        files = {file["key"]: (file["size"], file["checksum"], file["links"]["self"]) for file in record["files"]}
+        files = {
+            file["key"]: (file["size"], file["checksum"], file["links"]["self"]) for file in record["files"]
+        }
     except (TypeError, KeyError):
         raise DownloadError(
             f"{url} is not a Zenodo record: expected files[] with key, size, checksum and links.self; "
@@ -389,11 +379,25 @@ def _links(record: object, settings: Settings, entry: ZenodoEntry) -> dict[str, 
         ):
             if found != expected:
                 raise DataError(
-                    f"{url}: {archive.key} has {what} {found}; the catalogue {settings.catalogue} expects {expected}. "
-                    "One of the two is of another version"
+                    f"{url}: {archive.key} has {what} {found}; the catalogue {settings.catalogue} expects "
+                    f"{expected}. One of the two is of another version"
                 )
         links[archive.key] = link
     return links
+
+
+def _download(client: _Client, url: str, path: Path, archive: Archive, report: Callable[[int], None]) -> None:
+    """Bring an archive under its final name: whole, and with the checksums of the catalogue."""
+    part = _part(path)
+    for _ in range(2):
+        client.patiently(lambda: _fetch(client, url, part, archive, report), got=lambda: _size(part))
+        complaint = _checksum_complaint(part, archive)
+        if not complaint:
+            os.replace(part, path)
+            return
+        log.warning("%s; thrown away", complaint)
+        part.unlink()
+    raise DataError(f"{url}: {complaint}, twice; {client.remedy}")
 
 
 def _fetch(client: _Client, url: str, part: Path, archive: Archive, report: Callable[[int], None]) -> None:
@@ -422,8 +426,8 @@ def _fetch(client: _Client, url: str, part: Path, archive: Archive, report: Call
             if not re.fullmatch(rf"bytes {have}-{archive.bytes - 1}/({archive.bytes}|\*)", where.strip()):
                 part.unlink(missing_ok=True)
                 raise _Failed(
-                    f"{url} sends the range {where!r}; expected bytes {have}-{archive.bytes - 1}/{archive.bytes}; "
-                    "starting again"
+                    f"{url} sends the range {where!r}; expected bytes {have}-{archive.bytes - 1}/"
+                    f"{archive.bytes}; starting again"
                 )
         else:
             length = response.headers.get("Content-Length", str(archive.bytes))
@@ -443,7 +447,9 @@ def _fetch(client: _Client, url: str, part: Path, archive: Archive, report: Call
                     client.heard = time.monotonic()
                     report(have)
             except requests.RequestException as error:
-                raise _Failed(f"{url} broke off after {have:,} of {archive.bytes:,} bytes: {_cause(error)}") from None
+                raise _Failed(
+                    f"{url} broke off after {have:,} of {archive.bytes:,} bytes: {_cause(error)}"
+                ) from None
     if have > archive.bytes:
         part.unlink()
         raise _Failed(f"{url} sends more than the {archive.bytes:,} bytes expected; starting again")
@@ -499,8 +505,8 @@ def zip_members(archive: zipfile.ZipFile, *, max_bytes: int | None = None) -> li
         raise DataError(f"{name} would unpack to {expanded:,} bytes; the catalogue allows {max_bytes:,}")
     if expanded > max(MAX_RATIO * packed, RATIO_MATTERS_ABOVE) or largest > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{name} ({packed:,} bytes) would unpack to {expanded:,} bytes, its largest file to {largest:,}; refused: "
-            f"over {MAX_RATIO} times its size, or a file over {MAX_MEMBER_BYTES:,} bytes"
+            f"{name} ({packed:,} bytes) would unpack to {expanded:,} bytes, its largest file to {largest:,}; "
+            f"refused: over {MAX_RATIO} times its size, or a file over {MAX_MEMBER_BYTES:,} bytes"
         )
     members: dict[str, Member] = {}
     for info in infos:
@@ -513,7 +519,9 @@ def zip_members(archive: zipfile.ZipFile, *, max_bytes: int | None = None) -> li
         member = Member(str(path), info.file_size, lambda info=info: _read_member(archive, info))
         first = members.setdefault(member.path, member)
         if first is not member and first.read() != member.read():
-            raise DataError(f"{name} holds {member.path} twice, with different content; the archive is refused")
+            raise DataError(
+                f"{name} holds {member.path} twice, with different content; the archive is refused"
+            )
     return [members[path] for path in sorted(members)]
 
 
@@ -545,4 +553,6 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{archive.filename}: {info.filename} is damaged ({error}); fetch the archive again") from None
+        raise DataError(
+            f"{archive.filename}: {info.filename} is damaged ({error}); fetch the archive again"
+        ) from None
