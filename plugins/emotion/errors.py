@@ -17,7 +17,8 @@ class AudioError(DataError):
     """A recording that cannot be used.
 
     ``reason`` is a short stable word for tables and metrics: ``empty``, ``not_audio``,
-    ``truncated``, ``silent``, ``not_finite``, ``too_short`` or ``too_long``.
+    ``truncated``, ``silent``, ``not_finite``, ``too_short``, ``too_long``, ``unreadable`` (no such file, no
+    permission) or ``not_file`` (a folder, a pipe, a device).
     """
 
     def __init__(self, reason: str, message: str):

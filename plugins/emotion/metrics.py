@@ -82,6 +82,7 @@ CONFIDENCE = _metric("scoring.confidence.{emotion}.{statistic}", "gauge", "ratio
 DRIFT_VERDICT = _metric("scoring.drift.verdict", "gauge", "level", "Verdict on the last batch: 0 ok, 1 watch, 2 alarm")
 DRIFT_SHARE = _metric("scoring.drift.{signal}", "gauge", "value", "features (share drifted), emotions (PSI), confidence (KS statistic)")
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
+DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric("process.{stage}.{resource}", "gauge", "bytes or s", "Of the last task of a stage: peak_memory_bytes, cpu_seconds")
 
 

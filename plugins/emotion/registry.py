@@ -12,7 +12,7 @@ import hashlib
 import json
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models import FORMAT, loads, packages
+from emotion.models import FORMAT, packages, unpickle, verify
 from emotion.store import Store
 
 CHAMPION = "models/champion.json"
@@ -106,12 +106,30 @@ def check_loadable(entry: dict, *, recipe: str) -> None:
 
 
 def load(store: Store, entry: dict, name: str, *, recipe: str) -> object:
-    """Load one of a version's pickles; everything that can be checked is checked before it is unpickled."""
+    """Load one of a version's pickles from the store, checked as :func:`open_pickle` does."""
+    _require_file(entry, name)
+    return open_pickle(store.read_bytes(f"models/{entry['version']}/{name}"), entry, name, recipe=recipe)
+
+
+def open_pickle(data: bytes, entry: dict, name: str, *, recipe: str) -> object:
+    """Unpickle ``data``, the file ``name`` of a version, once all that can be checked before was checked.
+
+    Raises
+    ------
+    ConfigurationError
+        If the version has no such file.
+    BundleError
+        If the checksum differs from the entry's, or for what :func:`check_loadable` finds.
+    """
+    _require_file(entry, name)
+    verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
+    return unpickle(data)
+
+
+def _require_file(entry: dict, name: str) -> None:
     if name not in entry["files"]:
         raise ConfigurationError(f"version {entry['version']} has no {name}; it has {', '.join(entry['files'])}")
-    data = store.read_bytes(f"models/{entry['version']}/{name}")
-    return loads(data, sha256=entry["files"][name]["sha256"], name=name)
 
 
 def decide(store: Store, decision: dict) -> dict:
@@ -128,6 +146,29 @@ def decide(store: Store, decision: dict) -> dict:
     _record(store, recorded)
     if recorded["decision"] == "promoted":
         _point(store, recorded)
+    return recorded
+
+
+def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> dict:
+    """Make a model the champion because a person says so, whatever was decided about its version before.
+
+    Raises ConfigurationError if there is no such model, DataError if it is the champion already.
+    """
+    _require_file(entry(store, version), bundle_name(family))
+    current = champion(store)
+    if current and (current["version"], current["family"]) == (version, family):
+        raise DataError(f"{version} ({family}) is the champion already, since {current['since']}")
+    recorded = {
+        "decision": "promoted",
+        "version": version,
+        "family": family,
+        "policy": "by hand",
+        "by": "a person",
+        "reasons": [reason],
+        "time": now(),
+    }
+    _record(store, recorded)
+    _point(store, recorded)
     return recorded
 
 

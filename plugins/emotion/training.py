@@ -17,6 +17,7 @@ from emotion.models import Classifier, fit_temperature, normalize_by_speaker
 
 PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 TIMED_PREDICTIONS = 50
+BACKGROUND_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Trained:
     folds : list of dict
         ``{"speakers": […], "clips": [samples_sha256, …], "model": Classifier}`` for each speaker-independent
         fold, plain: a later run re-scores this model on these speakers without one that has heard them.
+    background : dict
+        ``plain`` and ``adapted``: the same random rows, at most 200, as each of the two was fitted on.
     predictions : pandas.DataFrame
         Held-out predictions: protocol, fold, row, emotion and eight calibrated probabilities.
     timings : dict
@@ -39,6 +42,7 @@ class Trained:
     plain: Classifier
     adapted: Classifier
     folds: list[dict]
+    background: dict[str, np.ndarray]
     predictions: pd.DataFrame
     timings: dict
 
@@ -135,6 +139,7 @@ def train(
         )
     for model, temperature in zip(models["speaker_independent"], temperatures["speaker_independent"], strict=True):
         model.temperature = temperature
+    sample = np.random.default_rng(seed).permutation(len(features))[:BACKGROUND_ROWS]
     return Trained(
         plain=plain,
         adapted=adapted,
@@ -146,6 +151,7 @@ def train(
             }
             for model, (_, test) in zip(models["speaker_independent"], folds["speaker_independent"], strict=True)
         ],
+        background={"plain": features[sample], "adapted": adapted_features[sample]},
         predictions=predictions,
         timings=prediction_times(plain, features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},

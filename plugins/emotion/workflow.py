@@ -150,6 +150,7 @@ class TrainingRun:
             bundle = models.bundle(
                 plain=trained.plain,
                 adapted=trained.adapted,
+                background=trained.background,
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -210,6 +211,7 @@ class TrainingRun:
         bundle = models.bundle(
             plain=Ensemble([member["plain"] for member in members.values()]),
             adapted=Ensemble([member["adapted"] for member in members.values()]),
+            background=members[FAMILIES[0]]["background"],
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )
@@ -218,7 +220,9 @@ class TrainingRun:
 
     def _load_trained(self, name: str, family: str):
         sha256 = self.store.read_json(self._key(f"train/{family}.json"))["sha256"][name]
-        return models.loads(self.store.read_bytes(self._key(f"train/{name}")), sha256=sha256, name=name)
+        data = self.store.read_bytes(self._key(f"train/{name}"))
+        models.verify(data, sha256=sha256, name=name)
+        return models.unpickle(data)
 
     def explain(self, *, seed: int, explained_clips: int) -> dict:
         """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions."""
