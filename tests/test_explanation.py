@@ -1,0 +1,278 @@
+"""Contributions add up to the model's own output, go to the right features, and are written as promised."""
+
+import io
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import shap
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import SelectKBest, VarianceThreshold
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import LabelEncoder, Normalizer, StandardScaler
+
+from emotion import explanation, features, pipelines
+from emotion.errors import DataError
+from emotion.labels import EMOTIONS, FAMILIES
+from emotion.models import Classifier, Ensemble
+from emotion.store import Store
+
+WIDTH = 30
+NAMES = features.feature_names()[:WIDTH]
+TOLERANCE = 1e-6
+
+STEPS = {
+    "scaled": [StandardScaler()],
+    "unscaled": [],
+    "selected": [StandardScaler(), VarianceThreshold(), SelectKBest(k=12)],
+    "pca": [StandardScaler(), PCA(6, whiten=True, random_state=0)],
+    "lda": [StandardScaler(), LinearDiscriminantAnalysis()],
+    "selected_and_projected": [
+        VarianceThreshold(),
+        StandardScaler(),
+        SelectKBest(k=20),
+        FeatureUnion(
+            [("lda", LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.5)), ("pca", PCA(8, random_state=0))]
+        ),
+        StandardScaler(),
+    ],
+}
+
+
+def clips(emotions: tuple[str, ...], *, per_emotion: int = 25) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose scales lie far apart, as acoustic features' do, one of them constant and two the same."""
+    random = np.random.default_rng(7)
+    labels = np.repeat(emotions, per_emotion)
+    centres = random.normal(size=(len(emotions), WIDTH))
+    rows = np.repeat(centres, per_emotion, axis=0) + random.normal(size=(len(labels), WIDTH))
+    rows = rows * 10.0 ** random.uniform(-3, 3, WIDTH) + 10.0 ** random.uniform(-3, 3, WIDTH)
+    rows[:, 3] = 5.0
+    rows[:, 5] = rows[:, 4]
+    return rows.astype(np.float32), labels
+
+
+def fitted(family: str, rows: np.ndarray, labels: np.ndarray, steps: list) -> Classifier:
+    encoder = LabelEncoder().fit(labels)
+    estimator = pipelines.build(family, seed=0)[-1]
+    if family != "logistic_regression":
+        estimator.set_params(n_estimators=15)
+    pipeline = Pipeline([(f"step_{i}", step) for i, step in enumerate(steps)] + [("classifier", estimator)])
+    pipeline.fit(rows, encoder.transform(labels))
+    return Classifier(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)), temperature=0.7)
+
+
+def misses(found: explanation.Explanation, outputs: np.ndarray) -> float:
+    return np.abs(found.values.sum(axis=2) + found.base_values - outputs).max()
+
+
+@pytest.fixture(scope="module")
+def eight():
+    return clips(EMOTIONS)
+
+
+@pytest.fixture(scope="module")
+def members(eight):
+    return [Classifier.fit(family, *eight, seed=0) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("emotions", [EMOTIONS, EMOTIONS[2:5], EMOTIONS[3:5]], ids=["eight", "three", "two"])
+@pytest.mark.parametrize(
+    ("family", "steps"),
+    # On unscaled features logistic regression does not converge.
+    [pair for pair in product(FAMILIES, STEPS) if pair != ("logistic_regression", "unscaled")],
+)
+def test_contributions_add_up_to_the_margins(family, steps, emotions):
+    rows, labels = clips(emotions)
+    model = fitted(family, rows, labels, STEPS[steps])
+    found = explanation.explain(model, rows[::3], background=rows)
+    assert found.emotions == model.emotions
+    assert found.values.shape == (len(rows[::3]), len(emotions), WIDTH)
+    assert found.scale == ("probability" if family == "random_forest" else "log-odds")
+    np.testing.assert_array_equal(found.outputs, model.margins(rows[::3]))
+    assert misses(found, model.margins(rows[::3])) < TOLERANCE
+    # Bounded: a projection must not blow contributions up where a clip lies near the background's mean.
+    assert np.abs(found.values).sum(axis=2).max() < 30 * np.ptp(found.outputs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shipped_pipelines_add_up(family, eight, members):
+    model = members[FAMILIES.index(family)]
+    found = explanation.explain(model, eight[0][::5], background=eight[0])
+    assert misses(found, model.margins(eight[0][::5])) < TOLERANCE
+
+
+def test_a_clip_like_the_background_mean_is_explained(eight):
+    rows, labels = eight
+    model = fitted("gradient_boosting", rows, labels, STEPS["pca"])
+    mean = rows.mean(axis=0, keepdims=True)
+    found = explanation.explain(model, mean, background=rows)
+    assert np.isfinite(found.values).all()
+    assert misses(found, model.margins(mean)) < TOLERANCE
+    assert np.abs(found.values).sum(axis=2).max() < 30 * np.abs(found.outputs).max()
+
+
+def test_linear_values_equal_those_of_shap(eight):
+    rows, labels = eight
+    model = fitted("logistic_regression", rows, labels, STEPS["scaled"])
+    found = explanation.explain(model, rows[:20], background=rows)
+    scaled = model.pipeline[:-1].transform(rows)
+    theirs = shap.LinearExplainer(model.pipeline[-1], shap.maskers.Independent(scaled, max_samples=len(rows)))
+    np.testing.assert_allclose(found.values, theirs.shap_values(scaled[:20]).transpose(0, 2, 1), atol=1e-4)
+
+
+def test_a_projection_keeps_linear_values_exact():
+    """Rotating the inputs fully and weighting the rotated ones is the same linear model, so has the same values."""
+    rows, labels = clips(EMOTIONS[:4])
+    plain = fitted("logistic_regression", rows, labels, [StandardScaler()])
+    rotated = fitted("logistic_regression", rows, labels, [StandardScaler(), PCA(svd_solver="full")])
+    ours = explanation.explain(plain, rows[:10], background=rows).values
+    theirs = explanation.explain(rotated, rows[:10], background=rows).values
+    np.testing.assert_allclose(ours, theirs, atol=5e-3 * np.abs(ours).max())
+
+
+def test_two_emotion_boosting_equals_shaps_own():
+    rows, labels = clips(EMOTIONS[3:5])
+    model = fitted("gradient_boosting", rows, labels, STEPS["scaled"])
+    scaled = model.pipeline[:-1].transform(rows[:9])
+    theirs = shap.TreeExplainer(model.pipeline[-1], feature_perturbation="tree_path_dependent").shap_values(scaled)
+    found = explanation.explain(model, rows[:9], background=rows)
+    np.testing.assert_allclose(found.values[:, 1], theirs, atol=1e-9)
+    np.testing.assert_allclose(found.values[:, 0], -theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_that_were_selected_away_contribute_nothing(family, eight):
+    rows, labels = eight
+    model = fitted(family, rows, labels, STEPS["selected"])
+    kept = model.pipeline[1].get_support()
+    kept[kept] = model.pipeline[2].get_support()
+    values = np.abs(explanation.explain(model, rows[:20], background=rows).values).sum(axis=(0, 1))
+    assert kept.sum() == 12
+    assert values[~kept].max() < 1e-9
+    assert values[kept].min() > 1e-3
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_feature_that_decides_gets_the_credit(steps):
+    """One feature alone tells the emotions apart: it must come first through any projection."""
+    random = np.random.default_rng(3)
+    labels = np.repeat(EMOTIONS[:4], 40)
+    rows = random.normal(size=(len(labels), WIDTH))
+    rows[:, 17] += 8.0 * np.repeat(np.arange(4), 40)
+    rows = rows.astype(np.float32)
+    model = fitted("random_forest", rows, labels, STEPS[steps])
+    ranking = explanation.importance(explanation.explain(model, rows[::4], background=rows), feature_names=NAMES)
+    assert ranking["feature"][0] == NAMES[17]
+
+
+def test_the_ensemble_adds_up_to_its_probabilities(eight, members):
+    rows, _ = eight
+    ensemble = Ensemble(members)
+    found = explanation.explain(ensemble, rows[::4], background=rows)
+    assert found.emotions == EMOTIONS
+    assert found.scale == "probability"
+    assert misses(found, ensemble.predict_proba(rows[::4])) < TOLERANCE
+    # Probabilities add up to one whatever the clip: what one emotion gains, others lose.
+    np.testing.assert_allclose(found.values.sum(axis=1), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])
+def test_an_ensemble_that_knows_few_emotions_adds_up(emotions):
+    rows, labels = clips(emotions)
+    ensemble = Ensemble([fitted(family, rows, labels, STEPS["scaled"]) for family in FAMILIES])
+    found = explanation.explain(ensemble, rows[::5], background=rows)
+    assert misses(found, ensemble.predict_proba(rows[::5])) < TOLERANCE
+    unknown = [i for i, emotion in enumerate(EMOTIONS) if emotion not in emotions]
+    assert np.abs(found.values[:, unknown]).max() == 0
+
+
+def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
+    rows = eight[0][:12]
+    ensemble = Ensemble(members)
+    parts = [explanation.explain(member, rows, background=eight[0]) for member in members]
+    np.testing.assert_array_equal(
+        explanation.combine(ensemble, parts).values,
+        explanation.explain(ensemble, rows, background=eight[0]).values,
+    )
+
+
+def test_a_step_that_is_not_affine_is_refused(eight):
+    rows, labels = eight
+    model = fitted("random_forest", rows, labels, [StandardScaler(), Normalizer()])
+    with pytest.raises(DataError, match="StandardScaler, Normalizer.*affine"):
+        explanation.explain(model, rows[:5], background=rows)
+
+
+def test_values_that_do_not_add_up_are_refused(eight, members, monkeypatch):
+    monkeypatch.setattr(Classifier, "margins", lambda self, rows: np.full((len(rows), len(EMOTIONS)), 9.0))
+    with pytest.raises(DataError, match="miss the model's output"):
+        explanation.explain(members[1], eight[0][:5], background=eight[0])
+
+
+def test_top_contributions(eight, members):
+    rows, _ = eight
+    found = explanation.explain(members[0], rows[:3], background=rows)
+    top = explanation.top_contributions(found, 1, "angry", 4, feature_names=NAMES)
+    values = found.values[1, found.emotions.index("angry")]
+    assert [item["contribution"] for item in top["towards"]] == sorted(values, reverse=True)[:4]
+    assert [item["contribution"] for item in top["against"]] == sorted(values)[:4]
+    first = top["towards"][0]
+    assert first["feature"] == NAMES[values.argmax()]
+    assert first["value"] == rows[1, values.argmax()]
+    assert first["description"] == features.describe(first["feature"])
+    everything = explanation.top_contributions(found, 1, "angry", 1000, feature_names=NAMES)
+    signs = [item["contribution"] > 0 for item in everything["towards"] + everything["against"]]
+    assert signs == [True] * len(everything["towards"]) + [False] * len(everything["against"])
+
+
+def test_importance_is_sorted_and_shares_add_up(eight, members):
+    found = explanation.explain(members[1], eight[0][::6], background=eight[0])
+    ranking = explanation.importance(found, feature_names=NAMES)
+    assert list(ranking.columns) == ["feature", "description", "mean_abs", "share", *EMOTIONS]
+    assert sorted(ranking["feature"]) == sorted(NAMES)
+    assert ranking["mean_abs"].is_monotonic_decreasing
+    assert ranking["share"].sum() == pytest.approx(1)
+    row = ranking.set_index("feature").loc[NAMES[8]]
+    column = found.emotions.index("sad")
+    assert row["sad"] == pytest.approx(np.abs(found.values[:, column, 8]).mean())
+    assert row["mean_abs"] == pytest.approx(row[list(EMOTIONS)].astype(float).mean())
+
+
+def test_export_writes_what_it_says(eight, members, tmp_path):
+    rows, store = eight[0][::9], Store(str(tmp_path))
+    model = members[2]
+    found = explanation.explain(model, rows, background=eight[0])
+    table = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(len(rows))], "path": [f"{i}.wav" for i in range(len(rows))]})
+    ranking = explanation.export(
+        store, "runs/r/shap", family=model.family, explanation=found, feature_names=NAMES, clips=table
+    )
+    values = store.read_table(f"runs/r/shap/{model.family}_values.parquet")
+    assert list(values.columns) == ["sha256", "path", "emotion", "base_value", "output", *NAMES]
+    assert len(values) == len(rows) * len(EMOTIONS)
+    added = values[list(NAMES)].astype(np.float64).sum(axis=1) + values["base_value"]
+    assert np.abs(added - values["output"]).max() < TOLERANCE
+    margins = model.margins(rows)
+    clip = values[values["sha256"] == table["sha256"][4]]
+    np.testing.assert_allclose(clip["output"], margins[4][[model.emotions.index(name) for name in clip["emotion"]]])
+    read = explanation.read_export(store, "runs/r/shap", [*FAMILIES, "ensemble"])
+    assert list(read) == [model.family]
+    pd.testing.assert_frame_equal(read[model.family]["importance"], ranking)
+    for name in ("beeswarm", "bar", "heatmap"):
+        image = Image.open(io.BytesIO(read[model.family]["plots"][name]))
+        assert image.format == "PNG" and min(image.size) > 300
+        assert len(image.getcolors(maxcolors=256)) > 50
+
+
+@pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])
+def test_export_of_few_emotions(emotions, tmp_path):
+    rows, labels = clips(emotions)
+    model = fitted("random_forest", rows, labels, STEPS["scaled"])
+    found = explanation.explain(model, rows[:1], background=rows)
+    table = pd.DataFrame({"sha256": ["a"], "path": ["a.wav"]})
+    explanation.export(
+        Store(str(tmp_path)), "shap", family="random_forest", explanation=found, feature_names=NAMES, clips=table
+    )
+    assert len(list((tmp_path / "shap").glob("*.png"))) == 3
