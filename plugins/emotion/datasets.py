@@ -75,15 +75,19 @@ class Dataset:
     facts : dict
         What is known of it, as JSON values:
 
-        - name, title, kind, source, citation, commercial_use, licence (id, name, url, model), as in the catalogue;
+        - name, title, kind, source, citation, commercial_use, licence (id, name, url, model), as in the
+          catalogue;
         - synthesized: whether the clips are no recordings;
         - complete: False if the catalogue expects other clips than these;
-        - warnings, and notice, which is all of them in one text: to be shown wherever a figure of this dataset is;
+        - warnings, and notice, which is all of them in one text: to be shown wherever a figure of this
+          dataset is;
         - fingerprint: SHA-256 over every clip's content, emotion and speaker;
-        - clips, unique (less byte-identical copies), speakers, unreadable (no readable header), seconds, bytes,
-          emotions (clips of each);
-        - folds: published speaker-independent folds, lists of speakers as in the manifest, or None; folds_scheme;
-        - origin: where the clips came from; archives: key, bytes, md5 and sha256 of each zip they came out of.
+        - clips, unique (less byte-identical copies), speakers, unreadable (no readable header), seconds,
+          bytes, emotions (clips of each);
+        - folds: published speaker-independent folds, lists of speakers as in the manifest, or None;
+          folds_scheme;
+        - origin: where the clips came from; archives: key, bytes, md5 and sha256 of each zip they came out
+          of.
     """
 
     name: str
@@ -142,8 +146,8 @@ def obtain(
     source : Path, optional
         A folder, a zip or (for one's own recordings) a CSV on disk to take the clips from, below one of
         ``settings.recordings``; a relative path is looked for there. RAVDESS's folder may hold its clips, its
-        zips or both. It is imported again only if it has changed. Without it RAVDESS is downloaded, unless what
-        is stored came out of the very archives of the catalogue.
+        zips or both. It is imported again only if it has changed. Without it RAVDESS is downloaded, unless
+        what is stored came out of the very archives of the catalogue.
     progress : callable, optional
         Called as ``progress(stage, done, total, unit)`` with the stages ``download`` (unit ``B``), ``check``
         and ``import`` (unit ``clips``).
@@ -155,7 +159,8 @@ def obtain(
     Raises
     ------
     ConfigurationError
-        If the catalogue has no such dataset, ``source`` is missing or not to be read, or the disk is too small.
+        If the catalogue has no such dataset, ``source`` is missing or not to be read, or the disk is too
+        small.
     DownloadError
         If the host cannot be reached or keeps failing; the next call goes on where this one stopped.
     DataError
@@ -337,8 +342,8 @@ def _manifest(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
         original = first.setdefault(row["sha256"], row)
         if original["emotion"] != row["emotion"]:
             raise DataError(
-                f"{original['path']} ({original['emotion']}) and {row['path']} ({row['emotion']}) are the same "
-                "recording with two emotions; delete one of them"
+                f"{original['path']} ({original['emotion']}) and {row['path']} ({row['emotion']}) are "
+                "the same recording with two emotions; delete one of them"
             )
         row["duplicate_of"] = "" if original is row else original["path"]
     frame = pd.DataFrame(listed, columns=list(MANIFEST))

@@ -250,7 +250,7 @@ class _Client:
         return DownloadError(f"{reason}. Given up: {self.remedy}")
 
     def open(self, url: str, headers: dict[str, str]) -> requests.Response:
-        """One GET, the body yet to be read. Raises _Failed, DataError, DownloadError or ConfigurationError."""
+        """One GET, its body unread. Raises _Failed, DataError, DownloadError or ConfigurationError."""
         timeout = (self.retry.connect_timeout, self.retry.read_timeout)
         try:
             response = self.session.get(url, headers=headers, stream=True, timeout=timeout)
@@ -278,7 +278,7 @@ class _Client:
         raise self.given_up(status)
 
     def limited(self, call: Callable[[], Result], url: str) -> Result:
-        """Run a call, no longer than patience lasts: a name look-up, for one, obeys no timeout of requests'."""
+        """Run a call, but no longer than patience lasts: name look-ups obey no timeout of requests'."""
         limit = max(self.retry.silent_for - (time.monotonic() - self.heard), 0.1)
         outcome: list[tuple[bool, object]] = []
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 AUDIO_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .m4a .aac .wma".split()
 )
-"""What counts as a recording by its name. The last three cannot be decoded: they are listed, later rejected."""
+"""What counts as a recording by its name. The last three cannot be decoded: later stages reject them."""
 
 LABELS_FILE = "labels.csv"
 """Where a folder of one's own recordings has a file of this name, it says what the clips are."""
@@ -64,8 +64,8 @@ class Clip:
 class Clips:
     """The clips of a source, and what is to be said of them.
 
-    ``complete`` tells whether they are the clips that the catalogue expects, ``as_published`` whether they came
-    out of the very archives that it names; ``archives`` has key, bytes, md5 and sha256 of each zip.
+    ``complete`` tells whether they are the clips that the catalogue expects, ``as_published`` whether they
+    came out of the very archives that it names; ``archives`` has key, bytes, md5 and sha256 of each zip.
     """
 
     listed: list[Clip]
@@ -235,16 +235,16 @@ def from_disk(settings: Settings, entry: ZenodoEntry | FolderEntry, source: Path
         clips, warnings = _clips_of_folders(entry, members, source), []
     if len({clip.labels["emotion"] for clip in clips}) < 2:
         raise DataError(
-            f"{source} has {len(clips)} recordings of fewer than two emotions; expected a subfolder per emotion "
-            f"with recordings in it, or a {LABELS_FILE} with the columns path and emotion"
+            f"{source} has {len(clips)} recordings of fewer than two emotions; expected a subfolder "
+            f"per emotion with recordings in it, or a {LABELS_FILE} with the columns path and emotion"
         )
     speakers = {clip.labels["speaker"] for clip in clips}
     if len(speakers) == 1:
         known = "No speaker is known" if speakers == {""} else "All clips are of one speaker"
         warnings.append(
-            f"{known}: none can be held out, so the speaker-independent protocols, by which models are chosen, "
-            "cannot be run. Give recordings of several speakers, each in a subfolder below the emotion's or named "
-            f"in the column speaker of {LABELS_FILE}."
+            f"{known}: none can be held out, so the speaker-independent protocols, by which models are "
+            "chosen, cannot be run. Give recordings of several speakers, each in a subfolder below the "
+            f"emotion's or named in the column speaker of {LABELS_FILE}."
         )
     return Clips(clips, origin=str(source), warnings=tuple(warnings))
 
@@ -299,7 +299,8 @@ def _ravdess_clips(entry: ZenodoEntry, members: list[Member]) -> list[Clip]:
     if strangers:
         raise DataError(
             f"{len(strangers)} recordings do not bear RAVDESS's names, such as {', '.join(strangers[:3])}; "
-            "expected 03-01-06-01-02-01-12.wav or the like. For recordings of your own, use a dataset of kind folder"
+            "expected 03-01-06-01-02-01-12.wav or the like. For recordings of your own, use a "
+            "dataset of kind folder"
         )
     if not clips:
         raise DataError(
@@ -418,8 +419,8 @@ def _clips_of_table(
         raise DataError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from None
     if not {"path", "emotion"} <= set(header) <= set(LABEL_COLUMNS) or len(set(header)) < len(header):
         raise DataError(
-            f"{table} has the columns {', '.join(header) or 'none'}; expected path, emotion and, where known, "
-            f"{', '.join(LABEL_COLUMNS[2:])}, separated by commas"
+            f"{table} has the columns {', '.join(header) or 'none'}; expected path, emotion and, "
+            f"where known, {', '.join(LABEL_COLUMNS[2:])}, separated by commas"
         )
     rows, absent, seen = [], [], {}
     for number, line in records:
@@ -451,8 +452,9 @@ def _own_clips(entry: FolderEntry, rows: list[tuple[Member, dict[str, str]]]) ->
     if unknown:
         found = ", ".join(f"{word or '(none)'} ({count} clips)" for word, count in sorted(unknown.items()))
         raise DataError(
-            f"labels that are no emotions known here: {found}. Expected {', '.join(EMOTIONS)}; map your own words "
-            f"to them in the catalogue, under {entry.name}, as in labels: {{{min(unknown) or 'anger'}: angry}}"
+            f"labels that are no emotions known here: {found}. Expected {', '.join(EMOTIONS)}; map "
+            f"your own words to them in the catalogue, under {entry.name}, as in labels: "
+            f"{{{min(unknown) or 'anger'}: angry}}"
         )
     nameless = [member.path for member, labels in rows if not labels.get("speaker")]
     if nameless and len(nameless) < len(rows):
