@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -87,55 +89,48 @@ def load(
     FileNotFoundError
         If there is no such file.
     """
-    if not hasattr(file, "read"):
-        with open(file, "rb") as handle:
-            _check_container(handle, str(file))
-        return _decode(os.fspath(file), str(file), sample_rate, min_seconds, max_seconds)
-    name = str(getattr(file, "name", "the recording"))
-    file.seek(0)
-    _check_container(file, name)
-    file.seek(0)
-    return _decode(file, name, sample_rate, min_seconds, max_seconds)
+    with open_recording(file) as recording:
+        if recording.frames is not None and recording.frames > max_seconds * recording.sample_rate:
+            raise _too_long(recording.name, recording.frames / recording.sample_rate, max_seconds)
+        return from_blocks(
+            recording.blocks,
+            recording.sample_rate,
+            name=recording.name,
+            sample_rate=sample_rate,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+        )
 
 
-def _decode(file: str | BinaryIO, name: str, sample_rate: int, min_seconds: float, max_seconds: float) -> Clip:
-    name = Path(name).name
-    try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the ending .raw, which has no header
-        raise AudioError("not_audio", f"{name} is not a recording libsndfile can read ({error})") from error
-    with sound:
-        rate, channels, promised = sound.samplerate, sound.channels, sound.frames
-        if not RATES[0] <= rate <= RATES[1] or channels > MAX_CHANNELS:
-            raise AudioError(
-                "not_audio",
-                f"{name} says {rate} Hz and {channels} channels; expected {RATES[0]} to {RATES[1]} Hz and at most "
-                f"{MAX_CHANNELS} channels",
-            )
-        limit = int(max_seconds * rate)
-        counted = promised < 1 << 48  # a stream written without its length says "as many as can be"
-        if counted and promised > limit:
-            raise _too_long(name, promised / rate, max_seconds)
-        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        buffer = np.empty((BLOCK // channels, channels), dtype=np.float32)
-        parts, frames = [], 0
-        try:
-            while len(block := sound.read(out=buffer)):
-                frames += len(block)
-                if frames > limit:
-                    raise _too_long(name, frames / rate, max_seconds)
-                mono = block[:, 0] if channels == 1 else block.mean(axis=1)
-                parts.append(resampler.resample_chunk(mono, last=False))
-        except soundfile.LibsndfileError as error:
-            raise _truncated(name, f"decoding fails after {frames} of {promised} frames ({error})") from error
-        parts.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+def from_blocks(
+    blocks: Iterable[np.ndarray],
+    rate: float,
+    *,
+    name: str = "the audio",
+    sample_rate: int = SAMPLE_RATE,
+    min_seconds: float = MIN_SECONDS,
+    max_seconds: float = MAX_SECONDS,
+) -> Clip:
+    """Mix and resample samples at ``rate`` Hz that come in blocks, each as :func:`to_mono` takes them.
+
+    The result does not depend, to the bit, on where one block ends and the next begins. Raises AudioError as
+    :func:`load` does.
+    """
+    resampler, parts, frames, channels = None, [], 0, 1
+    for block in blocks:
+        channels = block.shape[1] if block.ndim == 2 else 1
+        _check_format(name, rate, channels)
+        frames += len(block)
+        if frames > max_seconds * rate:
+            raise _too_long(name, frames / rate, max_seconds)
+        resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        parts.append(resampler.resample_chunk(to_mono(block), last=False))
     if not frames:
         raise AudioError("empty", f"{name} holds no samples")
-    if counted and frames < promised:
-        raise _truncated(name, f"its header promises {promised} frames and {frames} are there")
-    samples = np.concatenate(parts)
     if frames < min_seconds * rate:
         raise AudioError("too_short", f"{name} lasts {frames / rate:.3f} s; expected at least {min_seconds} s")
+    parts.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
+    samples = np.concatenate(parts)
     if not max(samples.max(), -samples.min()) < MAX_PEAK:
         raise AudioError("not_finite", f"{name} holds samples that are no numbers of audio (NaN, infinity or as large)")
     rms = float(samples.std())
@@ -147,15 +142,112 @@ def _decode(file: str | BinaryIO, name: str, sample_rate: int, min_seconds: floa
         samples=samples,
         sample_rate=sample_rate,
         duration=frames / rate,
-        original_rate=rate,
+        original_rate=int(rate),
         channels=channels,
         samples_sha256=hashlib.sha256(samples).hexdigest(),
     )
 
 
+def to_mono(block: np.ndarray) -> np.ndarray:
+    """Samples, shape (n,) or (n, channels), as float32 mono, shape (n,): the mean of the channels.
+
+    Full scale is 1 for floats, which are taken as they are, and the type's own for integers (unsigned ones lie about
+    their middle). Raises AudioError (``not_audio``) for another shape or type.
+    """
+    if block.ndim not in (1, 2) or block.dtype.kind not in "fiu":
+        raise AudioError(
+            "not_audio",
+            f"samples have shape {block.shape} and type {block.dtype}; expected (n,) or (n, channels) of floats or "
+            "integers",
+        )
+    if block.dtype.kind != "f":
+        middle = 2.0 ** (8 * block.dtype.itemsize - 1)
+        block = (block - middle if block.dtype.kind == "u" else block) / middle
+    # C order, so that channels are added up in one order whatever way the samples came
+    block = np.ascontiguousarray(block, dtype=np.float32)
+    if block.ndim == 1:
+        return block
+    return block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """An open recording.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    sample_rate, channels : int
+    frames : int or None
+        As its header promises; None where it does not say.
+    blocks : iterator of float32 arrays, shape (n, channels)
+        Its samples, once. Each is gone when the next is asked for. Raises AudioError (``truncated``).
+    """
+
+    name: str
+    sample_rate: int
+    channels: int
+    frames: int | None
+    blocks: Iterator[np.ndarray]
+
+
+@contextmanager
+def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
+    """Open a recording of any length, to be read block by block.
+
+    Raises
+    ------
+    AudioError
+        ``empty``, ``not_audio``, ``truncated``, as :func:`load`.
+    FileNotFoundError
+        If there is no such file.
+    """
+    if hasattr(file, "read"):
+        name = Path(str(getattr(file, "name", "the recording"))).name
+        file.seek(0)
+        _check_container(file, name)
+        file.seek(0)
+    else:
+        file = os.fspath(file)
+        name = Path(os.fsdecode(file)).name
+        with open(file, "rb") as handle:
+            _check_container(handle, name)
+    try:
+        sound = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the ending .raw, which has no header
+        raise AudioError("not_audio", f"{name} is not a recording libsndfile can read ({error})") from error
+    with sound:
+        _check_format(name, sound.samplerate, sound.channels)
+        # a stream written without its length says "as many as can be"
+        frames = sound.frames if sound.frames < 1 << 48 else None
+        yield Recording(name, sound.samplerate, sound.channels, frames, _read(sound, name, frames))
+
+
+def _read(sound: soundfile.SoundFile, name: str, promised: int | None) -> Iterator[np.ndarray]:
+    buffer = np.empty((BLOCK // sound.channels, sound.channels), dtype=np.float32)
+    frames = 0
+    try:
+        while len(block := sound.read(out=buffer)):
+            frames += len(block)
+            yield block
+    except soundfile.LibsndfileError as error:
+        raise _truncated(name, f"decoding fails after {frames} of {promised} frames ({error})") from error
+    if promised is not None and 0 < frames < promised:
+        raise _truncated(name, f"its header promises {promised} frames and {frames} are there")
+
+
+def _check_format(name: str, rate: float, channels: int) -> None:
+    if not RATES[0] <= rate <= RATES[1] or not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(
+            "not_audio",
+            f"{name} says {rate} Hz and {channels} channels; expected {RATES[0]} to {RATES[1]} Hz and at most "
+            f"{MAX_CHANNELS} channels",
+        )
+
+
 def _check_container(handle: BinaryIO, name: str) -> None:
     """Compare the length that a WAV's or AIFF's header promises with the file's: libsndfile shortens silently."""
-    name = Path(name).name
     size = handle.seek(0, os.SEEK_END)
     if not size:
         raise AudioError("empty", f"{name} has no bytes")
