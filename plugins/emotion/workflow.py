@@ -7,10 +7,7 @@ may run on any machine, be killed and be tried again.
 from __future__ import annotations
 
 import hashlib
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -31,49 +28,19 @@ from emotion import (
 )
 from emotion.errors import ConfigurationError
 from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
-from emotion.metrics import Emitter
 from emotion.models import Ensemble
-from emotion.progress import Progress
-from emotion.settings import Settings
-from emotion.store import Store, run_folder
+from emotion.stages import Run
 
 HEADLINE_SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 TOP_FEATURES = 20
 POLICIES = ("auto", "ask", "never")
 
 
-class TrainingRun:
-    """One training run: its stages, in the order of the diagram.
+class TrainingRun(Run):
+    """One training run: its stages, in the order of the diagram."""
 
-    Parameters
-    ----------
-    settings : Settings
-    run_id : str
-        The orchestrator's; runs of the same id share their artifacts.
-    emitter : Emitter
-        Where metrics go.
-    """
-
-    def __init__(self, settings: Settings, run_id: str, emitter: Emitter):
-        self.settings = settings
-        self.store = Store(settings.home)
-        self.name = run_folder(run_id)
-        self.run_id = run_id
-        self.emitter = emitter
-
-    def _key(self, name: str) -> str:
-        return f"runs/{self.name}/{name}"
-
-    @contextmanager
-    def _stage(self, stage: str, *, label: str = "", unit: str = "") -> Iterator[Progress]:
-        """Progress, duration and resources of one stage."""
-        cpu = time.process_time()
-        progress = Progress(self.store, self._key("progress"), stage, label=label, unit=unit)
-        yield progress
-        self.emitter.timing(metrics.STAGE_DURATION, progress.finish(), stage=stage)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.emitter.gauge(metrics.RESOURCE, peak, stage=stage, resource="peak_memory_bytes")
-        self.emitter.gauge(metrics.RESOURCE, time.process_time() - cpu, stage=stage, resource="cpu_seconds")
+    folder = "runs"
+    duration = metrics.STAGE_DURATION
 
     def download(self, *, dataset: str, source: str | None = None) -> dict:
         """Bring the dataset into the artifact store, with its manifest."""
@@ -231,22 +198,24 @@ class TrainingRun:
             share = min(1.0, explained_clips / len(table))
             rows = table.groupby("emotion", group_keys=False).sample(frac=share, random_state=seed).index.to_numpy()
             members = [self._load_trained(registry.bundle_name(family), family)["plain"] for family in FAMILIES]
+            explained = {}
+            for model in members:
+                explained[model.family] = explanation.explain(model, values[rows], background=values)
+                progress(len(explained), len(FAMILIES) + 1)
+            explained[Ensemble.family] = explanation.combine(Ensemble(members), list(explained.values()))
+            progress(len(explained), len(FAMILIES) + 1)
             top = {}
-            for done, model in enumerate([*members, Ensemble(members)]):
-                progress(done, len(FAMILIES) + 1)
-                explained = explanation.explain(model, values[rows], background=values)
+            for name, found in explained.items():
                 importance = explanation.export(
                     self.store,
                     self._key("shap"),
-                    model.family,
-                    explained,
-                    features.feature_names(),
-                    values[rows],
-                    table.iloc[rows],
+                    family=name,
+                    explanation=found,
+                    feature_names=features.feature_names(),
+                    clips=table.iloc[rows],
                 )
-                self._emit_importance(model.family, importance)
-                top[model.family] = importance["feature"].head(3).tolist()
-            progress(len(FAMILIES) + 1, len(FAMILIES) + 1)
+                self._emit_importance(name, importance)
+                top[name] = importance["feature"].head(3).tolist()
         return top
 
     def register_challenger(self, *, margin: float, max_emotion_drop: float, policy: str) -> dict:
