@@ -15,6 +15,7 @@ import pandas as pd
 from emotion import (
     comparison,
     datasets,
+    drift,
     explanation,
     features,
     featurization,
@@ -229,7 +230,8 @@ class TrainingRun(Run):
             entry = registry.register(
                 self.store,
                 self.name,
-                files={name: self.store.read_bytes(self._key(f"train/{name}")) for name in names},
+                files={name: self.store.read_bytes(self._key(f"train/{name}")) for name in names}
+                | {drift.REFERENCE: self._drift_reference(result["seed"])},
                 card=model_card.render(result, version=self.name),
                 facts={
                     "run_id": self.run_id,
@@ -266,6 +268,16 @@ class TrainingRun(Run):
             "family": result["selected"],
             "policy": policy,
         }
+
+    def _drift_reference(self, seed: int) -> bytes:
+        table, values = self._table()
+        predictions = {
+            name: self.store.read_table(self._key(f"train/{name}_predictions.parquet"))
+            for name in (*FAMILIES, Ensemble.family)
+        }
+        return drift.reference(
+            values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=seed
+        ).to_bytes()
 
     def promote(self, *, policy: str, approved: bool | None = None) -> dict:
         """Make the challenger the champion, or not, and record why.
