@@ -119,7 +119,7 @@ def from_blocks(
     resampler, parts, frames, channels = None, [], 0, 1
     for block in blocks:
         channels = block.shape[1] if block.ndim == 2 else 1
-        _check_format(name, rate, channels)
+        check_format(name, rate, channels)
         frames += len(block)
         if frames > max_seconds * rate:
             raise _too_long(name, frames / rate, max_seconds)
@@ -218,7 +218,7 @@ def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the ending .raw, which has no header
         raise AudioError("not_audio", f"{name} is not a recording libsndfile can read ({error})") from error
     with sound:
-        _check_format(name, sound.samplerate, sound.channels)
+        check_format(name, sound.samplerate, sound.channels)
         # a stream written without its length says "as many as can be"
         frames = sound.frames if sound.frames < 1 << 48 else None
         yield Recording(name, sound.samplerate, sound.channels, frames, _read(sound, name, frames))
@@ -237,7 +237,8 @@ def _read(sound: soundfile.SoundFile, name: str, promised: int | None) -> Iterat
         raise _truncated(name, f"its header promises {promised} frames and {frames} are there")
 
 
-def _check_format(name: str, rate: float, channels: int) -> None:
+def check_format(name: str, rate: float, channels: int) -> None:
+    """Raise AudioError (``not_audio``) for a rate or a number of channels that is not speech audio."""
     if not RATES[0] <= rate <= RATES[1] or not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
             "not_audio",

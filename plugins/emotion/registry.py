@@ -15,6 +15,7 @@ from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.models import FORMAT, packages, unpickle, verify
 from emotion.store import Store
 
+ENTRY = "version.json"
 CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
 
@@ -39,7 +40,7 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
 
     A version that is already there is returned as it is: it never changes.
     """
-    key = f"models/{version}/version.json"
+    key = f"models/{version}/{ENTRY}"
     if store.exists(key):
         return store.read_json(key)
     for name, data in files.items():
@@ -61,13 +62,13 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
 
 def versions(store: Store) -> list[dict]:
     """The entries of all versions, oldest first."""
-    entries = [store.read_json(key) for key in store.list("models", "version.json")]
+    entries = [store.read_json(key) for key in store.list("models", ENTRY)]
     return sorted(entries, key=lambda entry: (entry["created"], entry["version"]))
 
 
 def entry(store: Store, version: str) -> dict:
     """A version's entry. Raises ConfigurationError if there is none."""
-    key = f"models/{version}/version.json"
+    key = f"models/{version}/{ENTRY}"
     if not store.exists(key):
         known = ", ".join(found["version"] for found in versions(store)) or "none yet"
         raise ConfigurationError(f"there is no model version {version!r}; versions: {known}")
@@ -107,21 +108,20 @@ def check_loadable(entry: dict, *, recipe: str) -> None:
 
 def load(store: Store, entry: dict, name: str, *, recipe: str) -> object:
     """Load one of a version's pickles from the store, checked as :func:`open_pickle` does."""
+    return open_pickle(read_file(store, entry, name), entry, name, recipe=recipe)
+
+
+def read_file(store: Store, entry: dict, name: str) -> bytes:
+    """One of a version's files. Raises ConfigurationError if it has none of this name."""
     _require_file(entry, name)
-    return open_pickle(store.read_bytes(f"models/{entry['version']}/{name}"), entry, name, recipe=recipe)
+    return store.read_bytes(f"models/{entry['version']}/{name}")
 
 
 def open_pickle(data: bytes, entry: dict, name: str, *, recipe: str) -> object:
     """Unpickle ``data``, the file ``name`` of a version, once all that can be checked before was checked.
 
-    Raises
-    ------
-    ConfigurationError
-        If the version has no such file.
-    BundleError
-        If the checksum differs from the entry's, or for what :func:`check_loadable` finds.
+    Raises BundleError if the checksum differs from the entry's, or for what :func:`check_loadable` finds.
     """
-    _require_file(entry, name)
     verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
     return unpickle(data)

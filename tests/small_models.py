@@ -1,0 +1,90 @@
+"""An artifact store with two small model versions, made once a session by the functions that make real ones."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pandas as pd
+import pytest
+
+from emotion import featurization, features, models, registry, synthesis, training
+from emotion.labels import EMOTIONS, FAMILIES
+from emotion.models import Ensemble
+from emotion.store import Store
+
+SEED = 7
+SPEAKERS = 3
+VERSIONS = ("first", "second")
+
+_built: list[Store] = []
+
+
+def build(root: str) -> Store:
+    """The recordings of ``corpus/``, their features, and the versions ``first`` and ``second``, the same models twice;
+    ``first``'s logistic regression is the champion."""
+    store = Store(root)
+    rows = []
+    for name in synthesis.names(speakers=SPEAKERS):
+        emotion, intensity, actor = re.search(r"03-01-0(\d)-0(\d)-\d\d-\d\d-(\d\d)", name).groups()
+        if intensity == "1":
+            data = synthesis.wav_bytes(synthesis.synthesize_clip(name))
+            store.write_bytes(f"corpus/{name}", data)
+            rows.append(
+                {
+                    "path": name,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "duration": 2.0,
+                    "emotion": EMOTIONS[int(emotion) - 1],
+                    "speaker": actor,
+                }
+            )
+    manifest = pd.DataFrame(rows)
+    plan = featurization.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
+    for shard in plan.shards:
+        featurization.featurize(store, "corpus", shard, max_seconds=60)
+    table = featurization.collect(store, manifest, plan.refused).table
+    values = table[list(features.feature_names())].to_numpy(dtype="float32")
+    folds = training.splits(table, seed=SEED, published=None)
+    trained = {family: training.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
+    plain = {family: found.plain for family, found in trained.items()}
+    adapted = {family: found.adapted for family, found in trained.items()}
+    plain["ensemble"], adapted["ensemble"] = Ensemble(list(plain.values())), Ensemble(list(adapted.values()))
+    for version in VERSIONS:
+        bundles = {
+            registry.bundle_name(family): models.dumps(
+                models.bundle(
+                    plain=plain[family],
+                    adapted=adapted[family],
+                    background=trained[FAMILIES[0]].background,
+                    feature_names=features.feature_names(),
+                    metadata={"version": version, "seed": SEED},
+                )
+            )
+            for family in plain
+        }
+        registry.register(
+            store,
+            version,
+            files=bundles,
+            card="# A small model\n",
+            facts={
+                "run_id": version,
+                "recipe": features.RECIPE,
+                "feature_names": list(features.feature_names()),
+                "dataset": {"name": "synthesized", "synthesized": True},
+                "selected": "logistic_regression",
+                "seed": SEED,
+                "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in plain},
+            },
+        )
+    registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
+    return store
+
+
+@pytest.fixture(scope="session")
+def trained_store(tmp_path_factory) -> Store:
+    """See :func:`build`; not to be written to."""
+    if not _built:
+        _built.append(build(str(tmp_path_factory.mktemp("home"))))
+    return _built[0]
