@@ -125,7 +125,7 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
 
 
 def find_entry(file: Path, name: str) -> Entry:
-    """One dataset of the catalogue; raises ConfigurationError, listing those there are, if it is not there."""
+    """One dataset of the catalogue; raises ConfigurationError, listing those there are, if it has no such."""
     entries = read_catalogue(file)
     if name not in entries:
         raise ConfigurationError(f"no dataset {name!r} in {file}; it has {', '.join(entries)}")

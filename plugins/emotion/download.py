@@ -43,6 +43,7 @@ Progress = Callable[[str, int, int, str], None]
 Result = TypeVar("Result")
 
 CHUNK = 1 << 20
+PIECE = 1 << 14  # of a download; of a broken connection, the piece that was under way is lost
 MAX_RECORD_BYTES = 8 << 20
 MAX_MEMBERS = 100_000
 MAX_MEMBER_BYTES = 512 << 20
@@ -151,6 +152,8 @@ def fetch_archives(
             if progress:
                 progress("download", before + got, total, "B")
 
+        if path.exists() and _checksum_complaint(path, archive):
+            path.unlink()
         if not path.exists():
             links = links or client.patiently(partial(_published, client, settings, entry))
             _download(client, links[archive.key], path, archive, report)
@@ -237,7 +240,7 @@ class _Client:
                 delay *= random.uniform(0.5, 1.0)
                 asked = failure.retry_after is not None
                 if asked:
-                    delay = min(max(failure.retry_after, 0.0), self.retry.longest_retry_after)
+                    delay = max(delay, min(failure.retry_after, self.retry.longest_retry_after))
                 silence = time.monotonic() - self.heard
                 if failures >= self.retry.attempts or (not asked and silence + delay > self.retry.silent_for):
                     raise self.given_up(failure) from None
@@ -439,7 +442,7 @@ def _fetch(client: _Client, url: str, part: Path, archive: Archive, report: Call
                 tag.write_text(response.headers["ETag"])
         with _room_left(part), open(part, "ab" if have else "wb") as handle:
             try:
-                for block in response.iter_content(CHUNK):
+                for block in response.iter_content(PIECE):
                     have += len(block)
                     if have > archive.bytes:
                         break

@@ -1,0 +1,168 @@
+import re
+
+import pytest
+import yaml
+
+from emotion.catalogue import FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry, read_catalogue
+from emotion.errors import ConfigurationError
+from emotion.labels import EMOTIONS
+from emotion.settings import INCLUDE
+
+SHIPPED = INCLUDE / "datasets.yaml"
+
+
+@pytest.fixture
+def document():
+    return yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+
+
+def refused(tmp_path, document) -> str:
+    """What is said of a catalogue that must be refused, with its path replaced by FILE."""
+    file = tmp_path / "datasets.yaml"
+    file.write_text(document if isinstance(document, str) else yaml.safe_dump(document), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        read_catalogue(file)
+    assert str(file) in str(caught.value)
+    return str(caught.value).replace(str(file), "FILE")
+
+
+def test_the_shipped_catalogue():
+    entries = read_catalogue(SHIPPED)
+    assert {name: type(entry) for name, entry in entries.items()} == {
+        "ravdess-speech": ZenodoEntry,
+        "ravdess-speech-song": ZenodoEntry,
+        "synthesized": SynthesizedEntry,
+        "labelled-folder": FolderEntry,
+    }
+    speech, song = entries["ravdess-speech-song"].archives
+    assert (speech,) == entries["ravdess-speech"].archives
+    assert (speech.bytes, speech.clips, len(speech.actors)) == (208_468_073, 1440, 24)
+    assert (song.bytes, song.clips, len(song.actors)) == (225_505_317, 1012, 23)
+    assert 18 in speech.actors and 18 not in song.actors
+
+
+def test_ravdess_folds_hold_every_actor_once():
+    for name in ("ravdess-speech", "ravdess-speech-song"):
+        folds = find_entry(SHIPPED, name).folds
+        assert folds.scheme == "emobox"
+        assert [len(fold) for fold in folds.speakers] == [4] * 6
+        assert sorted(sum(folds.speakers, ())) == [f"{actor:02d}" for actor in range(1, 25)]
+
+
+def test_ravdess_is_not_for_commercial_use_and_its_licence_says_what_follows():
+    for name in ("ravdess-speech", "ravdess-speech-song"):
+        entry = find_entry(SHIPPED, name)
+        assert entry.commercial_use is False
+        assert entry.licence.id == "CC-BY-NC-SA-4.0"
+        assert "not for commercial use" in entry.licence.model
+
+
+def test_an_unknown_dataset_is_answered_with_those_there_are():
+    with pytest.raises(
+        ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"
+    ):
+        find_entry(SHIPPED, "ravdes")
+
+
+def test_own_labels_are_matched_in_lower_case(tmp_path, document):
+    document["labelled-folder"] |= {"labels": {"Anger ": "angry"}, "folder": "mine"}
+    file = tmp_path / "datasets.yaml"
+    file.write_text(yaml.safe_dump(document))
+    entry = find_entry(file, "labelled-folder")
+    assert entry.labels == {"anger": "angry"}
+    assert entry.folder == "mine"
+
+
+@pytest.mark.parametrize("name", ["ravdess-speech-song", "synthesized", "labelled-folder"])
+def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
+    def holders(value, place):
+        """Every mapping of an entry whose keys are fixed, with its place."""
+        if isinstance(value, dict) and not place.endswith(".labels"):
+            yield value, place
+            for key, inner in value.items():
+                yield from holders(inner, f"{place}.{key}")
+        if isinstance(value, list):
+            for number, inner in enumerate(value):
+                yield from holders(inner, f"{place}[{number}]")
+
+    document = {name: document[name]}
+    found = 0
+    for holder, place in list(holders(document[name], name)):
+        holder["colour"] = "blue"
+        assert refused(tmp_path, document).startswith(f"FILE: {place}.colour: unknown key; expected ")
+        del holder["colour"]
+        for key in list(holder):
+            value = holder.pop(key)
+            assert refused(tmp_path, document) == f"FILE: {place}: missing key {key}"
+            holder[key] = value
+            found += 1
+    assert found > 10
+
+
+@pytest.mark.parametrize(
+    "place, value, found, expected",
+    [
+        ("ravdess-speech.title", "", "'' (str)", "text"),
+        ("ravdess-speech.title", 7, "7 (int)", "text"),
+        ("ravdess-speech.kind", "ftp", "'ftp' (str)", "one of zenodo, synthesized, folder"),
+        ("ravdess-speech.record", "1188976", "'1188976' (str)", "a whole number above 0"),
+        ("ravdess-speech.record", True, "True (bool)", "a whole number above 0"),
+        ("ravdess-speech.speaker_prefix", "a:b", "'a:b' (str)", "lower-case letters, digits, - and _"),
+        ("ravdess-speech.archives", [], "[] (list)", "a list of archives"),
+        ("ravdess-speech.archives", None, "nothing", "a list of archives"),
+        ("ravdess-speech.archives.0", "a.zip", "'a.zip' (str)", "the keys key, bytes"),
+        ("ravdess-speech.archives.0.key", "../a.zip", "'../a.zip' (str)", "a file name that ends in .zip"),
+        ("ravdess-speech.archives.0.key", "a.exe", "'a.exe' (str)", "a file name that ends in .zip"),
+        ("ravdess-speech.archives.0.bytes", 0, "0 (int)", "a whole number above 0"),
+        ("ravdess-speech.archives.0.bytes", 2.5, "2.5 (float)", "a whole number above 0"),
+        ("ravdess-speech.archives.0.md5", "abc", "'abc' (str)", "32 hexadecimal digits, in quotes"),
+        ("ravdess-speech.archives.0.md5", None, "nothing", "32 hexadecimal digits, in quotes"),
+        ("ravdess-speech.archives.0.sha256", 12, "12 (int)", "64 hexadecimal digits, in quotes"),
+        ("ravdess-speech.archives.0.channel", "video", "'video' (str)", "one of speech, song"),
+        ("ravdess-speech.archives.0.actors", [1, "two"], "'two' (str)", "a whole number above 0"),
+        ("ravdess-speech.licence", "CC0", "'CC0' (str)", "the keys id, name, url, model"),
+        ("ravdess-speech.commercial_use", "no", "'no' (str)", "true, false or null"),
+        ("ravdess-speech.folds.speakers", [[1, 2]], "[[1, 2]] (list)", "two folds or more"),
+        ("ravdess-speech.folds.speakers", [[1, 2], [2]], "[[1, 2], [2]] (list)", "no speaker in two of them"),
+        ("synthesized.speakers", -1, "-1 (int)", "a whole number above 0"),
+        ("labelled-folder.labels", [], "[] (list)", "one's own words for the emotions"),
+        ("labelled-folder.labels", {True: "angry"}, "{True: 'angry'} (dict)", "quote a name"),
+        ("labelled-folder.labels", {"mad": "mad"}, "'mad' (str)", f"one of {', '.join(EMOTIONS)}"),
+        ("labelled-folder.folder", "../mine", "'../mine' (str)", "a path without '..'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(tmp_path, document, place, value, found, expected):
+    holder = document
+    *keys, last = [int(key) if key.isdigit() else key for key in place.split(".")]
+    for key in keys:
+        holder = holder[key]
+    holder[last] = value
+    message = refused(tmp_path, document)
+    assert re.match(rf"FILE: {re.escape(keys[0])}[^ ]*: found ", message)
+    assert f"found {found}; expected " in message
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "found nothing; expected one entry per dataset"),
+        ("{}", "is empty"),
+        ("- a\n- b\n", "found ['a', 'b'] (list)"),
+        ("a: [", "is not valid YAML"),
+        ("a: 1\na: 2\n", "'a' is there twice"),
+        ("Über Daten: {kind: folder}", "'Über Daten' (str); expected lower-case letters"),
+        ("mine: {title: x}", "mine: missing key kind"),
+        ("mine: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_what_is_no_catalogue(tmp_path, text, expected):
+    assert expected in refused(tmp_path, text)
+
+
+def test_a_catalogue_that_is_not_there_or_is_no_text(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read .*EMOTION_DATASETS"):
+        read_catalogue(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        read_catalogue(tmp_path / "bytes.yaml")
