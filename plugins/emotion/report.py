@@ -1,0 +1,155 @@
+"""The report of a training run: one page with everything inside, the comparison as a table, and as text."""
+
+from __future__ import annotations
+
+import base64
+
+import pandas as pd
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
+
+from emotion.explanation import PLOTS
+from emotion.labels import EMOTIONS, PROTOCOLS
+from emotion.settings import INCLUDE
+
+TITLES = dict(zip(PROTOCOLS, ("Random split", "Unheard speakers", "Unheard speakers, adapted"), strict=True))
+SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
+TIMES = ("fit_seconds", "predict_ms_single", "predict_ms_batch", "training_seconds")
+ABSENT = "–"
+PLOT_TITLES = dict(
+    zip(
+        PLOTS,
+        (
+            "Most important features, and for which emotion",
+            "Which feature matters for which emotion",
+            "How a feature's value pushes each emotion",
+        ),
+        strict=True,
+    )
+)
+GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
+TOP_FEATURES = 12
+LEGEND = """\
+* selected: highest macro F1 on speakers it has not heard. Random-split figures are optimistic: the same speakers
+  are on both sides. Adapted: features normalized with the test speaker's own unlabelled clips."""
+
+
+def environment() -> Environment:
+    """Jinja with the project's templates and filters: everything is escaped, what is not there shows as ``–``.
+
+    Filters: ``number(digits)``, ``signed(digits)``, ``percent(digits)``, ``thousands``, ``title`` (a name with
+    underscores, for people), ``data_uri`` (PNG bytes) and ``web`` (a link's address, or nothing unless it is http).
+    """
+    found = Environment(
+        loader=FileSystemLoader(INCLUDE),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "number": lambda value, digits=3: _shown(value, f",.{digits}f"),
+        "signed": lambda value, digits=3: _shown(value, f"+.{digits}f"),
+        "percent": lambda value, digits=0: _shown(value, f".{digits}%"),
+        "thousands": lambda value: _shown(value, ",d"),
+        "title": lambda name: str(name).replace("_", " ").capitalize(),
+        "data_uri": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
+        "web": lambda url: url if str(url).startswith(("https://", "http://")) else "",
+    }
+    return found
+
+
+def _shown(value: float | None | Undefined, form: str) -> str:
+    return ABSENT if value is None or isinstance(value, Undefined) else format(value, form)
+
+
+def render(*, comparison: dict, challenge: dict | None, decision: dict | None, shap: dict[str, dict]) -> str:
+    """The report as one self-contained HTML page: no script, no request to anywhere.
+
+    Parameters
+    ----------
+    comparison : dict
+        What ``comparison.json`` holds. Models, protocols and figures that it lacks show as ``–``.
+    challenge : dict or None
+        From :func:`emotion.promotion.challenge`; None before a challenger was registered.
+    decision : dict or None
+        The promotion decision; None before it was made.
+    shap : dict
+        From :func:`emotion.explanation.read_export`.
+    """
+    selected, models = comparison["selected"], comparison["models"]
+    judged = models[selected].get("speaker_independent", {}).get("per_emotion", {})
+    present = [emotion for emotion in EMOTIONS if not judged or judged[emotion]["support"]]
+    order = sorted(shap, key=lambda family: family != selected)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            comparison=comparison,
+            models=models,
+            dataset=comparison["dataset"],
+            selected=selected,
+            challenge=challenge,
+            decision=decision,
+            explanations=[
+                {
+                    "family": family,
+                    "plots": shap[family]["plots"],
+                    "top": shap[family]["importance"].head(TOP_FEATURES).to_dict("records"),
+                }
+                for family in order
+            ],
+            tops={
+                protocol: {
+                    score: max(found.get(protocol, {}).get(score, 0.0) for found in models.values())
+                    for score in ("accuracy", "f1_macro")
+                }
+                for protocol in PROTOCOLS
+            },
+            protocols=TITLES,
+            plot_titles=PLOT_TITLES,
+            emotions=EMOTIONS,
+            present=present,
+            chance=1 / len(present),
+            group_colours=GROUP_COLOURS,
+            scores=SCORES,
+        )
+    )
+
+
+def comparison_rows(comparison: dict) -> pd.DataFrame:
+    """A row per model and protocol, for ``comparison.csv``.
+
+    ``model``, ``protocol`` (those of :data:`emotion.labels.PROTOCOLS`, and ``random_80_20`` for the single split),
+    ``selected``, ``n``, the scores, mean, std, min and max over folds of accuracy and macro F1, and the timings.
+    A figure that is missing is empty.
+    """
+    rows = []
+    for model, found in comparison["models"].items():
+        sets = {protocol: found[protocol] for protocol in PROTOCOLS if protocol in found}
+        if "split_80_20" in found.get("random", {}):
+            sets["random_80_20"] = found["random"]["split_80_20"]
+        for protocol, figures in sets.items():
+            row = {"model": model, "protocol": protocol, "selected": model == comparison["selected"]}
+            row |= {score: figures.get(score) for score in ("n", *SCORES)}
+            for score in ("accuracy", "f1_macro"):
+                spread = figures.get("cv", {}).get(score, {})
+                row |= {f"cv_{score}_{name}": spread.get(name) for name in ("mean", "std", "min", "max")}
+            rows.append(row | {time: found.get(time) for time in TIMES})
+    return pd.DataFrame(rows)
+
+
+def text_table(comparison: dict) -> str:
+    """The comparison as a terminal shows it: accuracy and macro F1 of each model by each protocol, and its speed."""
+    header = ["", *(title for _ in TITLES for title in ("accuracy", "macro F1")), "fit s", "ms/clip"]
+    lines = [header]
+    for model, found in comparison["models"].items():
+        line = [("* " if model == comparison["selected"] else "  ") + model]
+        for protocol in TITLES:
+            figures = found.get(protocol, {})
+            line += [_shown(figures.get("accuracy"), ".3f"), _shown(figures.get("f1_macro"), ".3f")]
+        lines.append([*line, _shown(found.get("fit_seconds"), ".1f"), _shown(found.get("predict_ms_single"), ".2f")])
+    first = max(len(line[0]) for line in lines)
+    width = 13
+    groups = " " * first + "".join(title.lower().rjust(2 * width) for title in TITLES.values())
+    table = [line[0].ljust(first) + "".join(cell.rjust(width) for cell in line[1:]) for line in lines]
+    return "\n".join([groups.rstrip(), *table, LEGEND])
