@@ -79,6 +79,7 @@ LATENCY = _metric("scoring.latency.{stage}", "timer", "ms", "Per clip: decode, f
 LATENCY_QUANTILE = _metric("scoring.latency_quantile.{stage}.{quantile}", "gauge", "ms", "p50 and p95 per clip over the last batch")
 PREDICTED = _metric("scoring.predicted.{emotion}", "counter", "clips", "Predicted emotions")
 CONFIDENCE = _metric("scoring.confidence.{emotion}.{statistic}", "gauge", "ratio", "Confidence of the last batch by predicted emotion: mean, p10, p50, p90")
+BATCH_CONFIDENCE = _metric("scoring.batch_confidence.{statistic}", "gauge", "ratio", "Confidence over the whole last batch: mean, p10, p50, p90")
 DRIFT_VERDICT = _metric("scoring.drift.verdict", "gauge", "level", "Verdict on the last batch: 0 ok, 1 watch, 2 alarm")
 DRIFT_SHARE = _metric("scoring.drift.{signal}", "gauge", "value", "features (share drifted), emotions (PSI), confidence (KS statistic)")
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
