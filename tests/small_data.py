@@ -6,6 +6,7 @@ import io
 import struct
 import wave
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,11 @@ def ravdess_names(actors: range, *, channel: str = "01", emotions: range = range
     ]
 
 
+def ravdess_clips(actors: range, **names) -> dict[str, bytes]:
+    """Those clips, every one different."""
+    return {name: wav(zlib.crc32(name.encode())) for name in ravdess_names(actors, **names)}
+
+
 def write_zip(path: Path, files: dict[str, bytes]) -> Path:
     """A zip of these files, stored as they are."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -49,8 +55,8 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def ravdess_zip(path: Path, actors: range = range(1, 3), **names) -> Path:
-    """A zip laid out as Zenodo's, every clip different."""
-    return write_zip(path, {name: wav(seed) for seed, name in enumerate(ravdess_names(actors, **names))})
+    """A zip laid out as Zenodo's."""
+    return write_zip(path, ravdess_clips(actors, **names))
 
 
 def make_settings(

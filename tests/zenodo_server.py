@@ -34,8 +34,8 @@ class Fault:
 
     ``delay``: seconds before it answers. ``status``, ``headers``, ``body``: an answer of another kind.
     ``cut``: the body ends after so many bytes, and ``then`` the connection is closed, ``reset`` or left open
-    (``stall``). ``corrupt``: other bytes. ``ignore_range``: the whole file with status 200. ``content_range``:
-    a header that lies. ``pace``: seconds between two blocks of 64 KiB.
+    (``stall``). ``corrupt``: other bytes. ``ignore_range``: the whole file with status 200.
+    ``content_range``: a header that lies. ``pace``: seconds between two blocks of 64 KiB.
     """
 
     delay: float = 0.0

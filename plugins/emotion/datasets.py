@@ -117,7 +117,6 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
         dtype=MANIFEST,
         keep_default_na=False,
         na_values={column: [""] for column in numbers},
-        float_precision="round_trip",
     )
 
 
@@ -328,7 +327,7 @@ def _header(data: bytes) -> dict[str, Any]:
     if info.frames < 0:
         return {}
     return {
-        "duration": round(info.frames / info.samplerate, 6),
+        "duration": info.frames / info.samplerate,
         "rate": info.samplerate,
         "channels": info.channels,
     }
@@ -346,6 +345,5 @@ def _manifest(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
                 "the same recording with two emotions; delete one of them"
             )
         row["duplicate_of"] = "" if original is row else original["path"]
-    frame = pd.DataFrame(listed, columns=list(MANIFEST))
-    texts = [column for column, dtype in MANIFEST.items() if dtype == "str"]
-    return frame.fillna(dict.fromkeys(texts, "")).astype(MANIFEST)
+    unknown = {column: "" if dtype == "str" else None for column, dtype in MANIFEST.items()}
+    return pd.DataFrame([unknown | row for row in listed], columns=list(MANIFEST)).astype(MANIFEST)
