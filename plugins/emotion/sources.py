@@ -254,6 +254,12 @@ def from_disk(settings: Settings, entry: ZenodoEntry | FolderEntry, source: Path
 _RAVDESS_NAME = re.compile(r"03-(0[12])-(?!01-02)(0[1-8])-(0[12])-(0[12])-(?!00)(\d\d)-(?!00)(\d\d)")
 
 
+def ravdess_emotion(stem: str) -> str:
+    """The emotion that a RAVDESS file name, less its ending, tells; "" if it is none."""
+    match = _RAVDESS_NAME.fullmatch(stem)
+    return EMOTIONS[int(match[2]) - 1] if match else ""
+
+
 def _ravdess_labels(entry: Entry, stem: str) -> dict[str, Any] | None:
     """What a name (03-channel-emotion-intensity-statement-repetition-actor) says; None if it is no such."""
     match = _RAVDESS_NAME.fullmatch(stem)
