@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, such as head, has had enough; Python must not complain at exit either
+    except (
+        BrokenPipeError
+    ):  # the reader, such as head, has had enough; Python must not complain at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -60,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         return found
 
     def add_model(to: argparse.ArgumentParser, what: str) -> None:
-        to.add_argument("--model", default="champion", metavar="MODEL", help=f"{what} (default: the champion)")
+        to.add_argument(
+            "--model", default="champion", metavar="MODEL", help=f"{what} (default: the champion)"
+        )
 
     predict = command(
         "predict",
@@ -71,10 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("files", nargs="+", metavar="FILE", help="a recording")
     add_model(predict, "a version, VERSION/FAMILY, or a bundle's path (….pkl)")
-    predict.add_argument("--explain", action="store_true", help="list the features that spoke for and against")
+    predict.add_argument(
+        "--explain", action="store_true", help="list the features that spoke for and against"
+    )
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
-    predict.add_argument("--window", type=float, metavar="S", help="answer for every window of S seconds: a timeline")
-    predict.add_argument("--hop", type=float, metavar="S", help="seconds from window to window (default: half of one)")
+    predict.add_argument(
+        "--window", type=float, metavar="S", help="answer for every window of S seconds: a timeline"
+    )
+    predict.add_argument(
+        "--hop", type=float, metavar="S", help="seconds from window to window (default: half of one)"
+    )
 
     score = command(
         "score",
@@ -84,20 +94,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument("folder", metavar="FOLDER", help="a folder of recordings")
     add_model(score, "a version, or VERSION/FAMILY")
-    score.add_argument("--challenger", metavar="MODEL", help="a second model to hold against the first: latest, or as --model")
+    score.add_argument(
+        "--challenger",
+        metavar="MODEL",
+        help="a second model to hold against the first: latest, or as --model",
+    )
     score.add_argument("--batch", metavar="NAME", help="name of the batch (default: from the time)")
 
     command("models", _models, "List the versions there are, and which is the champion.")
 
     promote = command("promote", _promote, "Make a version the champion by hand, after reading its report.")
     promote.add_argument("version", metavar="VERSION")
-    promote.add_argument("--family", choices=(*FAMILIES, "ensemble"), help="which of its models (default: the one it selected)")
+    promote.add_argument(
+        "--family", choices=(*FAMILIES, "ensemble"), help="which of its models (default: the one it selected)"
+    )
     promote.add_argument("--reason", required=True, metavar="TEXT", help="why; it is recorded")
 
     rollback = command("rollback", _rollback, "Go back to the champion before this one.")
     rollback.add_argument("--reason", default="by hand", metavar="TEXT", help="why; it is recorded")
 
-    doctor = command("doctor", _doctor, "Check the installation: what works, what is missing, and how to mend it.")
+    doctor = command(
+        "doctor", _doctor, "Check the installation: what works, what is missing, and how to mend it."
+    )
     doctor.add_argument(
         "--graphite",
         default=os.environ.get("EMOTION_GRAPHITE"),
@@ -204,7 +222,9 @@ def _predict(options: argparse.Namespace, settings: Settings) -> int:
     if options.window:
         found = _timelines(model, options, progress)
     else:
-        found = _counted(model.predict_batch(options.files, explain=options.explain), len(options.files), progress)
+        found = _counted(
+            model.predict_batch(options.files, explain=options.explain), len(options.files), progress
+        )
     if not options.json:
         progress.print(f"Model {model.name}")
     failed = 0
@@ -283,7 +303,9 @@ def _score(options: argparse.Namespace, settings: Settings) -> int:
     finally:
         progress.close()
     rejected = sum(summary["rejected"].values())
-    print(f"{summary['scored']} of {summary['files']} files scored, {summary['audio_seconds']:.0f} s of audio")
+    print(
+        f"{summary['scored']} of {summary['files']} files scored, {summary['audio_seconds']:.0f} s of audio"
+    )
     for emotion in EMOTIONS:
         count = summary["emotions"].get(emotion, 0)
         print(f"  {emotion:<9}  {_bar(count / max(1, summary['scored']))}  {count}")
@@ -333,7 +355,9 @@ def _promote(options: argparse.Namespace, settings: Settings) -> int:
     from emotion.store import Store
 
     store = Store(settings.home)
-    model = CustomEmotionModel.from_store(store, options.version, options.family)  # what cannot be loaded cannot serve
+    model = CustomEmotionModel.from_store(
+        store, options.version, options.family
+    )  # what cannot be loaded cannot serve
     registry.promote_by_hand(store, version=model.version, family=model.family, reason=options.reason)
     return _announce(store, settings)
 
@@ -354,7 +378,9 @@ def _announce(store, settings: Settings) -> int:
 
     pointer = registry.champion(store)
     emitter = metrics.statsd_emitter(settings.statsd)
-    for score, value in registry.entry(store, pointer["version"])["scores"][pointer["family"]][PROTOCOL].items():
+    for score, value in registry.entry(store, pointer["version"])["scores"][pointer["family"]][
+        PROTOCOL
+    ].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
     emitter.gauge(metrics.CHAMPION_SINCE, time.time())
     print(f"The champion is now {pointer['version']} ({pointer['family']}).")
@@ -453,7 +479,9 @@ def _check_store(settings: Settings) -> Finding:
             "Set EMOTION_HOME to a folder of yours, or to an object store whose credentials are set.",
         )
     if read != b"ok":
-        return Finding(BROKEN, f"{settings.home} does not give back what was written", "Check the file system.")
+        return Finding(
+            BROKEN, f"{settings.home} does not give back what was written", "Check the file system."
+        )
     return Finding(OK, f"{settings.home} can be written and read")
 
 
@@ -467,7 +495,9 @@ def _check_disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     what = f"{free / 1e9:.1f} GB free at {folder}"
     if free < FREE_BYTES:
-        return Finding(BROKEN, f"{what}; expected {FREE_BYTES / 1e9:.0f} GB", "Make room, or move EMOTION_HOME.")
+        return Finding(
+            BROKEN, f"{what}; expected {FREE_BYTES / 1e9:.0f} GB", "Make room, or move EMOTION_HOME."
+        )
     return Finding(OK, what)
 
 
@@ -495,7 +525,9 @@ def _check_formats() -> Finding:
     missing = [name for name in FORMATS if name not in soundfile.available_formats()]
     if missing:
         return Finding(
-            BROKEN, f"libsndfile {library} does not read {', '.join(missing)}", "Install the wheel of soundfile, with its own."
+            BROKEN,
+            f"libsndfile {library} does not read {', '.join(missing)}",
+            "Install the wheel of soundfile, with its own.",
         )
     return Finding(OK, f"{', '.join(FORMATS)} and others, by libsndfile {library}")
 
@@ -508,7 +540,9 @@ def _check_champion(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding(BROKEN, str(error))
     except EmotionError as error:
-        return Finding(BROKEN, str(error), "emotion rollback, or emotion promote another version, or train again.")
+        return Finding(
+            BROKEN, str(error), "emotion rollback, or emotion promote another version, or train again."
+        )
     return Finding(OK, f"{model.version} ({model.family}) can be loaded")
 
 
@@ -519,7 +553,9 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
 
     if settings.statsd is None:
         return Finding(
-            NOTE, "the command line sends none", "Set EMOTION_STATSD=host:port to have it send them; Airflow has its own settings."
+            NOTE,
+            "the command line sends none",
+            "Set EMOTION_STATSD=host:port to have it send them; Airflow has its own settings.",
         )
     host, port = settings.statsd
     try:

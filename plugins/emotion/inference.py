@@ -149,7 +149,9 @@ def stream_windows(
 def _featurize(samples: np.ndarray, start: int, rate: float) -> Window:
     seconds = start / rate, (start + len(samples)) / rate
     try:
-        return Window(*seconds, features.extract(audio.from_blocks([samples], rate, name="the window").samples), None)
+        return Window(
+            *seconds, features.extract(audio.from_blocks([samples], rate, name="the window").samples), None
+        )
     except AudioError as error:
         return Window(*seconds, None, error)
 
@@ -213,7 +215,9 @@ class CustomEmotionModel:
             self._open(*_beside(Path(path)))
 
     @classmethod
-    def from_store(cls, store: Store, version: str | None = None, family: str | None = None) -> CustomEmotionModel:
+    def from_store(
+        cls, store: Store, version: str | None = None, family: str | None = None
+    ) -> CustomEmotionModel:
         """A model of the artifact store: by version and family; a version's selected family; or the champion.
 
         Raises as the class does, and ConfigurationError if there is no such version or family.
@@ -242,7 +246,9 @@ class CustomEmotionModel:
         """The answer for a recording of at most 60 s, in any format libsndfile reads. Raises AudioError."""
         return self._answer(read(path), explain)
 
-    def predict_emotion_from_array(self, samples: np.ndarray, sample_rate: float, *, explain: bool = False) -> dict:
+    def predict_emotion_from_array(
+        self, samples: np.ndarray, sample_rate: float, *, explain: bool = False
+    ) -> dict:
         """The answer for samples, shape (n,) or (n, channels), floats (full scale 1) or integers, at any rate in Hz.
 
         Raises AudioError.
@@ -256,7 +262,7 @@ class CustomEmotionModel:
         }
 
     def predict_features(
-        self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool = False
+        self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool | np.ndarray = False
     ) -> list[dict]:
         """The answers, less ``duration``, for clips that are featurized already.
 
@@ -266,57 +272,60 @@ class CustomEmotionModel:
             As :func:`emotion.features.extract` gives them.
         speakers : sequence of str, optional
             Who speaks, ``""`` if unknown: see :meth:`predict_batch`.
-        explain : bool
-            Contributions of an adapted answer are of features in standard deviations from the speaker's mean.
+        explain : bool, or bool array, shape (n,)
+            Which answers to explain. An adapted one is explained by features in standard deviations from the
+            speaker's mean.
         """
         values = np.asarray(values, dtype=np.float32)
+        explain = np.broadcast_to(explain, len(values))
         speakers = np.array([""] * len(values) if speakers is None else speakers)
         counts = Counter(speakers.tolist())
-        adapted = np.array([bool(who) and counts[who] >= MIN_SPEAKER_CLIPS for who in speakers.tolist()], dtype=bool)
+        adapted = np.array(
+            [bool(who) and counts[who] >= MIN_SPEAKER_CLIPS for who in speakers.tolist()], dtype=bool
+        )
         answers: list[dict] = [{}] * len(values)
         for mode, where in (("plain", np.flatnonzero(~adapted)), ("adapted", np.flatnonzero(adapted))):
             if len(where):
                 rows = values[where]
                 if mode == "adapted":
                     rows = normalize_by_speaker(rows, speakers[where])
-                for index, answer in zip(where, self._predict(rows, mode, explain), strict=True):
+                for index, answer in zip(where, self._predict(rows, mode, explain[where]), strict=True):
                     answers[index] = answer
         return answers
 
-    def _predict(self, rows: np.ndarray, mode: str, explain: bool) -> Iterator[dict]:
-        model = self._bundle[mode]
-        found = model.predict_proba(rows)
-        explained = self._explain(rows, found, mode) if explain else [{}] * len(rows)
-        for probabilities, reasons in zip(found.tolist(), explained, strict=True):
+    def _predict(self, rows: np.ndarray, mode: str, explain: np.ndarray) -> list[dict]:
+        found = self._bundle[mode].predict_proba(rows)
+        answers = []
+        for probabilities in found.tolist():
             confidence = max(probabilities)
-            yield {
-                "emotion": EMOTIONS[probabilities.index(confidence)],
-                "confidence": confidence,
-                "probabilities": dict(zip(EMOTIONS, probabilities, strict=True)),
-                "model": self.version,
-                "family": self.family,
-                "mode": mode,
-            } | reasons
+            answers.append(
+                {
+                    "emotion": EMOTIONS[probabilities.index(confidence)],
+                    "confidence": confidence,
+                    "probabilities": dict(zip(EMOTIONS, probabilities, strict=True)),
+                    "model": self.version,
+                    "family": self.family,
+                    "mode": mode,
+                }
+            )
+        if explain.any():
+            from emotion import explanation  # here, as shap takes longer to import than all the rest
 
-    def _explain(self, rows: np.ndarray, found: np.ndarray, mode: str) -> list[dict]:
-        from emotion import explanation  # here, as shap takes longer to import than all the rest
-
-        explained = explanation.explain(self._bundle[mode], rows, background=self._bundle["background"][mode])
-        return [
-            {
-                "explanation": explanation.top_contributions(
-                    explained,
-                    row,
-                    EMOTIONS[best],
-                    TOP_CONTRIBUTIONS,
-                    feature_names=self._bundle["feature_names"],
+            background = self._bundle["background"][mode]
+            explained = explanation.explain(self._bundle[mode], rows[explain], background=background)
+            names = self._bundle["feature_names"]
+            for row, index in enumerate(np.flatnonzero(explain)):
+                answers[index]["explanation"] = explanation.top_contributions(
+                    explained, row, answers[index]["emotion"], TOP_CONTRIBUTIONS, feature_names=names
                 )
-            }
-            for row, best in enumerate(found.argmax(axis=1))
-        ]
+        return answers
 
     def predict_batch(
-        self, paths: Iterable[str | os.PathLike], *, speakers: Sequence[str] | None = None, explain: bool = False
+        self,
+        paths: Iterable[str | os.PathLike],
+        *,
+        speakers: Sequence[str] | None = None,
+        explain: bool = False,
     ) -> Iterator[dict]:
         """An answer a file, with its ``path``, in their order; a file that cannot be used gets
         ``{"path", "error", "message"}`` and the others go on.
@@ -419,5 +428,7 @@ def _beside(path: Path) -> tuple[dict, str, bytes]:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} or the {registry.ENTRY} beside it cannot be read: {error}") from error
     if not isinstance(entry, dict) or path.name not in entry.get("files", {}):
-        raise BundleError(f"{beside} does not list {path.name}; expected the registry entry of the bundle's version")
+        raise BundleError(
+            f"{beside} does not list {path.name}; expected the registry entry of the bundle's version"
+        )
     return entry, path.name, data
