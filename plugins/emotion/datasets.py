@@ -170,27 +170,32 @@ def obtain(
     inputs = _inputs(entry, source)
     scratch = store.scratch(f"datasets/{name}")
     with _locked(scratch.with_name(f"{name}.lock")), ExitStack() as stack:
-        found = _stored(store, entry, inputs)
-        if found:
-            return found
-        if isinstance(entry, SynthesizedEntry):
-            clips = synthesized(entry)
-        elif source:
-            clips = from_disk(settings, entry, source, stack)
-            if store.is_local:
-                check_disk(scratch, sum(clip.size for clip in clips.listed))
-            # All is read before anything stored is replaced: a bad source must not cost a good dataset.
-            _manifest(_rows(clips, "check", progress))
-        else:
-            room_for = sum(archive.expanded_bytes for archive in entry.archives) if store.is_local else 0
-            paths = fetch_archives(
-                settings, entry, scratch, room_for=room_for, progress=progress, session=session, retry=retry
-            )
-            clips = from_archives(settings, entry, paths, stack)
-        made_from = [inputs] + [_inputs(entry, None)] * clips.as_published
-        found = _import(store, entry, clips, made_from, progress)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return found
+        dataset = _stored(store, entry, inputs)
+        if dataset is None:
+            if isinstance(entry, SynthesizedEntry):
+                clips = synthesized(entry)
+            elif source:
+                clips = from_disk(settings, entry, source, stack)
+                if store.is_local:
+                    check_disk(scratch, sum(clip.size for clip in clips.listed))
+                # All is read before anything stored is replaced: a bad source must not cost a good dataset.
+                _manifest(_rows(clips, "check", progress))
+            else:
+                room_for = sum(archive.expanded_bytes for archive in entry.archives) if store.is_local else 0
+                paths = fetch_archives(
+                    settings,
+                    entry,
+                    scratch,
+                    room_for=room_for,
+                    progress=progress,
+                    session=session,
+                    retry=retry,
+                )
+                clips = from_archives(settings, entry, paths, stack)
+            made_from = [inputs] + [_inputs(entry, None)] * clips.as_published
+            dataset = _import(store, entry, clips, made_from, progress)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return dataset
 
 
 def _key(name: str, file: str) -> str:
