@@ -424,10 +424,11 @@ def _heatmap(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20
     figure = Figure(figsize=(9, 1.4 + 0.3 * len(top)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="viridis", aspect="auto", vmin=0)
-    middle = shares.max(initial=0.0) * 0.6
+    largest = shares.max(initial=0.0)
+    digits = 1 if largest >= 2 else 2
     for (row, column), share in np.ndenumerate(shares):
-        colour = "black" if share > middle else "white"
-        axes.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=8, color=colour)
+        colour = "black" if share > 0.6 * largest else "white"
+        axes.text(column, row, f"{share:.{digits}f}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(emotions)), emotions)
     axes.set_yticks(range(len(top)), top["feature"])
     axes.xaxis.tick_top()

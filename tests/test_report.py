@@ -1,0 +1,335 @@
+"""The report, from figures made by the functions that make them in a run, opened in a real browser."""
+
+import copy
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import chromium
+
+from emotion import evaluation, explanation, features, report
+from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.models import Classifier
+from emotion.store import Store
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
+SKILL = {"random": 3.0, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
+CLIPS = 480
+
+
+def protocol_scores(skill: float, seed: int) -> dict:
+    """Scores of made-up predictions, better the higher ``skill``."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "emotion": np.resize(EMOTIONS, CLIPS),
+            "gender": random.choice(["female", "male"], CLIPS),
+            "intensity": random.choice(["normal", "strong"], CLIPS),
+            "statement": random.choice(["kids", "dogs"], CLIPS),
+        }
+    )
+    logits = random.normal(size=(CLIPS, len(EMOTIONS)))
+    logits[np.arange(CLIPS), [EMOTIONS.index(emotion) for emotion in table["emotion"]]] += skill
+    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = table["emotion"].to_numpy()
+    folds = [evaluation.scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
+    return evaluation.scores(labels, found) | {
+        "cv": evaluation.fold_summary(folds),
+        "slices": evaluation.slice_scores(table, found),
+    }
+
+
+@pytest.fixture(scope="module")
+def comparison() -> dict:
+    models = {}
+    for number, model in enumerate((*FAMILIES, "ensemble")):
+        models[model] = {name: protocol_scores(skill + number / 5, number) for name, skill in SKILL.items()}
+        models[model] |= {"fit_seconds": 1.2, "predict_ms_single": 0.5, "predict_ms_batch": 0.02, "training_seconds": 31.0}
+        if model != "ensemble":
+            models[model]["random"]["split_80_20"] = evaluation.scores(
+                np.array(EMOTIONS), np.eye(len(EMOTIONS)) * 0.92 + 0.01
+            )
+    return {
+        "run_id": "scheduled__2026-11-22T09:00:00+00:00",
+        "created": "2026-11-22T09:04:11Z",
+        "seed": 42,
+        "recipe": "4aa51fae213d",
+        "features": 2035,
+        "speaker_folds": "published",
+        "packages": {"python": "3.12.1", "scikit-learn": "1.9.1"},
+        "selected": "ensemble",
+        "selection": {
+            "protocol": "speaker_independent",
+            "score": "f1_macro",
+            "reason": "Highest macro F1 on speakers held out.",
+        },
+        "notice": None,
+        "dataset": {
+            "name": "ravdess-speech",
+            "title": "RAVDESS, emotional speech",
+            "licence": {
+                "id": "CC-BY-NC-SA-4.0",
+                "name": "Creative Commons Attribution-NonCommercial-ShareAlike 4.0",
+                "url": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
+                "model": "Not for commercial use.",
+            },
+            "fingerprint": "5d208e01" * 8,
+            "clips": 1440,
+            "used": 1438,
+            "rejected": 1,
+            "duplicates": 1,
+            "speakers": 24,
+            "emotions": dict.fromkeys(EMOTIONS, 180),
+            "seconds": 5328.0,
+            "complete": True,
+            "warnings": [],
+            "synthesized": False,
+            "citation": "Livingstone SR, Russo FA (2018).",
+        },
+        "models": models,
+    }
+
+
+@pytest.fixture(scope="module")
+def challenge(comparison) -> dict:
+    new = comparison["models"]["ensemble"]["speaker_independent"]
+    old = comparison["models"]["random_forest"]["speaker_independent"]
+    rows = [
+        {
+            "emotion": emotion,
+            "champion_f1": old["per_emotion"][emotion]["f1"],
+            "challenger_f1": new["per_emotion"][emotion]["f1"],
+            "change": new["per_emotion"][emotion]["f1"] - old["per_emotion"][emotion]["f1"],
+        }
+        for emotion in EMOTIONS
+    ]
+    rows[3] |= {"challenger_f1": 0.1, "change": -0.45}
+    return {
+        "challenger": {"version": "20261122T090411", "family": "ensemble", "scores": new},
+        "champion": {
+            "version": "20261115T090002",
+            "family": "random_forest",
+            "scores": old,
+            "clips": 1438,
+            "held_out_clips": 1430,
+            "unheard_clips": 8,
+        },
+        "rules": {"margin": 0.005, "max_emotion_drop": 0.05},
+        "per_emotion": rows,
+        "verdict": "keep",
+        "reasons": ["F1 of sad would fall from 0.550 to 0.100, by more than the 0.050 allowed."],
+    }
+
+
+DECISION = {
+    "decision": "kept",
+    "policy": "auto",
+    "by": "the rules",
+    "reasons": ["F1 of sad would fall from 0.550 to 0.100, by more than the 0.050 allowed."],
+    "time": "2026-11-22T09:05:00Z",
+}
+
+
+@pytest.fixture(scope="module")
+def shap() -> dict:
+    random = np.random.default_rng(0)
+    names = features.feature_names()[::170]
+    labels = np.repeat(EMOTIONS, 8)
+    rows = (random.normal(size=(64, len(names))) + np.arange(64)[:, None] / 16).astype(np.float32)
+    model = Classifier.fit("logistic_regression", rows, labels, seed=0)
+    found = explanation.explain(model, rows, background=rows)
+    clips = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]})
+    store = Store("memory://report")
+    for family in ("logistic_regression", "ensemble"):
+        explanation.export(store, "shap", family=family, explanation=found, feature_names=names, clips=clips)
+    return explanation.read_export(store, "shap", [*FAMILIES, "ensemble"])
+
+
+@pytest.fixture(scope="module")
+def full(comparison, challenge, shap) -> str:
+    return report.render(comparison=comparison, challenge=challenge, decision=DECISION, shap=shap)
+
+
+@pytest.fixture(scope="module")
+def bare(comparison) -> str:
+    """As little as a report may have, with names that come from a hostile place, and a synthesized corpus."""
+    poor = copy.deepcopy(comparison)
+    del poor["models"]["ensemble"], poor["models"]["random_forest"]["speaker_independent_adapted"]
+    for key in ("fit_seconds", "predict_ms_single"):
+        del poor["models"]["gradient_boosting"][key]
+    del poor["models"]["gradient_boosting"]["speaker_independent"]["slices"]
+    poor["selected"] = "logistic_regression"
+    poor["selection"]["reason"] = poor["run_id"] = HOSTILE
+    poor["notice"] = "Synthesized voices: the figures say nothing about real speech."
+    poor["dataset"] |= {"title": HOSTILE, "synthesized": True, "complete": False, "warnings": [HOSTILE]}
+    poor["dataset"]["licence"] |= {"url": "javascript:alert(1)", "name": HOSTILE}
+    fresh = {
+        "challenger": {"version": HOSTILE, "family": "logistic_regression", "scores": {}},
+        "champion": None,
+        "rules": {"margin": 0.0, "max_emotion_drop": 0.1},
+        "per_emotion": [],
+        "verdict": "promote",
+        "reasons": ["There is no champion yet."],
+    }
+    return report.render(comparison=poor, challenge=fresh, decision=None, shap={})
+
+
+class Outline(HTMLParser):
+    """Tags that were opened and not closed, ids, and in-page links."""
+
+    VOID = {"meta", "link", "br", "img"}
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.stack, self.ids, self.links, self.tags = [], [], [], []
+        self.feed(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,", page))
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found["href"]] if tag == "a" else []
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+@pytest.mark.parametrize("page", ["full", "bare"])
+def test_markup_is_whole_and_stands_alone(page, request):
+    text = request.getfixturevalue(page)
+    found = Outline(text)
+    assert found.stack == []
+    assert len(found.ids) == len(set(found.ids))
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert not [tag for tag, _ in found.tags if tag in ("script", "iframe", "object", "form")]
+    assert all(attributes["src"].startswith("data:") for tag, attributes in found.tags if tag == "img")
+    assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in found.tags if tag == "svg")
+    assert not re.search(r"url\(|@import", text)
+    assert len(text) < 3_000_000
+
+
+def test_the_page_says_what_matters(full, comparison, challenge):
+    scores = comparison["models"]["ensemble"]
+    for protocol in PROTOCOLS:
+        assert f"{scores[protocol]['f1_macro']:.3f}" in full
+    assert "Ensemble was selected and not promoted" in full
+    assert "optimistic" in full
+    assert challenge["reasons"][0] in full
+    assert "-0.450 too much" in full
+    assert "20261115T090002" in full and "scikit-learn&nbsp;1.9.1" in full
+    assert "Not for commercial use." in full
+    assert 'class="banner"' not in full
+    assert full.count('<img src="data:image/png;base64,') == 6
+
+
+@pytest.mark.parametrize(
+    ("facts", "notice", "said"),
+    [
+        ({"synthesized": True}, "Nothing about real speech.", ["synthesized voices", "Nothing about real speech."]),
+        ({"complete": False}, None, ["The dataset is not complete."]),
+        ({"complete": False, "warnings": ["18 of 24 actors."]}, "18 of 24 actors.", ["18 of 24 actors."]),
+        ({"warnings": ["A mirror & its copy."]}, None, ["A mirror &amp; its copy."]),
+    ],
+)
+def test_what_limits_the_figures_is_told_at_the_top(comparison, facts, notice, said):
+    changed = comparison | {"notice": notice, "dataset": comparison["dataset"] | facts}
+    page = report.render(comparison=changed, challenge=None, decision=None, shap={})
+    banner = page[page.index('<aside class="banner"') : page.index("</aside>")]
+    assert page.index("</aside>") < page.index("<h1>")
+    for sentence in said:
+        assert banner.count(sentence) == 1
+
+
+def test_missing_figures_show_as_a_dash(bare):
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", bare, flags=re.DOTALL)
+    timing = next(row for row in rows if "Gradient boosting" in row and " ms" in row)
+    assert timing.count("–") == 2
+    assert "There is no champion yet." in bare
+    assert "not decided yet" in bare
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", bare, flags=re.DOTALL).lower()
+
+
+def test_names_from_outside_are_escaped(bare):
+    assert HOSTILE not in bare
+    assert "<script" not in bare and "onerror=\"" not in bare
+    assert "{{ 7 * 7 }}" in bare
+    assert "javascript:" not in bare
+
+
+def test_comparison_rows(comparison):
+    rows = report.comparison_rows(comparison).set_index(["model", "protocol"])
+    assert len(rows) == 4 * 3 + 3
+    row = rows.loc["random_forest", "speaker_independent"]
+    expected = comparison["models"]["random_forest"]["speaker_independent"]
+    for score in report.SCORES:
+        assert row[score] == expected[score]
+    assert row["cv_f1_macro_std"] == expected["cv"]["f1_macro"]["std"]
+    assert row["predict_ms_single"] == 0.5
+    assert rows["selected"].sum() == 3
+    assert rows.loc["random_forest", "random_80_20"]["accuracy"] == 1.0
+    assert np.isnan(rows.loc["random_forest", "random_80_20"]["cv_f1_macro_mean"])
+
+
+def test_comparison_rows_of_missing_figures():
+    rows = report.comparison_rows({"selected": "a", "models": {"a": {"random": {"accuracy": 0.5}}}})
+    assert rows["accuracy"].tolist() == [0.5]
+    assert rows[["f1_macro", "cv_f1_macro_mean", "fit_seconds"]].isna().all(axis=None)
+
+
+def test_text_table(comparison):
+    lines = report.text_table(comparison).splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == [*FAMILIES, "*"]
+    figures = comparison["models"]["gradient_boosting"]
+    cells = [f"{figures[protocol][score]:.3f}" for protocol in PROTOCOLS for score in ("accuracy", "f1_macro")]
+    assert lines[4].split() == ["gradient_boosting", *cells, "1.2", "0.50"]
+    assert len({len(line) for line in lines[1:6]}) == 1
+    assert "optimistic" in lines[-2]
+    assert "–" in report.text_table({"selected": "a", "models": {"a": {}}})
+
+
+SIZES = """
+document.querySelectorAll("details").forEach(element => element.open = true);
+return [...document.querySelectorAll("svg, img")].map(element => {
+  const box = element.getBoundingClientRect();
+  return {width: box.width, height: box.height, natural: element.naturalWidth ?? 1, what: element.outerHTML.slice(0, 90),
+          shapes: element.tagName === "IMG" ? 1 : element.querySelectorAll("rect, circle, polyline").length};
+});
+"""
+OUTSIDE = """
+return [...document.querySelectorAll("svg text")].filter(text => {
+  const own = text.getBoundingClientRect(), around = text.ownerSVGElement.getBoundingClientRect();
+  return own.left < around.left - 1 || own.right > around.right + 1 || own.bottom > around.bottom + 1;
+}).map(text => text.textContent);
+"""
+
+
+@pytest.mark.browser
+def test_in_a_real_browser(full, bare, tmp_path):
+    with chromium() as browser:
+        for name, page, plots in (("full", full, 2 + 3 + 4 + 3 + 4 + 6), ("bare", bare, 2 + 3 + 3 + 3 + 3)):
+            target = tmp_path / f"{name}.html"
+            target.write_text(page)
+            for scheme in ("light", "dark"):
+                browser.colours(scheme)
+                for width in (390, 1280):
+                    browser.resize(width, 900)
+                    browser.open(target)
+                    drawn = browser.run(SIZES)
+                    assert len(drawn) == plots
+                    for plot in drawn:
+                        assert min(plot["width"], plot["height"], plot["natural"], plot["shapes"]) > 0, plot
+                    assert browser.run(OUTSIDE) == []
+                    assert browser.run("return document.documentElement.scrollWidth") <= width
+                    assert browser.run("return document.title").endswith("selected · emotion training report")
+                background = browser.run("return getComputedStyle(document.body).backgroundColor")
+                assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
+            assert set(browser.requested()) == {target.as_uri()}
+            assert browser.console() == []
