@@ -8,7 +8,7 @@ import re
 import pandas as pd
 import pytest
 
-from emotion import featurization, features, models, registry, synthesis, training
+from emotion import drift, featurization, features, models, registry, synthesis, training
 from emotion.labels import EMOTIONS, FAMILIES
 from emotion.models import Ensemble
 from emotion.store import Store
@@ -45,11 +45,17 @@ def build(root: str) -> Store:
         featurization.featurize(store, "corpus", shard, max_seconds=60)
     table = featurization.collect(store, manifest, plan.refused).table
     values = table[list(features.feature_names())].to_numpy(dtype="float32")
-    folds = {name: pairs[:2] for name, pairs in training.splits(table, seed=SEED, published=None).items()}
+    folds = training.splits(table, seed=SEED, published=None)
+    folds["random"] = folds["random"][:2]
     trained = {family: training.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
     plain = {family: found.plain for family, found in trained.items()}
     adapted = {family: found.adapted for family, found in trained.items()}
     plain["ensemble"], adapted["ensemble"] = Ensemble(list(plain.values())), Ensemble(list(adapted.values()))
+    predictions = {family: found.predictions for family, found in trained.items()}
+    predictions["ensemble"] = training.vote(list(predictions.values()))
+    reference = drift.reference(
+        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
+    )
     for version in VERSIONS:
         bundles = {
             registry.bundle_name(family): models.dumps(
@@ -66,7 +72,7 @@ def build(root: str) -> Store:
         registry.register(
             store,
             version,
-            files=bundles,
+            files=bundles | {drift.REFERENCE: reference.to_bytes()},
             card="# A small model\n",
             facts={
                 "run_id": version,
