@@ -14,8 +14,10 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import yaml
 
 from emotion import datasets, download, synthesis
@@ -595,6 +597,16 @@ def test_a_clip_too_long_to_be_one_is_refused(local, monkeypatch):
 # The manifest
 
 
+def endless_flac() -> bytes:
+    """A FLAC that does not tell its length, as one that was streamed."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(4000), 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    data[21] &= 0xF0  # the number of samples: 36 bits from here
+    data[22:26] = bytes(4)
+    return bytes(data)
+
+
 def test_the_manifest_is_read_as_it_was_written(place):
     settings, store = place
     chunk = wav(5, rate=48_000, channels=2, extra=bytes(4000))
@@ -603,25 +615,23 @@ def test_the_manifest_is_read_as_it_was_written(place):
         "happy/NA/2.wav": wav(1, seconds=1 / 3),
         "sad/null/chunk.wav": chunk,
         "sad/null/empty.wav": b"",
+        "sad/null/endless.flac": endless_flac(),
+        "sad/null/header.wav": wav(6, seconds=0),
     }
     facts = obtain(store, settings, OWN, source=own_folder(settings, files)).facts
     manifest = read_manifest(store, OWN)
     assert {column: str(dtype) for column, dtype in manifest.dtypes.items()} == MANIFEST
-    assert manifest["actor"].tolist() == ["NA", "NA", "null", "null"], (
-        "texts that look like nothing stay texts"
-    )
-    assert manifest["duplicate_of"].tolist() == ["", "happy/NA/1.wav", "", ""]
+    assert manifest["actor"].tolist() == ["NA"] * 2 + ["null"] * 4, "texts that look like nothing stay texts"
+    assert manifest["duplicate_of"].tolist() == ["", "happy/NA/1.wav", "", "", "", ""]
     rows = manifest.set_index("path")
     assert rows.loc["happy/NA/1.wav", "duration"] == 5333 / 16_000
     assert rows.loc["sad/null/chunk.wav", ["duration", "rate", "channels"]].tolist() == [0.25, 48_000, 2]
     assert store.read_bytes(f"{audio_folder(OWN)}/sad/null/chunk.wav") == chunk
     assert rows.loc["sad/null/empty.wav", ["duration", "rate", "channels"]].isna().all()
-    assert (facts["clips"], facts["unique"], facts["unreadable"], facts["bytes"]) == (
-        4,
-        3,
-        1,
-        manifest["bytes"].sum(),
-    )
+    assert rows.loc[["sad/null/endless.flac", "sad/null/header.wav"], "duration"].isna().all()
+    assert rows.loc[["sad/null/endless.flac", "sad/null/header.wav"], "rate"].tolist() == [16_000, 16_000]
+    assert (facts["clips"], facts["unique"], facts["unreadable"]) == (6, 5, 3)
+    assert facts["bytes"] == manifest["bytes"].sum()
     text = store.read_bytes(f"datasets/{OWN}/manifest.csv").decode()
     assert next(csv.reader(io.StringIO(text))) == list(MANIFEST)
 

@@ -106,7 +106,11 @@ RESUME = 6 * download.PIECE
         ("record", Fault(delay=1.0), [None]),
         ("record", Fault(status=503), [None]),
         ("record", Fault(status=429, headers={"Retry-After": "0"}), [None]),
+        ("record", Fault(cut=50), [None]),
         ("content", Fault(delay=0.2), [None]),
+        ("content", Fault(unmeasured=True), [None]),
+        ("content", Fault(unmeasured=True, cut=RESUME), [None, "bytes=98304-"]),
+        ("content", Fault(unmeasured=True, extra=b"more"), [None, None]),
         ("content", Fault(status=503), [None, None]),
         ("content", Fault(status=500), [None, None]),
         ("content", Fault(status=408), [None, None]),
@@ -163,6 +167,18 @@ def test_a_partial_file_that_is_too_long_is_thrown_away(host):
     host.part.write_bytes(host.data + b"more")
     assert host.fetch() == host.data
     assert host.ranges == [None]
+
+
+def test_a_partial_file_that_is_whole_is_only_checked(host):
+    host.part.write_bytes(host.data)
+    assert host.fetch() == host.data
+    assert host.ranges == []
+
+
+def test_a_record_without_end_is_not_read_to_its_end(host, monkeypatch):
+    monkeypatch.setattr(download, "MAX_RECORD_BYTES", 100)
+    with pytest.raises(DownloadError, match="not valid JSON, or is too long"):
+        host.fetch()
 
 
 def test_a_file_that_changed_on_the_host_is_not_joined_to_the_old_part(host):

@@ -36,6 +36,7 @@ class Fault:
     ``cut``: the body ends after so many bytes, and ``then`` the connection is closed, ``reset`` or left open
     (``stall``). ``corrupt``: other bytes. ``ignore_range``: the whole file with status 200.
     ``content_range``: a header that lies. ``pace``: seconds between two blocks of 64 KiB.
+    ``unmeasured``: no Content-Length. ``extra``: bytes after the last one.
     """
 
     delay: float = 0.0
@@ -48,6 +49,8 @@ class Fault:
     ignore_range: bool = False
     content_range: str | None = None
     pace: float = 0.0
+    unmeasured: bool = False
+    extra: bytes = b""
 
 
 @dataclass
@@ -130,7 +133,7 @@ class ZenodoServer:
                         self._content(owner.files[name], fault)
                     elif self.path == f"/api/records/{owner.record}":
                         body = json.dumps(owner.document).encode()
-                        self._answer(200, {"Content-Type": "application/json"}, body)
+                        self._answer(200, {"Content-Type": "application/json"}, body, cut=fault.cut)
                     else:
                         self._answer(404, {"Content-Type": "application/json"}, b'{"status": 404}')
                 except OSError:
@@ -143,11 +146,12 @@ class ZenodoServer:
                     self.send_header(key, value)
                 self.end_headers()
 
-            def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-                self._start(
-                    status, {"Content-Type": "text/html"} | headers | {"Content-Length": str(len(body))}
-                )
-                self.wfile.write(body)
+            def _answer(
+                self, status: int, headers: dict[str, str], body: bytes, *, cut: int | None = None
+            ) -> None:
+                measured = {"Content-Length": str(len(body))}
+                self._start(status, {"Content-Type": "text/html"} | headers | measured)
+                self.wfile.write(body[:cut])
 
             def _content(self, path: Path, fault: Fault) -> None:
                 size = path.stat().st_size
@@ -162,7 +166,9 @@ class ZenodoServer:
                     headers["Content-Range"] = fault.content_range or f"bytes {start}-{size - 1}/{size}"
                 else:
                     status, start = 200, 0
-                self._start(status, headers | {"Content-Length": str(size - start)})
+                if not fault.unmeasured:
+                    headers["Content-Length"] = str(size - start)
+                self._start(status, headers)
                 left = size - start if fault.cut is None else fault.cut
                 with open(path, "rb") as handle:
                     handle.seek(start)
@@ -173,6 +179,7 @@ class ZenodoServer:
                         self.request_log.sent += len(block)
                         left -= len(block)
                         owner._closing.wait(fault.pace)
+                self.wfile.write(fault.extra)
                 if fault.cut is not None:
                     self._break_off(fault.then)
 
@@ -206,7 +213,11 @@ def catalogue(zips: list[Path], *, record: int = 1188976) -> dict:
     archives = {}
     for path in zips:
         with zipfile.ZipFile(path) as archive:
-            stems = {PurePosixPath(name).stem for name in archive.namelist() if name.endswith(".wav")}
+            stems = {
+                PurePosixPath(name).stem
+                for name in archive.namelist()
+                if re.search(r"(^|/)03-.*\.wav$", name)
+            }
             expanded = sum(info.file_size for info in archive.infolist())
         channel = {"01": "speech", "02": "song"}[min(stems)[3:5]]
         archives[channel] = {

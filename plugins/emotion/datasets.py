@@ -62,6 +62,7 @@ MANIFEST = {
 }
 """The manifest's columns and their dtypes. What is not known is ``""`` in a text, NaN or NA in a number."""
 
+_FRAMES_UNKNOWN = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a stream that does not tell its length
 _FORMAT = 1  # of what is stored; a new number makes every dataset again
 
 
@@ -82,8 +83,8 @@ class Dataset:
         - warnings, and notice, which is all of them in one text: to be shown wherever a figure of this
           dataset is;
         - fingerprint: SHA-256 over every clip's content, emotion and speaker;
-        - clips, unique (less byte-identical copies), speakers, unreadable (no readable header), seconds,
-          bytes, emotions (clips of each);
+        - clips, unique (less byte-identical copies), speakers, unreadable (no duration in the header),
+          seconds, bytes, emotions (clips of each);
         - folds: published speaker-independent folds, lists of speakers as in the manifest, or None;
           folds_scheme;
         - origin: where the clips came from; archives: key, bytes, md5 and sha256 of each zip they came out
@@ -324,15 +325,14 @@ def _rows(
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """Duration, rate and channels as the header has them; without a readable header, nothing."""
+    """Duration, rate and channels as the header has them, as far as it does."""
     try:
         info = soundfile.info(io.BytesIO(data))
     except soundfile.SoundFileError:
         return {}
-    if info.frames < 0:
-        return {}
+    told = 0 < info.frames < _FRAMES_UNKNOWN
     return {
-        "duration": info.frames / info.samplerate,
+        "duration": info.frames / info.samplerate if told else None,
         "rate": info.samplerate,
         "channels": info.channels,
     }
