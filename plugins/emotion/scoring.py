@@ -57,7 +57,6 @@ WINDOWS_AT_ONCE = 64
 TIMED_PER_SHARD = 50
 """Clips of a shard whose latency is sent as a metric; the quantiles in the summary are over all."""
 MAX_LABELS_BYTES = 64 << 20
-LISTED_DISAGREEMENTS = 1000
 INTERNAL = "internal"
 """Reason of a file on which the code itself failed: a bug, which must not keep the other files from being scored."""
 
@@ -715,7 +714,7 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
         "clips": len(good),
         "agreement": 1 - len(differ) / len(good) if len(good) else None,
         "disagreements": len(differ),
-        "listed": differ.nlargest(LISTED_DISAGREEMENTS, "confidence")[columns].to_dict("records"),
+        "listed": differ.nlargest(report.LISTED, "confidence")[columns].to_dict("records"),
         "labelled": len(labelled),
     }
     if not len(labelled):
