@@ -56,19 +56,19 @@ def build(root: str) -> Store:
     reference = drift.reference(
         values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
     )
-    for version in VERSIONS:
-        bundles = {
-            registry.bundle_name(family): models.dumps(
-                models.bundle(
-                    plain=plain[family],
-                    adapted=adapted[family],
-                    background=trained[FAMILIES[0]].background,
-                    feature_names=features.feature_names(),
-                    metadata={"version": version, "seed": SEED},
-                )
+    bundles = {
+        registry.bundle_name(family): models.dumps(
+            models.bundle(
+                plain=plain[family],
+                adapted=adapted[family],
+                background=trained[FAMILIES[0]].background,
+                feature_names=features.feature_names(),
+                metadata={"seed": SEED},
             )
-            for family in plain
-        }
+        )
+        for family in plain
+    }
+    for version in VERSIONS:
         registry.register(
             store,
             version,
