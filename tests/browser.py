@@ -44,11 +44,19 @@ class Browser:
 
     def resize(self, width: int, height: int) -> None:
         """Set the size of the page itself, below the smallest window too."""
-        self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def colours(self, scheme: str) -> None:
         """Prefer ``light`` or ``dark``."""
-        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.devtools(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         """A command of the DevTools protocol."""
@@ -82,7 +90,11 @@ class Browser:
         """Addresses asked for since the last call, other than data: URIs."""
         entries = self._call("POST", "/se/log", type="performance")
         events = [json.loads(entry["message"])["message"] for entry in entries]
-        sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        sent = [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
         return [url for url in sent if not url.startswith("data:")]
 
     def screenshot(self, target: Path, *, whole: bool = False) -> None:
@@ -93,7 +105,7 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own; skips the test, saying so, where Chromium or its driver is missing."""
+    """A browser with a profile of its own; skips the test where Chromium or its driver is missing."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if not binary or not driver:
@@ -102,13 +114,21 @@ def chromium() -> Iterator[Browser]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         session = None
         try:
             _wait(server)
             options = {
                 "binary": binary,
-                "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"],
+                "args": [
+                    "--headless=new",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-dev-shm-usage",
+                    "--hide-scrollbars",
+                ],
             }
             wanted = {
                 "browserName": "chrome",

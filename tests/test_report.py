@@ -7,14 +7,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from browser import chromium
 
+from browser import chromium
 from emotion import evaluation, explanation, features, report
 from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
 from emotion.models import Classifier
 from emotion.store import Store
 
-HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
+)
 SKILL = {"random": 3.0, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
 CLIPS = 480
 
@@ -34,7 +36,9 @@ def protocol_scores(skill: float, seed: int) -> dict:
     logits[np.arange(CLIPS), [EMOTIONS.index(emotion) for emotion in table["emotion"]]] += skill
     found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = table["emotion"].to_numpy()
-    folds = [evaluation.scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
+    folds = [
+        evaluation.scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)
+    ]
     return evaluation.scores(labels, found) | {
         "cv": evaluation.fold_summary(folds),
         "slices": evaluation.slice_scores(table, found),
@@ -46,7 +50,12 @@ def comparison() -> dict:
     models = {}
     for number, model in enumerate((*FAMILIES, "ensemble")):
         models[model] = {name: protocol_scores(skill + number / 5, number) for name, skill in SKILL.items()}
-        models[model] |= {"fit_seconds": 1.2, "predict_ms_single": 0.5, "predict_ms_batch": 0.02, "training_seconds": 31.0}
+        models[model] |= {
+            "fit_seconds": 1.2,
+            "predict_ms_single": 0.5,
+            "predict_ms_batch": 0.02,
+            "training_seconds": 31.0,
+        }
         if model != "ensemble":
             models[model]["random"]["split_80_20"] = evaluation.scores(
                 np.array(EMOTIONS), np.eye(len(EMOTIONS)) * 0.92 + 0.01
@@ -140,11 +149,15 @@ def shap() -> dict:
     rows = (random.normal(size=(64, len(names))) + np.arange(64)[:, None] / 16).astype(np.float32)
     model = Classifier.fit("logistic_regression", rows, labels, seed=0)
     found = explanation.explain(model, rows, background=rows)
-    clips = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]})
+    clips = pd.DataFrame(
+        {"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]}
+    )
     store = Store("memory://report")
-    for family in ("logistic_regression", "ensemble"):
-        explanation.export(store, "shap", family=family, explanation=found, feature_names=names, clips=clips)
-    return explanation.read_export(store, "shap", [*FAMILIES, "ensemble"])
+    explanation.export(
+        store, "shap", family=model.family, explanation=found, feature_names=names, clips=clips
+    )
+    read = explanation.read_export(store, "shap", [*FAMILIES, "ensemble"])
+    return read | {"ensemble": read[model.family]}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +246,11 @@ def test_the_page_says_what_matters(full, comparison, challenge):
 @pytest.mark.parametrize(
     ("facts", "notice", "said"),
     [
-        ({"synthesized": True}, "Nothing about real speech.", ["synthesized voices", "Nothing about real speech."]),
+        (
+            {"synthesized": True},
+            "Nothing about real speech.",
+            ["synthesized voices", "Nothing about real speech."],
+        ),
         ({"complete": False}, None, ["The dataset is not complete."]),
         ({"complete": False, "warnings": ["18 of 24 actors."]}, "18 of 24 actors.", ["18 of 24 actors."]),
         ({"warnings": ["A mirror & its copy."]}, None, ["A mirror &amp; its copy."]),
@@ -248,6 +265,15 @@ def test_what_limits_the_figures_is_told_at_the_top(comparison, facts, notice, s
         assert banner.count(sentence) == 1
 
 
+def test_a_champion_that_could_not_be_scored(comparison, challenge):
+    champion = {"version": "20261115T090002", "family": "random_forest", "scores": None}
+    reason = "The champion can neither be re-scored nor used any more."
+    changed = challenge | {"champion": champion, "per_emotion": [], "verdict": "promote", "reasons": [reason]}
+    page = report.render(comparison=comparison, challenge=changed, decision=None, shap={})
+    section = page[page.index('id="champion"') : page.index('id="time"')]
+    assert reason in section and "<table" not in section
+
+
 def test_missing_figures_show_as_a_dash(bare):
     rows = re.findall(r"<tr[^>]*>.*?</tr>", bare, flags=re.DOTALL)
     timing = next(row for row in rows if "Gradient boosting" in row and " ms" in row)
@@ -259,7 +285,7 @@ def test_missing_figures_show_as_a_dash(bare):
 
 def test_names_from_outside_are_escaped(bare):
     assert HOSTILE not in bare
-    assert "<script" not in bare and "onerror=\"" not in bare
+    assert "<script" not in bare and 'onerror="' not in bare
     assert "{{ 7 * 7 }}" in bare
     assert "javascript:" not in bare
 
@@ -288,7 +314,9 @@ def test_text_table(comparison):
     lines = report.text_table(comparison).splitlines()
     assert [line.split()[0] for line in lines[2:6]] == [*FAMILIES, "*"]
     figures = comparison["models"]["gradient_boosting"]
-    cells = [f"{figures[protocol][score]:.3f}" for protocol in PROTOCOLS for score in ("accuracy", "f1_macro")]
+    cells = [
+        f"{figures[protocol][score]:.3f}" for protocol in PROTOCOLS for score in ("accuracy", "f1_macro")
+    ]
     assert lines[4].split() == ["gradient_boosting", *cells, "1.2", "0.50"]
     assert len({len(line) for line in lines[1:6]}) == 1
     assert "optimistic" in lines[-2]
@@ -299,8 +327,9 @@ SIZES = """
 document.querySelectorAll("details").forEach(element => element.open = true);
 return [...document.querySelectorAll("svg, img")].map(element => {
   const box = element.getBoundingClientRect();
-  return {width: box.width, height: box.height, natural: element.naturalWidth ?? 1, what: element.outerHTML.slice(0, 90),
-          shapes: element.tagName === "IMG" ? 1 : element.querySelectorAll("rect, circle, polyline").length};
+  return {width: box.width, height: box.height, natural: element.naturalWidth ?? 1,
+          shapes: element.tagName === "IMG" ? 1 : element.querySelectorAll("rect, circle, polyline").length,
+          what: element.outerHTML.slice(0, 90)};
 });
 """
 OUTSIDE = """

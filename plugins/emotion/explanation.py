@@ -2,16 +2,16 @@
 
 What is exact and what is propagated:
 
-- **LogisticRegression**: exact. Whatever affine steps stand before it, the log-odds stay linear in the features, so
-  the Shapley value of feature i is coefficient × (value − background mean).
-- **Trees**: exact for the path-dependent value function (Lundberg et al. 2020, "From local explanations to global
-  understanding with explainable AI for trees"), on what the trees are given. scikit-learn's multi-class gradient
-  boosting is a sum of trees per emotion, and is explained one emotion at a time.
+- **LogisticRegression**: exact. Whatever affine steps stand before it, the log-odds stay linear in the
+  features, so the Shapley value of feature i is coefficient × (value − background mean).
+- **Trees**: exact for the path-dependent value function (Lundberg et al. 2020, "From local explanations to
+  global understanding with explainable AI for trees"), on what the trees are given. scikit-learn's
+  multi-class gradient boosting is a sum of trees per emotion, and is explained one emotion at a time.
 - **Scaling and selection before trees**: carried over one to one; still exact.
 - **Projections before trees** (PCA, LDA): propagated through the linear map, after Chen, Lundberg & Lee 2022,
   "Explaining a series of models by propagating Shapley values", Nature Communications 13:4512.
-- **Ensemble**: each member's values are propagated through its calibrated softmax by the Jacobian integrated along
-  the straight path from its base margins to its margins (Aumann & Shapley 1974), then averaged.
+- **Ensemble**: each member's values are propagated through its calibrated softmax by the Jacobian integrated
+  along the straight path from its base margins to its margins (Aumann & Shapley 1974), then averaged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LOG_ODDS, PROBABILITY = "log-odds", "probability"
 PLOTS = ("bar", "heatmap", "beeswarm")
 PATH_NODES = 64
 ROUNDING = 1e-3
-"""What a float32 pipeline or the quadrature may leave over, relative to the output, to be spread over the features."""
+"""What float32 or the quadrature may leave over, relative to the output, to be spread over the features."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def explain(model: Classifier | Ensemble, features: np.ndarray, *, background: n
     features : float32 array, shape (n, n_features)
         As the model takes them: normalized by speaker for an adapted model.
     background : float32 array, shape (n_background, n_features)
-        Rows the model was fitted on, or a sample of them: what a contribution is measured against for a linear
-        model, and how inputs vary together for a projection.
+        Rows the model was fitted on, or a sample of them: what a contribution is measured against for a
+        linear model, and how inputs vary together for a projection.
 
     Raises
     ------
@@ -99,13 +99,14 @@ def explain(model: Classifier | Ensemble, features: np.ndarray, *, background: n
     if isinstance(model, Ensemble):
         return combine(model, [explain(member, features, background=background) for member in model.members])
     steps, classifier = model.pipeline[:-1], model.pipeline[-1]
-    inputs = np.asarray(steps.transform(features) if len(steps) else features)
+    inputs = np.asarray(steps.transform(features))
     matrix, offset = _affine(steps, features, inputs, background)
     centre = background.mean(axis=0, dtype=np.float64)
     if isinstance(classifier, LogisticRegression):
-        coefficients, intercept = classifier.coef_.astype(np.float64), classifier.intercept_.astype(np.float64)
+        coefficients, intercept = np.float64(classifier.coef_), np.float64(classifier.intercept_)
         if len(model.emotions) == 2:
-            coefficients, intercept = np.vstack([-coefficients, coefficients]), np.array([-intercept[0], intercept[0]])
+            coefficients = np.vstack([-coefficients, coefficients])
+            intercept = np.append(-intercept, intercept)
         values = (coefficients @ matrix)[None] * (features.astype(np.float64) - centre)[:, None]
         base = coefficients @ (matrix @ centre + offset) + intercept
     else:
@@ -142,10 +143,7 @@ def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:
 def _affine(
     steps: Pipeline, features: np.ndarray, inputs: np.ndarray, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier together."""
-    width = features.shape[1]
-    if not len(steps):
-        return np.eye(width), np.zeros(width)
+    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier."""
     centre = background.mean(axis=0, dtype=np.float64)
     spread = _spread(background)
     probes = steps.transform(np.vstack([centre, centre + np.diag(spread)])).astype(np.float64)
@@ -156,14 +154,15 @@ def _affine(
     if off > ROUNDING * (1 + np.abs(expected).max(initial=0.0)):
         names = ", ".join(type(step).__name__ for _, step in steps.steps)
         raise DataError(
-            f"the steps before the classifier ({names}) are off an affine map by {off:.3g}; expected scaling, "
-            "selection and linear projections, through which contributions can be carried back to the features"
+            f"the steps before the classifier ({names}) are off an affine map by {off:.3g}; expected "
+            "scaling, selection and linear projections, through which contributions can be carried back to "
+            "the features"
         )
     return matrix, offset
 
 
 def _explain_trees(classifier, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Path-dependent SHAP values (n, n_emotions, n_inputs) and base values (n_emotions,) of a tree ensemble."""
+    """Path-dependent SHAP values (n, n_emotions, n_inputs) and base values (n_emotions,) of trees."""
     if not isinstance(classifier, GradientBoostingClassifier):
         explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
         values = explainer.shap_values(inputs, check_additivity=False)
@@ -178,25 +177,27 @@ def _explain_trees(classifier, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
             feature_perturbation="tree_path_dependent",
         )
         values.append(rate * explainer.shap_values(inputs, check_additivity=False))
-        prior = output - rate * sum(tree.predict(probe)[0] for tree in trees)
+        prior = output - rate * sum(tree.tree_.predict(probe).item() for tree in trees)
         base.append(prior + rate * np.ravel(explainer.expected_value)[0])
     if len(values) == 1:
         values, base = [-values[0], values[0]], [-base[0], base[0]]
     return np.stack(values, axis=1), np.array(base)
 
 
-def _propagate(values: np.ndarray, matrix: np.ndarray, features: np.ndarray, background: np.ndarray) -> np.ndarray:
+def _propagate(
+    values: np.ndarray, matrix: np.ndarray, features: np.ndarray, background: np.ndarray
+) -> np.ndarray:
     """Carry values (n, n_emotions, n_inputs) of projected inputs back to the features.
 
-    A feature's share in input j, against background row b, is c_ij(b) / s_j(b), where c_ij(b) = matrix_ji (x_i − b_i)
-    and s_j(b) is the sum of them over i. The average over background rows weighs each by s_j(b)², so that rows which
-    the clip (nearly) equals in j, where the share is undefined, do not count. It has a closed form, whose denominator
-    is at least the variance of input j::
+    A feature's share in input j, against background row b, is c_ij(b) / s_j(b), where
+    c_ij(b) = matrix_ji (x_i − b_i) and s_j(b) is the sum of them over i. The average over background rows
+    weighs each by s_j(b)², so that rows which the clip (nearly) equals in j, where the share is undefined, do
+    not count. It has a closed form, whose denominator is at least the variance of input j::
 
         share_ij = matrix_ji (d_i s_j + cov(i, j)) / (s_j² + var(j))
 
-    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to 1; an
-    input made of one feature alone is that feature's altogether.
+    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to
+    1; an input made of one feature alone is that feature's altogether.
     """
     spread = _spread(background)
     centre = background.mean(axis=0, dtype=np.float64)
@@ -205,7 +206,9 @@ def _propagate(values: np.ndarray, matrix: np.ndarray, features: np.ndarray, bac
     others = (background - centre) / spread
     sums = away @ matrix.T
     joint = matrix * ((others @ matrix.T).T @ others) / len(others)
-    alone = matrix**2  # what joint would be if features varied independently: for inputs constant over the background
+    alone = (
+        matrix**2
+    )  # what joint would be if features varied independently: for inputs constant over the background
     constant = joint.sum(axis=1) <= 1e-12 * alone.sum(axis=1)
     joint[constant] = alone[constant]
     variance = joint.sum(axis=1)
@@ -238,7 +241,9 @@ def _through_softmax(model: Classifier, found: Explanation) -> tuple[np.ndarray,
         p = probabilities(margins)
         slope = np.full_like(margins, steepness)
         if is_probability:
-            slope = np.where(margins > LEAST_PROBABILITY, steepness / np.maximum(margins, LEAST_PROBABILITY), 0.0)
+            slope = np.where(
+                margins > LEAST_PROBABILITY, steepness / np.maximum(margins, LEAST_PROBABILITY), 0.0
+            )
         jacobian += weight * p[:, :, None] * (np.eye(len(columns)) - p[:, None, :]) * slope[:, None, :]
 
     base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(found.outputs), len(EMOTIONS)))
@@ -250,11 +255,13 @@ def _through_softmax(model: Classifier, found: Explanation) -> tuple[np.ndarray,
 
 
 def _complete(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Spread what rounding left over, so that values (n, k, n_features) add up to targets (n, k) to the last digits."""
+    """Spread what rounding left over, so that values (n, k, n_features) add up to targets (n, k)."""
     missing = targets - values.sum(axis=2)
     worst = np.abs(missing).max(initial=0.0)
     if worst > ROUNDING * (1 + np.abs(targets).max(initial=0.0)):
-        raise DataError(f"the contributions miss the model's output by {worst:.3g}; expected rounding errors only")
+        raise DataError(
+            f"the contributions miss the model's output by {worst:.3g}; expected rounding errors only"
+        )
     size = np.abs(values)
     total = size.sum(axis=2, keepdims=True)
     even = np.full_like(size, 1 / size.shape[2])
@@ -266,8 +273,8 @@ def top_contributions(
 ) -> dict[str, list[dict]]:
     """What pushed one clip's output for one emotion ``towards`` it and ``against`` it, strongest first.
 
-    At most ``k`` of each, as ``{"feature", "description", "value", "contribution"}``: the feature's value for the
-    clip, and what it added in the explanation's scale.
+    At most ``k`` of each, as ``{"feature", "description", "value", "contribution"}``: the feature's value for
+    the clip, and what it added in the explanation's scale.
     """
     values = explanation.values[row, explanation.emotions.index(emotion)]
     found = {}
@@ -289,8 +296,8 @@ def top_contributions(
 def importance(explanation: Explanation, *, feature_names: tuple[str, ...]) -> pd.DataFrame:
     """Mean absolute contribution of each feature over the clips, most important first.
 
-    Columns: ``feature``, ``description``, ``mean_abs`` (over emotions too), ``share`` of their sum, and one column
-    per emotion.
+    Columns: ``feature``, ``description``, ``mean_abs`` (over emotions too), ``share`` of their sum, and one
+    column per emotion.
     """
     by_emotion = np.abs(explanation.values).mean(axis=0)
     mean_abs = by_emotion.mean(axis=0)
@@ -323,8 +330,9 @@ def export(
 ) -> pd.DataFrame:
     """Write a model's explanation below ``prefix`` and return its :func:`importance`.
 
-    ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output, then a float32
-    column per feature), ``<family>_importance.csv``, and ``<family>_beeswarm.png``, ``_bar.png`` and ``_heatmap.png``.
+    ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output, then a
+    float32 column per feature), ``<family>_importance.csv``, and ``<family>_bar.png``, ``_heatmap.png`` and
+    ``_beeswarm.png``.
 
     Parameters
     ----------
@@ -365,9 +373,9 @@ def export(
 
 
 def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dict]:
-    """What :func:`export` wrote, as the report takes it: ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``.
+    """What :func:`export` wrote, as the report takes it.
 
-    A family that was not explained is left out.
+    ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``, without families that were not explained.
     """
     return {
         family: {
@@ -404,7 +412,9 @@ def _bar(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) ->
     left = np.zeros(len(top))
     for emotion in _ordered(explanation):
         width = top[emotion].to_numpy() / len(explanation.emotions)
-        axes.barh(top["feature"], width, left=left, height=0.72, color=EMOTION_COLOURS[emotion], label=emotion)
+        axes.barh(
+            top["feature"], width, left=left, height=0.72, color=EMOTION_COLOURS[emotion], label=emotion
+        )
         left += width
     axes.set_xlabel(f"mean |SHAP value| over clips and emotions ({explanation.scale})", fontsize=9)
     axes.margins(y=0.01)
@@ -439,7 +449,7 @@ def _heatmap(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20
 
 
 def _beeswarm(explanation: Explanation, feature_names: tuple[str, ...], *, shown: int = 8) -> bytes:
-    """For each emotion its most important features: a dot a clip, placed by contribution, coloured by value."""
+    """For each emotion its most important features: a dot a clip, at its contribution, coloured by value."""
     colours = LinearSegmentedColormap.from_list("value", ("#1e88e5", "#9c5fb5", "#ff0d57"))
     rank = _ranks(explanation.features)
     columns = 2
@@ -480,15 +490,17 @@ def _beeswarm(explanation: Explanation, feature_names: tuple[str, ...], *, shown
 
 
 def _ranks(features: np.ndarray) -> np.ndarray:
-    """Each column's ranks scaled to 0 … 1, robust to the heavy tails of acoustic features; ties share their mean."""
+    """Each column's ranks scaled to 0 … 1, robust to the heavy tails of acoustic features."""
     ranks = pd.DataFrame(features).rank().to_numpy() - 1
     return ranks / max(len(features) - 1, 1)
 
 
 def _jitter(values: np.ndarray, *, bins: int = 80, height: float = 0.38) -> np.ndarray:
-    """Vertical offsets that stack dots of like value symmetrically, the fullest stack ``height`` high each way."""
+    """Vertical offsets that stack dots of like value, the fullest stack ``height`` high each way."""
     span = np.ptp(values)
-    slots = np.zeros(len(values), dtype=int) if span == 0 else ((values - values.min()) / span * bins).astype(int)
+    slots = (
+        np.zeros(len(values), dtype=int) if span == 0 else ((values - values.min()) / span * bins).astype(int)
+    )
     place = pd.Series(slots).groupby(slots).cumcount().to_numpy()
     offsets = np.where(place % 2, 1, -1) * ((place + 1) // 2)
     return height * offsets / max(np.abs(offsets).max(initial=0), 4)

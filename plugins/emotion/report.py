@@ -29,15 +29,15 @@ PLOT_TITLES = dict(
 GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
 TOP_FEATURES = 12
 LEGEND = """\
-* selected: highest macro F1 on speakers it has not heard. Random-split figures are optimistic: the same speakers
-  are on both sides. Adapted: features normalized with the test speaker's own unlabelled clips."""
+* selected: highest macro F1 on speakers it has not heard. Random-split figures are optimistic: the same
+  speakers are on both sides. Adapted: features normalized with the test speaker's own unlabelled clips."""
 
 
 def environment() -> Environment:
-    """Jinja with the project's templates and filters: everything is escaped, what is not there shows as ``–``.
+    """Jinja with the project's templates and filters; all is escaped, what is not there shows as ``–``.
 
-    Filters: ``number(digits)``, ``signed(digits)``, ``percent(digits)``, ``thousands``, ``title`` (a name with
-    underscores, for people), ``data_uri`` (PNG bytes) and ``web`` (a link's address, or nothing unless it is http).
+    Filters: ``number(digits)``, ``signed(digits)``, ``percent(digits)``, ``thousands``, ``title`` (a name for
+    people, without underscores), ``data_uri`` (PNG bytes) and ``web`` (a link's address, if it is http).
     """
     found = Environment(
         loader=FileSystemLoader(INCLUDE),
@@ -119,9 +119,9 @@ def render(*, comparison: dict, challenge: dict | None, decision: dict | None, s
 def comparison_rows(comparison: dict) -> pd.DataFrame:
     """A row per model and protocol, for ``comparison.csv``.
 
-    ``model``, ``protocol`` (those of :data:`emotion.labels.PROTOCOLS`, and ``random_80_20`` for the single split),
-    ``selected``, ``n``, the scores, mean, std, min and max over folds of accuracy and macro F1, and the timings.
-    A figure that is missing is empty.
+    ``model``, ``protocol`` (those of :data:`emotion.labels.PROTOCOLS`, and ``random_80_20`` for the single
+    split), ``selected``, ``n``, the scores, mean, std, min and max over folds of accuracy and macro F1, and
+    the timings. A figure that is missing is empty.
     """
     rows = []
     for model, found in comparison["models"].items():
@@ -139,7 +139,7 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
 
 
 def text_table(comparison: dict) -> str:
-    """The comparison as a terminal shows it: accuracy and macro F1 of each model by each protocol, and its speed."""
+    """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed."""
     header = ["", *(title for _ in TITLES for title in ("accuracy", "macro F1")), "fit s", "ms/clip"]
     lines = [header]
     for model, found in comparison["models"].items():
@@ -147,7 +147,9 @@ def text_table(comparison: dict) -> str:
         for protocol in TITLES:
             figures = found.get(protocol, {})
             line += [_shown(figures.get("accuracy"), ".3f"), _shown(figures.get("f1_macro"), ".3f")]
-        lines.append([*line, _shown(found.get("fit_seconds"), ".1f"), _shown(found.get("predict_ms_single"), ".2f")])
+        lines.append(
+            [*line, _shown(found.get("fit_seconds"), ".1f"), _shown(found.get("predict_ms_single"), ".2f")]
+        )
     first = max(len(line[0]) for line in lines)
     width = 13
     groups = " " * first + "".join(title.lower().rjust(2 * width) for title in TITLES.values())
