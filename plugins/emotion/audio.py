@@ -120,11 +120,12 @@ def from_blocks(
     for block in blocks:
         channels = block.shape[1] if block.ndim == 2 else 1
         check_format(name, rate, channels)
-        frames += len(block)
+        mono = to_mono(block)
+        frames += len(mono)
         if frames > max_seconds * rate:
             raise _too_long(name, frames / rate, max_seconds)
         resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        parts.append(resampler.resample_chunk(to_mono(block), last=False))
+        parts.append(resampler.resample_chunk(mono, last=False))
     if not frames:
         raise AudioError("empty", f"{name} holds no samples")
     if frames < min_seconds * rate:
