@@ -203,6 +203,16 @@ def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
     )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_could_learn_nothing_is_explained(family):
+    rows, labels = np.ones((20, WIDTH), dtype=np.float32), np.repeat(EMOTIONS[:2], 10)
+    model = fitted(family, rows, labels, [StandardScaler()])
+    found = explanation.explain(model, rows[:3], background=rows)
+    assert np.abs(found.values).max() < TOLERANCE
+    assert misses(found, model.margins(rows[:3])) < TOLERANCE
+    assert explanation.importance(found, feature_names=NAMES).notna().all(axis=None)
+
+
 def test_a_step_that_is_not_affine_is_refused(eight):
     rows, labels = eight
     model = fitted("random_forest", rows, labels, [StandardScaler(), Normalizer()])

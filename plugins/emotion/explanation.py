@@ -199,6 +199,12 @@ def _propagate(
     with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to
     1; an input made of one feature alone is that feature's altogether.
     """
+    used = values.any(axis=(0, 1))  # few of many inputs, as a rule, for a clip or two
+    values, matrix = values[:, :, used], matrix[used]
+    reached = matrix.any(axis=0)
+    found = np.zeros((*values.shape[:2], len(reached)))
+    matrix, features, background = matrix[:, reached], features[:, reached], background[:, reached]
+
     spread = _spread(background)
     centre = background.mean(axis=0, dtype=np.float64)
     matrix = matrix * spread
@@ -212,9 +218,9 @@ def _propagate(
     constant = joint.sum(axis=1) <= 1e-12 * alone.sum(axis=1)
     joint[constant] = alone[constant]
     variance = joint.sum(axis=1)
-    variance[variance == 0] = 1.0  # no feature goes into this input: no split uses it, its values are 0
     scaled = values / (sums**2 + variance)[:, None]
-    return (scaled * sums[:, None]) @ matrix * away[:, None] + scaled @ joint
+    found[:, :, reached] = (scaled * sums[:, None]) @ matrix * away[:, None] + scaled @ joint
+    return found
 
 
 def _spread(background: np.ndarray) -> np.ndarray:
