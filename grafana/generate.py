@@ -90,12 +90,10 @@ ASSET_UPDATES = _airflow("asset.updates", "counter", "updates", "Asset events")
 ROOTS = {"gauge": "stats.gauges", "timer": "stats.timers", "counter": "stats_counts"}
 
 
-def path(metric: Metric, statistic: str = "mean", **labels: str) -> str:
-    """The Graphite path of a metric; a label that is not given is ``*``; ``statistic`` is one of a timer's."""
-    name = metric.name.format(**{label: labels.get(label, "*") for label in metric.labels})
-    return f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{name}" + (
-        f".{statistic}" if metric.kind == "timer" else ""
-    )
+def path(metric: Metric, field: str = "mean", /, **labels: str) -> str:
+    """The Graphite path of a metric; a label that is not given is ``*``; ``field`` is one of a timer's."""
+    name = metric.name.format(**({label: "*" for label in metric.labels} | labels))
+    return f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{name}" + (f".{field}" if metric.kind == "timer" else "")
 
 
 def named(metric: Metric, *labels: str, of: str) -> str:
@@ -110,7 +108,7 @@ def alias(expression: str, name: str) -> str:
 
 def summed(expression: str, every: str = "1h") -> str:
     """Totals per hour (or ``every``), so that what one run did is one point."""
-    return f'summarize({expression}, "{every}", "sum")'
+    return condensed(f'summarize({expression}, "{every}", "sum")', "sum")
 
 
 def or_zero(expression: str, name: str) -> str:
@@ -129,8 +127,16 @@ def latest_run(metric: Metric, **labels: str) -> str:
 
 
 def age(metric: Metric) -> str:
-    """Seconds since the Unix time that a gauge holds."""
-    return f'consolidateBy(diffSeries(timeFunction("now"), keepLastValue({path(metric)})), "last")'
+    """Seconds since the last Unix time that a gauge was set to, as a level line; nothing where it was not set."""
+    # A difference with a missing or empty series would be the other one, 56 years: applyByNode and the 1 see to that.
+    now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
+    gauge = path(metric)
+    return f"applyByNode({gauge}, {gauge.count('.')}, \"aggregate(group({now}, {then}), 'diff', 1)\")"
+
+
+def condensed(expression: str, how: str) -> str:
+    """Points that are closer than the panel can draw become one: by default their mean, here their last or sum."""
+    return f'consolidateBy({expression}, "{how}")'
 
 
 @dataclass
@@ -190,6 +196,10 @@ def _reduced(calculation: str) -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs([calculation]).fields("").values(False)
 
 
+def _for(calculation: str, targets: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(condensed(target, "sum" if calculation == "sum" else "last") for target in targets)
+
+
 def number(
     title: str,
     description: str,
@@ -206,7 +216,7 @@ def number(
         stat.Panel(),
         title,
         description,
-        targets,
+        _for(calculation, targets),
         size=size,
         unit=unit,
         steps=steps,
@@ -242,7 +252,7 @@ def bars(
         bargauge.Panel(),
         title,
         description,
-        targets,
+        _for(calculation, targets),
         size=size,
         unit=unit,
         steps=steps,
@@ -453,7 +463,7 @@ def _outcome(dag: str) -> str:
     """1 where a run succeeded, 2 where one failed, 3 where both happened in one step."""
     success, failed = path(RUN_SUCCESS, dag=dag), path(RUN_FAILED, dag=dag)
     both = f"sumSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
-    return f'consolidateBy(removeBelowValue({both}, 1), "last")'
+    return f"removeBelowValue({both}, 1)"
 
 
 OUTCOMES = {1: "succeeded", 2: "failed", 3: "some failed"}

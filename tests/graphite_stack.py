@@ -1,0 +1,279 @@
+"""Real StatsD, carbon and graphite-web on loopback, set up as the stack's own: the configuration below ``grafana/graphite``
+with only addresses and folders replaced.
+
+Installed once, into ``EMOTION_GRAPHITE`` (default: ``~/.cache/emotion-graphite``): Graphite 1.1.10 needs Python 3.11 or
+older (``PYTHON_FOR_GRAPHITE``, default: the first of python3.11, 3.10 and 3.9 found) and StatsD 0.9 needs npm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIGURATION = Path(__file__).resolve().parents[1] / "grafana" / "graphite"
+REQUIREMENTS = (
+    "whisper==1.1.10",
+    "carbon==1.1.10",
+    "graphite-web==1.1.10",
+    "gunicorn==23.0.0",
+    "whitenoise==5.3.0",
+    "setuptools==80.9.0",
+)
+STATSD = "statsd@0.9.0"
+FLUSH_SECONDS = 10
+
+_SETTINGS = """
+from graphite.settings import *
+SECRET_KEY = "a test's"
+ALLOWED_HOSTS = ["*"]
+STATICFILES_DIRS = ["{prefix}/webapp/content"]
+"""
+_LOCAL_SETTINGS = """
+import os
+SECRET_KEY = "a test's"
+ALLOWED_HOSTS = ["*"]
+CONF_DIR = {conf!r}
+STORAGE_DIR = {storage!r}
+STATIC_ROOT = {storage!r} + "/static"
+LOG_DIR = {storage!r}
+INDEX_FILE = {storage!r} + "/index"
+WHISPER_DIR = {whisper!r}
+STANDARD_DIRS = [WHISPER_DIR]
+CARBONLINK_HOSTS = ["127.0.0.1:{query}:a"]
+DATABASES = {{"default": {{"NAME": {storage!r} + "/graphite.db", "ENGINE": "django.db.backends.sqlite3"}}}}
+TAGDB = ""
+TIME_ZONE = "UTC"
+"""
+
+
+class NotInstalled(Exception):
+    """Graphite or StatsD cannot be installed here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Graphite:
+    """A running stack: where StatsD (UDP) and carbon (plain text, TCP) listen, and graphite-web's address."""
+
+    statsd: tuple[str, int]
+    carbon: tuple[str, int]
+    url: str
+    whisper: Path
+
+    def feed(self, points: list[tuple[str, float, float]]) -> None:
+        """Write (path, value, Unix time) past StatsD, in the past if need be, and wait until they can be read."""
+        lines = "".join(f"{path} {value} {int(when)}\n" for path, value, when in points)
+        with socket.create_connection(self.carbon, timeout=10) as connection:
+            connection.sendall(lines.encode())
+        last = {path for path, _, _ in points}
+        wait_for(lambda: all(self._has(path) for path in last), 30, "carbon to store what it was fed")
+
+    def _has(self, path: str) -> bool:
+        return (self.whisper / (path.replace(".", "/") + ".wsp")).exists()
+
+    def render(
+        self, target: str, *, since: str = "-1d", until: str = "now", points: int = 1000
+    ) -> list[dict]:
+        """What graphite-web answers to a query, as Grafana sends it.
+
+        Raises
+        ------
+        AssertionError
+            If graphite-web refuses the query.
+        """
+        form = {"target": target, "from": since, "until": until, "format": "json", "maxDataPoints": points}
+        data = urllib.parse.urlencode(form).encode()
+        try:
+            with urllib.request.urlopen(f"{self.url}/render", data, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            page = re.sub(r"<[^>]+>", " ", error.read().decode(errors="replace"))
+            raise AssertionError(f"graphite-web refuses {target}: {' '.join(page.split())[:400]}") from error
+
+    def picture(self, target: str | list[str], **options: str | int) -> bytes:
+        """A PNG drawn by graphite-web."""
+        form = {"target": target, "format": "png"} | options
+        data = urllib.parse.urlencode(form, doseq=True).encode()
+        with urllib.request.urlopen(f"{self.url}/render", data, timeout=60) as answer:
+            return answer.read()
+
+    def find(self, query: str) -> list[str]:
+        """The names that a query of a dashboard's variable finds."""
+        with urllib.request.urlopen(
+            f"{self.url}/metrics/find?query={urllib.parse.quote(query)}", timeout=60
+        ) as answer:
+            return [node["text"] for node in json.load(answer)]
+
+
+def install() -> Path:
+    """The folder in which Graphite and StatsD are, installed there first if they are not.
+
+    Raises
+    ------
+    NotInstalled
+    """
+    home = Path(os.environ.get("EMOTION_GRAPHITE") or Path.home() / ".cache" / "emotion-graphite").absolute()
+    done = home / "installed"
+    wanted = "\n".join((*REQUIREMENTS, STATSD))
+    if done.exists() and done.read_text() == wanted:
+        return home
+    python = os.environ.get("PYTHON_FOR_GRAPHITE") or next(
+        (found for found in map(_works, ("python3.11", "python3.10", "python3.9", "python3")) if found), None
+    )
+    if python is None:
+        raise NotInstalled(
+            "no Python from 3.9 to 3.11, which Graphite needs; name one in PYTHON_FOR_GRAPHITE"
+        )
+    if shutil.which("npm") is None:
+        raise NotInstalled("no npm, with which StatsD is installed")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    _run([python, "-m", "venv", str(home / "venv")])
+    _run(
+        [str(home / "venv/bin/pip"), "install", "-q", *REQUIREMENTS],
+        env=os.environ | {"GRAPHITE_NO_PREFIX": "True"},
+    )
+    _run(["npm", "install", "--omit=optional", "--no-audit", "--no-fund", "--prefix", str(home), STATSD])
+    done.write_text(wanted)
+    return home
+
+
+def _works(python: str) -> str | None:
+    """The interpreter's path if it is there, starts and is old enough."""
+    found = shutil.which(python)
+    if found is None:
+        return None
+    check = [found, "-c", "import sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))"]
+    return found if subprocess.run(check, capture_output=True).returncode == 0 else None
+
+
+def _run(command: list[str], **options) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, **options)
+    if result.returncode:
+        raise NotInstalled(f"{' '.join(command)} failed:\n{result.stdout[-1000:]}{result.stderr[-2000:]}")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Graphite]:
+    """The stack, started in ``folder`` and ended on leaving.
+
+    Raises
+    ------
+    NotInstalled
+    """
+    home = install()
+    tools = home / "venv" / "bin"
+    line, pickle, query, web, statsd_port, management = _free_ports(6)
+    conf, storage, whisper = folder / "conf", folder / "storage", folder / "storage" / "whisper"
+    for needed in (conf, whisper):
+        needed.mkdir(parents=True)
+    for name in ("storage-schemas.conf", "storage-aggregation.conf"):
+        shutil.copy(CONFIGURATION / name, conf)
+    ports = {
+        "LINE_RECEIVER_PORT = 2003": f"LINE_RECEIVER_PORT = {line}",
+        "LINE_RECEIVER_INTERFACE = 0.0.0.0": "LINE_RECEIVER_INTERFACE = 127.0.0.1",
+        "PICKLE_RECEIVER_PORT = 2004": f"PICKLE_RECEIVER_PORT = {pickle}",
+        "CACHE_QUERY_PORT = 7002": f"CACHE_QUERY_PORT = {query}",
+        "/opt/graphite/storage": str(storage),
+        "/opt/graphite/conf": str(conf),
+    }
+    (conf / "carbon.conf").write_text(_replaced(CONFIGURATION / "carbon.conf", ports))
+    statsd_conf = conf / "statsd.js"
+    addresses = {
+        'address: "0.0.0.0", port: 8125': f'address: "127.0.0.1", port: {statsd_port}',
+        "port: 8125,\n": f'port: {statsd_port}, mgmt_address: "127.0.0.1", mgmt_port: {management},\n',
+        "graphitePort: 2003": f"graphitePort: {line}",
+    }
+    statsd_conf.write_text(_replaced(CONFIGURATION / "statsd.js", addresses))
+    (conf / "emotion_graphite.py").write_text(_SETTINGS.format(prefix=home / "venv"))
+    (conf / "local_graphite.py").write_text(
+        _LOCAL_SETTINGS.format(conf=str(conf), storage=str(storage), whisper=str(whisper), query=query)
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(conf),
+        "DJANGO_SETTINGS_MODULE": "emotion_graphite",
+        "GRAPHITE_SETTINGS_MODULE": "local_graphite",
+        "GRAPHITE_CONF_DIR": str(conf),
+        "GRAPHITE_STORAGE_DIR": str(storage),
+        "PATH": f"{tools}:{os.environ['PATH']}",
+    }
+    migrate = [str(tools / "django-admin"), "migrate", "--run-syncdb"]
+    subprocess.run(migrate, env=environment, check=True, capture_output=True)
+    commands = {
+        "carbon": [
+            tools / "carbon-cache.py",
+            f"--config={conf / 'carbon.conf'}",
+            f"--logdir={storage}",
+            f"--pidfile={storage / 'carbon.pid'}",
+            "--instance=a",
+            "--nodaemon",
+            "start",
+        ],
+        "web": [tools / "gunicorn", "-w", "2", "-b", f"127.0.0.1:{web}", "graphite.wsgi:application"],
+        "statsd": ["node", home / "node_modules" / "statsd" / "stats.js", statsd_conf],
+    }
+    processes = {}
+    try:
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("wb") as log:
+                processes[name] = subprocess.Popen(
+                    list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT
+                )
+        for port, name in ((line, "carbon"), (web, "web"), (management, "statsd")):
+            wait_for(
+                lambda port=port: _listens(port),
+                60,
+                f"{name} to listen (see {folder / name}.log)",
+                alive=processes[name],
+            )
+        yield Graphite(("127.0.0.1", statsd_port), ("127.0.0.1", line), f"http://127.0.0.1:{web}", whisper)
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait(20)
+
+
+def _replaced(file: Path, parts: dict[str, str]) -> str:
+    text = file.read_text()
+    for old, new in parts.items():
+        assert old in text, f"{file.name} has no {old!r} to replace"
+        text = text.replace(old, new)
+    return text
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition, seconds: float, what: str, *, alive: subprocess.Popen | None = None) -> None:
+    """Wait until ``condition()``, or fail after ``seconds``, or at once when the process ``alive`` has ended."""
+    end = time.monotonic() + seconds
+    while not condition():
+        ended = alive is not None and alive.poll() is not None
+        if ended or time.monotonic() > end:
+            raise AssertionError(f"waited in vain for {what}" + (": the process has ended" if ended else ""))
+        time.sleep(0.1)
