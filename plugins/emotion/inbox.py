@@ -178,7 +178,7 @@ def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, f
         real = os.path.realpath(place)
         if stat.S_ISLNK(own.st_mode) and not any(Path(real).is_relative_to(root) for root in roots):
             return _refused(folder, place, "outside_inbox", "is a link that leads out of the inbox; it was not followed")
-        found = os.stat(real, follow_symlinks=False)
+        found = os.stat(real)
     except OSError as error:
         return _refused(folder, place, "unreadable", f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):

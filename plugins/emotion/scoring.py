@@ -368,8 +368,8 @@ class ScoringRun(Run):
         for one in plan["models"]:
             ledger.record(self.store, one["name"], plan["batch"], plan["files"])
         ledger.release(self.store, plan["batch"])
-        for folder in {part.rpartition("/")[0] for part in _parts(plan)}:
-            self.store.delete(folder)
+        for batch in [plan["batch"], *plan["took_over"]]:
+            self.store.delete(f"scores/{batch}/parts")
         self.store.delete(f"scores/{plan['batch']}/figures.json")
 
     def _is_committed(self) -> bool:
@@ -461,6 +461,9 @@ class ScoringRun(Run):
         for stage, quantiles in figures["latency_ms"].items():
             for quantile, value in quantiles.items():
                 self.emitter.gauge(metrics.LATENCY_QUANTILE, value, stage=stage, quantile=quantile)
+        for statistic in ("mean", "p10", "p50", "p90"):
+            if figures["scored"]:
+                self.emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
         for emotion, rows in table[table["error"] == ""].groupby("emotion"):
             for statistic, value in _spread(rows["confidence"]).items():
                 self.emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)

@@ -1,0 +1,607 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from small_models import trained_store  # noqa: F401
+
+from emotion import features, inbox, ledger, metrics, scoring
+from emotion.errors import ConfigurationError, DataError
+from emotion.inference import CustomEmotionModel
+from emotion.labels import EMOTIONS
+from emotion.metrics import Emitter
+from emotion.scoring import NothingToScore, Options, ScoringRun, score_folder
+from emotion.settings import Settings
+from emotion.store import Store
+from emotion.training import PROBABILITIES
+
+NOW = Options(settle_seconds=0)
+
+
+@pytest.fixture
+def home(trained_store, tmp_path):  # noqa: F811
+    """Settings with the small models, an empty inbox, and nothing scored yet."""
+    shutil.copytree(f"{trained_store.root}/models", tmp_path / "home/models", copy_function=os.link)
+    (tmp_path / "inbox").mkdir()
+    return Settings.from_environment(
+        {"EMOTION_HOME": str(tmp_path / "home"), "EMOTION_INBOXES": str(tmp_path / "inbox")}
+    )
+
+
+@pytest.fixture
+def box(home):
+    return home.inboxes[0]
+
+
+@pytest.fixture
+def voices(trained_store):  # noqa: F811
+    """Paths of the corpus the small models were trained on, actor by actor."""
+    return [Path(trained_store.root, key) for key in trained_store.list("corpus", "*.wav")]
+
+
+def dag_run(settings, run_id="manual__1", *, emitter=None, **arguments):
+    run = ScoringRun(settings, run_id, emitter or Emitter(None))
+    for shard in run.find_new_audio(**{"folder": None, "options": NOW} | arguments):
+        run.score(part=shard["part"])
+    run.collect_predictions()
+    run.watch_drift()
+    return run
+
+
+def predictions(settings, batch):
+    return Store(settings.home).read_table(f"scores/{batch}/predictions.parquet").set_index("path")
+
+
+def test_answers_are_those_of_the_model(home, box, voices):
+    for path in voices[:12]:
+        shutil.copy(path, box)
+    summary = score_folder(home, box, batch="one", options=Options(settle_seconds=0, files_per_shard=5))
+    found = predictions(home, "one")
+    model = CustomEmotionModel(settings=home)
+    assert sorted(found.index) == sorted(path.name for path in voices[:12])
+    for name, row in found.iterrows():
+        answer = model.predict_emotion_from_file(box / name)
+        assert row["emotion"] == answer["emotion"]
+        assert row[PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
+        assert row["duration"] == answer["duration"]
+        assert row["needs_listener"] == (answer["confidence"] < 0.5)
+        assert (row["model"], row["family"], row["mode"]) == ("first", "logistic_regression", "plain")
+        assert row["sha256"] == inbox._sha256(open(box / name, "rb"))
+    assert summary["scored"] == summary["files"] == 12
+    assert sum(summary["emotions"].values()) == sum(summary["confidence"]["histogram"]) == 12
+    assert summary["accuracy"]["n"] == 12
+    written = Store(home.home).list("scores/one")
+    assert {key.rpartition("/")[2] for key in written if "/progress/" not in key} == {
+        "plan.json", "predictions.csv", "predictions.parquet", "drift.json", "report.html", "summary.json",
+    }  # fmt: skip
+
+
+def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
+    by_actor = {actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")}
+    paths = by_actor["Actor_01"][:12] + by_actor["Actor_02"][:3]
+    for path in paths:
+        (box / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, box / path.parent.name)
+    options = Options(settle_seconds=0, speakers="subfolder", files_per_shard=13)
+    summary = score_folder(home, box, batch="one", options=options)
+    found = predictions(home, "one")
+    relative = [f"{path.parent.name}/{path.name}" for path in paths]
+    answers = CustomEmotionModel(settings=home).predict_batch(
+        [box / path for path in relative], speakers=[path.split("/")[0] for path in relative]
+    )
+    for path, answer in zip(relative, answers, strict=True):
+        assert found.loc[path, "mode"] == answer["mode"]
+        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
+    assert summary["modes"] == {"plain": 3, "adapted": 12}
+    html = Store(home.home).read_bytes("scores/one/report.html").decode()
+    assert html.count("<audio ") == 12 and "adapted" in html
+
+
+def test_each_file_is_scored_once(home, box, voices):
+    names = []
+    for path in voices[:6]:
+        shutil.copy(path, box)
+        names.append(path.name)
+    dag_run(home, "first")
+    with pytest.raises(NothingToScore, match="6 files are known"):
+        dag_run(home, "second")
+    assert not Store(home.home).list("scores/second"), "an empty sweep leaves nothing behind"
+    os.utime(box / names[0])  # the same content with another time
+    shutil.copy(voices[7], box / names[1])  # another content at the same path
+    shutil.copy(voices[0], box / "again.wav")  # the same content at another path
+    dag_run(home, "third")
+    assert sorted(predictions(home, "third").index) == sorted([names[1], "again.wav"])
+    with pytest.raises(NothingToScore, match="7 files are known"):
+        dag_run(home, "fourth")
+    dag_run(home, "fifth", options=Options(settle_seconds=0, rescore=True))
+    assert len(predictions(home, "fifth")) == 7
+    dag_run(home, "sixth", model="second/random_forest")
+    assert set(predictions(home, "sixth")["family"]) == {"random_forest"} and len(predictions(home, "sixth")) == 7
+
+
+def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatch):
+    for path in voices[:5]:
+        shutil.copy(path, box)
+    dag_run(home, "first")
+    monkeypatch.setattr(inbox, "_open_regular", lambda place: pytest.fail(f"{place} was opened"))
+    with pytest.raises(NothingToScore):
+        dag_run(home, "second")
+
+
+def test_the_ledger_is_merged_and_forgets_nothing(home):
+    store = Store(home.home)
+    for number in range(ledger.PARTS_BEFORE_MERGING + 3):
+        ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}])
+    before = ledger.read(store, "v/f")
+    assert len(store.list("ledger/known/v/f")) == 1
+    assert ledger.read(store, "v/f") == before
+    assert len(before.stamps) == ledger.PARTS_BEFORE_MERGING + 3
+    assert before.has("1", "other", "c") and not before.has("1", "other", None) and not before.has("0", "other", "")
+
+
+def test_files_still_being_copied_are_left_alone(home, box, voices):
+    shutil.copy(voices[0], box / "settled.wav")
+    os.utime(box / "settled.wav", (1e9, 1e9))
+    shutil.copy(voices[1], box / "fresh.wav")
+    shutil.copy(voices[2], box / "half.wav.part")
+    shutil.copy(voices[3], box / ".rsync.wav.Ax3")
+    shutil.copy(voices[4], box / "future.wav")
+    os.utime(box / "future.wav", (4e9, 4e9))
+    run = dag_run(home, "first", options=Options(settle_seconds=60))
+    assert sorted(predictions(home, "first").index) == ["future.wav", "settled.wav"]
+    summary = run.store.read_json("scores/first/summary.json")
+    assert summary["left_for_next_sweep"] == {"unsettled": 1, "unfinished_name": 2}
+
+
+def test_a_file_that_grows_between_two_looks_is_left_alone(home, box, voices, monkeypatch):
+    shutil.copy(voices[0], box / "growing.wav")
+    hashed = inbox._sha256
+
+    def grow(handle):
+        digest = hashed(handle)
+        with open(box / "growing.wav", "ab") as file:
+            file.write(b"more")
+        return digest
+
+    monkeypatch.setattr(inbox, "_sha256", grow)
+    with pytest.raises(NothingToScore, match="1 are left for the next sweep"):
+        dag_run(home)
+
+
+def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_next_time(home, box, voices):
+    shutil.copy(voices[0], box / "a.wav")
+    shutil.copy(voices[1], box / "b.wav")
+    run = ScoringRun(home, "first", Emitter(None))
+    (shard,) = run.find_new_audio(folder=None, options=NOW)
+    shutil.copy(voices[2], box / "a.wav")
+    os.utime(box / "b.wav")
+    run.score(part=shard["part"])
+    run.collect_predictions()
+    run.watch_drift()
+    assert predictions(home, "first")["error"].to_dict() == {"a.wav": "changed", "b.wav": ""}
+    dag_run(home, "second")
+    assert predictions(home, "second")["error"].to_dict() == {"a.wav": ""}
+
+
+def hostile(box: Path, outside: Path, voice: Path) -> tuple[dict[str, str], set[str]]:
+    """Fill an inbox; returns the expected error by shown path, and the paths of good recordings."""
+    samples, rate = soundfile.read(voice, dtype="float32")
+    data = voice.read_bytes()
+    good: set[str] = set()
+    bad: dict[str, str] = {}
+
+    def write(name, values, rate=rate, **format):
+        soundfile.write(box / name, values, rate, **format)
+
+    for cut in (1, 4, 8, 12, 16, 20, 22, 24, 28, 32, 34, 36, 40):
+        (box / f"cut_{cut:02d}.wav").write_bytes(data[:cut])
+        bad[f"cut_{cut:02d}.wav"] = "not_audio" if cut < 12 else "truncated"
+    (box / "empty.wav").touch()
+    (box / "half.wav").write_bytes(data[: len(data) // 2])
+    (box / "text.wav").write_text("this is no recording")
+    (box / "noise.mp3").write_bytes(np.random.default_rng(0).bytes(4096))
+    write("silence.wav", np.zeros(rate))
+    write("dc.wav", np.full(16_000, 0.3), rate=16_000)
+    write("nan.wav", np.where(np.arange(rate) == 99, np.nan, 0.1), subtype="FLOAT")
+    write("infinite.wav", np.where(np.arange(rate) == 99, np.inf, 0.1), subtype="FLOAT")
+    write("one_sample.wav", [0.5])
+    bad |= {"empty.wav": "empty", "half.wav": "truncated", "text.wav": "not_audio", "noise.mp3": "not_audio"}
+    bad |= {"silence.wav": "silent", "dc.wav": "silent", "nan.wav": "not_finite", "infinite.wav": "not_finite"}
+    bad |= {"one_sample.wav": "too_short"}
+    os.mkfifo(box / "pipe.wav")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(box / "socket.wav"))
+    os.symlink(voice, box / "way_out.wav")
+    os.symlink(outside, box / "folder_out")
+    os.symlink("loop.wav", box / "loop.wav")
+    os.symlink("nowhere.wav", box / "broken.wav")
+    bad |= {"pipe.wav": "not_file", "socket.wav": "not_file", "way_out.wav": "outside_inbox"}
+    bad |= {"folder_out": "outside_inbox", "loop.wav": "unreadable", "broken.wav": "unreadable"}
+
+    names = ["new\nline \"quote' 🎤.wav", "=cmd|' calc'!A0.wav", "<script>alert(1)</script>.wav".replace("/", "∕")]
+    for name in [*names, "x" * 250 + ".wav", "wrong.txt"]:
+        shutil.copy(voice, box / name)
+        good.add(name)
+    latin = os.fsencode(box) + b"/M\xfcller.wav"
+    shutil.copy(voice, latin)
+    good.add("M\\xfcller.wav")
+    (box / "folder.wav").mkdir()
+    os.symlink("../wrong.txt", box / "folder.wav/link.wav")
+    write("eight.wav", np.tile(samples[:, None], 8))
+    write("eight_bit.wav", samples, subtype="PCM_U8")
+    write("voice.flac", samples)
+    write("voice.ogg", samples)
+    write("voice.mp3", samples)
+    good |= {"folder.wav/link.wav", "eight.wav", "eight_bit.wav", "voice.flac", "voice.ogg", "voice.mp3"}
+    return bad, good
+
+
+def test_a_hostile_inbox(home, box, voices, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.copy(voices[1], outside / "secret.wav")
+    bad, good = hostile(box, outside, voices[0])
+    assert len(bad) + len(good) >= 40
+    run = dag_run(home, "first", options=Options(settle_seconds=0, files_per_shard=9))
+    found = predictions(home, "first")
+    assert found["error"].to_dict() == bad | dict.fromkeys(good, "")
+    assert (found.loc[list(bad), "message"].str.len() > 10).all()
+    model = CustomEmotionModel(settings=home)
+    whole = model.predict_emotion_from_file(voices[0])
+    for name in good - {"eight_bit.wav", "voice.ogg", "voice.mp3"}:
+        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(list(whole["probabilities"].values()), abs=1e-4)
+    for name in ("eight_bit.wav", "voice.ogg", "voice.mp3"):
+        assert found.loc[name, "emotion"] == model.predict_emotion_from_file(box / name)["emotion"]
+    with open(run.store.path("scores/first/predictions.csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    paths = {row["path"] for row in rows}
+    assert len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
+    assert not any(cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell)
+    html = run.store.read_bytes("scores/first/report.html").decode()
+    assert "<script>" not in html and "secret.wav" not in html
+    summary = run.store.read_json("scores/first/summary.json")
+    assert summary["scored"] == len(good) and sum(summary["rejected"].values()) == len(bad)
+    with pytest.raises(NothingToScore):
+        dag_run(home, "second")
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_a_bug_on_one_file_does_not_keep_the_others_from_being_scored(home, box, voices, monkeypatch):
+    for path in voices[:3]:
+        shutil.copy(path, box)
+    extract, calls = features.extract, []
+
+    def broken(samples):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError("oh")
+        return extract(samples)
+
+    monkeypatch.setattr(features, "extract", broken)
+    score_folder(home, box, batch="one", options=NOW)
+    found = predictions(home, "one")
+    assert found["error"].value_counts().to_dict() == {"": 2, "internal": 1}
+    assert found.loc[found["error"] == "internal", "message"].item() == "ZeroDivisionError: oh"
+
+
+class Killed(BaseException):
+    """Stands for a process that ends where it stands."""
+
+
+def killing(monkeypatch, after: int):
+    """Let the process die at its n-th write; returns the clips featurized in all."""
+    write, extract, counted = Store.write_bytes, features.extract, []
+    left = [after]
+
+    def dying_write(self, key, data):
+        if "/progress/" not in key:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+        write(self, key, data)
+
+    def counting_extract(samples):
+        counted.append(len(samples))
+        return extract(samples)
+
+    monkeypatch.setattr(scoring.report, "LISTEN", 0)
+    monkeypatch.setattr(scoring.report, "render", lambda *_, **__: "")  # it takes most of the time
+    monkeypatch.setattr(Store, "write_bytes", dying_write)
+    monkeypatch.setattr(features, "extract", counting_extract)
+    return counted, left
+
+
+@pytest.mark.parametrize("another", [False, True], ids=["the same run again", "the next sweep"])
+def test_killed_at_any_write_each_file_is_in_one_batch_once(home, box, voices, monkeypatch, another):
+    paths = [path.name for path in voices[:4]]
+    options = Options(settle_seconds=0, files_per_shard=2)
+    kills, after = 0, 0
+    while True:
+        shutil.rmtree(Path(home.home) / "scores", ignore_errors=True)
+        shutil.rmtree(Path(home.home) / "ledger", ignore_errors=True)
+        for path in voices[:4]:
+            shutil.copy(path, box)
+        with monkeypatch.context() as patch:
+            counted, left = killing(patch, after)
+            try:
+                dag_run(home, "first", options=options)
+            except Killed:
+                kills += 1
+            else:
+                break
+            left[0] = 10**9
+            try:
+                dag_run(home, "second" if another else "first", options=options)
+            except NothingToScore:
+                assert another
+        assert len(counted) <= 4 + 2, f"write {after}: more than the shard under way was computed again"
+        batches = [key.split("/")[1] for key in Store(home.home).list("scores", "summary.json")]
+        found = pd.concat([predictions(home, batch) for batch in batches])
+        assert sorted(found.index) == sorted(paths), f"write {after}"
+        with pytest.raises(NothingToScore):
+            dag_run(home, "third", options=options)
+        assert not ledger.claims(Store(home.home)) and not Store(home.home).list("scores", "*.npy")
+        after += 1
+    assert kills >= 14
+
+
+def test_a_run_whose_files_were_taken_over_says_so(home, box, voices):
+    shutil.copy(voices[0], box)
+    run = ScoringRun(home, "first", Emitter(None))
+    (shard,) = run.find_new_audio(folder=None, options=NOW)
+    dag_run(home, "second")
+    with pytest.raises(DataError, match="taken over by batch second"):
+        run.score(part=shard["part"])
+    with pytest.raises(DataError, match="taken over"):
+        run.find_new_audio(folder=None, options=NOW)
+
+
+def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
+    for number in range(30):
+        shutil.copy(voices[number % 10], box / f"{number:02d}.wav")
+    script = (
+        "import sys, time; from emotion.settings import Settings; from emotion import scoring\n"
+        "def slowly(stage, done, total):\n"
+        "    print(stage, done, flush=True); time.sleep(0.05)\n"
+        "scoring.score_folder(Settings.from_environment(), sys.argv[1], progress=slowly, batch=sys.argv[2],\n"
+        "                     options=scoring.Options(settle_seconds=0, files_per_shard=5))"
+    )
+    environment = os.environ | {"EMOTION_HOME": home.home, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(box), "killed"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.split() == ["score", "13"]:
+                with pytest.raises(ConfigurationError, match="another process is at work on batch killed"):
+                    score_folder(home, box, batch="killed", options=NOW)
+                with pytest.raises(NothingToScore, match="30 files are known"):  # claimed by a live one
+                    score_folder(home, box, options=NOW)
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    summary = score_folder(home, box, batch="next", options=Options(settle_seconds=0, files_per_shard=5))
+    assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [f"{n:02d}.wav" for n in range(30)]
+    plan = Store(home.home).read_json("scores/next/plan.json")
+    assert sum(entry["part"].startswith("scores/killed/") for entry in plan["files"]) == 10
+
+
+def test_a_long_recording_gets_a_timeline(home, box, voices):
+    parts = [soundfile.read(path) for path in voices[:8]]
+    rate = parts[0][1]
+    speech = np.concatenate([samples for samples, _ in parts])
+    quiet = np.concatenate([speech, np.zeros(4 * rate), speech])
+    soundfile.write(box / "long.flac", quiet, rate)
+    soundfile.write(box / "mute.wav", np.zeros(30 * rate), rate)
+    shutil.copy(voices[0], box / "short.wav")
+    options = Options(settle_seconds=0, window_seconds=2)
+    summary = score_folder(home, box, batch="one", challenger="latest", options=options)
+    found = predictions(home, "one")
+    assert found["error"].to_dict() == {"long.flac": "", "mute.wav": "silent", "short.wav": ""}
+    timeline = pd.read_csv(Store(home.home).path("scores/one/timeline.csv"))
+    rows = timeline[timeline["error"].isna()]
+    model = CustomEmotionModel(settings=home)
+    answers = list(model.predict_timeline(box / "long.flac", window=2, hop=2))
+    assert timeline["start"].tolist() == [answer["start"] for answer in answers]
+    assert timeline["error"].fillna("").tolist() == [answer.get("error", "") for answer in answers]
+    assert "silent" in timeline["error"].tolist()
+    assert rows["emotion"].tolist() == [answer["emotion"] for answer in answers if "emotion" in answer]
+    weights = (rows["end"] - rows["start"]).to_numpy()
+    mean = weights @ rows[PROBABILITIES].to_numpy() / weights.sum()
+    assert found.loc["long.flac", PROBABILITIES].tolist() == pytest.approx(mean.tolist())
+    assert found.loc["long.flac", "emotion"] == EMOTIONS[mean.argmax()] == found.loc["long.flac", "challenger_emotion"]
+    assert found["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
+    assert summary["timelines"] == 1 and summary["comparison"]["agreement"] == 1
+    assert "Long recordings" in Store(home.home).read_bytes("scores/one/report.html").decode()
+
+
+def test_two_models_side_by_side(home, box, voices):
+    table = ["path,emotion,speaker"]
+    for number, path in enumerate(voices[:24]):
+        shutil.copy(path, box / f"{number:02d}.wav")
+        table.append(f"{number:02d}.wav,{EMOTIONS[int(path.stem.split('-')[2]) - 1].upper()},")
+    (box / "labels.csv").write_text("\n".join(table))
+    summary = score_folder(home, box, batch="one", challenger="second/random_forest", options=NOW)
+    found = predictions(home, "one")
+    assert len(found) == 24, "the table of labels is no recording"
+    compared = summary["comparison"]
+    ours, theirs = found["emotion"] == found["label"], found["challenger_emotion"] == found["label"]
+    assert compared["accuracy"]["value"] == ours.mean() and compared["challenger_accuracy"]["value"] == theirs.mean()
+    assert compared["accuracy"]["low"] < compared["accuracy"]["value"] <= compared["accuracy"]["high"]
+    assert compared["agreement"] == (found["emotion"] == found["challenger_emotion"]).mean()
+    assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
+    forest = CustomEmotionModel.named(Store(home.home), "second/random_forest")
+    for name, row in found.iterrows():
+        answer = forest.predict_emotion_from_file(box / name)
+        assert (row["challenger_emotion"], row["challenger_confidence"]) == (
+            answer["emotion"],
+            pytest.approx(answer["confidence"]),
+        )
+    with pytest.raises(NothingToScore):
+        dag_run(home, "champion")
+    with pytest.raises(NothingToScore):
+        dag_run(home, "forest", model="second/random_forest")
+
+
+def test_mcnemar_by_hand():
+    right, wrong = "sad", "calm"
+    rows = [(right, right)] * 5 + [(right, wrong)] * 8 + [(wrong, right)] * 1 + [(wrong, wrong)] * 2
+    good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
+        label=right, path="x", confidence=0.5, challenger_confidence=0.5
+    )
+    found = scoring._compare(good, good)
+    assert (found["only_model_right"], found["only_challenger_right"]) == (8, 1)
+    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 9) / 2**9)
+    # Wilson's interval of 13 of 16, from its formula
+    n, p, z = 16, 13 / 16, 1.959964
+    centre, half = p + z * z / 2 / n, z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    assert found["accuracy"]["low"] == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-6)
+    assert found["accuracy"]["high"] == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-6)
+
+
+class Recorder:
+    def __init__(self):
+        self.sent = {}
+
+    def __getattr__(self, method):
+        return lambda name, value: self.sent.setdefault(name, []).append(value)
+
+
+def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
+    for path in voices[:16]:
+        shutil.copy(path, box)
+    (box / "empty.wav").touch()
+    recorder = Recorder()
+    dag_run(home, emitter=Emitter(recorder))
+    sent = recorder.sent
+    assert sent["emotion.scoring.clips.scored"] == [16] and sent["emotion.scoring.clips.rejected"] == [1]
+    assert sent["emotion.scoring.rejected.empty"] == [1]
+    assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 16
+    assert len(sent["emotion.scoring.latency.decode"]) == 16
+    assert sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
+    for metric in metrics.TABLE:
+        if metric.name.startswith("emotion.scoring."):
+            start = metric.name.partition("{")[0]
+            assert any(name.startswith(start) for name in sent), metric.name
+    for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
+        assert f"emotion.process.{stage}.peak_memory_bytes" in sent and f"emotion.scoring.stage.{stage}.duration" in sent
+
+
+def test_what_a_sweep_does_without_a_champion_or_an_inbox(home, box):
+    with pytest.raises(NothingToScore, match="Nothing new for first"):
+        dag_run(home, scheduled=True)
+    box.rmdir()
+    with pytest.raises(NothingToScore, match="No inbox yet"):
+        dag_run(home, scheduled=True)
+    with pytest.raises(ConfigurationError, match="make it"):
+        dag_run(home)
+    os.unlink(Path(home.home) / "models/champion.json")
+    with pytest.raises(NothingToScore, match="No champion yet"):
+        dag_run(home, scheduled=True)
+    box.mkdir()
+    with pytest.raises(ConfigurationError, match="no champion"):
+        dag_run(home)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"folder": "/etc"}, "outside the inboxes"),
+        ({"folder": "../other"}, "outside the inboxes"),
+        ({"folder": "way_out"}, "outside the inboxes"),
+        ({"folder": "absent"}, "not a folder"),
+        ({"model": "third"}, "no model version 'third'"),
+        ({"model": "first/forest"}, "has no forest"),
+        ({"challenger": "first"}, "set against itself"),
+    ],
+)
+def test_what_is_not_there_is_named(home, box, tmp_path, arguments, message):
+    os.symlink(tmp_path, box / "way_out")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigurationError, match=message):
+        dag_run(home, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"speakers": "face"}, "speakers from 'face'"), ({"window_seconds": 0.5}, "windows of 0.5 s")],
+)
+def test_options_are_checked(changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Options(**changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,emotion\na.wav,sad\n", "has the columns file, emotion"),
+        ("path,emotion\na.wav,gloomy\n", "line 2: 'gloomy' is none of"),
+        (b"path,emotion\n\xff\xfe,sad\n", "cannot be read as CSV"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_a_labels_file_that_cannot_be_used(home, box, voices, text, message):
+    shutil.copy(voices[0], box / "a.wav")
+    (box / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message):
+        dag_run(home)
+
+
+def test_a_labels_file_out_of_the_inbox_is_not_read(home, box, voices, tmp_path):
+    shutil.copy(voices[0], box / "a.wav")
+    (tmp_path / "labels.csv").write_text("path,emotion\na.wav,sad\n")
+    os.symlink(tmp_path / "labels.csv", box / "labels.csv")
+    with pytest.raises(DataError, match="no regular file of the inbox"):
+        dag_run(home)
+
+
+def test_several_inboxes_are_swept_together(home, box, voices, tmp_path):
+    (tmp_path / "second").mkdir()
+    settings = Settings.from_environment(
+        {"EMOTION_HOME": home.home, "EMOTION_INBOXES": f"{box}{os.pathsep}{tmp_path / 'second'}"}
+    )
+    shutil.copy(voices[0], box / "a.wav")
+    shutil.copy(voices[1], tmp_path / "second/a.wav")
+    dag_run(settings, "first")
+    assert sorted(predictions(settings, "first").index) == sorted([str(box / "a.wav"), str(tmp_path / "second/a.wav")])
+
+
+def test_a_speakers_clips_stay_together():
+    entries = [{"speaker": speaker, "path": f"{speaker}{n}", "size": 1} for speaker in ("", "a", "b") for n in range(25)]
+    shards = scoring._shards(entries, 20)
+    assert max(map(len, shards)) <= 20 and sum(map(len, shards)) == 75
+    for speaker in ("a", "b"):
+        counts = [sum(entry["speaker"] == speaker for entry in shard) for shard in shards]
+        assert sorted(filter(None, counts)) == [12, 13]
+    large = scoring._shards([{"speaker": "", "path": str(n), "size": 200 << 20} for n in range(3)], 20)
+    assert [len(shard) for shard in large] == [1, 1, 1]
+
+
+def test_summary_is_strict_json(home, box):
+    (box / "empty.wav").touch()
+    summary = score_folder(home, box, options=NOW)
+    assert summary["scored"] == 0 and summary["confidence"]["mean"] is None and summary["drift"]["verdict"] == "ok"
+    json.dumps(summary, allow_nan=False)
+
+
+def test_a_claim_of_another_machine_holds_for_its_lease(home):
+    store = Store(home.home)
+    claim = {"batch": "x", "owner": "elsewhere", "claimed": time.time()}
+    assert not ledger.is_dead(store, claim)
+    assert ledger.is_dead(store, claim, alone_as="elsewhere")
+    assert ledger.is_dead(store, claim | {"claimed": time.time() - ledger.LEASE_SECONDS - 1})
