@@ -7,6 +7,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from browser import chromium
 from emotion import evaluation, explanation, features, report
@@ -147,7 +150,8 @@ def shap() -> dict:
     names = features.feature_names()[::170]
     labels = np.repeat(EMOTIONS, 8)
     rows = (random.normal(size=(64, len(names))) + np.arange(64)[:, None] / 16).astype(np.float32)
-    model = Classifier.fit("logistic_regression", rows, labels, seed=0)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
+    model = Classifier(family="logistic_regression", pipeline=pipeline, emotions=tuple(pipeline.classes_))
     found = explanation.explain(model, rows, background=rows)
     clips = pd.DataFrame(
         {"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]}

@@ -145,9 +145,9 @@ def _affine(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier."""
     centre = background.mean(axis=0, dtype=np.float64)
-    spread = _spread(background)
-    probes = steps.transform(np.vstack([centre, centre + np.diag(spread)])).astype(np.float64)
-    matrix = ((probes[1:] - probes[0]) / spread[:, None]).T
+    far = 1000 * _spread(background)  # what an affine map makes no matter of, but a float32 one loses less by
+    probes = steps.transform(np.vstack([centre, centre + np.diag(far)])).astype(np.float64)
+    matrix = ((probes[1:] - probes[0]) / far[:, None]).T
     offset = probes[0] - matrix @ centre
     expected = features @ matrix.T + offset
     off = np.abs(expected - inputs).max(initial=0.0)
@@ -212,9 +212,8 @@ def _propagate(
     others = (background - centre) / spread
     sums = away @ matrix.T
     joint = matrix * ((others @ matrix.T).T @ others) / len(others)
-    alone = (
-        matrix**2
-    )  # what joint would be if features varied independently: for inputs constant over the background
+    # An input that is constant over the background is shared as if the features varied independently.
+    alone = matrix**2
     constant = joint.sum(axis=1) <= 1e-12 * alone.sum(axis=1)
     joint[constant] = alone[constant]
     variance = joint.sum(axis=1)
