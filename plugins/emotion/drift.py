@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -46,8 +47,9 @@ LEAST_SPEAKERS = 4
 SHIFT_QUANTILE = 0.99
 SHIFT_FLOOR = 3.0
 UNCALIBRATED = 4.0
-ALARM = 1.25
-"""The batch's shift raises a watch beyond what held-out speakers reach, an alarm beyond so many times that."""
+MARGIN = 1.25
+"""The shift raises a watch beyond what held-out speakers reach, and an alarm beyond so many times that; predictions,
+which also move with what people say, raise a watch beyond so many times what they reach."""
 PRIOR_SPEAKERS = 4
 """Degrees of freedom of the prior that steadies the between-speaker variances of features (Smyth 2004)."""
 SIGNIFICANCE = 0.05
@@ -114,7 +116,7 @@ class Reference:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls(**{field.name: arrays[field.name] for field in fields(cls)})
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, BadZipFile) as error:
             raise BundleError(f"{REFERENCE} is no drift reference this code reads ({error}): train again") from error
 
 
@@ -364,7 +366,7 @@ def judge(sketch: Sketch) -> dict:
         "significant": float(significant.mean()),
         "shift": overall,
         "watch": watch,
-        "alarm": ALARM * watch,
+        "alarm": MARGIN * watch,
     }
     found["emotions"], found["confidence"] = _prediction_drift(sketch)
     reasons = []
@@ -376,16 +378,16 @@ def judge(sketch: Sketch) -> dict:
         if level is not None and value > level:
             found["verdict"] = "watch"
             reasons.append(
-                f"{text} differs from that on held-out clips of training by {figure.upper()} {value:.2f}; single "
-                f"training speakers stay within {level:.2f}."
+                f"{text} differs from that on held-out clips of training by {figure.upper()} {value:.2f}; clips of "
+                f"single training speakers stay well within {level:.2f}."
             )
     if overall > watch:
-        found["verdict"] = "alarm" if overall > ALARM * watch else "watch"
+        found["verdict"] = "alarm" if overall > MARGIN * watch else "watch"
         reasons.insert(
             0,
             f"The audio differs from training: 1 % of the features lie {overall:.1f} or more of a new speaker's standard "
             f"deviations away; clips of single training speakers stay within {watch:.1f}, an alarm begins at "
-            f"{ALARM * watch:.1f}.",
+            f"{MARGIN * watch:.1f}.",
         )
     found["reasons"] = reasons or [
         f"The audio, the predicted emotions and the confidence are within what single speakers of the {known.speakers} in "
@@ -431,7 +433,7 @@ def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
 
 def _calibrated(levels: np.ndarray, clips: int) -> float | None:
     level = _level(levels, clips)
-    return None if np.isnan(level) else level
+    return None if np.isnan(level) else MARGIN * level
 
 
 def _homogeneity(found: np.ndarray, expected: np.ndarray) -> float:
