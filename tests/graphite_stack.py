@@ -1,8 +1,9 @@
-"""Real StatsD, carbon and graphite-web on loopback, set up as the stack's own: the configuration below ``grafana/graphite``
-with only addresses and folders replaced.
+"""Real StatsD, carbon and graphite-web on loopback, with the configuration below ``grafana/graphite``: only
+addresses and folders are replaced.
 
-Installed once, into ``EMOTION_GRAPHITE`` (default: ``~/.cache/emotion-graphite``): Graphite 1.1.10 needs Python 3.11 or
-older (``PYTHON_FOR_GRAPHITE``, default: the first of python3.11, 3.10 and 3.9 found) and StatsD 0.9 needs npm.
+Installed once, into ``EMOTION_GRAPHITE`` (default: ``~/.cache/emotion-graphite``). Graphite 1.1.10 needs
+Python 3.11 or older (``PYTHON_FOR_GRAPHITE``; else the first of python3.11, 3.10 and 3.9 found), StatsD 0.9
+needs npm.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Graphite:
     whisper: Path
 
     def feed(self, points: list[tuple[str, float, float]]) -> None:
-        """Write (path, value, Unix time) past StatsD, in the past if need be, and wait until they can be read."""
+        """Write (path, value, Unix time) past StatsD, and wait until they can be read."""
         lines = "".join(f"{path} {value} {int(when)}\n" for path, value, when in points)
         with socket.create_connection(self.carbon, timeout=10) as connection:
             connection.sendall(lines.encode())
@@ -270,7 +271,7 @@ def _listens(port: int) -> bool:
 
 
 def wait_for(condition, seconds: float, what: str, *, alive: subprocess.Popen | None = None) -> None:
-    """Wait until ``condition()``, or fail after ``seconds``, or at once when the process ``alive`` has ended."""
+    """Wait until ``condition()``; fail after ``seconds``, or at once if the process ``alive`` has ended."""
     end = time.monotonic() + seconds
     while not condition():
         ended = alive is not None and alive.poll() is not None

@@ -1,13 +1,12 @@
-"""Dashboards and alerts against real Graphite data; what Grafana itself would reject, against its published schemas."""
+"""Dashboards and alerts: their form by Grafana's published schemas, their queries on a real Graphite."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import graphite_stack
 import jsonschema
 import pytest
 import yaml
-from graphite_stack import Graphite, wait_for
-
 from emotion import metrics
 from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from graphite_stack import Graphite, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 GRAFANA = ROOT / "grafana"
@@ -32,19 +30,17 @@ HOUR, DAY = 3600, 86_400
 
 @pytest.fixture(scope="module")
 def generator():
-    """``grafana/generate.py``, which is a script in no package."""
-    found = importlib.util.spec_from_file_location("grafana_generate", GRAFANA / "generate.py")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module
-    found.loader.exec_module(module)
-    return module
+    """``grafana/generate.py`` and the modules beside it, which are scripts in no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(GRAFANA))
+        yield importlib.import_module("generate")
 
 
 def panels(name: str) -> list[dict]:
     return [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] != "row"]
 
 
-# --- What is committed ------------------------------------------------------------------------------------------------
+# --- What is committed --------------------------------------------------------------------------------------
 
 
 def test_the_committed_files_are_what_the_table_gives(generator):
@@ -158,7 +154,7 @@ def test_every_metric_of_the_table_is_drawn():
     )
     for metric in metrics.TABLE:
         if metric in (metrics.DRIFT_SHARE, metrics.DOCTOR):
-            continue  # the signals of drift are looked for below; the probe only shows that StatsD can be reached
+            continue  # drift's signals are looked for below; the probe only shows that StatsD can be reached
         pattern = re.sub(r"\\\{[^}]*\\\}", r"[^. ]+", re.escape(f"{metrics.PREFIX}.{metric.name}"))
         assert re.search(pattern + r"[\s,.)]", drawn), metric.name
     assert "drift.{features,emotions,confidence}" in drawn
@@ -169,13 +165,13 @@ def test_airflow_sends_every_name_that_is_drawn(generator):
     kinds = {"g": "gauge", "c": "counter", "ms": "timer"}
     lines = (Path(__file__).parent / "airflow_metrics.txt").read_text().splitlines()
     seen = [line.split() for line in lines if not line.startswith("#")]
-    for metric in generator.AIRFLOW:
+    for metric in importlib.import_module("queries").AIRFLOW:
         pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", r"[^.]+", re.escape(metric.name)))
         found = {kinds[kind] for name, kind in seen if pattern.fullmatch(name)}
         assert found == {metric.kind}, metric.name
 
 
-# --- Against a real Graphite ------------------------------------------------------------------------------------------
+# --- Against a real Graphite --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +188,7 @@ def running_graphite(tmp_path_factory):
 
 @pytest.fixture
 def graphite(running_graphite):
-    """A Graphite without metrics but carbon's own; nothing is sent to its StatsD, which would go on about it."""
+    """A Graphite without metrics; nothing is ever sent to its StatsD, which would go on repeating it."""
     for root in ("stats", "stats_counts"):
         shutil.rmtree(running_graphite.whisper / root, ignore_errors=True)
     return running_graphite
@@ -221,7 +217,7 @@ VALUES = {
     "decision": ("promoted", "kept"),
     "reason": ("too_short", "silent"),
     "quantile": ("p50", "p95"),
-    "signal": ("features", "emotions", "confidence"),
+    "signal": ("features", "shift", "emotions", "confidence"),
     "resource": ("peak_memory_bytes", "cpu_seconds"),
     "stage": ("download", "train_random_forest", "decode", "model", "total"),
     "statistic": ("mean", "std", "min", "max", "p10", "p50", "p90"),
@@ -390,14 +386,14 @@ def test_the_age_of_the_last_success_is_right(graphite):
     assert values and 300 <= values[-1] <= 900 and max(values) < HOUR
 
 
-# --- Alerts -----------------------------------------------------------------------------------------------------------
+# --- Alerts -------------------------------------------------------------------------------------------------
 
 REDUCERS = {"last": lambda values: values[-1], "sum": sum}
 EVALUATORS = {"gt": lambda value, limit: value > limit, "lt": lambda value, limit: value < limit}
 
 
 def state(graphite: Graphite, rule: dict) -> str:
-    """``firing`` or ``quiet``: what Grafana makes of a rule (its query, reduction, threshold and no-data state).
+    """``firing`` or ``quiet``: what Grafana makes of a rule's query, reduction, threshold and no-data state.
 
     Raises
     ------
@@ -534,7 +530,7 @@ def test_alert(graphite, uid, expected, case):
 
 
 def test_metrics_cost_a_task_almost_nothing():
-    """A training task sends some hundred values and takes seconds to minutes: they may cost a thousandth of it."""
+    """Tasks send up to some hundred values and take seconds to minutes: a thousandth of that, at most."""
     emitter = metrics.statsd_emitter(("127.0.0.1", 9))
     start = time.perf_counter()
     for _ in range(20):

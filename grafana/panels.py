@@ -1,0 +1,226 @@
+"""The few kinds of panels that dashboards are made of, drawn alike by Grafana 7.5 and every later one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from grafana_foundation_sdk.builders import bargauge, common, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as board
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.models import common as common_model
+from grafana_foundation_sdk.models import dashboard as model
+from queries import condensed
+
+DATASOURCE = "graphite"
+DAY = 86_400
+
+
+@dataclass
+class Query(variants.Dataquery):
+    """A Graphite query; the SDK has no model of it."""
+
+    target: str
+    ref_id: str = "A"
+    extra: dict = field(default_factory=dict)
+
+    def build(self) -> Query:
+        return self
+
+    def to_json(self) -> dict:
+        source = {"type": "graphite", "uid": DATASOURCE}
+        return {"refId": self.ref_id, "datasource": source, "target": self.target} | self.extra
+
+
+Steps = list[tuple[float | None, str]]
+"""Thresholds: from which value on (None: from the lowest) which colour."""
+GOOD: Steps = [(None, "green")]
+QUALITY: Steps = [(None, "red"), (0.5, "orange"), (0.65, "yellow"), (0.8, "green")]
+"""Accuracy, F1 and the like with eight emotions, where guessing gives 0.125."""
+NONE_IS_GOOD: Steps = [(None, "green"), (1, "red")]
+AGE: Steps = [(None, "green"), (7 * DAY, "yellow"), (8 * DAY, "red")]
+
+
+def _panel(
+    builder, title: str, description: str, targets: tuple[str, ...], *, size, unit, steps, decimals, limits
+):
+    width, height = size
+    builder.title(title).description(description).span(width).height(height).unit(unit)
+    for letter, target in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", targets, strict=False):
+        builder.with_target(Query(target, letter))
+    builder.thresholds(
+        board.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps([model.Threshold(value=value, color=colour) for value, colour in steps])
+    )
+    if decimals is not None:
+        builder.decimals(decimals)
+    low, high = limits
+    if low is not None:
+        builder.min(low)
+    if high is not None:
+        builder.max(high)
+    return builder
+
+
+def _colours(mode: model.FieldColorModeId) -> board.FieldColor:
+    return board.FieldColor().mode(mode)
+
+
+def _reduced(calculation: str) -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs([calculation]).fields("").values(False)
+
+
+def _for(calculation: str, targets: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(condensed(target, "sum" if calculation == "sum" else "last") for target in targets)
+
+
+def number(
+    title: str,
+    description: str,
+    *targets: str,
+    unit: str = "short",
+    steps: Steps = GOOD,
+    decimals: int | None = None,
+    words: dict[int, str] | None = None,
+    calculation: str = "lastNotNull",
+    size: tuple[int, int] = (4, 4),
+) -> stat.Panel:
+    """One figure, or one per series; ``words`` says what a value is called."""
+    panel = _panel(
+        stat.Panel(),
+        title,
+        description,
+        _for(calculation, targets),
+        size=size,
+        unit=unit,
+        steps=steps,
+        decimals=decimals,
+        limits=(None, None),
+    )
+    if words:
+        results = {str(value): model.ValueMappingResult(text=text) for value, text in words.items()}
+        panel.mappings([model.ValueMap(options=results)])
+    return (
+        panel.color_scheme(_colours(model.FieldColorModeId.THRESHOLDS))
+        .reduce_options(_reduced(calculation))
+        .color_mode(common_model.BigValueColorMode.BACKGROUND)
+        .graph_mode(common_model.BigValueGraphMode.NONE)
+        .no_value("none yet")
+    )
+
+
+def bars(
+    title: str,
+    description: str,
+    *targets: str,
+    unit: str = "short",
+    steps: Steps = GOOD,
+    decimals: int | None = None,
+    limits: tuple[float | None, float | None] = (0, None),
+    calculation: str = "lastNotNull",
+    shades: bool = False,
+    size: tuple[int, int] = (6, 8),
+) -> bargauge.Panel:
+    """One horizontal bar per series; ``shades``: coloured by size in place of thresholds."""
+    panel = _panel(
+        bargauge.Panel(),
+        title,
+        description,
+        _for(calculation, targets),
+        size=size,
+        unit=unit,
+        steps=steps,
+        decimals=decimals,
+        limits=limits,
+    )
+    mode = model.FieldColorModeId.CONTINUOUS_BL_YL_RD if shades else model.FieldColorModeId.THRESHOLDS
+    return (
+        panel.color_scheme(_colours(mode))
+        .reduce_options(_reduced(calculation))
+        .orientation(common_model.VizOrientation.HORIZONTAL)
+        .display_mode(common_model.BarGaugeDisplayMode.GRADIENT)
+        .show_unfilled(True)
+    )
+
+
+def course(
+    title: str,
+    description: str,
+    *targets: str,
+    unit: str = "short",
+    style: str = "line",
+    stacked: bool = False,
+    steps: Steps = GOOD,
+    decimals: int | None = None,
+    limits: tuple[float | None, float | None] = (0, None),
+    links: list | None = None,
+    size: tuple[int, int] = (12, 8),
+) -> timeseries.Panel:
+    """Values over time as ``line`` (with points, over gaps), ``points`` or ``bars``; steps become lines."""
+    panel = _panel(
+        timeseries.Panel(),
+        title,
+        description,
+        targets,
+        size=size,
+        unit=unit,
+        steps=steps,
+        decimals=decimals,
+        limits=limits,
+    )
+    panel.color_scheme(_colours(model.FieldColorModeId.PALETTE_CLASSIC))
+    panel.draw_style(common_model.GraphDrawStyle(style)).line_width(1).point_size(6)
+    panel.show_points(
+        common_model.VisibilityMode.ALWAYS if style != "bars" else common_model.VisibilityMode.NEVER
+    )
+    panel.span_nulls(style == "line").fill_opacity(60 if style == "bars" else 20 if stacked else 0)
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
+    if len(steps) > 1:
+        panel.thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.LINE)
+        )
+    if links:
+        panel.data_links(links)
+    legend = common.VizLegendOptions().display_mode(common_model.LegendDisplayMode.TABLE)
+    panel.legend(
+        legend.placement(common_model.LegendPlacement.RIGHT).show_legend(True).calcs(["lastNotNull", "max"])
+    )
+    return panel.tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
+
+
+def rows(
+    title: str,
+    description: str,
+    *targets: str,
+    unit: str,
+    decimals: int,
+    calculations: tuple[str, ...] = ("lastNotNull",),
+    shown: str = "all",
+    size: tuple[int, int],
+) -> table.Panel:
+    """A row per series, a column per calculation; ``shown``: all, only ``names`` or shaded ``values``."""
+    panel = _panel(
+        table.Panel(),
+        title,
+        description,
+        targets,
+        size=size,
+        unit=unit,
+        steps=GOOD,
+        decimals=decimals,
+        limits=(None, None),
+    )
+    panel.with_transformation(
+        model.DataTransformerConfig(id_val="reduce", options={"reducers": list(calculations)})
+    )
+    if shown != "all":
+        hidden = (
+            ("Field",) if shown == "values" else ("Last *", "Last (not null)")
+        )  # 7.5's name for it is the second
+        options = {"excludeByName": dict.fromkeys(hidden, True), "indexByName": {}, "renameByName": {}}
+        panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=options))
+    if shown == "values":
+        panel.color_scheme(_colours(model.FieldColorModeId.CONTINUOUS_BL_YL_RD))
+        panel.display_mode(common_model.TableCellDisplayMode.COLOR_BACKGROUND)
+    return panel.show_header(shown == "all")
