@@ -1,0 +1,126 @@
+"""The report of a scoring run, of a batch that was really scored, opened in a real browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from browser import chromium
+from small_models import trained_store  # noqa: F401
+
+from emotion import audio, scoring_report
+from emotion.scoring import Options, score_folder
+from emotion.settings import Settings
+from emotion.store import Store
+
+HOSTILE = "<script>document.title='owned'<∕script><img src=x onerror=document.title='owned'>\"'{{ 7*7 }}.wav"
+
+
+@pytest.fixture(scope="module")
+def batch(trained_store, tmp_path_factory):  # noqa: F811
+    """Store, summary and page of a batch with long, hostile, unreadable and labelled files and two models."""
+    home, box = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("inbox")
+    shutil.copytree(f"{trained_store.root}/models", home / "models", copy_function=os.link)
+    voices = [Path(trained_store.root, key) for key in trained_store.list("corpus", "*.wav")]
+    for path in voices[::2]:
+        shutil.copy(path, box)
+    shutil.copy(voices[1], box / HOSTILE)
+    (box / "new\nline 🎤.wav").touch()
+    (box / "text.wav").write_text("no recording")
+    speech = np.concatenate([soundfile.read(path)[0] for path in voices])
+    soundfile.write(box / "long.flac", np.concatenate([speech, np.zeros(5 * 48_000), speech]), 48_000)
+    summary = score_folder(
+        Settings.from_environment({"EMOTION_HOME": str(home)}),
+        box,
+        batch="one",
+        challenger="first/gradient_boosting",
+        options=Options(settle_seconds=0),
+    )
+    return Store(str(home)), summary
+
+
+@pytest.fixture(scope="module")
+def page(batch):
+    store, _ = batch
+    return Path(store.path("scores/one/report.html"))
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(page, batch, tmp_path):
+    _, summary = batch
+    with chromium() as browser:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            browser.resize(width, 900)
+            browser.colours(scheme)
+            browser.open(page)
+            assert browser.console() == []
+            assert all(url.startswith("file:") for url in browser.requested())
+            assert "owned" not in browser.run("return document.title")
+            assert browser.run("return document.documentElement.scrollWidth") <= width
+            drawn = "return [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height > 20 && "
+            assert browser.run(drawn + "s.querySelectorAll('rect').length > 5)") == [True] * 3
+            browser.screenshot(tmp_path / f"{width}.png", whole=True)
+        players = browser.run("return document.querySelectorAll('audio').length")
+        assert players == scoring_report.LISTEN
+        playable = (
+            "const done = arguments[arguments.length - 1]; const all = [...document.querySelectorAll('audio')];"
+            "return all.map(a => a.error ? a.error.message : a.readyState >= 1 && a.duration > 0.5 && a.duration < 9)"
+        )
+        assert browser.run(playable) == [True] * players
+        text = browser.run("return document.body.innerText")
+    assert f"{summary['scored']} of {summary['files']} files scored" in text
+    assert "new\nline 🎤.wav" in text and "{{ 7*7 }}" in text and "49.wav" not in text
+    for heading in ("Drift", "What was heard", "Long recordings", "The least certain clips", "Two models side by side"):
+        assert heading in text
+
+
+def test_the_least_certain_come_first_with_reasons(page, batch):
+    store, _ = batch
+    html = page.read_text()
+    table = store.read_table("scores/one/predictions.parquet")
+    clips = table[(table["error"] == "") & (table["windows"] == 0)].nsmallest(scoring_report.LISTEN, "confidence")
+    section = html[html.index('<section id="listen">') : html.index('<section id="comparison">')]
+    places = [section.index(name) for name in clips["path"] if "<" not in name]
+    assert places == sorted(places)
+    assert section.count("<h4>For ") == section.count("<h4>Against ") == scoring_report.LISTEN
+    assert section.count("<small>+") > scoring_report.LISTEN and section.count("<small>-") > scoring_report.LISTEN
+
+
+def test_the_page_stays_small(page):
+    assert page.stat().st_size < 1_500_000
+
+
+def test_an_excerpt_is_short_and_small():
+    samples = np.random.default_rng(0).normal(0, 0.1, 60 * 16_000).astype("float32")
+    clip = audio.from_blocks([samples], 16_000)
+    mp3 = scoring_report.excerpt(clip)
+    assert len(mp3) < 80_000
+    assert audio.load(_file(mp3)).duration == pytest.approx(scoring_report.EXCERPT_SECONDS, abs=0.2)
+
+
+def _file(data):
+    import io
+
+    return io.BytesIO(data)
+
+
+def test_a_long_timeline_is_drawn_in_few_pieces():
+    windows = 5000
+    probabilities = np.full((windows, 8), 0.1)
+    probabilities[: windows // 2, 4] = 0.3
+    probabilities[windows // 2 :, 3] = 0.3
+    timeline = pd.DataFrame(probabilities, columns=scoring_report.PROBABILITIES).assign(
+        path="a", sha256="b", start=np.arange(windows) * 3.0, end=np.arange(1, windows + 1) * 3.0
+    )
+    pieces = scoring_report._segments(timeline, {"path": "a", "sha256": "b"})
+    assert len(pieces) == scoring_report.SEGMENTS
+    assert pieces[0]["start"] == 0 and pieces[-1]["end"] == 3 * windows
+    assert [pieces[0]["emotion"], pieces[-1]["emotion"]] == ["angry", "sad"]
+    short = timeline.head(4).copy()
+    short.loc[2, scoring_report.PROBABILITIES] = np.nan
+    assert [piece["emotion"] for piece in scoring_report._segments(short, {"path": "a", "sha256": "b"})] == [
+        "angry", "angry", "", "angry",
+    ]  # fmt: skip
