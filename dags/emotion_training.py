@@ -5,7 +5,8 @@
         { train_logistic_regression, train_random_forest, train_gradient_boosting } ▸
         compare ▸ explain ▸ register_challenger ▸ ( ask a person ) ▸ promote ▸ announce_champion
 
-Press **Trigger** for a form that explains every parameter. Scheduled weekly, with the defaults.
+Press **Trigger** for a form that explains every parameter. Scheduled weekly, with the defaults
+(`EMOTION_TRAINING_SCHEDULE`, a cron expression, changes that; empty: by hand only).
 
 Every task calls one function of `plugins/emotion/workflow.py`. What a run finds lies in the artifact store
 (`EMOTION_HOME`) under `runs/<run id>/`: `comparison.json`, `comparison.csv`, `report.html`, `shap/`, `rejected.csv`;
@@ -20,11 +21,22 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 
-from airflow.exceptions import AirflowSkipException
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task, task_group
+from airflow.sdk import (
+    Asset,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    dag,
+    task,
+    task_group,
+)
+from airflow.sdk.exceptions import AirflowSkipException
 
 CHAMPION = Asset("emotion_champion")
+SCHEDULE = os.environ.get("EMOTION_TRAINING_SCHEDULE", "@weekly")
 PROMOTE, KEEP = "Promote the challenger", "Keep the champion"
 
 PARAMS = {
@@ -125,7 +137,7 @@ def training_run(run_id: str):
     dag_display_name="Emotion training",
     description="Download, featurize, train three models, compare, explain, promote",
     doc_md=__doc__,
-    schedule="@weekly",
+    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)) if SCHEDULE else None,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
@@ -141,15 +153,8 @@ def training_run(run_id: str):
         "max_retry_delay": timedelta(minutes=10),
         "retry_policy": ExceptionRetryPolicy(
             rules=[
-                RetryRule(
-                    exception=(
-                        "emotion.errors.DataError",
-                        "emotion.errors.ConfigurationError",
-                        "emotion.errors.BundleError",
-                    ),
-                    action=RetryAction.FAIL,
-                    reason="Bad data or settings: trying again does not help",
-                )
+                RetryRule(exception=f"emotion.errors.{name}", action=RetryAction.FAIL, reason="trying again does not help")
+                for name in ("DataError", "ConfigurationError", "BundleError")
             ]
         ),
         "execution_timeout": timedelta(hours=2),
@@ -231,7 +236,7 @@ def emotion_training():
             raise AirflowSkipException(f"The champion stays: {' '.join(decision['reasons'])}")
         outlet_events[CHAMPION].extra = {key: decision[key] for key in ("version", "family")}
 
-    @task_group
+    @task_group(prefix_group_id=False)
     def train_models():
         for family in ("logistic_regression", "random_forest", "gradient_boosting"):
             task(task_id=f"train_{family}")(train)(family)

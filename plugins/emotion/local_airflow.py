@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -33,7 +34,7 @@ POOLS = {"emotion_featurize": "Featurization: one slot a core", "emotion_scoring
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.5
-QUIET_SECONDS = 10
+QUIET_SECONDS = 5
 FINISHED = ("success", "failed")
 
 
@@ -166,6 +167,14 @@ class LocalAirflow:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         self.api("POST", f"/dags/{DAG_ID}/dagRuns", json=body)
 
+    def abandon_unfinished(self) -> list[str]:
+        """Mark the training runs that an Airflow stopped in mid-run has left as failed; only one may be active."""
+        query = {"state": ["queued", "running"]}
+        left = [run["dag_run_id"] for run in self.api("GET", f"/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]]
+        for run_id in left:
+            self.api("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", json={"state": "failed"})
+        return left
+
     def state(self, run_id: str) -> str:
         """The state of a run of the training DAG."""
         return self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}")["state"]
@@ -262,17 +271,9 @@ class Display:
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\033[K[{elapsed:4.0f} s] {text}"[: width + 4], end="", flush=True)
-        elif text != self._last and (self._stage(text) != self._stage(self._last) or self._due()):
+        elif text.split(" ")[0] != self._last.split(" ")[0] or time.monotonic() - self._shown >= QUIET_SECONDS:
             print(f"[{elapsed:4.0f} s] {text}", flush=True)
-            self._shown = time.monotonic()
-            self._last = text
-
-    def _due(self) -> bool:
-        return time.monotonic() - self._shown >= 2
-
-    @staticmethod
-    def _stage(text: str) -> str:
-        return text.split(" ", 1)[0]
+            self._last, self._shown = text, time.monotonic()
 
     def done(self) -> None:
         """End the line that is drawn again and again."""
@@ -359,7 +360,7 @@ def report_run(found: dict) -> str:
 
 def once(dataset: str, source: Path | None) -> None:
     """Start Airflow, train once, print what came out, stop everything."""
-    extra = {}
+    extra = {"EMOTION_TRAINING_SCHEDULE": ""}  # this run only: one that falls due meanwhile would come first
     conf: dict = {"dataset": dataset}
     if source is not None:
         source = source.expanduser().absolute()
@@ -374,6 +375,8 @@ def once(dataset: str, source: Path | None) -> None:
     print(f"Starting Airflow (logs in {airflow_home()})", flush=True)
     airflow = LocalAirflow(airflow_home(), free_port(), extra)
     with airflow.running("scheduler", "dag-processor"):
+        for left in airflow.abandon_unfinished():
+            print(f"Run {left} was stopped in mid-run; it is marked as failed, what it has stored is used")
         print(f"Running {DAG_ID} on {dataset}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}", flush=True)
         found = run_training(airflow, settings, conf, run_id=run_id)
     print(report_run(found))
