@@ -210,8 +210,8 @@ def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
         _check_container(file, name)
         file.seek(0)
     else:
-        file = os.fspath(file)
         name = Path(os.fsdecode(file)).name
+        file = os.fsencode(file)  # soundfile cannot encode a name that is not UTF-8
         with open(file, "rb") as handle:
             _check_container(handle, name)
     try:

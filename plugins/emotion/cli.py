@@ -312,7 +312,7 @@ def _score(options: argparse.Namespace, settings: Settings) -> int:
     for reason, count in summary["rejected"].items():
         print(f"  {count} not scored: {reason}")
     print(f"Needs a listener: {summary['needs_listener']}")
-    print(f"Drift: {summary['drift']['verdict']}. {summary['drift']['reason']}")
+    print(f"Drift: {' '.join([summary['drift']['verdict'] + '.', *summary['drift']['reasons']])}")
     print(f"See {settings.home}/scores/{summary['batch']}/report.html")
     return 1 if rejected else 0
 
@@ -423,8 +423,8 @@ def _doctor(options: argparse.Namespace, settings: Settings) -> int:
     for name, check in checks.items():
         try:
             finding = check()
-        except EmotionError as error:
-            finding = Finding(BROKEN, str(error))
+        except Exception as error:  # whatever is broken, the other checks are made
+            finding = Finding(BROKEN, str(error) if isinstance(error, EmotionError) else repr(error))
         broken += finding.state == BROKEN
         print(f"{marks[finding.state]} {name}: {finding.what}", flush=True)
         if finding.remedy:

@@ -1,0 +1,518 @@
+"""The command line, as a person or a script meets it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import graphite_stack
+import numpy as np
+import pytest
+import soundfile
+from small_models import trained_store  # noqa: F401
+
+from emotion import cli, registry
+from emotion.inference import CustomEmotionModel
+from emotion.labels import EMOTIONS
+from emotion.settings import PROJECT, Settings
+from emotion.store import Store
+
+
+@pytest.fixture
+def home(trained_store, tmp_path, monkeypatch) -> Path:
+    """An EMOTION_HOME of one's own."""
+    found = tmp_path / "home"
+    shutil.copytree(trained_store.root, found)
+    monkeypatch.setenv("EMOTION_HOME", str(found))
+    for name in (
+        "EMOTION_STATSD",
+        "EMOTION_GRAPHITE",
+        "EMOTION_INBOXES",
+        "EMOTION_RECORDINGS",
+        "EMOTION_DATASETS",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    return found
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Path:
+    """An EMOTION_HOME without anything in it."""
+    monkeypatch.setenv("EMOTION_HOME", str(tmp_path / "empty"))
+    return tmp_path / "empty"
+
+
+@pytest.fixture
+def clips(home) -> list[str]:
+    return sorted(map(str, (home / "corpus").rglob("*.wav")))
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(list(map(str, arguments)))
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def process(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "emotion.cli", *arguments],
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
+        **options,
+    )
+
+
+# --- help and usage --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"]]
+)
+def test_help_answers_without_the_heavy_imports(command):
+    code = (
+        f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
+        "from emotion import cli\n"
+        "try: cli.main()\n"
+        "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa', 'soundfile'} & sys.modules.keys())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0 and "usage: emotion" in found.stdout
+    assert "heavy set()" in found.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["sing"],
+        ["predict"],
+        ["predict", "a.wav", "--window", "long"],
+        ["predict", "a.wav", "--hop", "1"],
+        ["predict", "a.wav", "--window", "3", "--explain"],
+        ["promote", "first"],
+        ["promote", "first", "--reason", "x", "--family", "oracle"],
+    ],
+)
+def test_what_is_not_understood_exits_with_2(run, empty, command):
+    code, out, err = run(*command)
+    assert (code, out) == (2, "")
+    assert "usage: emotion" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["predict", "a.wav"], "no champion"),
+        (["predict", "a.wav", "--model", "third"], "no model version 'third'"),
+        (["predict", "a.wav", "--model", "gone/random_forest_emotion_model.pkl"], "is not there"),
+        (["promote", "third", "--reason", "x"], "no model version 'third'"),
+        (["rollback"], "no earlier champion"),
+        (["score", "nowhere"], "nowhere"),
+    ],
+)
+def test_an_error_is_one_line(run, empty, command, said):
+    code, out, err = run(*command)
+    assert (code, out) == (1, "")
+    assert err.startswith("emotion: ") and err.count("\n") == 1 and said in err
+
+
+def test_a_wrong_setting_is_one_line(run, monkeypatch):
+    monkeypatch.setenv("EMOTION_STATSD", "nonsense")
+    code, _, err = run("models")
+    assert (
+        code == 1
+        and err == "emotion: EMOTION_STATSD is 'nonsense'; expected host:port, such as localhost:8125\n"
+    )
+
+
+# --- predict ---------------------------------------------------------------------------------------------------------
+
+
+def test_predict_shows_all_emotions_of_one_file(run, clips):
+    code, out, err = run("predict", clips[0])
+    assert (code, err) == (0, "")
+    model, head, *rows = out.splitlines()
+    assert model == "Model first/logistic_regression"
+    found = CustomEmotionModel().predict_emotion_from_file(clips[0])
+    assert head == f"{clips[0]} ({found['duration']:.1f} s): {found['emotion']}"
+    assert [row.split()[0] for row in rows] == sorted(
+        EMOTIONS, key=lambda emotion: -found["probabilities"][emotion]
+    )
+    shares = [float(row.split()[-1]) for row in rows]
+    assert shares == [round(share, 2) for share in sorted(found["probabilities"].values(), reverse=True)]
+    lengths = [row.count("█") for row in rows]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > 0
+
+
+def test_predict_gives_each_of_several_files_a_row(run, clips, tmp_path):
+    strange = tmp_path / "a\nb \x1b[31m\udcff🎤.wav"
+    shutil.copy(clips[0], strange)
+    code, out, err = run("predict", clips[1], str(strange), "/dev/zero", "/nowhere")
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[1].endswith(clips[1])
+    assert lines[2].endswith(r"a\nb \x1b[31m\udcff🎤.wav")
+    assert lines[3].startswith("/dev/zero: no answer (not_file)")
+    assert lines[4].startswith("/nowhere: no answer (unreadable)")
+    assert len(lines) == 5 and "\x1b" not in out
+    assert err == "emotion: no answer for 2 of 4 files\n"
+
+
+def test_predict_in_json_is_the_models_answer(run, clips):
+    code, out, err = run("predict", "--json", *clips[:3], "/nowhere")
+    assert code == 1
+    found = list(map(json.loads, out.splitlines()))
+    assert found == list(CustomEmotionModel().predict_batch([*clips[:3], "/nowhere"]))
+
+
+def test_predict_explains(run, clips):
+    code, out, _ = run("predict", "--explain", clips[0])
+    emotion = out.splitlines()[1].split()[-1]
+    towards, against = out.split(f"  towards {emotion}:\n")[1].split(f"  against {emotion}:\n")
+    assert code == 0
+    for part, sign in ((towards, r"\+"), (against, "-")):
+        lines = part.splitlines()
+        assert len(lines) == 5
+        for line in lines:
+            assert re.fullmatch(rf"    {sign}\d\.\d{{3}}  \w+ = \S+: .+", line)
+    (answer,) = map(json.loads, run("predict", "--explain", "--json", clips[0])[1].splitlines())
+    assert answer["explanation"]["towards"][0]["feature"] in towards.splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["second", "second/random_forest", "bundle"])
+def test_predict_with_another_model(run, home, clips, name):
+    given = home / "models/second/ensemble_emotion_model.pkl" if name == "bundle" else name
+    expected = {"second": "logistic_regression", "bundle": "ensemble"}.get(name, "random_forest")
+    code, out, _ = run("predict", "--json", "--model", given, clips[0])
+    assert code == 0
+    assert (json.loads(out)["model"], json.loads(out)["family"]) == ("second", expected)
+
+
+@pytest.fixture
+def long(clips, tmp_path) -> Path:
+    samples, rate = soundfile.read(clips[0])
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.concatenate([np.tile(samples, 2)[: 3 * rate], np.zeros(2 * rate)]), rate)
+    return path
+
+
+def test_predict_gives_a_timeline(run, long):
+    code, out, err = run("predict", "--window", "2", long)
+    assert (code, err) == (0, "")
+    spans = [line[:21] for line in out.splitlines()[1:]]
+    assert spans == [f"0:00:0{start}.0 – 0:00:0{start + 2}.0" for start in range(4)]
+    assert "silent" in out.splitlines()[-1]
+    code, out, err = run("predict", "--window", "2", "--hop", "1.5", "--json", long)
+    found = list(map(json.loads, out.splitlines()))
+    expected = CustomEmotionModel().predict_timeline(long, window=2, hop=1.5)
+    assert code == 0 and found == [{"path": str(long)} | answer for answer in expected]
+
+
+def test_a_timeline_goes_on_after_a_bad_file(run, long):
+    code, out, err = run("predict", "--window", "2", "--json", "/nowhere", long)
+    found = list(map(json.loads, out.splitlines()))
+    assert code == 1 and "1 of 2" in err
+    assert found[0]["error"] == "unreadable" and len(found) == 5
+
+
+def test_a_file_too_long_for_one_answer_is_told_apart(run, home, tmp_path):
+    path = tmp_path / "minutes.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8_000 * 61), 8_000)
+    code, out, _ = run("predict", path)
+    assert code == 1 and "too_long" in out and "timeline" in out
+
+
+# --- signals, pipes, terminals ---------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_had_enough(home, clips):
+    running = process("predict", "--json", *clips * 5, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert json.loads(running.stdout.readline())["path"] == clips[0]
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait(60) == 141
+
+
+def test_an_interruption_is_quiet(home, clips):
+    running = process("predict", "--json", *clips * 200, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_path):
+    many = clips * 40
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    logs = (tmp_path / "err").open("wb"), (tmp_path / "out").open("wb")
+    on_terminal = process("predict", "--json", *many, stdout=logs[1], stderr=theirs)
+    elsewhere = process("predict", "--json", *many, stdout=subprocess.DEVNULL, stderr=logs[0])
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + 120
+    try:
+        while time.monotonic() < end and not re.search(rb"\d+%", shown):
+            if select.select([ours], [], [], 0.5)[0]:
+                shown += os.read(ours, 1000)
+        while time.monotonic() < end and not (tmp_path / "err").read_bytes():
+            time.sleep(0.2)
+    finally:
+        for running in (on_terminal, elsewhere):
+            running.kill()
+            running.wait()
+        os.close(ours)
+        for log in logs:
+            log.close()
+    assert re.search(rb"predict: +\d+%\|", shown)
+    lines = (tmp_path / "err").read_text().splitlines()
+    assert re.fullmatch(rf"predict: \d+ of {len(many)} files", lines[0])
+
+
+def test_output_to_a_terminal_that_knows_no_bars(home, clips):
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins"), "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(
+        [sys.executable, "-m", "emotion.cli", "predict", clips[0]],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "????" in found.stdout
+
+
+# --- models, promote, rollback ---------------------------------------------------------------------------------------
+
+
+def test_models_lists_versions_and_the_champion(run, home):
+    code, out, _ = run("models")
+    assert code == 0
+    head, first, second, *_ = out.splitlines()
+    assert head.split() == ["VERSION", "CREATED", "DATASET", "MODEL", "MACRO", "F1", "*"]
+    assert first.split()[:1] + first.split()[2:5] == ["first", "synthesized", "logistic_regression", "0.500"]
+    assert "champion since" in first and "champion" not in second
+
+
+def test_models_of_an_empty_home(run, empty):
+    code, out, _ = run("models")
+    assert code == 0 and "no models" in out
+
+
+def test_promote_and_rollback_are_recorded(run, home):
+    store = Store(str(home))
+    code, out, _ = run("promote", "second", "--family", "ensemble", "--reason", "read its report")
+    assert (code, out) == (0, "The champion is now second (ensemble).\n")
+    assert CustomEmotionModel().name == "second/ensemble"
+    assert registry.history(store)[-1]["reasons"] == ["read its report"]
+    assert registry.history(store)[-1]["by"] == "a person"
+    code, _, err = run("promote", "second", "--family", "ensemble", "--reason", "again")
+    assert code == 1 and "is the champion already" in err
+    assert "ensemble" in run("models")[1].splitlines()[2]
+    code, out, _ = run("rollback", "--reason", "it was worse")
+    assert (code, out) == (0, "The champion is now first (logistic_regression).\n")
+    assert CustomEmotionModel().name == "first/logistic_regression"
+    assert registry.history(store)[-1]["decision"] == "rolled_back"
+    assert registry.history(store)[-1]["reasons"] == ["it was worse"]
+    assert run("rollback")[0] == 1
+
+
+def test_what_cannot_be_loaded_is_not_promoted(run, home):
+    path = home / "models/second/random_forest_emotion_model.pkl"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, _, err = run("promote", "second", "--family", "random_forest", "--reason", "x")
+    assert code == 1 and "changed or damaged" in err
+    assert CustomEmotionModel().name == "first/logistic_regression"
+
+
+def test_promotion_tells_dashboards(run, home, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.settimeout(5)
+        monkeypatch.setenv("EMOTION_STATSD", f"127.0.0.1:{statsd.getsockname()[1]}")
+        assert run("promote", "second", "--reason", "x")[0] == 0
+        assert statsd.recv(1000) == b"airflow.emotion.champion.score.speaker_independent.f1_macro:0.5|g"
+        assert statsd.recv(1000).startswith(b"airflow.emotion.champion.since:")
+
+
+# --- score -----------------------------------------------------------------------------------------------------------
+
+
+def test_score_writes_a_batch_and_says_what_it_found(run, home, clips, tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number, clip in enumerate(clips[:6]):
+        shutil.copy(clip, folder / f"{number}.wav")
+    (folder / "empty.wav").touch()
+    code, out, _ = run("score", folder, "--batch", "monday")
+    assert code == 1  # one file could not be scored
+    assert out.startswith("6 of 7 files scored")
+    assert "1 not scored: empty" in out
+    for emotion in EMOTIONS:
+        assert f"  {emotion}" in out
+    report = home / "scores/monday/report.html"
+    assert out.rstrip().endswith(f"See {report}") and report.exists()
+    table = Store(str(home)).read_table("scores/monday/predictions.csv").set_index("path")
+    for number, clip in enumerate(clips[:6]):
+        assert (
+            table.loc[f"{number}.wav", "emotion"]
+            == CustomEmotionModel().predict_emotion_from_file(clip)["emotion"]
+        )
+    code, out, _ = run("score", folder)
+    assert code == 0 and len(out.splitlines()) == 1  # nothing new
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+def findings(out: str) -> dict[str, str]:
+    """Mark and message of each check."""
+    return {name: mark for mark, name in re.findall(r"^([✓·✗]) ([^:]+):", out, re.MULTILINE)}
+
+
+def test_doctor_finds_nothing_wrong_in_order(run, home, monkeypatch, tmp_path):
+    pins = tmp_path / "requirements.txt"
+    pins.write_text(f"numpy=={np.__version__}  # arrays\n\n# a comment\nsoundfile=={soundfile.__version__}\n")
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    for name in ("recordings", "inbox"):
+        (home / name).mkdir()
+    code, out, err = run("doctor")
+    assert (code, err) == (0, "")
+    assert findings(out) == dict.fromkeys(
+        ["Python", "packages", "artifact store", "disk", "folders", "datasets", "audio formats", "champion"],
+        "✓",
+    ) | {"metrics": "·"}
+    assert out.endswith("Nothing is broken.\n")
+    assert "packages: 2 as pinned" in out
+    assert not list(home.glob(".doctor-*"))
+
+
+def test_doctor_says_what_is_missing(run, empty):
+    code, out, _ = run("doctor")
+    assert code == 1
+    assert findings(out)["champion"] == "✗" and "emotion_training" in out
+    assert findings(out)["folders"] == "·" and str(empty / "inbox") in out
+
+
+def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_path):
+    (tmp_path / "requirements.txt").write_text("numpy==0.0.1\nno-such-package==1.0\n")
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["packages"] == "✗"
+    assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
+
+
+@pytest.mark.parametrize("place", ["file/home", "nowhere://home"])
+def test_doctor_finds_a_home_that_cannot_be_written(run, tmp_path, monkeypatch, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMOTION_HOME", place if "://" in place else str(tmp_path / place))
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["artifact store"] == "✗" and "EMOTION_HOME" in out
+
+
+def test_doctor_finds_a_full_disk(run, home, monkeypatch):
+    monkeypatch.setattr(cli, "FREE_BYTES", 10**18)
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["disk"] == "✗"
+
+
+def test_doctor_finds_a_broken_catalogue(run, home, monkeypatch, tmp_path):
+    (tmp_path / "datasets.yaml").write_text("[")
+    monkeypatch.setenv("EMOTION_DATASETS", str(tmp_path / "datasets.yaml"))
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["datasets"] == "✗"
+
+
+def test_doctor_finds_a_damaged_champion(run, home):
+    path = home / "models/first/logistic_regression_emotion_model.pkl"
+    path.write_bytes(b"")
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["champion"] == "✗" and "emotion rollback" in out
+
+
+def test_doctor_finds_a_statsd_host_that_is_not_known(run, home, monkeypatch):
+    monkeypatch.setenv("EMOTION_STATSD", "no-such-host.invalid:8125")
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["metrics"] == "✗" and "no-such-host.invalid" in out
+
+
+def test_doctor_says_what_udp_does_not_tell(run, home, monkeypatch):
+    monkeypatch.setenv("EMOTION_STATSD", "127.0.0.1:9")
+    _, out, _ = run("doctor")
+    assert findings(out)["metrics"] == "·" and "EMOTION_GRAPHITE" in out
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"[]", "is not there"),
+        (b"<html>", "does not answer as Graphite"),
+        (None, "does not answer as Graphite"),
+    ],
+)
+def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer, said):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    if answer is None:
+        server.server_close()
+    else:
+        thread.start()
+    monkeypatch.setenv("EMOTION_STATSD", "127.0.0.1:9")
+    monkeypatch.setattr(cli, "ARRIVAL_SECONDS", 1.5)
+    try:
+        code, out, _ = run("doctor", "--graphite", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        if answer is not None:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+    assert code == 1 and findings(out)["metrics"] == "✗" and said in out
+
+
+def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypatch, tmp_path):
+    try:
+        graphite_stack.install()
+    except graphite_stack.NotInstalled as reason:
+        pytest.skip(f"no Graphite: {reason}")
+    with graphite_stack.running(tmp_path / "graphite") as stack:
+        monkeypatch.setenv("EMOTION_STATSD", f"{stack.statsd[0]}:{stack.statsd[1]}")
+        monkeypatch.setenv("EMOTION_GRAPHITE", stack.url)
+        _, out, _ = run("doctor")
+    assert findings(out)["metrics"] == "✓" and "in Graphite" in out
+
+
+def test_the_settings_of_the_command_line_are_the_environments(home):
+    assert Settings.from_environment().home == str(home)
