@@ -90,7 +90,9 @@ def test_predictions_alone_raise_a_watch(reference):
     assert found["verdict"] == "watch"
     assert found["emotions"]["psi"] > found["emotions"]["watch"] and found["emotions"]["p"] < 1e-6
     unsure = judge(reference, values, answers(rng, 200, sharpness=0.05))
-    assert unsure["verdict"] == "watch" and unsure["confidence"]["ks"] > unsure["confidence"]["watch"]
+    assert unsure["verdict"] == "watch" and unsure["confidence"]["drop"] > unsure["confidence"]["watch"]
+    sure = judge(reference, values, answers(rng, 200, sharpness=20))
+    assert sure["verdict"] == "ok" and sure["confidence"]["ks"] > 0.3 > sure["confidence"]["drop"]
     assert any("confidence" in reason for reason in unsure["reasons"])
 
 

@@ -85,8 +85,8 @@ class Reference:
     confidence : int64 array, shape (n_models, CONFIDENCE_BINS)
         Histogram of their confidence over 0 … 1.
     emotion_levels, confidence_levels : float64 array, shape (n_models, len(SIZES))
-        The largest PSI, and KS statistic, of a training speaker's held-out predictions, by batch size; NaN where
-        there are too few speakers to calibrate.
+        The largest PSI, and drop in confidence, of a training speaker's held-out predictions, by batch size; NaN
+        where there are too few speakers to calibrate.
     """
 
     names: np.ndarray
@@ -166,13 +166,13 @@ def reference(
         emotion, bins = _emotion_counts(probabilities), _confidence_counts(probabilities)
         emotions.append(emotion)
         confidence.append(bins)
-        psis, distances = [], []
+        psis, drops = [], []
         for _, rows in draws:
             own_emotion, own_bins = _emotion_counts(probabilities[rows]), _confidence_counts(probabilities[rows])
             psis.append((len(rows), float(_psi(own_emotion, emotion))))
-            distances.append((len(rows), float(_ks(own_bins, bins))))
+            drops.append((len(rows), _drop(own_bins, bins)))
         emotion_levels.append(_levels(psis) if draws else np.full(len(SIZES), np.nan))
-        confidence_levels.append(_levels(distances) if draws else np.full(len(SIZES), np.nan))
+        confidence_levels.append(_levels(drops) if draws else np.full(len(SIZES), np.nan))
     return Reference(
         names=np.array(names),
         edges=edges,
@@ -264,6 +264,11 @@ def _ks(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.abs(found - expected).max(axis=-1)
 
 
+def _drop(found: np.ndarray, expected: np.ndarray) -> float:
+    """The one-sided KS statistic of confidence: by how much more of the batch lies below some confidence."""
+    return float((found.cumsum() / found.sum() - expected.cumsum() / expected.sum()).max())
+
+
 def _ks_p(statistic: np.ndarray, clips: int, reference_clips: int) -> np.ndarray:
     """Its p-value (Stephens 1970)."""
     root = np.sqrt(clips * reference_clips / (clips + reference_clips))
@@ -345,7 +350,7 @@ def judge(sketch: Sketch) -> dict:
         reference); ``features`` (``share`` that moved: significantly different *and* shifted by more than 3 of a new
         speaker's standard deviations; ``significant`` share; ``shift``, its 99th percentile over features; the levels
         ``watch`` and ``alarm``); ``emotions`` (``psi``, ``p`` by chi-square, ``watch``) and ``confidence`` (``ks``,
-        ``p``, ``watch``), whose drift alone raises no more than a watch: they also move with what people say; ``top``:
+        ``p``, ``drop``, one-sided, ``watch``), whose drift alone raises no more than a watch: they also move with what people say; ``top``:
         the features that moved most (feature, description, shift, psi, ks, p adjusted, mean, training_mean).
         Of fewer clips than :data:`SIZES` begins with, no figures are given.
     """
@@ -370,16 +375,16 @@ def judge(sketch: Sketch) -> dict:
     }
     found["emotions"], found["confidence"] = _prediction_drift(sketch)
     reasons = []
-    for name, figure, text in (
-        ("emotions", "psi", "The mix of predicted emotions"),
-        ("confidence", "ks", "The confidence of the predictions"),
+    for name, figure, label, text in (
+        ("emotions", "psi", "PSI", "The mix of predicted emotions"),
+        ("confidence", "drop", "one-sided KS", "The confidence, which is lower,"),
     ):
         value, level = found[name][figure], found[name]["watch"]
         if level is not None and value > level:
             found["verdict"] = "watch"
             reasons.append(
-                f"{text} differs from that on held-out clips of training by {figure.upper()} {value:.2f}; clips of "
-                f"single training speakers stay well within {level:.2f}."
+                f"{text} differs from that on held-out clips of training ({label} {value:.2f}); clips of single "
+                f"training speakers stay well within {level:.2f}."
             )
     if overall > watch:
         found["verdict"] = "alarm" if overall > MARGIN * watch else "watch"
@@ -426,6 +431,7 @@ def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
         {
             "ks": float(distance),
             "p": float(_ks_p(distance, clips, int(known.clips))),
+            "drop": _drop(confidence, expected_confidence),
             "watch": _calibrated(share @ known.confidence_levels, clips),
         },
     )
