@@ -48,6 +48,7 @@ import librosa
 import numpy as np
 import scipy.fft
 import scipy.sparse
+import soxr
 
 from emotion import audio
 from emotion.errors import ConfigurationError
@@ -849,6 +850,21 @@ def extract(samples: np.ndarray) -> np.ndarray:
     parts += [np.array(scalars.compute(speech)) for scalars in SCALARS]
     parts += [_own(name, entry, samples) for name, entry in _registered.items()]
     return np.concatenate(parts, dtype=np.float32)
+
+
+# --- augmentation ----------------------------------------------------------------------------------------------------
+
+
+def _at_speed(samples: np.ndarray, speed: float) -> np.ndarray:
+    return soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE, quality="HQ").astype(np.float32)
+
+
+VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "slower": lambda samples: _at_speed(samples, 0.9),
+    "faster": lambda samples: _at_speed(samples, 1.1),
+}
+"""Copies of a clip for training rows alone: as said by a larger, slower or a smaller, faster speaker (Ko et al. 2015,
+"Audio augmentation for speech recognition"). Each maps float32 samples at :data:`SAMPLE_RATE` to such samples."""
 
 
 # --- the recipe's version --------------------------------------------------------------------------------------------

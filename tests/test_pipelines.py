@@ -1,0 +1,83 @@
+"""Cross-fitted scores are what refitting without each group gives, and each family's pipeline ends in its estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from emotion import pipelines
+from emotion.labels import FAMILIES
+
+
+def clips(n: int = 240, width: int = 30, speakers: int = 6, seed: int = 0):
+    """Rows whose classes differ by direction, each speaker at a place of her own."""
+    random = np.random.default_rng(seed)
+    classes, speaker = np.arange(n) % 4, np.arange(n) // 4 % speakers
+    rows = random.normal(size=(n, width)) + 2 * random.normal(size=(4, width))[classes]
+    return (rows + random.normal(size=(speakers, width))[speaker]).astype(np.float32), classes, speaker
+
+
+@pytest.mark.parametrize("penalty", [0.1, 3.0])
+def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty):
+    rows, classes, speaker = clips()
+    scores = pipelines.RidgeScores(penalties=(penalty,)).fit_transform(rows, classes, groups=speaker)
+    for left_out in range(6):
+        keep = speaker != left_out
+        fitted = pipelines.RidgeScores(penalties=(penalty,)).fit(rows[keep], classes[keep])
+        np.testing.assert_allclose(scores[~keep], fitted.transform(rows[~keep]), atol=2e-4)
+
+
+def test_transform_is_the_affine_map_it_says():
+    rows, classes, speaker = clips()
+    scores = pipelines.RidgeScores().fit(rows, classes, groups=speaker)
+    np.testing.assert_allclose(scores.transform(rows), rows @ scores.coef_ + scores.intercept_, atol=1e-6)
+    assert scores.penalty_ in pipelines.PENALTIES
+
+
+def test_noise_gets_no_score_from_its_own_label():
+    rows = np.random.default_rng(0).normal(size=(120, 2000)).astype(np.float32)
+    classes = np.random.default_rng(1).integers(0, 4, 120)
+    scores = pipelines.RidgeScores()
+    crossed = scores.fit_transform(rows, classes, groups=np.arange(120) // 10)
+    assert (scores.transform(rows).argmax(axis=1) == classes).mean() > 0.9
+    assert (crossed.argmax(axis=1) == classes).mean() < 0.4
+
+
+def test_copies_of_a_clip_do_not_vouch_for_it():
+    rows = np.random.default_rng(0).normal(size=(100, 500)).astype(np.float32)
+    classes = np.random.default_rng(1).integers(0, 4, 100)
+    copies = np.vstack([rows, rows + np.float32(0.01)])
+    twice, clip = np.tile(classes, 2), np.tile(np.arange(100), 2)
+    right = [
+        (pipelines.RidgeScores().fit_transform(copies, twice, groups=groups).argmax(axis=1) == twice).mean()
+        for groups in (clip, np.arange(200))
+    ]
+    assert right[0] < 0.4 < 0.9 < right[1]
+
+
+def test_one_group_is_refused():
+    rows, classes, _ = clips()
+    with pytest.raises(ValueError, match="one group"):
+        pipelines.RidgeScores().fit(rows, classes, groups=np.zeros(len(rows)))
+
+
+@pytest.mark.parametrize(
+    ("family", "estimator"),
+    list(zip(FAMILIES, (LogisticRegression, RandomForestClassifier, GradientBoostingClassifier), strict=True)),
+)
+def test_each_family_ends_in_its_estimator_and_repeats_itself(family, estimator):
+    rows, classes, speaker = clips()
+    new, expected, _ = clips(seed=0)
+    pipeline = pipelines.build(family, seed=7)
+    assert isinstance(pipeline[-1], estimator)
+    fitted = [clone(pipeline).fit(rows, classes, projection__groups=speaker).predict_proba(new) for _ in range(2)]
+    np.testing.assert_array_equal(*fitted)
+    assert (fitted[0].argmax(axis=1) == expected).mean() > 0.9
+
+
+def test_unknown_family():
+    with pytest.raises(KeyError):
+        pipelines.build("svm", seed=0)
