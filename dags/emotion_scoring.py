@@ -3,14 +3,16 @@
 
     find_new_audio ▸ score ×N ▸ collect_predictions ▸ watch_drift
 
-Sweeps the inboxes (`EMOTION_INBOXES`) every quarter of an hour, with the champion (`EMOTION_SCORING_SCHEDULE`, a cron
-expression, changes that; empty: by hand only). Press **Trigger** for a folder, a model, or two models side by side. Each file is scored once by a model, also if a run is killed in between: clear its
-failed tasks and it goes on where it stopped, or leave it to the next sweep. Files that are still being copied are left
-alone. Where there is nothing new, or no champion yet, the run is skipped and says so.
+Sweeps the inboxes (`EMOTION_INBOXES`) every quarter of an hour, with the champion
+(`EMOTION_SCORING_SCHEDULE`, a cron expression, changes that; empty: by hand only). Press **Trigger** for a
+folder, a model, or two models side by side. Each file is scored once by a model, also if a run is killed in
+between: clear its failed tasks and it goes on where it stopped, or leave it to the next sweep. Files that are
+still being copied are left alone. Where there is nothing new, or no champion yet, the run is skipped and says
+so.
 
 Every task calls one function of `plugins/emotion/scoring.py`. What a run finds lies in the artifact store
-(`EMOTION_HOME`) under `scores/<run id>/`: `predictions.csv` and `.parquet`, `summary.json`, `report.html`, `drift.json`,
-and `timeline.csv` for long recordings.
+(`EMOTION_HOME`) under `scores/<run id>/`: `predictions.csv` and `.parquet`, `summary.json`, `report.html`,
+`drift.json`, and `timeline.csv` for long recordings.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Folder",
-        description_md="A folder in one of the inboxes (`EMOTION_INBOXES`), relative to it or absolute. Empty: all of "
-        "every inbox.",
+        description_md="A folder in one of the inboxes (`EMOTION_INBOXES`), relative to it or absolute. "
+        "Empty: all of every inbox.",
         examples=["2026-05-calls"],
         section="Recordings",
     ),
@@ -37,8 +39,9 @@ PARAMS = {
         "labels.csv",
         type=["null", "string"],
         title="Labels file",
-        description_md="A CSV in the folder with the columns `path`, `emotion` and `speaker` (the last two if known). "
-        "With labels the accuracy is given; RAVDESS names tell the emotion by themselves. A folder may lack it.",
+        description_md="A CSV in the folder with the columns `path`, `emotion` and `speaker` (the last two "
+        "if known). With labels the accuracy is given; RAVDESS names tell the emotion by themselves. A "
+        "folder may lack it.",
         section="Recordings",
     ),
     "speakers": Param(
@@ -50,8 +53,8 @@ PARAMS = {
             "none": "not known",
         },
         title="Where speakers are named",
-        description_md="A speaker with ten clips or more is scored by the speaker-adapted model. That is more accurate "
-        "where the clips show several emotions, and wrong where they all show one.",
+        description_md="A speaker with ten clips or more is scored by the speaker-adapted model. That is "
+        "more accurate where the clips show several emotions, and wrong where they all show one.",
         section="Recordings",
     ),
     "settle_seconds": Param(
@@ -83,8 +86,8 @@ PARAMS = {
         None,
         type=["null", "string"],
         title="Set against it",
-        description_md="A second model to score the same files with, side by side: a version, `version/family`, or "
-        "`latest`, the newest version that is not the model's.",
+        description_md="A second model to score the same files with, side by side: a version, "
+        "`version/family`, or `latest`, the newest version that is not the model's.",
         examples=["latest"],
         section="Model",
     ),
@@ -112,7 +115,8 @@ PARAMS = {
         minimum=1,
         maximum=10000,
         title="Files per scoring task",
-        description_md="A killed task loses at most one shard's work; each task costs about two seconds of its own.",
+        description_md="A killed task loses at most one shard's work; each task costs about two seconds "
+        "of its own.",
         section="Output",
     ),
 }
@@ -131,7 +135,9 @@ def scoring_run(run_id: str):
     dag_display_name="Emotion scoring",
     description="Find new recordings, score them, collect the predictions, watch drift",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)) if SCHEDULE else None,
+    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0))
+    if SCHEDULE
+    else None,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,  # the library relies on it: any other batch of this DAG that is not finished is dead
@@ -147,7 +153,11 @@ def scoring_run(run_id: str):
         "max_retry_delay": timedelta(minutes=10),
         "retry_policy": ExceptionRetryPolicy(
             rules=[
-                RetryRule(exception=f"emotion.errors.{name}", action=RetryAction.FAIL, reason="trying again does not help")
+                RetryRule(
+                    exception=f"emotion.errors.{name}",
+                    action=RetryAction.FAIL,
+                    reason="trying again does not help",
+                )
                 for name in ("DataError", "ConfigurationError", "BundleError")
             ]
         ),

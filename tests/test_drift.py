@@ -1,20 +1,20 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import chi2_contingency, ks_2samp
-
 from emotion import drift
 from emotion.drift import MODES, SIZES, Reference, Sketch
 from emotion.errors import BundleError
 from emotion.features import feature_names
 from emotion.training import PROBABILITIES
+from scipy.stats import chi2_contingency, ks_2samp
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]
 
 
 def clips_of(rng, speakers, *, clips=CLIPS, shift=0.0):
-    """Features that vary between clips (standard deviation 1) and between speakers (0.5), on scales of their own."""
+    """Features that vary between clips (standard deviation 1) and between speakers (0.5), on scales of their
+    own."""
     own = rng.normal(0, 0.5, (speakers, 1, FEATURES))
     values = own + rng.normal(0, 1, (speakers, clips, FEATURES)) + shift
     return (values * np.logspace(-2, 3, FEATURES) + 5).astype("float32").reshape(-1, FEATURES)
@@ -26,7 +26,9 @@ def answers(rng, count, *, sharpness=1.0):
 
 def held_out(probabilities):
     frames = [
-        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(protocol=protocol, row=np.arange(len(probabilities)))
+        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(
+            protocol=protocol, row=np.arange(len(probabilities))
+        )
         for protocol in MODES.values()
     ]
     return {"forest": pd.concat(frames)}
@@ -108,7 +110,8 @@ def test_figures_are_those_of_the_textbook(training, reference):
         assert top["mean"] == pytest.approx(here.mean(), rel=1e-4)
         edges = np.quantile(there, np.arange(1, 10) / 10)
         shares = [
-            (np.bincount(np.searchsorted(edges, side), minlength=10) + 0.5) / (len(side) + 5) for side in (here, there)
+            (np.bincount(np.searchsorted(edges, side), minlength=10) + 0.5) / (len(side) + 5)
+            for side in (here, there)
         ]
         psi = ((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum()
         assert top["psi"] == pytest.approx(psi, abs=0.02)
@@ -128,7 +131,9 @@ def test_sketches_of_shards_add_up_to_that_of_the_batch(reference):
     for start in range(0, 120, 50):
         part = Sketch(reference)
         part.add(values[start : start + 50])
-        part.add_predictions(said[start : start + 50], np.full(len(said[start : start + 50]), "adapted"), family="forest")
+        part.add_predictions(
+            said[start : start + 50], np.full(len(said[start : start + 50]), "adapted"), family="forest"
+        )
         parts.merge(part.to_bytes())
     assert _same(drift.judge(parts), drift.judge(whole))
 
@@ -144,7 +149,9 @@ def _same(one, other):
 def test_the_reference_survives_its_file(reference):
     again = Reference.from_bytes(reference.to_bytes())
     for name in Reference.__dataclass_fields__:
-        assert np.array_equal(getattr(again, name), getattr(reference, name), equal_nan=name.endswith("levels"))
+        assert np.array_equal(
+            getattr(again, name), getattr(reference, name), equal_nan=name.endswith("levels")
+        )
     with pytest.raises(BundleError, match="train again"):
         Reference.from_bytes(b"PK\x03\x04 nonsense")
 
@@ -160,7 +167,9 @@ def test_levels_fall_with_the_size_of_the_batch_and_small_batches_are_not_judged
 def test_with_few_speakers_fixed_levels_stand_in(training):
     values, speakers, probabilities = training
     some = speakers < "s3"
-    reference = drift.reference(values[some], speakers[some], held_out(probabilities[some]), names=NAMES, seed=0)
+    reference = drift.reference(
+        values[some], speakers[some], held_out(probabilities[some]), names=NAMES, seed=0
+    )
     assert (reference.shift_levels == drift.UNCALIBRATED).all()
     found = judge(reference, values[~some], probabilities[~some])
     assert found["emotions"]["watch"] is None and found["verdict"] == "ok"

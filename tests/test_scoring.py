@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from small_models import trained_store  # noqa: F401
-
 from emotion import features, inbox, ledger, metrics, scoring
 from emotion.errors import ConfigurationError, DataError
 from emotion.inference import CustomEmotionModel
@@ -24,6 +22,7 @@ from emotion.scoring import NothingToScore, Options, ScoringRun, score_folder
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.training import PROBABILITIES
+from small_models import trained_store  # noqa: F401
 
 NOW = Options(settle_seconds=0)
 
@@ -87,7 +86,9 @@ def test_answers_are_those_of_the_model(home, box, voices):
 
 
 def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
-    by_actor = {actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")}
+    by_actor = {
+        actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")
+    }
     paths = by_actor["Actor_01"][:12] + by_actor["Actor_02"][:3]
     for path in paths:
         (box / path.parent.name).mkdir(exist_ok=True)
@@ -101,7 +102,9 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
     )
     for path, answer in zip(relative, answers, strict=True):
         assert found.loc[path, "mode"] == answer["mode"]
-        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
+        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(
+            list(answer["probabilities"].values())
+        )
     assert summary["modes"] == {"plain": 3, "adapted": 12}
     html = Store(home.home).read_bytes("scores/one/report.html").decode()
     assert html.count("<audio ") == 12 and "adapted" in html
@@ -126,7 +129,10 @@ def test_each_file_is_scored_once(home, box, voices):
     dag_run(home, "fifth", options=Options(settle_seconds=0, rescore=True))
     assert len(predictions(home, "fifth")) == 7
     dag_run(home, "sixth", model="second/random_forest")
-    assert set(predictions(home, "sixth")["family"]) == {"random_forest"} and len(predictions(home, "sixth")) == 7
+    assert (
+        set(predictions(home, "sixth")["family"]) == {"random_forest"}
+        and len(predictions(home, "sixth")) == 7
+    )
 
 
 def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatch):
@@ -141,12 +147,18 @@ def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatc
 def test_the_ledger_is_merged_and_forgets_nothing(home):
     store = Store(home.home)
     for number in range(ledger.PARTS_BEFORE_MERGING + 3):
-        ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}])
+        ledger.record(
+            store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}]
+        )
     before = ledger.read(store, "v/f")
     assert len(store.list("ledger/known/v/f")) == 1
     assert ledger.read(store, "v/f") == before
     assert len(before.stamps) == ledger.PARTS_BEFORE_MERGING + 3
-    assert before.has("1", "other", "c") and not before.has("1", "other", None) and not before.has("0", "other", "")
+    assert (
+        before.has("1", "other", "c")
+        and not before.has("1", "other", None)
+        and not before.has("0", "other", "")
+    )
 
 
 def test_files_still_being_copied_are_left_alone(home, box, voices):
@@ -216,7 +228,12 @@ def hostile(box: Path, outside: Path, voice: Path) -> tuple[dict[str, str], set[
     write("infinite.wav", np.where(np.arange(rate) == 99, np.inf, 0.1), subtype="FLOAT")
     write("one_sample.wav", [0.5])
     bad |= {"empty.wav": "empty", "half.wav": "truncated", "text.wav": "not_audio", "noise.mp3": "not_audio"}
-    bad |= {"silence.wav": "silent", "dc.wav": "silent", "nan.wav": "not_finite", "infinite.wav": "not_finite"}
+    bad |= {
+        "silence.wav": "silent",
+        "dc.wav": "silent",
+        "nan.wav": "not_finite",
+        "infinite.wav": "not_finite",
+    }
     bad |= {"one_sample.wav": "too_short"}
     os.mkfifo(box / "pipe.wav")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -228,7 +245,11 @@ def hostile(box: Path, outside: Path, voice: Path) -> tuple[dict[str, str], set[
     bad |= {"pipe.wav": "not_file", "socket.wav": "not_file", "way_out.wav": "outside_inbox"}
     bad |= {"folder_out": "outside_inbox", "loop.wav": "unreadable", "broken.wav": "unreadable"}
 
-    names = ["new\nline \"quote' 🎤.wav", "=cmd|' calc'!A0.wav", "<script>alert(1)</script>.wav".replace("/", "∕")]
+    names = [
+        "new\nline \"quote' 🎤.wav",
+        "=cmd|' calc'!A0.wav",
+        "<script>alert(1)</script>.wav".replace("/", "∕"),
+    ]
     for name in [*names, "x" * 250 + ".wav", "wrong.txt"]:
         shutil.copy(voice, box / name)
         good.add(name)
@@ -259,14 +280,20 @@ def test_a_hostile_inbox(home, box, voices, tmp_path):
     model = CustomEmotionModel(settings=home)
     whole = model.predict_emotion_from_file(voices[0])
     for name in good - {"eight_bit.wav", "voice.ogg", "voice.mp3"}:
-        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(list(whole["probabilities"].values()), abs=1e-4)
+        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(
+            list(whole["probabilities"].values()), abs=1e-4
+        )
     for name in ("eight_bit.wav", "voice.ogg", "voice.mp3"):
         assert found.loc[name, "emotion"] == model.predict_emotion_from_file(box / name)["emotion"]
     with open(run.store.path("scores/first/predictions.csv"), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     paths = {row["path"] for row in rows}
-    assert len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
-    assert not any(cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell)
+    assert (
+        len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
+    )
+    assert not any(
+        cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell
+    )
     html = run.store.read_bytes("scores/first/report.html").decode()
     assert "<script>" not in html and "secret.wav" not in html
     summary = run.store.read_json("scores/first/summary.json")
@@ -396,7 +423,9 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     summary = score_folder(home, box, batch="next", options=Options(settle_seconds=0, files_per_shard=5))
-    assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [f"{n:02d}.wav" for n in range(30)]
+    assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [
+        f"{n:02d}.wav" for n in range(30)
+    ]
     plan = Store(home.home).read_json("scores/next/plan.json")
     assert sum(entry["part"].startswith("scores/killed/") for entry in plan["files"]) == 10
 
@@ -424,7 +453,11 @@ def test_a_long_recording_gets_a_timeline(home, box, voices):
     weights = (rows["end"] - rows["start"]).to_numpy()
     mean = weights @ rows[PROBABILITIES].to_numpy() / weights.sum()
     assert found.loc["long.flac", PROBABILITIES].tolist() == pytest.approx(mean.tolist())
-    assert found.loc["long.flac", "emotion"] == EMOTIONS[mean.argmax()] == found.loc["long.flac", "challenger_emotion"]
+    assert (
+        found.loc["long.flac", "emotion"]
+        == EMOTIONS[mean.argmax()]
+        == found.loc["long.flac", "challenger_emotion"]
+    )
     assert found["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
     assert summary["timelines"] == 1 and summary["comparison"]["agreement"] == 1
     assert "Long recordings" in Store(home.home).read_bytes("scores/one/report.html").decode()
@@ -441,7 +474,10 @@ def test_two_models_side_by_side(home, box, voices):
     assert len(found) == 24, "the table of labels is no recording"
     compared = summary["comparison"]
     ours, theirs = found["emotion"] == found["label"], found["challenger_emotion"] == found["label"]
-    assert compared["accuracy"]["value"] == ours.mean() and compared["challenger_accuracy"]["value"] == theirs.mean()
+    assert (
+        compared["accuracy"]["value"] == ours.mean()
+        and compared["challenger_accuracy"]["value"] == theirs.mean()
+    )
     assert compared["accuracy"]["low"] < compared["accuracy"]["value"] <= compared["accuracy"]["high"]
     assert compared["agreement"] == (found["emotion"] == found["challenger_emotion"]).mean()
     assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
@@ -493,13 +529,19 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     assert sent["emotion.scoring.rejected.empty"] == [1]
     assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 16
     assert len(sent["emotion.scoring.latency.decode"]) == 16
-    assert sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
+    assert (
+        sent["emotion.scoring.latency_quantile.total.p95"][0]
+        >= sent["emotion.scoring.latency_quantile.total.p50"][0]
+    )
     for metric in metrics.TABLE:
         if metric.name.startswith("emotion.scoring."):
             start = metric.name.partition("{")[0]
             assert any(name.startswith(start) for name in sent), metric.name
     for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
-        assert f"emotion.process.{stage}.peak_memory_bytes" in sent and f"emotion.scoring.stage.{stage}.duration" in sent
+        assert (
+            f"emotion.process.{stage}.peak_memory_bytes" in sent
+            and f"emotion.scoring.stage.{stage}.duration" in sent
+        )
 
 
 def test_what_a_sweep_does_without_a_champion_or_an_inbox(home, box):
@@ -578,11 +620,17 @@ def test_several_inboxes_are_swept_together(home, box, voices, tmp_path):
     shutil.copy(voices[0], box / "a.wav")
     shutil.copy(voices[1], tmp_path / "second/a.wav")
     dag_run(settings, "first")
-    assert sorted(predictions(settings, "first").index) == sorted([str(box / "a.wav"), str(tmp_path / "second/a.wav")])
+    assert sorted(predictions(settings, "first").index) == sorted(
+        [str(box / "a.wav"), str(tmp_path / "second/a.wav")]
+    )
 
 
 def test_a_speakers_clips_stay_together():
-    entries = [{"speaker": speaker, "path": f"{speaker}{n}", "size": 1} for speaker in ("", "a", "b") for n in range(25)]
+    entries = [
+        {"speaker": speaker, "path": f"{speaker}{n}", "size": 1}
+        for speaker in ("", "a", "b")
+        for n in range(25)
+    ]
     shards = scoring._shards(entries, 20)
     assert max(map(len, shards)) <= 20 and sum(map(len, shards)) == 75
     for speaker in ("a", "b"):
@@ -595,7 +643,11 @@ def test_a_speakers_clips_stay_together():
 def test_summary_is_strict_json(home, box):
     (box / "empty.wav").touch()
     summary = score_folder(home, box, options=NOW)
-    assert summary["scored"] == 0 and summary["confidence"]["mean"] is None and summary["drift"]["verdict"] == "ok"
+    assert (
+        summary["scored"] == 0
+        and summary["confidence"]["mean"] is None
+        and summary["drift"]["verdict"] == "ok"
+    )
     json.dumps(summary, allow_nan=False)
 
 
@@ -605,3 +657,17 @@ def test_a_claim_of_another_machine_holds_for_its_lease(home):
     assert not ledger.is_dead(store, claim)
     assert ledger.is_dead(store, claim, alone_as="elsewhere")
     assert ledger.is_dead(store, claim | {"claimed": time.time() - ledger.LEASE_SECONDS - 1})
+
+
+def test_artifacts_may_lie_in_an_object_store(home, box, voices, trained_store):  # noqa: F811
+    store = Store("memory://scoring-test")
+    for key in trained_store.list("models"):
+        store.write_bytes(key, trained_store.read_bytes(key))
+    for path in voices[:5]:
+        shutil.copy(path, box)
+    settings = Settings.from_environment({"EMOTION_HOME": store.root, "EMOTION_INBOXES": str(box)})
+    dag_run(settings, "first", options=Options(settle_seconds=0, files_per_shard=2))
+    assert len(predictions(settings, "first")) == 5
+    assert not store.list("scores/first/parts") and not ledger.claims(store)
+    with pytest.raises(NothingToScore):
+        dag_run(settings, "second")

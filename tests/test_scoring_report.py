@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 import soundfile
 from browser import chromium
-from small_models import trained_store  # noqa: F401
-
 from emotion import audio, scoring_report
 from emotion.scoring import Options, score_folder
 from emotion.settings import Settings
 from emotion.store import Store
+from small_models import trained_store  # noqa: F401
 
 HOSTILE = "<script>document.title='owned'<∕script><img src=x onerror=document.title='owned'>\"'{{ 7*7 }}.wav"
 
@@ -60,20 +59,29 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
             assert all(url.startswith("file:") for url in browser.requested())
             assert "owned" not in browser.run("return document.title")
             assert browser.run("return document.documentElement.scrollWidth") <= width
-            drawn = "return [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height > 20 && "
-            assert browser.run(drawn + "s.querySelectorAll('rect').length > 5)") == [True] * 3
+            drawn = (
+                "return [...document.querySelectorAll('svg')].map("
+                "s => s.getBoundingClientRect().height > 20 && s.querySelectorAll('rect').length > 5)"
+            )
+            assert browser.run(drawn) == [True] * 3
             browser.screenshot(tmp_path / f"{width}.png", whole=True)
         players = browser.run("return document.querySelectorAll('audio').length")
         assert players == scoring_report.LISTEN
         playable = (
-            "const done = arguments[arguments.length - 1]; const all = [...document.querySelectorAll('audio')];"
-            "return all.map(a => a.error ? a.error.message : a.readyState >= 1 && a.duration > 0.5 && a.duration < 9)"
+            "return [...document.querySelectorAll('audio')].map(a => a.error ? a.error.message : "
+            "a.readyState >= 1 && a.duration > 0.5 && a.duration < 9)"
         )
         assert browser.run(playable) == [True] * players
         text = browser.run("return document.body.innerText")
     assert f"{summary['scored']} of {summary['files']} files scored" in text
     assert "new\nline 🎤.wav" in text and "{{ 7*7 }}" in text and "49.wav" not in text
-    for heading in ("Drift", "What was heard", "Long recordings", "The least certain clips", "Two models side by side"):
+    for heading in (
+        "Drift",
+        "What was heard",
+        "Long recordings",
+        "The least certain clips",
+        "Two models side by side",
+    ):
         assert heading in text
 
 
@@ -81,12 +89,17 @@ def test_the_least_certain_come_first_with_reasons(page, batch):
     store, _ = batch
     html = page.read_text()
     table = store.read_table("scores/one/predictions.parquet")
-    clips = table[(table["error"] == "") & (table["windows"] == 0)].nsmallest(scoring_report.LISTEN, "confidence")
+    clips = table[(table["error"] == "") & (table["windows"] == 0)].nsmallest(
+        scoring_report.LISTEN, "confidence"
+    )
     section = html[html.index('<section id="listen">') : html.index('<section id="comparison">')]
     places = [section.index(name) for name in clips["path"] if "<" not in name]
     assert places == sorted(places)
     assert section.count("<h4>For ") == section.count("<h4>Against ") == scoring_report.LISTEN
-    assert section.count("<small>+") > scoring_report.LISTEN and section.count("<small>-") > scoring_report.LISTEN
+    assert (
+        section.count("<small>+") > scoring_report.LISTEN
+        and section.count("<small>-") > scoring_report.LISTEN
+    )
 
 
 def test_the_page_stays_small(page):

@@ -1,14 +1,16 @@
-"""Is a batch still the kind of audio the model was trained on? Drift of features, of predictions and of confidence.
+"""Is a batch still the kind of audio the model was trained on? Drift of features, of predictions and of
+confidence.
 
-A batch is summed up in a :class:`Sketch`: histograms and sums, added up shard by shard, of one size however many clips
-there are. It is held against a :class:`Reference`, made of the training table when a version is registered and kept
-with it.
+A batch is summed up in a :class:`Sketch`: histograms and sums, added up shard by shard, of one size however
+many clips there are. It is held against a :class:`Reference`, made of the training table when a version is
+registered and kept with it.
 
-Per feature: the population stability index over ten quantile bins, the two-sample Kolmogorov–Smirnov test with
-Benjamini & Hochberg's (1995) control over features, and the *shift*: how far the batch's mean lies from training's, in
-units of how much the mean of so many clips of *one new speaker* varies. Clips of a few speakers are no independent
-sample, so every batch of new speakers is "significantly" different; the verdict therefore goes by the shift, against
-levels that training speakers, each held out in turn, reach themselves in batches of the same size.
+Per feature: the population stability index over ten quantile bins, the two-sample Kolmogorov–Smirnov test
+with Benjamini & Hochberg's (1995) control over features, and the *shift*: how far the batch's mean lies from
+training's, in units of how much the mean of so many clips of *one new speaker* varies. Clips of a few
+speakers are no independent sample, so every batch of new speakers is "significantly" different; the verdict
+therefore goes by the shift, against levels that training speakers, each held out in turn, reach themselves in
+batches of the same size.
 """
 
 from __future__ import annotations
@@ -43,13 +45,14 @@ SIZES = (4, 8, 16, 32, 64, 128, 256)
 """Batch sizes, in clips, for which levels are calibrated; smaller batches are not judged."""
 DRAWS = 3
 LEAST_SPEAKERS = 4
-"""With fewer training speakers none can be held out to calibrate; :data:`UNCALIBRATED` stands in for all levels."""
+"""With fewer training speakers none can be held out to calibrate; :data:`UNCALIBRATED` stands in for all
+levels."""
 SHIFT_QUANTILE = 0.99
 SHIFT_FLOOR = 3.0
 UNCALIBRATED = 4.0
 MARGIN = 1.25
-"""The shift raises a watch beyond what held-out speakers reach, and an alarm beyond so many times that; predictions,
-which also move with what people say, raise a watch beyond so many times what they reach."""
+"""The shift raises a watch beyond what held-out speakers reach, and an alarm beyond so many times that;
+predictions, which also move with what people say, raise a watch beyond so many times what they reach."""
 PRIOR_SPEAKERS = 4
 """Degrees of freedom of the prior that steadies the between-speaker variances of features (Smyth 2004)."""
 SIGNIFICANCE = 0.05
@@ -85,8 +88,8 @@ class Reference:
     confidence : int64 array, shape (n_models, CONFIDENCE_BINS)
         Histogram of their confidence over 0 … 1.
     emotion_levels, confidence_levels : float64 array, shape (n_models, len(SIZES))
-        The largest PSI, and drop in confidence, of a training speaker's held-out predictions, by batch size; NaN
-        where there are too few speakers to calibrate.
+        The largest PSI, and drop in confidence, of a training speaker's held-out predictions, by batch size;
+        NaN where there are too few speakers to calibrate.
     """
 
     names: np.ndarray
@@ -117,7 +120,9 @@ class Reference:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls(**{field.name: arrays[field.name] for field in fields(cls)})
         except (ValueError, KeyError, OSError, BadZipFile) as error:
-            raise BundleError(f"{REFERENCE} is no drift reference this code reads ({error}): train again") from error
+            raise BundleError(
+                f"{REFERENCE} is no drift reference this code reads ({error}): train again"
+            ) from error
 
 
 def reference(
@@ -149,7 +154,10 @@ def reference(
         others = speakers != speaker
         around[speaker] = _speaker_spread(values[others], speakers[others])
     shifts = [
-        (len(rows), _overall(_shift(values[rows].mean(axis=0, dtype=np.float64), len(rows), *around[speaker])))
+        (
+            len(rows),
+            _overall(_shift(values[rows].mean(axis=0, dtype=np.float64), len(rows), *around[speaker])),
+        )
         for speaker, rows in draws
     ]
     shift_levels = np.maximum(_levels(shifts), SHIFT_FLOOR) if draws else np.full(len(SIZES), UNCALIBRATED)
@@ -161,14 +169,19 @@ def reference(
     emotions, confidence, emotion_levels, confidence_levels = [], [], [], []
     for name, frame in held_out.items():
         if not np.array_equal(frame["row"], np.arange(len(values))):
-            raise ValueError(f"the held-out predictions of {name} are not one for each of {len(values)} clips")
+            raise ValueError(
+                f"the held-out predictions of {name} are not one for each of {len(values)} clips"
+            )
         probabilities = frame[PROBABILITIES].to_numpy()
         emotion, bins = _emotion_counts(probabilities), _confidence_counts(probabilities)
         emotions.append(emotion)
         confidence.append(bins)
         psis, drops = [], []
         for _, rows in draws:
-            own_emotion, own_bins = _emotion_counts(probabilities[rows]), _confidence_counts(probabilities[rows])
+            own_emotion, own_bins = (
+                _emotion_counts(probabilities[rows]),
+                _confidence_counts(probabilities[rows]),
+            )
             psis.append((len(rows), float(_psi(own_emotion, emotion))))
             drops.append((len(rows), _drop(own_bins, bins)))
         emotion_levels.append(_levels(psis) if draws else np.full(len(SIZES), np.nan))
@@ -194,8 +207,8 @@ def reference(
 def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and deviation of the clips, and by how much a new speaker's mean differs from that mean.
 
-    The variance between few speakers is itself a rough estimate; it is drawn towards the share of the clips' variance
-    that is typical of all features (Smyth 2004, "Linear models and empirical Bayes methods").
+    The variance between few speakers is itself a rough estimate; it is drawn towards the share of the clips'
+    variance that is typical of all features (Smyth 2004, "Linear models and empirical Bayes methods").
     """
     values = values.astype(np.float64)
     known = np.unique(speakers)
@@ -221,7 +234,8 @@ def _draws(speakers: np.ndarray, seed: int) -> list[tuple[str, np.ndarray]]:
 
 
 def _levels(found: list[tuple[int, float]]) -> np.ndarray:
-    """The largest value of batches of at least each of SIZES; of the next smaller size where none is so large."""
+    """The largest value of batches of at least each of SIZES; of the next smaller size where none is so
+    large."""
     levels: list[float] = []
     for size in SIZES:
         reached = [value for clips, value in found if clips >= size]
@@ -347,21 +361,30 @@ def judge(sketch: Sketch) -> dict:
     -------
     dict
         ``verdict`` (``ok``, ``watch`` or ``alarm``), ``reasons`` (sentences), ``clips``, ``speakers`` (of the
-        reference); ``features`` (``share`` that moved: significantly different *and* shifted by more than 3 of a new
-        speaker's standard deviations; ``significant`` share; ``shift``, its 99th percentile over features; the levels
-        ``watch`` and ``alarm``); ``emotions`` (``psi``, ``p`` by chi-square, ``watch``) and ``confidence`` (``ks``,
-        ``p``, ``drop``, one-sided, ``watch``), whose drift alone raises no more than a watch: they also move with what people say; ``top``:
-        the features that moved most (feature, description, shift, psi, ks, p adjusted, mean, training_mean).
-        Of fewer clips than :data:`SIZES` begins with, no figures are given.
+        reference); ``features`` (``share`` that moved: significantly different *and* shifted by more than 3
+        of a new speaker's standard deviations; ``significant`` share; ``shift``, its 99th percentile over
+        features; the levels ``watch`` and ``alarm``); ``emotions`` (``psi``, ``p`` by chi-square, ``watch``)
+        and ``confidence`` (``ks``, ``p``, ``drop``, one-sided, ``watch``), whose drift alone raises no more
+        than a watch: they also move with what people say; ``top``: the features that moved most (feature,
+        description, shift, psi, ks, p adjusted, mean, training_mean). Of fewer clips than :data:`SIZES`
+        begins with, no figures are given.
     """
     known = sketch.reference
     found = {"verdict": "ok", "clips": sketch.clips, "speakers": int(known.speakers)}
     if sketch.clips < SIZES[0]:
         reason = f"{sketch.clips} clips are too few to tell; at least {SIZES[0]} are needed."
-        return found | {"reasons": [reason], "features": None, "emotions": None, "confidence": None, "top": []}
+        return found | {
+            "reasons": [reason],
+            "features": None,
+            "emotions": None,
+            "confidence": None,
+            "top": [],
+        }
     batch_mean = sketch.sums / sketch.clips
     shift = _shift(batch_mean, sketch.clips, known.mean, known.deviation, known.spread)
-    psi = _psi(*(counts.reshape(len(counts), PSI_BINS, -1).sum(axis=2) for counts in (sketch.counts, known.counts)))
+    psi = _psi(
+        *(counts.reshape(len(counts), PSI_BINS, -1).sum(axis=2) for counts in (sketch.counts, known.counts))
+    )
     distance = _ks(sketch.counts, known.counts)
     adjusted = false_discovery_control(_ks_p(distance, sketch.clips, int(known.clips)), method="bh")
     significant = adjusted <= SIGNIFICANCE
@@ -383,20 +406,20 @@ def judge(sketch: Sketch) -> dict:
         if level is not None and value > level:
             found["verdict"] = "watch"
             reasons.append(
-                f"{text} differs from that on held-out clips of training ({label} {value:.2f}); clips of single "
-                f"training speakers stay well within {level:.2f}."
+                f"{text} differs from that on held-out clips of training ({label} {value:.2f}); clips of "
+                f"single training speakers stay well within {level:.2f}."
             )
     if overall > watch:
         found["verdict"] = "alarm" if overall > MARGIN * watch else "watch"
         reasons.insert(
             0,
-            f"The audio differs from training: 1 % of the features lie {overall:.1f} or more of a new speaker's standard "
-            f"deviations away; clips of single training speakers stay within {watch:.1f}, an alarm begins at "
-            f"{MARGIN * watch:.1f}.",
+            f"The audio differs from training: 1 % of the features lie {overall:.1f} or more of a new "
+            f"speaker's standard deviations away; clips of single training speakers stay within {watch:.1f}, "
+            f"an alarm begins at {MARGIN * watch:.1f}.",
         )
     found["reasons"] = reasons or [
-        f"The audio, the predicted emotions and the confidence are within what single speakers of the {known.speakers} in "
-        "training reach."
+        "The audio, the predicted emotions and the confidence are within what single speakers of the "
+        f"{known.speakers} in training reach."
     ]
     found["top"] = [
         {
@@ -415,7 +438,8 @@ def judge(sketch: Sketch) -> dict:
 
 
 def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
-    """Drift of predicted emotions and of confidence, against held-out predictions in the batch's mix of modes."""
+    """Drift of predicted emotions and of confidence, against held-out predictions in the batch's mix of
+    modes."""
     known = sketch.reference
     share = sketch.emotions.sum(axis=1) / sketch.emotions.sum()
     clips = int(sketch.emotions.sum())

@@ -1,7 +1,9 @@
-"""Folders that strangers drop recordings into: what lies there, listed and opened so that nothing harms or hangs.
+"""Folders that strangers drop recordings into: what lies there, listed and opened so that nothing harms or
+hangs.
 
-Names may be any bytes; links may lead anywhere; a pipe, a device or a half-copied file may stand where a recording
-should. Every entry below the folder ends up either listed as found, listed with an error, or counted as left alone.
+Names may be any bytes; links may lead anywhere; a pipe, a device or a half-copied file may stand where a
+recording should. Every entry below the folder ends up either listed as found, listed with an error, or
+counted as left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +20,17 @@ from typing import BinaryIO
 
 from emotion.errors import AudioError, ConfigurationError
 
-UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".download", ".filepart", ".swp", "~")
+UNFINISHED_SUFFIXES = (
+    ".part",
+    ".partial",
+    ".tmp",
+    ".temp",
+    ".crdownload",
+    ".download",
+    ".filepart",
+    ".swp",
+    "~",
+)
 """Names that programs give to files they are still writing."""
 
 READ_AT_ONCE = 1 << 20
@@ -31,12 +43,13 @@ class File:
     Attributes
     ----------
     path : str
-        Relative to the folder that was listed; a name that is no UTF-8 is shown with ``\\xNN`` for what is not.
+        Relative to the folder that was listed; a name that is no UTF-8 is shown with ``\\xNN`` for what is
+        not.
     place : str
         Its absolute path, as hexadecimal bytes: any name survives.
     stamp : str
-        Size and times of last change, to tell cheaply that a file is as it was. ctime is part of it: a copy that
-        sets an old mtime cannot fake it, and a mended permission shows.
+        Size and times of last change, to tell cheaply that a file is as it was. ctime is part of it: a copy
+        that sets an old mtime cannot fake it, and a mended permission shows.
     sha256 : str
         Of the content; "" where there is an error.
     error, message : str
@@ -59,8 +72,8 @@ class File:
 
 @dataclass
 class Listing:
-    """What a look into a folder found: files to score, the number already known, and those left for the next sweep by
-    reason (``unsettled``, ``unfinished_name``, ``over_limit``)."""
+    """What a look into a folder found: files to score, the number already known, and those left for the next
+    sweep by reason (``unsettled``, ``unfinished_name``, ``over_limit``)."""
 
     files: list[File] = field(default_factory=list)
     known: int = 0
@@ -87,8 +100,8 @@ def confine(folder: str, inboxes: tuple[Path, ...]) -> Path:
             break
     else:
         raise ConfigurationError(
-            f"the folder {folder!r} lies outside the inboxes ({os.pathsep.join(map(str, inboxes))}); move it there, or "
-            "add its parent to EMOTION_INBOXES"
+            f"the folder {folder!r} lies outside the inboxes ({os.pathsep.join(map(str, inboxes))}); move it "
+            "there, or add its parent to EMOTION_INBOXES"
         )
     if not place.is_dir():
         raise ConfigurationError(f"{place} is not a folder; expected one with recordings")
@@ -114,8 +127,8 @@ def look(
     inboxes : tuple of Path
         Where links may lead.
     settle_seconds : float
-        A file changed less than so long ago is left alone: it may still be copied. So is one that changes between two
-        looks. A time of change in the future says nothing and is not held against the file.
+        A file changed less than so long ago is left alone: it may still be copied. So is one that changes
+        between two looks. A time of change in the future says nothing and is not held against the file.
     is_known : callable
         Told place, stamp and, on a second call if that was not enough, sha256.
     skip : frozenset of str
@@ -177,12 +190,16 @@ def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, f
         own = os.lstat(place)
         real = os.path.realpath(place)
         if stat.S_ISLNK(own.st_mode) and not any(Path(real).is_relative_to(root) for root in roots):
-            return _refused(folder, place, "outside_inbox", "is a link that leads out of the inbox; it was not followed")
+            return _refused(
+                folder, place, "outside_inbox", "is a link that leads out of the inbox; it was not followed"
+            )
         found = os.stat(real)
     except OSError as error:
         return _refused(folder, place, "unreadable", f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):
-        return _refused(folder, place, "not_file", "is a pipe, a device or a link to a folder; expected a regular file")
+        return _refused(
+            folder, place, "not_file", "is a pipe, a device or a link to a folder; expected a regular file"
+        )
     return File(*_names(folder, place), _stamp(found), found.st_size), real, found.st_mtime
 
 
@@ -224,7 +241,9 @@ def _sha256(handle: BinaryIO) -> str:
 
 def _open_regular(place: str) -> BinaryIO:
     """Open for reading without following a link at the end of the path, nor waiting on a pipe."""
-    handle = open(place, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+    handle = open(
+        place, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    )
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
         raise OSError(0, "it is no regular file any more")
@@ -253,6 +272,8 @@ def reopen(found: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
     with handle:
         if _stamp(os.fstat(handle.fileno())) != found.stamp:
             if _sha256(handle) != found.sha256:
-                raise AudioError("changed", f"{found.path} changed after it was listed; the next sweep takes it anew")
+                raise AudioError(
+                    "changed", f"{found.path} changed after it was listed; the next sweep takes it anew"
+                )
             handle.seek(0)
         yield handle

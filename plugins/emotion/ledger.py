@@ -1,9 +1,9 @@
 """Which file was scored by which model, and which batch is at work on which files: each file exactly once.
 
-``ledger/open/<batch>.json`` is a batch's claim; its ``scores/<batch>/plan.json`` lists the files. Once the batch's
-``summary.json`` is there, its files are *known* to its models: ``ledger/known/<version>/<family>/<batch>.parquet``
-(place, stamp, sha256). Then the claim goes. A batch whose process died leaves its claim; the next sweep takes its
-files over, and what it has computed.
+``ledger/open/<batch>.json`` is a batch's claim; its ``scores/<batch>/plan.json`` lists the files. Once the
+batch's ``summary.json`` is there, its files are *known* to its models:
+``ledger/known/<version>/<family>/<batch>.parquet`` (place, stamp, sha256). Then the claim goes. A batch whose
+process died leaves its claim; the next sweep takes its files over, and what it has computed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Known:
 def read(store: Store, model: str) -> Known:
     """What is known to a model (``<version>/<family>``)."""
     parts = store.list(_folder(model), "*.parquet")
-    table = pd.concat([_EMPTY, *(store.read_table(key) for key in parts)], ignore_index=True).drop_duplicates()
+    table = pd.concat(
+        [_EMPTY, *(store.read_table(key) for key in parts)], ignore_index=True
+    ).drop_duplicates()
     if len(parts) >= PARTS_BEFORE_MERGING:
         name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
         store.write_table(f"{_folder(model)}/merged-{name}.parquet", table)
@@ -99,8 +101,8 @@ def lock(store: Store, name: str, *, wait: bool = True) -> Iterator[bool]:
 def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
     """Whether nobody is at work on a claim any more.
 
-    Claims of this machine are asked by their lock. No two batches of the owner ``alone_as`` are ever at work at the
-    same time (the DAG runs once at a time): to it, any other claim of its own is dead.
+    Claims of this machine are asked by their lock. No two batches of the owner ``alone_as`` are ever at work
+    at the same time (the DAG runs once at a time): to it, any other claim of its own is dead.
     """
     if claim["owner"] == alone_as:
         return True

@@ -1,9 +1,11 @@
-"""The stages of a scoring run: find what is new in an inbox, score it by shards, collect the predictions, watch drift.
+"""The stages of a scoring run: find what is new in an inbox, score it by shards, collect the predictions,
+watch drift.
 
-What a run finds lies below ``scores/<batch>/`` in the artifact store: ``plan.json`` (the files claimed, written before
-the first is scored), ``parts/`` while it is under way, ``predictions.csv`` and ``.parquet``, ``timeline.csv`` and
-``.parquet`` where there are long files, ``drift.json``, ``report.html``, and last ``summary.json``: a batch is there
-once that is. A stage may be killed anywhere and tried again; no file is scored twice (see :mod:`emotion.ledger`).
+What a run finds lies below ``scores/<batch>/`` in the artifact store: ``plan.json`` (the files claimed,
+written before the first is scored), ``parts/`` while it is under way, ``predictions.csv`` and ``.parquet``,
+``timeline.csv`` and ``.parquet`` where there are long files, ``drift.json``, ``report.html``, and last
+``summary.json``: a batch is there once that is. A stage may be killed anywhere and tried again; no file is
+scored twice (see :mod:`emotion.ledger`).
 """
 
 from __future__ import annotations
@@ -58,12 +60,21 @@ TIMED_PER_SHARD = 50
 """Clips of a shard whose latency is sent as a metric; the quantiles in the summary are over all."""
 MAX_LABELS_BYTES = 64 << 20
 INTERNAL = "internal"
-"""Reason of a file on which the code itself failed: a bug, which must not keep the other files from being scored."""
+"""Reason of a file on which the code itself failed: a bug, which must not keep the other files from being
+scored."""
 
-COLUMNS = (
-    ["path", "sha256", "emotion", "confidence", *PROBABILITIES, "duration", "model", "family", "mode", "windows"]
-    + ["needs_listener", "label", "speaker", "error", "message"]
-)
+COLUMNS = [
+    "path",
+    "sha256",
+    "emotion",
+    "confidence",
+    *PROBABILITIES,
+    "duration",
+    "model",
+    "family",
+    "mode",
+    "windows",
+] + ["needs_listener", "label", "speaker", "error", "message"]
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
 LATENCIES = ("decode", "features", "model", "total")
@@ -90,8 +101,8 @@ class Options:
     rescore : bool
         Whether to score files again that the model has scored before.
     speakers : str
-        Where speakers are named, for speaker-adapted prediction: ``labels`` (the column speaker of the labels file),
-        ``subfolder`` (the first-level subfolders) or ``none``.
+        Where speakers are named, for speaker-adapted prediction: ``labels`` (the column speaker of the labels
+        file), ``subfolder`` (the first-level subfolders) or ``none``.
     labels : str or None
         A CSV in the folder with the columns path, emotion and, if wanted, speaker; a folder may lack it.
     """
@@ -106,10 +117,14 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.speakers not in SPEAKERS:
-            raise ConfigurationError(f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}")
+            raise ConfigurationError(
+                f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}"
+            )
         shortest, longest = inference.MIN_WINDOW_SECONDS, inference.MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
-            raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")
+            raise ConfigurationError(
+                f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s"
+            )
 
 
 class ScoringRun(Run):
@@ -136,8 +151,8 @@ class ScoringRun(Run):
         folder : str or None
             A folder in one of the inboxes; None: all inboxes.
         model, challenger : str
-            ``champion``, ``<version>`` or ``<version>/<family>``; the challenger also ``latest``, the newest version
-            that is not the model's. With a challenger, files are new that either has not scored.
+            ``champion``, ``<version>`` or ``<version>/<family>``; the challenger also ``latest``, the newest
+            version that is not the model's. With a challenger, files are new that either has not scored.
         options : Options
         scheduled : bool
             Whether nobody is waiting: a missing champion or inbox then is nothing to do.
@@ -149,15 +164,21 @@ class ScoringRun(Run):
             If a folder or a model is not there.
         """
         if scheduled and model == CHAMPION and registry.champion(self.store) is None:
-            raise NothingToScore("No champion yet: the sweep waits until emotion_training has promoted a model.")
+            raise NothingToScore(
+                "No champion yet: the sweep waits until emotion_training has promoted a model."
+            )
         inboxes = self.settings.inboxes
-        folders = [inbox.confine(folder, inboxes)] if folder else [Path(os.path.realpath(path)) for path in inboxes]
+        folders = (
+            [inbox.confine(folder, inboxes)] if folder else [Path(os.path.realpath(path)) for path in inboxes]
+        )
         if not folder:
             folders = [path for path in folders if path.is_dir()]
             if not folders and scheduled:
                 raise NothingToScore(f"No inbox yet: {os.pathsep.join(map(str, inboxes))} is not there.")
             if not folders:
-                raise ConfigurationError(f"the inbox {os.pathsep.join(map(str, inboxes))} is not there: make it")
+                raise ConfigurationError(
+                    f"the inbox {os.pathsep.join(map(str, inboxes))} is not there: make it"
+                )
         return self._find(folders, inboxes, model, challenger, options, alone_as=DAG)
 
     def _find(
@@ -176,7 +197,8 @@ class ScoringRun(Run):
                 ledger.claim(self.store, self.name, alone_as or socket.gethostname())
                 plan = self._make_plan(folders, inboxes, models, options, alone_as=alone_as, tell=tell)
                 if not plan["files"]:
-                    ledger.release(self.store, self.name)
+                    for batch in [self.name, *plan["took_over"]]:
+                        ledger.release(self.store, batch)
                     self.store.delete(f"scores/{self.name}")
                     raise NothingToScore(_nothing(plan))
                 self.store.write_json(self._key("plan.json"), plan)
@@ -184,20 +206,28 @@ class ScoringRun(Run):
             for batch in plan["took_over"]:
                 ledger.release(self.store, batch)
         sizes = Counter(entry["part"] for entry in plan["files"])
-        return [{"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()]
+        return [
+            {"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()
+        ]
 
     def _resolve(self, model: str, challenger: str | None) -> list[dict]:
         """The models, pinned: the champion may change while the run is under way."""
         found = [CustomEmotionModel.named(self.store, model)]
         if challenger == LATEST:
-            others = [entry for entry in registry.versions(self.store) if entry["version"] != found[0].version]
+            others = [
+                entry for entry in registry.versions(self.store) if entry["version"] != found[0].version
+            ]
             if not others:
-                raise ConfigurationError(f"there is no version besides {found[0].version} to set against it: train one")
+                raise ConfigurationError(
+                    f"there is no version besides {found[0].version} to set against it: train one"
+                )
             challenger = others[-1]["version"]
         if challenger:
             found.append(CustomEmotionModel.named(self.store, challenger))
             if found[0].name == found[1].name:
-                raise ConfigurationError(f"{found[0].name} is set against itself; name another version or family")
+                raise ConfigurationError(
+                    f"{found[0].name} is set against itself; name another version or family"
+                )
         return [
             {
                 "version": one.version,
@@ -277,7 +307,8 @@ class ScoringRun(Run):
         return plan
 
     def _claimed_by_others(self, plan: dict, alone_as: str | None) -> ledger.Known:
-        """Files of other batches under way; what dead ones have computed already is taken over into the plan."""
+        """Files of other batches under way; what dead ones have computed already is taken over into the
+        plan."""
         names = {one["name"] for one in plan["models"]}
         taken: list[dict] = []
         for claim in ledger.claims(self.store):
@@ -334,7 +365,9 @@ class ScoringRun(Run):
             return self._brief(self.store.read_json(self._key("summary.json")))
         with self._stage("collect_predictions"):
             table = self._gather(plan, ".parquet").sort_values("path", kind="stable", ignore_index=True)
-            timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
+            timeline = self._gather(plan, "-timeline.parquet").sort_values(
+                ["path", "start"], ignore_index=True
+            )
             figures = summarize(table, plan, seconds=self._scoring_seconds())
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
@@ -347,7 +380,8 @@ class ScoringRun(Run):
         return self._brief(figures)
 
     def watch_drift(self) -> dict:
-        """Judge whether the batch is the kind of audio the model was trained on, write the report, close the batch."""
+        """Judge whether the batch is the kind of audio the model was trained on, write the report, close the
+        batch."""
         plan = self._plan()
         if not self._is_committed():
             with self._stage("watch_drift"):
@@ -379,8 +413,8 @@ class ScoringRun(Run):
         if self.store.exists(self._key("taken_over.json")):
             by = self.store.read_json(self._key("taken_over.json"))["by"]
             raise DataError(
-                f"batch {self.name} was given up, and its files were taken over by batch {by}: look there; to score "
-                "again, start a new run"
+                f"batch {self.name} was given up, and its files were taken over by batch {by}: look there; "
+                "to score again, start a new run"
             )
         return self.store.read_json(self._key("plan.json"))
 
@@ -398,7 +432,11 @@ class ScoringRun(Run):
 
     def _scoring_seconds(self) -> float:
         states = progress.read(self.store, self._key("progress"))
-        return sum(state["finished"] - state["started"] for state in states if state["stage"] == "score" and state["finished"])
+        return sum(
+            state["finished"] - state["started"]
+            for state in states
+            if state["stage"] == "score" and state["finished"]
+        )
 
     def _brief(self, figures: dict) -> dict:
         brief = {key: figures[key] for key in ("batch", "files", "scored", "needs_listener")}
@@ -428,7 +466,8 @@ class ScoringRun(Run):
             yield row | {"audio": excerpt} | self._explanation(entry)
 
     def _explanation(self, entry: dict) -> dict:
-        """Why the model answered as it did; an adapted answer needs the speaker's other clips of the shard."""
+        """Why the model answered as it did; an adapted answer needs the speaker's other clips of the
+        shard."""
         part = self.store.read_table(f"{entry['part']}.parquet", ["path", "sha256", "speaker", "vector"])
         vectors = np.load(io.BytesIO(self.store.read_bytes(f"{entry['part']}.npy")), allow_pickle=False)
         rows = part[part["vector"] >= 0]
@@ -463,7 +502,9 @@ class ScoringRun(Run):
                 self.emitter.gauge(metrics.LATENCY_QUANTILE, value, stage=stage, quantile=quantile)
         for statistic in ("mean", "p10", "p50", "p90"):
             if figures["scored"]:
-                self.emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
+                self.emitter.gauge(
+                    metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic
+                )
         for emotion, rows in table[table["error"] == ""].groupby("emotion"):
             for statistic, value in _spread(rows["confidence"]).items():
                 self.emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)
@@ -517,7 +558,10 @@ class _Shard:
                     return
                 decoded = time.perf_counter()
                 vector = features.extract(clip.samples)
-                row |= {"decode_ms": 1000 * (decoded - start), "features_ms": 1000 * (time.perf_counter() - decoded)}
+                row |= {
+                    "decode_ms": 1000 * (decoded - start),
+                    "features_ms": 1000 * (time.perf_counter() - decoded),
+                }
                 row |= {"duration": clip.duration, "vector": len(self._vectors)}
                 self._vectors.append(vector)
         except AudioError as error:
@@ -551,16 +595,23 @@ class _Shard:
             answers: list[list[dict]] = []
             good = [one for one in some if one.vector is not None]
             if good:
-                values, weights = np.array([one.vector for one in good]), [one.end - one.start for one in good]
+                values, weights = (
+                    np.array([one.vector for one in good]),
+                    [one.end - one.start for one in good],
+                )
                 answers = [model.predict_features(values) for model in self.models]
                 for total, of_model in zip(sums, answers, strict=True):
                     total += np.array(weights) @ _probabilities(of_model)
             own = iter(answers[0] if answers else [])
             for one in some:
                 row = {"path": entry["path"], "sha256": entry["sha256"], "start": one.start, "end": one.end}
-                found.append(row | ({"error": one.error.reason} if one.error else _flat(next(own)) | {"error": ""}))
+                found.append(
+                    row | ({"error": one.error.reason} if one.error else _flat(next(own)) | {"error": ""})
+                )
         if not sums.any():
-            raise AudioError(found[0]["error"], f"{entry['path']}: none of its {len(found)} windows can be used")
+            raise AudioError(
+                found[0]["error"], f"{entry['path']}: none of its {len(found)} windows can be used"
+            )
         self._timeline += found
         means = sums / sums.sum(axis=1, keepdims=True)
         row = {"duration": end, "windows": len(found), "mode": "plain"}
@@ -590,19 +641,30 @@ class _Shard:
                     row |= {f"challenger_{key}": answer[key] for key in ("emotion", "confidence")}
         columns = COLUMNS + CHALLENGER_COLUMNS + ["vector", *(f"{stage}_ms" for stage in LATENCIES)]
         table = pd.DataFrame(self._rows, columns=columns)
-        numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *columns[-len(LATENCIES):]]
+        numbers = [
+            "confidence",
+            *PROBABILITIES,
+            "duration",
+            "challenger_confidence",
+            *columns[-len(LATENCIES) :],
+        ]
         table[numbers] = table[numbers].astype(float)
         words = ["emotion", "mode", "challenger_emotion"]
         table[words] = table[words].astype(object).where(table[words].notna(), "").astype(str)
-        table["needs_listener"] = (table["error"] == "") & (table["confidence"] < self._options.min_confidence)
+        table["needs_listener"] = (table["error"] == "") & (
+            table["confidence"] < self._options.min_confidence
+        )
         timeline = pd.DataFrame(self._timeline, columns=TIMELINE_COLUMNS)
         figures = ["start", "end", "confidence", *PROBABILITIES]
         timeline[figures] = timeline[figures].astype(float)
-        timeline["emotion"] = timeline["emotion"].astype(object).where(timeline["emotion"].notna(), "").astype(str)
+        timeline["emotion"] = (
+            timeline["emotion"].astype(object).where(timeline["emotion"].notna(), "").astype(str)
+        )
         return table, timeline
 
     def vectors_file(self) -> bytes:
-        """The features, rows as the column ``vector`` says, as an ``.npy`` file: explanations are made of them."""
+        """The features, rows as the column ``vector`` says, as an ``.npy`` file: explanations are made of
+        them."""
         buffer = io.BytesIO()
         np.save(buffer, np.array(self._vectors, dtype=np.float32), allow_pickle=False)
         return buffer.getvalue()
@@ -648,11 +710,11 @@ def score_folder(
     run = ScoringRun(settings, name, emitter or Emitter(None))
     with ledger.lock(run.store, run_folder(name), wait=False) as held:
         if not held:
-            raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
+            raise ConfigurationError(
+                f"another process is at work on batch {name}; wait for it, or name another batch"
+            )
         run.watch = progress
-        shards = run._find(
-            [place], (place,), model, challenger, options or Options()
-        )
+        shards = run._find([place], (place,), model, challenger, options or Options())
         before, total = 0, sum(shard["files"] for shard in shards)
         for shard in shards:
             run.watch = lambda stage, done, _, before=before: progress(stage, before + done, total)
@@ -693,7 +755,10 @@ def summarize(table: pd.DataFrame, plan: dict, *, seconds: float) -> dict:
         "modes": {mode: int((good["mode"] == mode).sum()) for mode in drift.MODES},
         "timelines": int((good["windows"] > 0).sum()),
         "latency_ms": {
-            stage: {"p50": float(clips[f"{stage}_ms"].median()), "p95": float(clips[f"{stage}_ms"].quantile(0.95))}
+            stage: {
+                "p50": float(clips[f"{stage}_ms"].median()),
+                "p95": float(clips[f"{stage}_ms"].quantile(0.95)),
+            }
             for stage in LATENCIES
             if len(clips)
         },
@@ -709,7 +774,8 @@ def summarize(table: pd.DataFrame, plan: dict, *, seconds: float) -> dict:
 def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     """Two models side by side: agreement, disagreements and, where labels are known, who is right more often.
 
-    McNemar's exact test asks whether the clips that just one of them gets right are evenly divided between them.
+    McNemar's exact test asks whether the clips that just one of them gets right are evenly divided between
+    them.
     """
     differ = good[good["emotion"] != good["challenger_emotion"]]
     columns = ["path", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
@@ -722,14 +788,19 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     }
     if not len(labelled):
         return found
-    ours, theirs = labelled["emotion"] == labelled["label"], labelled["challenger_emotion"] == labelled["label"]
+    ours, theirs = (
+        labelled["emotion"] == labelled["label"],
+        labelled["challenger_emotion"] == labelled["label"],
+    )
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return found | {
         "accuracy": _accuracy(ours),
         "challenger_accuracy": _accuracy(theirs),
         "only_model_right": only_ours,
         "only_challenger_right": only_theirs,
-        "mcnemar_p": float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0,
+        "mcnemar_p": float(binomtest(only_ours, only_ours + only_theirs).pvalue)
+        if only_ours + only_theirs
+        else 1.0,
     }
 
 
@@ -741,33 +812,44 @@ def _accuracy(right: pd.Series) -> dict:
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose text cells no spreadsheet takes for a formula (CWE-1236).
 
-    A path is led by ``./``, which leads to the same file; any other text by an apostrophe. The Parquet file beside
-    the CSV has the text as it is.
+    A path is led by ``./``, which leads to the same file; any other text by an apostrophe. The Parquet file
+    beside the CSV has the text as it is.
     """
     guarded = table.copy()
     for column in guarded.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in guarded.dtypes]]:
         lead = "./" if column == "path" else "'"
         guarded[column] = [
-            lead + text if isinstance(text, str) and _FORMULA.match(text) else text for text in guarded[column]
+            lead + text if isinstance(text, str) and _FORMULA.match(text) else text
+            for text in guarded[column]
         ]
     return guarded
 
 
 def _read_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> dict[str, dict]:
-    """What the folder's labels file says, by path; {} where there is none. Raises DataError if it cannot be used."""
+    """What the folder's labels file says, by path; {} where there is none. Raises DataError if it cannot be
+    used."""
     if not name or not os.path.lexists(folder / name):
         return {}
     place = folder / name
-    if not place.is_file() or not any(place.resolve().is_relative_to(os.path.realpath(root)) for root in inboxes):
-        raise DataError(f"{place} is no regular file of the inbox; expected a CSV with the columns path and emotion")
+    if not place.is_file() or not any(
+        place.resolve().is_relative_to(os.path.realpath(root)) for root in inboxes
+    ):
+        raise DataError(
+            f"{place} is no regular file of the inbox; expected a CSV with the columns path and emotion"
+        )
     if place.stat().st_size > MAX_LABELS_BYTES:
         raise DataError(f"{place} has {place.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
     try:
         table = pd.read_csv(place, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # UnicodeDecodeError and pandas' parser errors are ValueErrors
-        raise DataError(f"{place} cannot be read as CSV ({error}); expected the columns path and emotion") from error
+        raise DataError(
+            f"{place} cannot be read as CSV ({error}); expected the columns path and emotion"
+        ) from error
     if not {"path"} < set(table.columns) or not {"emotion", "speaker"} & set(table.columns):
-        raise DataError(f"{place} has the columns {', '.join(table.columns)}; expected path, emotion and, if wanted, speaker")
+        raise DataError(
+            f"{place} has the columns {', '.join(table.columns)}; expected path, emotion and, if wanted, "
+            "speaker"
+        )
     found = {}
     for line, row in enumerate(table.to_dict("records"), start=2):
         emotion = row.get("emotion", "").strip().lower()
@@ -781,12 +863,15 @@ def _told(path: str, labels: dict[str, dict], speakers: str) -> dict:
     """What is known of a file without hearing it: label and speaker, "" where unknown."""
     said = labels.get(path, {"label": "", "speaker": ""})
     parts = Path(path).parts
-    speaker = {"labels": said["speaker"], "subfolder": parts[0] if len(parts) > 1 else "", "none": ""}[speakers]
+    speaker = {"labels": said["speaker"], "subfolder": parts[0] if len(parts) > 1 else "", "none": ""}[
+        speakers
+    ]
     return {"label": said["label"] or ravdess_emotion(Path(path).stem), "speaker": speaker}
 
 
 def _shards(entries: list[dict], size: int) -> list[list[dict]]:
-    """Cut files into shards of at most ``size`` and about SHARD_BYTES, each speaker's together as far as that goes.
+    """Cut files into shards of at most ``size`` and about SHARD_BYTES, each speaker's together as far as that
+    goes.
 
     A speaker with more clips than a shard holds is divided evenly, so that each part is enough to adapt to.
     """

@@ -1,4 +1,5 @@
-"""The report of a scoring run: one page with everything inside, the clips that a person should hear included."""
+"""The report of a scoring run: one page with everything inside, the clips that a person should hear
+included."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
     table, timeline : pandas.DataFrame
         What ``predictions.parquet`` and ``timeline.parquet`` hold; ``timeline`` may be empty.
     listen : list of dict
-        The least certain clips, least certain first: their rows, ``audio`` (MP3 bytes or None), ``towards`` and
-        ``against``.
+        The least certain clips, least certain first: their rows, ``audio`` (MP3 bytes or None), ``towards``
+        and ``against``.
     """
     rejected = table[table["error"] != ""]
     players = [clip | {"audio": clip["audio"] and _data_uri(clip["audio"])} for clip in listen]
@@ -69,9 +70,7 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             probability_columns=PROBABILITIES,
             emotion_colours=EMOTION_COLOURS,
             listen=players,
-            timelines=[
-                row | {"segments": _segments(timeline, row)} for row in long.to_dict("records")
-            ],
+            timelines=[row | {"segments": _segments(timeline, row)} for row in long.to_dict("records")],
             rejected=rejected.head(LISTED)[["path", "error", "message"]].to_dict("records"),
             rejected_count=len(rejected),
             listed=LISTED,
@@ -84,7 +83,8 @@ def _data_uri(mp3: bytes) -> str:
 
 
 def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
-    """A long file's windows, or groups of them, as pieces of one emotion: start and end (s), emotion, confidence."""
+    """A long file's windows, or groups of them, as pieces of one emotion: start and end (s), emotion,
+    confidence."""
     windows = timeline[(timeline["path"] == row["path"]) & (timeline["sha256"] == row["sha256"])]
     group = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
     pieces: list[dict] = []
@@ -92,6 +92,10 @@ def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
         mean = some[PROBABILITIES].mean().to_numpy()
         known = not np.isnan(mean).all()
         emotion = EMOTIONS[int(np.nanargmax(mean))] if known else ""
-        piece = {"start": float(some["start"].iloc[0]), "end": float(some["end"].iloc[-1]), "emotion": emotion}
+        piece = {
+            "start": float(some["start"].iloc[0]),
+            "end": float(some["end"].iloc[-1]),
+            "emotion": emotion,
+        }
         pieces.append(piece | {"confidence": float(np.nanmax(mean)) if known else None})
     return pieces

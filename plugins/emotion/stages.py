@@ -1,4 +1,5 @@
-"""What the stages of every kind of run share: a folder in the artifact store, progress, duration, resources."""
+"""What the stages of every kind of run share: a folder in the artifact store, progress, duration,
+resources."""
 
 from __future__ import annotations
 
