@@ -63,7 +63,6 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": str(home / "matplotlib"),
-        "NUMBA_CACHE_DIR": str(home / "numba"),
     }
     bin_folder = str(Path(sys.executable).parent)
     return ours | dict(os.environ) | {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
