@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import LabelEncoder, Normalizer, StandardScaler
 
 from emotion import explanation, features, pipelines
@@ -24,6 +24,7 @@ NAMES = features.feature_names()[:WIDTH]
 TOLERANCE = 1e-6
 
 STEPS = {
+    "shipped": None,
     "scaled": [StandardScaler()],
     "selected": [StandardScaler(), VarianceThreshold(), SelectKBest(k=12)],
     "pca": [StandardScaler(), PCA(6, whiten=True, random_state=0)],
@@ -55,13 +56,17 @@ def clips(emotions: tuple[str, ...], *, per_emotion: int = 25) -> tuple[np.ndarr
     return rows.astype(np.float32), labels
 
 
-def fitted(family: str, rows: np.ndarray, labels: np.ndarray, steps: list) -> Classifier:
+def fitted(family: str, rows: np.ndarray, labels: np.ndarray, steps: list | None = None) -> Classifier:
+    """A family's classifier after ``steps``, or after those it is shipped with."""
     encoder = LabelEncoder().fit(labels)
-    estimator = pipelines.build(family, seed=0)[-1]
+    pipeline = pipelines.build(family, seed=0)
+    groups = {"projection__groups": np.arange(len(rows)) % 6}
+    if steps is not None:
+        pipeline.steps[:-1] = [(f"step_{i}", step) for i, step in enumerate(steps)]
+        groups = {}
     if family != "logistic_regression":
-        estimator.set_params(n_estimators=15)
-    pipeline = Pipeline([(f"step_{i}", step) for i, step in enumerate(steps)] + [("classifier", estimator)])
-    pipeline.fit(rows, encoder.transform(labels))
+        pipeline[-1].set_params(n_estimators=15)
+    pipeline.fit(rows, encoder.transform(labels), **groups)
     return Classifier(
         family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)), temperature=0.7
     )
@@ -78,7 +83,7 @@ def eight():
 
 @pytest.fixture(scope="module")
 def members(eight):
-    return [Classifier.fit(family, *eight, seed=0) for family in FAMILIES]
+    return [fitted(family, *eight) for family in FAMILIES]
 
 
 @pytest.mark.parametrize("emotions", [EMOTIONS, EMOTIONS[2:5], EMOTIONS[3:5]], ids=["eight", "three", "two"])
@@ -97,13 +102,6 @@ def test_contributions_add_up_to_the_margins(family, steps, emotions):
     assert np.abs(found.values).sum(axis=2).max() < 30 * np.ptp(found.outputs)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_shipped_pipelines_add_up(family, eight, members):
-    model = members[FAMILIES.index(family)]
-    found = explanation.explain(model, eight[0][::5], background=eight[0])
-    assert misses(found, model.margins(eight[0][::5])) < TOLERANCE
-
-
 def test_a_clip_like_the_background_mean_is_explained(eight):
     rows, labels = eight
     model = fitted("gradient_boosting", rows, labels, STEPS["pca"])
@@ -120,7 +118,8 @@ def test_linear_values_equal_those_of_shap(eight):
     found = explanation.explain(model, rows[:20], background=rows)
     scaled = model.pipeline[:-1].transform(rows)
     theirs = shap.LinearExplainer(model.pipeline[-1], shap.maskers.Independent(scaled, max_samples=len(rows)))
-    np.testing.assert_allclose(found.values, theirs.shap_values(scaled[:20]).transpose(0, 2, 1), atol=1e-4)
+    expected = theirs.shap_values(scaled[:20]).transpose(0, 2, 1)
+    np.testing.assert_allclose(found.values, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_a_projection_keeps_linear_values_exact():
