@@ -1,4 +1,5 @@
-"""An artifact store with two small model versions, made once a session by the functions that make real ones."""
+"""An artifact store with two small model versions, made once a session by the functions that make real
+ones."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ import re
 
 import pandas as pd
 import pytest
-
-from emotion import drift, featurization, features, models, registry, synthesis, training
+from emotion import drift, features, featurization, models, registry, synthesis, training
 from emotion.labels import EMOTIONS, FAMILIES
 from emotion.models import Ensemble
 from emotion.store import Store
@@ -21,8 +21,8 @@ _built: list[Store] = []
 
 
 def build(root: str) -> Store:
-    """The recordings of ``corpus/``, their features, and the versions ``first`` and ``second``, the same models twice;
-    ``first``'s logistic regression is the champion."""
+    """The recordings of ``corpus/``, their features, and the versions ``first`` and ``second``, the same
+    models twice; ``first``'s logistic regression is the champion."""
     store = Store(root)
     rows = []
     for name in synthesis.names(speakers=SPEAKERS):

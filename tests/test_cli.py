@@ -22,13 +22,13 @@ import graphite_stack
 import numpy as np
 import pytest
 import soundfile
-from small_models import trained_store  # noqa: F401
-
 from emotion import cli, registry
 from emotion.inference import CustomEmotionModel
 from emotion.labels import EMOTIONS
 from emotion.settings import PROJECT, Settings
 from emotion.store import Store
+
+pytest_plugins = ("small_models",)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def process(*arguments: str, **options) -> subprocess.Popen:
     )
 
 
-# --- help and usage --------------------------------------------------------------------------------------------------
+# --- help and usage -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_help_answers_without_the_heavy_imports(command):
         f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
         "from emotion import cli\n"
         "try: cli.main()\n"
-        "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa', 'soundfile'} & sys.modules.keys())"
+        "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa'} & sys.modules.keys())"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -150,7 +150,7 @@ def test_a_wrong_setting_is_one_line(run, monkeypatch):
     )
 
 
-# --- predict ---------------------------------------------------------------------------------------------------------
+# --- predict ------------------------------------------------------------------------------------------------
 
 
 def test_predict_shows_all_emotions_of_one_file(run, clips):
@@ -247,7 +247,7 @@ def test_a_file_too_long_for_one_answer_is_told_apart(run, home, tmp_path):
     assert code == 1 and "too_long" in out and "timeline" in out
 
 
-# --- signals, pipes, terminals ---------------------------------------------------------------------------------------
+# --- signals, pipes, terminals ------------------------------------------------------------------------------
 
 
 def test_a_reader_that_has_had_enough(home, clips):
@@ -306,7 +306,7 @@ def test_output_to_a_terminal_that_knows_no_bars(home, clips):
     assert "????" in found.stdout
 
 
-# --- models, promote, rollback ---------------------------------------------------------------------------------------
+# --- models, promote, rollback ------------------------------------------------------------------------------
 
 
 def test_models_lists_versions_and_the_champion(run, home):
@@ -359,7 +359,7 @@ def test_promotion_tells_dashboards(run, home, monkeypatch):
         assert statsd.recv(1000).startswith(b"airflow.emotion.champion.since:")
 
 
-# --- score -----------------------------------------------------------------------------------------------------------
+# --- score --------------------------------------------------------------------------------------------------
 
 
 def test_score_writes_a_batch_and_says_what_it_found(run, home, clips, tmp_path):
@@ -386,7 +386,7 @@ def test_score_writes_a_batch_and_says_what_it_found(run, home, clips, tmp_path)
     assert code == 0 and len(out.splitlines()) == 1  # nothing new
 
 
-# --- doctor ----------------------------------------------------------------------------------------------------------
+# --- doctor -------------------------------------------------------------------------------------------------
 
 
 def findings(out: str) -> dict[str, str]:
@@ -469,7 +469,7 @@ def test_doctor_says_what_udp_does_not_tell(run, home, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"[]", "is not there"),
+        (b"[]", "lacks it"),
         (b"<html>", "does not answer as Graphite"),
         (None, "does not answer as Graphite"),
     ],

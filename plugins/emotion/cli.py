@@ -1,7 +1,7 @@
 """The command line: ``emotion predict | score | models | promote | rollback | doctor``.
 
-Answers go to standard output, progress and complaints to standard error. Exit codes: 0 all went well; 1 something
-could not be done (with some of the files, say); 2 the command was not understood; 130 interrupted.
+Answers go to standard output, progress and complaints to standard error. Exit codes: 0 all went well; 1
+something could not be done (with some of the files, say); 2 the command was not understood; 130 interrupted.
 
 Whatever takes long to import is imported by the command that needs it, so that ``--help`` answers at once.
 """
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emotion",
         description="What emotion does a voice show? Ask trained models, and look after them.",
-        epilog="The artifact store is EMOTION_HOME. Exit codes: 0 all went well, 1 something could not be done, "
-        "2 the command was not understood.",
+        epilog="The artifact store is EMOTION_HOME. Exit codes: 0 all went well, 1 something could not be "
+        "done, 2 the command was not understood.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         _predict,
         "Say what emotion each recording shows, and how sure the model is.",
-        epilog="Reads what libsndfile does (WAV, FLAC, OGG, MP3 …), any rate, 1 to 8 channels. A recording of more "
-        "than 60 s gets no single answer but, with --window, a timeline.",
+        epilog="Reads what libsndfile does (WAV, FLAC, OGG, MP3 …), any rate, 1 to 8 channels. A recording "
+        "of more than 60 s gets no single answer but, with --window, a timeline.",
     )
     predict.add_argument("files", nargs="+", metavar="FILE", help="a recording")
     add_model(predict, "a version, VERSION/FAMILY, or a bundle's path (….pkl)")
@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     score = command(
         "score",
         _score,
-        "Score a folder of recordings as the DAG emotion_scoring does: predictions, report and drift, written below "
-        "EMOTION_HOME/scores/<batch>/.",
+        "Score a folder of recordings as the DAG emotion_scoring does: predictions, report and drift, "
+        "written below EMOTION_HOME/scores/<batch>/.",
     )
     score.add_argument("folder", metavar="FOLDER", help="a folder of recordings")
     add_model(score, "a version, or VERSION/FAMILY")
@@ -125,12 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# --- what a person reads ---------------------------------------------------------------------------------------------
+# --- what a person reads ------------------------------------------------------------------------------------
 
 
 class _Progress:
-    """Call it with stage, done and total (0: unknown). A bar on a terminal, a line now and then elsewhere, and
-    nothing for what takes less than two seconds."""
+    """Call it with stage, done and total (0: unknown). A bar on a terminal, a line now and then elsewhere,
+    and nothing for what takes less than two seconds."""
 
     def __init__(self, unit: str):
         self._unit = unit
@@ -203,7 +203,7 @@ def _clock(seconds: float) -> str:
     return f"{int(minutes // 60)}:{int(minutes % 60):02d}:{rest:04.1f}"
 
 
-# --- predict ---------------------------------------------------------------------------------------------------------
+# --- predict ------------------------------------------------------------------------------------------------
 
 
 def _predict(options: argparse.Namespace, settings: Settings) -> int:
@@ -273,13 +273,13 @@ def _describe(answer: dict, *, detailed: bool) -> str:
     for side, reasons in answer.get("explanation", {}).items():
         lines.append(f"  {side} {answer['emotion']}:")
         lines += [
-            f"    {reason['contribution']:+.3f}  {reason['feature']} = {reason['value']:.4g}: {reason['description']}"
-            for reason in reasons
+            f"    {one['contribution']:+.3f}  {one['feature']} = {one['value']:.4g}: {one['description']}"
+            for one in reasons
         ]
     return "\n".join(lines)
 
 
-# --- score -----------------------------------------------------------------------------------------------------------
+# --- score --------------------------------------------------------------------------------------------------
 
 
 def _score(options: argparse.Namespace, settings: Settings) -> int:
@@ -317,7 +317,7 @@ def _score(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if rejected else 0
 
 
-# --- models ----------------------------------------------------------------------------------------------------------
+# --- models -------------------------------------------------------------------------------------------------
 
 
 def _models(options: argparse.Namespace, settings: Settings) -> int:
@@ -387,7 +387,7 @@ def _announce(store, settings: Settings) -> int:
     return 0
 
 
-# --- doctor ----------------------------------------------------------------------------------------------------------
+# --- doctor -------------------------------------------------------------------------------------------------
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
 PYTHONS = ((3, 11), (3, 12))
@@ -507,7 +507,7 @@ def _check_folders(settings: Settings) -> Finding:
         return Finding(
             NOTE,
             f"not there: {', '.join(missing)}",
-            "Needed to train on recordings of your own (EMOTION_RECORDINGS) and to score new ones (EMOTION_INBOXES).",
+            "For recordings of one's own to train on (EMOTION_RECORDINGS) and to score (EMOTION_INBOXES).",
         )
     return Finding(OK, ", ".join(map(str, (*settings.recordings, *settings.inboxes))))
 
@@ -573,7 +573,6 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
     path = f"stats.gauges.{metrics.PREFIX}.{metrics.DOCTOR.path()}"
     start = time.monotonic()
     progress = _Progress("s")
-    trouble = "it is not there"
     while (waited := time.monotonic() - start) < ARRIVAL_SECONDS:
         progress("waiting for the metric", waited, ARRIVAL_SECONDS)
         try:
@@ -581,7 +580,7 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
         except (OSError, ValueError) as error:
             arrived, trouble = False, f"{graphite} does not answer as Graphite: {error}"
         else:
-            trouble = f"{path} is not there"
+            trouble = f"{path} lacks it"
         if arrived:
             progress.close()
             return Finding(OK, f"one sent to StatsD at {host}:{port} was in Graphite after {waited:.0f} s")
@@ -589,7 +588,7 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
     progress.close()
     return Finding(
         BROKEN,
-        f"one sent to StatsD at {host}:{port} did not arrive in Graphite within {ARRIVAL_SECONDS:.0f} s: {trouble}",
+        f"one sent to StatsD at {host}:{port} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
         "Is StatsD up, is EMOTION_STATSD its address, and does it send to this Graphite?",
     )
 

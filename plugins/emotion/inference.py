@@ -1,12 +1,14 @@
 """Ask a trained model what it hears: in a file, an array, a folder of files, or a stream as it comes in.
 
-A recording goes the way it goes in training, :func:`emotion.audio.load` and :func:`emotion.features.extract`, and so
-gets the same vector to the bit. ``confidence`` is the probability of the emotion answered, calibrated on speakers the
-model had not heard (temperature scaling, Guo et al. 2017); its expected calibration error is in the model card.
+A recording goes the way it goes in training, :func:`emotion.audio.load` and :func:`emotion.features.extract`,
+and so gets the same vector to the bit. ``confidence`` is the probability of the emotion answered, calibrated
+on speakers the model had not heard (temperature scaling, Guo et al. 2017); its expected calibration error is
+in the model card.
 
-Streams and long files are cut into windows, each of which is treated as a recording of its own: it is resampled and
-featurized by itself, so that its answer is that of :meth:`CustomEmotionModel.predict_emotion_from_array` for the same
-samples, to the bit, whatever came before it and however the stream was cut into blocks.
+Streams and long files are cut into windows, each of which is treated as a recording of its own: it is
+resampled and featurized by itself, so that its answer is that of
+:meth:`CustomEmotionModel.predict_emotion_from_array` for the same samples, to the bit, whatever came before
+it and however the stream was cut into blocks.
 
 >>> model = CustomEmotionModel()                                         # doctest: +SKIP
 >>> model.predict_emotion_from_file("clip.wav")["emotion"]               # doctest: +SKIP
@@ -39,15 +41,15 @@ MAX_CLIP_SECONDS = 60.0
 """The longest recording that gets a single answer; models are trained on sentences."""
 
 WINDOW, HOP = 3.0, 1.5
-"""Seconds of a window, and from the start of one to the start of the next: about a sentence, and half of it."""
+"""Seconds of a window, and from the start of one to the start of the next: a sentence, and half of it."""
 
 MIN_WINDOW_SECONDS = 1.0
 """The shortest window; what is left at the end of a stream is a window of its own from this length on."""
 
 MIN_SPEAKER_CLIPS = 10
-"""So many clips of a speaker are needed to normalize by them. Macro F1 on speakers 13-18 of RAVDESS (logistic regression
-fitted on 1-12), adapted against plain: 3 clips 0.53 and 0.58, 5 clips 0.57 and 0.57, 8 clips 0.59 and 0.52, 10 clips
-0.65 and 0.55, 60 clips 0.69 and 0.53."""
+"""So many clips of a speaker are needed to normalize by them. Macro F1 on speakers 13-18 of RAVDESS (logistic
+regression fitted on 1-12), adapted against plain: 3 clips 0.53 and 0.58, 5 clips 0.57 and 0.57, 8 clips 0.59
+and 0.52, 10 clips 0.65 and 0.55, 60 clips 0.69 and 0.53."""
 
 ROWS_AT_ONCE = 32
 """Clips that are put to the model together: a forest takes hardly longer for 32 than for one."""
@@ -84,8 +86,8 @@ def _regular(file: str | os.PathLike | BinaryIO) -> Iterator[None]:
 
 
 class Window(NamedTuple):
-    """A stretch of a stream: ``start`` and ``end`` in seconds, and its features, float32 (n_features,), or the reason
-    why it has none (``silent``, ``not_finite``)."""
+    """A stretch of a stream: ``start`` and ``end`` in seconds, and its features, float32 (n_features,), or
+    the reason why it has none (``silent``, ``not_finite``)."""
 
     start: float
     end: float
@@ -117,8 +119,8 @@ def stream_windows(
     """
     if not MIN_WINDOW_SECONDS <= window <= MAX_CLIP_SECONDS or not 0 < hop <= window:
         raise ConfigurationError(
-            f"windows of {window} s every {hop} s; expected {MIN_WINDOW_SECONDS:g} to {MAX_CLIP_SECONDS:g} s, and no "
-            "longer from one to the next"
+            f"windows of {window} s every {hop} s; expected {MIN_WINDOW_SECONDS:g} to {MAX_CLIP_SECONDS:g} "
+            "s, and no longer from one to the next"
         )
     audio.check_format("the stream", sample_rate, 1)
     size, step = round(window * sample_rate), max(1, round(hop * sample_rate))
@@ -161,8 +163,8 @@ def file_windows(
 ) -> Iterator[Window]:
     """The windows of a recording of any length, which is decoded as they are asked for.
 
-    Raises AudioError and ConfigurationError as :func:`read` and :func:`stream_windows` do, but for ``too_long``; a
-    recording that turns out to be cut short raises ``truncated`` after its last whole window.
+    Raises AudioError and ConfigurationError as :func:`read` and :func:`stream_windows` do, but for
+    ``too_long``; a recording that turns out to be cut short raises ``truncated`` after its last whole window.
     """
     with _regular(file), audio.open_recording(file) as recording:
         yield from stream_windows(recording.blocks, recording.sample_rate, window=window, hop=hop)
@@ -174,8 +176,8 @@ class CustomEmotionModel:
     Parameters
     ----------
     path : path, optional
-        A bundle, such as ``models/<version>/random_forest_emotion_model.pkl``, with the ``version.json`` of its
-        version beside it. Without it: the champion of ``settings``.
+        A bundle, such as ``models/<version>/random_forest_emotion_model.pkl``, with the ``version.json`` of
+        its version beside it. Without it: the champion of ``settings``.
     settings : Settings, optional
         By default what the environment says (``EMOTION_HOME``).
 
@@ -194,17 +196,18 @@ class CustomEmotionModel:
     Raises
     ------
     BundleError
-        Before anything is unpickled: no registry entry beside the bundle, another checksum than the entry's, another
-        bundle format, feature recipe or minor version of scikit-learn than this code's.
+        Before anything is unpickled: no registry entry beside the bundle, another checksum than the entry's,
+        another bundle format, feature recipe or minor version of scikit-learn than this code's.
     ConfigurationError
         If there is no champion.
 
     Notes
     -----
-    An answer is a dict of plain Python values: ``emotion``; ``confidence``; ``probabilities`` of all eight emotions;
-    ``duration`` in seconds; ``model``, the version, and ``family``; ``mode``, ``plain`` or ``adapted`` (see
-    :meth:`predict_batch`); and, if asked for, ``explanation``: the features that spoke most ``towards`` the answer
-    and ``against`` it, as lists of ``{"feature", "description", "value", "contribution"}``.
+    An answer is a dict of plain Python values: ``emotion``; ``confidence``; ``probabilities`` of all eight
+    emotions; ``duration`` in seconds; ``model``, the version, and ``family``; ``mode``, ``plain`` or
+    ``adapted`` (see :meth:`predict_batch`); and, if asked for, ``explanation``: the features that spoke most
+    ``towards`` the answer and ``against`` it, as lists of ``{"feature", "description", "value",
+    "contribution"}``.
     """
 
     def __init__(self, path: str | os.PathLike | None = None, *, settings: Settings | None = None):
@@ -249,7 +252,8 @@ class CustomEmotionModel:
     def predict_emotion_from_array(
         self, samples: np.ndarray, sample_rate: float, *, explain: bool = False
     ) -> dict:
-        """The answer for samples, shape (n,) or (n, channels), floats (full scale 1) or integers, at any rate in Hz.
+        """The answer for samples, shape (n,) or (n, channels), floats (full scale 1) or integers, at any rate
+        in Hz.
 
         Raises AudioError.
         """
@@ -330,13 +334,14 @@ class CustomEmotionModel:
         """An answer a file, with its ``path``, in their order; a file that cannot be used gets
         ``{"path", "error", "message"}`` and the others go on.
 
-        With ``speakers`` (one a path, ``""`` if unknown), a speaker's clips are z-scored by their own mean and
-        standard deviation and put to the model that was trained on such features (``mode`` is ``adapted``), if at
-        least :data:`MIN_SPEAKER_CLIPS` of them can be used. That is more accurate where they show several emotions,
-        and wrong where they all show the same one, as it would become that speaker's zero.
+        With ``speakers`` (one a path, ``""`` if unknown), a speaker's clips are z-scored by their own mean
+        and standard deviation and put to the model that was trained on such features (``mode`` is
+        ``adapted``), if at least :data:`MIN_SPEAKER_CLIPS` of them can be used. That is more accurate where
+        they show several emotions, and wrong where they all show the same one, as it would become that
+        speaker's zero.
 
-        Memory holds at most 32 clips' features, and with ``speakers`` those of the speakers under way too: speaker
-        by speaker, a folder of any length takes no more than its longest speaker.
+        Memory holds at most 32 clips' features, and with ``speakers`` those of the speakers under way too:
+        speaker by speaker, a folder of any length takes no more than its longest speaker.
         """
         counts = Counter(speakers or ())
         enough = {who for who, count in counts.items() if who and count >= MIN_SPEAKER_CLIPS}
@@ -385,7 +390,8 @@ class CustomEmotionModel:
     def predict_timeline(
         self, file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, hop: float = HOP
     ) -> Iterator[dict]:
-        """As :meth:`predict_stream`, for a recording of any length, in constant memory; see :func:`file_windows`."""
+        """As :meth:`predict_stream`, for a recording of any length, in constant memory; see
+        :func:`file_windows`."""
         return self._answers(file_windows(file, window=window, hop=hop))
 
     def _answers(self, windows: Iterator[Window]) -> Iterator[dict]:
@@ -403,7 +409,7 @@ def _stored(store: Store, version: str | None, family: str | None) -> tuple[dict
         pointer = registry.champion(store)
         if pointer is None:
             raise ConfigurationError(
-                f"there is no champion in {store.root} yet: run the DAG emotion_training, or promote a version"
+                f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
             )
         version, family = pointer["version"], pointer["family"]
     entry = registry.entry(store, version)
@@ -422,8 +428,8 @@ def _beside(path: Path) -> tuple[dict, str, bytes]:
         entry = json.loads(beside.read_bytes())
     except FileNotFoundError as error:
         raise BundleError(
-            f"{error.filename} is not there; expected a bundle with its version's {registry.ENTRY} beside it, as the "
-            "artifact store has them: copy both"
+            f"{error.filename} is not there; expected a bundle with its version's {registry.ENTRY} beside "
+            "it, as the artifact store has them: copy both"
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} or the {registry.ENTRY} beside it cannot be read: {error}") from error
