@@ -25,8 +25,7 @@ from queries import (
     PARSE_FILE,
     POOL,
     PROCESSOR_BEAT,
-    RUN_FAILED,
-    RUN_SUCCESS,
+    RUN,
     SCHEDULER_BEAT,
     STARVING,
     TASK_DURATION,
@@ -159,7 +158,7 @@ def _model_variable() -> board.QueryVariable:
 
 def _outcome(dag: str) -> str:
     """1 where a run succeeded, 2 where one failed, 3 where both happened in one step."""
-    success, failed = path(RUN_SUCCESS, dag=dag), path(RUN_FAILED, dag=dag)
+    success, failed = (path(RUN, outcome=outcome, dag=dag) for outcome in ("success", "failed"))
     both = f"sumSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
     return f"removeBelowValue({both}, 1)"
 
@@ -179,19 +178,13 @@ def run_state(dag: str) -> stat.Panel:
     )
 
 
-def by_dag(expression: str, outcome: str) -> str:
-    """Durations or counts of runs, named by DAG and outcome."""
-    return f'aliasSub({named(RUN_SUCCESS, "dag", of=expression)}, "$", " {outcome}")'
-
-
 def run_durations(dag: str, *, size: tuple[int, int] = (12, 8)) -> timeseries.Panel:
     """Points, never a line: between two runs there is no duration."""
     return course(
         "Run duration",
         "From a run's start to its end, one point per run, by DAG. A run that is waiting for a person "
         "counts in full.",
-        by_dag(path(RUN_SUCCESS, dag=dag), "succeeded"),
-        or_zero(by_dag(path(RUN_FAILED, dag=dag), "failed"), "failed"),
+        named(RUN, "dag", "outcome", of=path(RUN, outcome="{success,failed}", dag=dag)),
         unit="ms",
         style="points",
         links=[runs_link(dag)] if "$" not in dag else None,
@@ -280,7 +273,7 @@ def training() -> dict:
                 number(
                     "Promotions",
                     "Challengers that became champion within the time shown.",
-                    alias(path(metrics.PROMOTION, decision="promoted"), "promoted"),
+                    alias(path(metrics.PROMOTION, decision="promoted"), "promoted", condense="sum"),
                     calculation="sum",
                 ),
             ],
@@ -304,6 +297,7 @@ def training() -> dict:
                     "The score chosen, one point per run and model, under the protocol chosen.",
                     named(metrics.SCORE, "model", of=path(metrics.SCORE, score="$score", **both)),
                     decimals=3,
+                    limits=(None, None),
                 ),
                 bars(
                     "Macro F1 by protocol",
@@ -374,6 +368,7 @@ def training() -> dict:
                         of=path(metrics.CHAMPION_SCORE, score="{accuracy,f1_macro,uar}", **champion),
                     ),
                     decimals=3,
+                    limits=(None, None),
                 ),
                 course(
                     "Decisions",
@@ -410,7 +405,7 @@ def training() -> dict:
                 course(
                     "Featurization of a clip",
                     "Mean time per clip of a shard.",
-                    alias(path(metrics.CLIP_DURATION), "per clip"),
+                    alias(path(metrics.CLIP_DURATION), "per clip", condense="average"),
                     unit="ms",
                     size=(6, 8),
                 ),
@@ -467,7 +462,9 @@ def explanation() -> dict:
         return bars(
             f"Top features: {model_}",
             "Share of the mean absolute SHAP value over all emotions, of the last run.",
-            named(metrics.SHAP, "feature", of=f"sortByMaxima({latest_run(metrics.SHAP, model=model_)})"),
+            named(
+                metrics.SHAP, "feature", of=f"highestCurrent({latest_run(metrics.SHAP, model=model_)}, 20)"
+            ),
             unit="percentunit",
             decimals=1,
             shades=True,
@@ -551,6 +548,9 @@ def scoring() -> dict:
             steps=[(None, "red"), (0.3, "yellow"), (0.5, "green")],
         )
 
+    def steady(expression: str) -> str:
+        return per_minute(f'summarize({expression}, "5min", "sum")')
+
     scored, rejected = (path(metrics.SCORED, outcome=outcome) for outcome in ("scored", "rejected"))
     rejected = or_zero(rejected, "rejected")
     reasons = named(metrics.SCORING_REJECTED, "reason", of=path(metrics.SCORING_REJECTED))
@@ -560,18 +560,23 @@ def scoring() -> dict:
         {
             "Now": [
                 run_state(SCORING_DAG),
-                number("Clips scored", "Within the time shown.", alias(scored, "scored"), calculation="sum"),
+                number(
+                    "Clips scored",
+                    "Within the time shown.",
+                    alias(scored, "scored", condense="sum"),
+                    calculation="sum",
+                ),
                 number(
                     "Clips rejected",
                     "Files within the time shown that could not be scored.",
-                    alias(rejected, "rejected"),
+                    alias(rejected, "rejected", condense="sum"),
                     calculation="sum",
                     steps=[(None, "green"), (1, "yellow"), (50, "red")],
                 ),
                 number(
                     "Audio scored",
                     "Length of the recordings scored within the time shown.",
-                    alias(path(metrics.AUDIO_SECONDS), "audio"),
+                    alias(path(metrics.AUDIO_SECONDS), "audio", condense="sum"),
                     unit="s",
                     calculation="sum",
                 ),
@@ -593,9 +598,9 @@ def scoring() -> dict:
             "Throughput and latency": [
                 course(
                     "Clips per minute",
-                    "Clips scored and rejected.",
-                    alias(per_minute(scored), "scored"),
-                    alias(per_minute(rejected), "rejected"),
+                    "Clips scored and rejected, over five minutes each: a shard is counted when it is done.",
+                    alias(steady(scored), "scored", condense="average"),
+                    alias(steady(rejected), "rejected", condense="average"),
                     style="bars",
                     stacked=True,
                 ),
@@ -662,7 +667,7 @@ def scoring() -> dict:
                 course(
                     "Mix of predicted emotions",
                     "Share of each emotion, by the hour.",
-                    f"asPercent({named(metrics.PREDICTED, 'emotion', of=summed(predicted))})",
+                    named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted)})"),
                     unit="percent",
                     style="bars",
                     stacked=True,
@@ -706,7 +711,7 @@ def scoring() -> dict:
                     named(
                         metrics.DRIFT_FEATURE,
                         "feature",
-                        of=f"sortByMaxima({latest_run(metrics.DRIFT_FEATURE)})",
+                        of=f"highestCurrent({latest_run(metrics.DRIFT_FEATURE)}, 20)",
                     ),
                     decimals=2,
                     steps=drift,
@@ -754,7 +759,7 @@ def airflow() -> dict:
                 number(
                     "Task failures",
                     "Task instances that failed for good within the time shown.",
-                    alias(f"sumSeries({or_zero(failed, 'none')})", "failed"),
+                    alias(f"sumSeries({or_zero(failed, 'none')})", "failed", condense="sum"),
                     calculation="sum",
                     steps=NONE_IS_GOOD,
                 ),
@@ -773,7 +778,7 @@ def airflow() -> dict:
                 course(
                     "Scheduler loop",
                     "Mean duration of one round of the scheduler. When it grows, runs start late.",
-                    alias(path(LOOP), "loop"),
+                    alias(path(LOOP), "loop", condense="average"),
                     unit="ms",
                     steps=[(None, "green"), (5000, "red")],
                 ),
@@ -783,8 +788,12 @@ def airflow() -> dict:
                 course(
                     "Runs finished",
                     "Per hour, by DAG and outcome.",
-                    by_dag(summed(path(RUN_SUCCESS, "count", dag="$dag")), "succeeded"),
-                    or_zero(by_dag(summed(path(RUN_FAILED, "count", dag="$dag")), "failed"), "failed"),
+                    named(
+                        RUN,
+                        "dag",
+                        "outcome",
+                        of=summed(path(RUN, "count", outcome="{success,failed}", dag="$dag")),
+                    ),
                     style="bars",
                     stacked=True,
                 ),
@@ -867,7 +876,7 @@ def airflow() -> dict:
                 course(
                     "Asset updates",
                     "Per hour: a new champion is one.",
-                    alias(summed(path(ASSET_UPDATES)), "updates"),
+                    alias(summed(path(ASSET_UPDATES)), "updates", condense="sum"),
                     style="bars",
                     size=(6, 8),
                 ),

@@ -9,7 +9,6 @@ from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
-from queries import condensed
 
 DATASOURCE = "graphite"
 DAY = 86_400
@@ -70,10 +69,6 @@ def _reduced(calculation: str) -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs([calculation]).fields("").values(False)
 
 
-def _for(calculation: str, targets: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(condensed(target, "sum" if calculation == "sum" else "last") for target in targets)
-
-
 def number(
     title: str,
     description: str,
@@ -90,7 +85,7 @@ def number(
         stat.Panel(),
         title,
         description,
-        _for(calculation, targets),
+        targets,
         size=size,
         unit=unit,
         steps=steps,
@@ -126,7 +121,7 @@ def bars(
         bargauge.Panel(),
         title,
         description,
-        _for(calculation, targets),
+        targets,
         size=size,
         unit=unit,
         steps=steps,

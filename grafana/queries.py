@@ -14,8 +14,7 @@ def _airflow(name: str, kind: str, unit: str, help: str) -> Metric:
 
 AIRFLOW: list[Metric] = []
 """The metrics of Airflow's own that are drawn."""
-RUN_SUCCESS = _airflow("dagrun.duration.success.{dag}", "timer", "ms", "Runs that succeeded")
-RUN_FAILED = _airflow("dagrun.duration.failed.{dag}", "timer", "ms", "Runs that failed")
+RUN = _airflow("dagrun.duration.{outcome}.{dag}", "timer", "ms", "Runs that ended: success or failed")
 TASK_DURATION = _airflow("dag.{dag}.{task}.duration", "timer", "ms", "Run time of a task")
 TASK_WAIT = _airflow(
     "dag.{dag}.{task}.scheduled_duration", "timer", "ms", "Time between scheduled and queued"
@@ -49,24 +48,31 @@ def path(metric: Metric, field: str = "mean", /, **labels: str) -> str:
     return f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{name}" + (f".{field}" if metric.kind == "timer" else "")
 
 
+def condensed(expression: str, how: str) -> str:
+    """Points closer than the panel can draw become one: by default their mean, here their last or sum."""
+    return f'consolidateBy({expression}, "{how}")'
+
+
 def named(metric: Metric, *labels: str, of: str) -> str:
     """``of``, an expression on ``metric``, each series named by the values of ``labels``."""
     nodes = f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{metric.name}".split(".")
+    if metric.kind != "timer":
+        of = condensed(of, "last" if metric.kind == "gauge" else "sum")
     return f"aliasByNode({of}, {', '.join(str(nodes.index(f'{{{label}}}')) for label in labels)})"
 
 
-def alias(expression: str, name: str) -> str:
-    return f'alias({expression}, "{name}")'
+def alias(expression: str, name: str, *, condense: str = "last") -> str:
+    return f'alias({condensed(expression, condense)}, "{name}")'
 
 
-def summed(expression: str, every: str = "1h") -> str:
-    """Totals per hour (or ``every``), so that what one run did is one point."""
-    return condensed(f'summarize({expression}, "{every}", "sum")', "sum")
+def summed(expression: str) -> str:
+    """Totals per hour, so that what one run did is one point."""
+    return condensed(f'summarize({expression}, "1h", "sum")', "sum")
 
 
 def or_zero(expression: str, name: str) -> str:
     """What is only counted once it happens: 0 before that."""
-    return f"fallbackSeries({expression}, {alias('constantLine(0)', name)})"
+    return f"fallbackSeries({expression}, alias(constantLine(0), '{name}'))"
 
 
 def per_minute(expression: str) -> str:
@@ -85,8 +91,3 @@ def age(metric: Metric) -> str:
     now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
     gauge = path(metric)
     return f"applyByNode({gauge}, {gauge.count('.')}, \"aggregate(group({now}, {then}), 'diff', 1)\")"
-
-
-def condensed(expression: str, how: str) -> str:
-    """Points closer than the panel can draw become one: by default their mean, here their last or sum."""
-    return f'consolidateBy({expression}, "{how}")'

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting as alert_model
 from panels import DATASOURCE, DAY, Query
-from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, path
+from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, or_zero, path
 
 FOLDER = "emotion"
 
@@ -142,7 +142,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-task-failures",
             title="Task failures",
-            target=path(TASK_FINISHED, state="failed"),
+            target=or_zero(path(TASK_FINISHED, state="failed"), "none"),
             window=3600,
             reducer="sum",
             evaluator=("gt", [0]),

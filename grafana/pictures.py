@@ -1,0 +1,191 @@
+"""Draw the dashboards from a Graphite's data, without a Grafana.
+
+    python grafana/pictures.py http://localhost:8081 docs/pictures
+
+Writes one picture per dashboard: panels over time are drawn by graphite-web's own renderer, figures, bars and
+tables from its answers; variables have the values that a dashboard opens with. Needs Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+HERE = Path(__file__).resolve().parent
+COLUMN, ROW, GAP = 56, 26, 6
+COLOURS = {"green": "#2f8f4e", "yellow": "#c9a400", "orange": "#d9731a", "red": "#c4283a"}
+BACKGROUND, PANEL, TEXT = "#0e1014", "#181b1f", "#d8d9da"
+FONTS = {size: ImageFont.load_default(size) for size in (11, 13, 26)}
+
+
+def main(graphite: str, folder: str) -> None:
+    for file in sorted((HERE / "dashboards").glob("*.json")):
+        target = Path(folder) / f"dashboard_{file.stem}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture = draw(graphite, json.loads(file.read_text()))
+        picture.quantize(64).save(target, optimize=True)
+        print(target)
+
+
+def draw(graphite: str, dashboard: dict) -> Image.Image:
+    """The whole dashboard, panels where Grafana would put them."""
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    picture = Image.new("RGB", (24 * COLUMN, max(at["y"] + at["h"] for at in places) * ROW), BACKGROUND)
+    paint = ImageDraw.Draw(picture)
+    since = dashboard["time"]["from"].removeprefix("now")
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        left, top = at["x"] * COLUMN, at["y"] * ROW
+        width, height = at["w"] * COLUMN - GAP, at["h"] * ROW - GAP
+        if panel["type"] == "row":
+            paint.text((left + 8, top + 4), panel["title"], fill=TEXT, font=FONTS[13])
+            continue
+        paint.rectangle((left, top, left + width, top + height), fill=PANEL)
+        paint.text((left + 8, top + 5), filled(dashboard, panel["title"]), fill=TEXT, font=FONTS[13])
+        targets = [filled(dashboard, query["target"]) for query in panel["targets"]]
+        inner = (left + 8, top + 26, width - 16, height - 32)
+        if panel["type"] == "timeseries":
+            picture.paste(_over_time(graphite, panel, targets, since, inner[2:]), inner[:2])
+        else:
+            found = [one for target in targets for one in _ask(graphite, target, since)]
+            values = [(one["target"], _reduced(one, panel)) for one in found]
+            _list(paint, inner, panel, [(name, figures) for name, figures in values if figures])
+    return picture
+
+
+def filled(dashboard: dict, text: str) -> str:
+    """With the variables' values that the dashboard opens with."""
+    for variable in dashboard["templating"]["list"]:
+        value = variable.get("allValue") or variable["current"]["value"]
+        text = re.sub(r"\$\{?" + variable["name"] + r"\b\}?", value, text)
+    return text
+
+
+def _post(graphite: str, form: dict) -> bytes:
+    data = urllib.parse.urlencode(form, doseq=True).encode()
+    with urllib.request.urlopen(f"{graphite}/render", data, timeout=120) as answer:
+        return answer.read()
+
+
+def _ask(graphite: str, target: str, since: str) -> list[dict]:
+    return json.loads(
+        _post(graphite, {"target": target, "from": since, "format": "json", "maxDataPoints": 300})
+    )
+
+
+def _over_time(
+    graphite: str, panel: dict, targets: list[str], since: str, size: tuple[int, int]
+) -> Image.Image:
+    defaults = panel["fieldConfig"]["defaults"]
+    style = defaults["custom"]["drawStyle"]
+    form = {
+        "target": targets,
+        "from": since,
+        "format": "png",
+        "width": size[0],
+        "height": size[1],
+        "bgcolor": PANEL.removeprefix("#"),
+        "fgcolor": TEXT.removeprefix("#"),
+        "fontSize": 9,
+        "hideLegend": "false",
+        "lineMode": {"line": "connected", "bars": "staircase", "points": "slope"}[style],
+        "areaMode": "stacked" if defaults["custom"].get("stacking", {}).get("mode") == "normal" else "none",
+        "lineWidth": 7 if style == "points" else 2,
+    }
+    if "min" in defaults:
+        form["yMin"] = defaults["min"]
+    return Image.open(io.BytesIO(_post(graphite, form))).convert("RGB")
+
+
+CALCULATIONS = {
+    "sum": sum,
+    "lastNotNull": lambda values: values[-1],
+    "firstNotNull": lambda values: values[0],
+    "min": min,
+    "max": max,
+    "diff": lambda values: values[-1] - values[0],
+}
+
+
+def _reduced(series: dict, panel: dict) -> list[float]:
+    """What the panel makes of a series: one value, or one per column of a table."""
+    values = [value for value, _ in series["datapoints"] if value is not None]
+    calculations = panel["options"].get("reduceOptions", {}).get("calcs")
+    calculations = calculations or panel["transformations"][0]["options"]["reducers"]
+    return [CALCULATIONS[each](values) for each in calculations] if values else []
+
+
+def _list(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: list[tuple[str, list[float]]]) -> None:
+    """A big figure, bars, or the cells of a table."""
+    left, top, width, height = box
+    defaults = panel["fieldConfig"]["defaults"]
+    if panel["type"] == "stat":
+        value = rows[0][1][0] if rows else None
+        text = defaults["noValue"] if value is None else _words(value, defaults)
+        paint.rectangle((left, top, left + width, top + height), fill=_colour(value or 0, defaults))
+        paint.text((left + 12, top + height / 2 - 14), text, fill="white", font=FONTS[26])
+        return
+    largest = max([figures[0] for _, figures in rows] + [defaults.get("max") or 0, 1e-12])
+    rows = rows[: int(height // 15)]
+    step = min(height / max(len(rows), 1), 30)
+    transformations = panel.get("transformations", ())
+    hidden = {key for each in transformations for key in each["options"].get("excludeByName", {})}
+    label = 0.45 * width if panel["type"] == "table" else min(0.45 * width, 170)
+    for number, (name, figures) in enumerate(rows):
+        y, value = top + number * step, figures[0]
+        middle = y + step / 2 - 7
+        if "Field" in hidden:
+            paint.rectangle((left - 6, y, left + width + 6, y + step - 2), fill=_shade(value / largest))
+            paint.text((left, middle), f"{value:.3g}", fill="white", font=FONTS[11])
+            continue
+        paint.text((left, middle), name[: int(label / 6)], fill=TEXT, font=FONTS[11])
+        if panel["type"] == "table":
+            for column, figure in enumerate(figures if "Last *" not in hidden else ()):
+                x = left + label + column * (width - label) / len(figures)
+                paint.text((x, middle), _words(figure, defaults), fill=TEXT, font=FONTS[11])
+            continue
+        shaded = defaults["color"]["mode"].startswith("continuous")
+        end = left + label + max((width - label - 60) * value / largest, 1)
+        colour = _shade(value / largest) if shaded else _colour(value, defaults)
+        paint.rectangle((left + label, y + 2, end, y + step - 2), fill=colour)
+        paint.text((left + width - 54, middle), _words(value, defaults), fill=TEXT, font=FONTS[11])
+
+
+def _words(value: float, defaults: dict) -> str:
+    for mapping in defaults.get("mappings", ()):
+        if f"{value:g}" in mapping["options"]:
+            return mapping["options"][f"{value:g}"]["text"]
+    unit = defaults["unit"]
+    scale, suffix = {"percentunit": (0.01, " %"), "bytes": (2**20, " MiB"), "ms": (1, " ms")}.get(
+        unit, (1, "")
+    )
+    if unit == "s":
+        spans = ((86400, " days"), (3600, " h"), (60, " min"), (0, " s"))
+        scale, suffix = next((size or 1, name) for size, name in spans if abs(value) >= size)
+    return f"{value / scale:.3g}{suffix}" if abs(value / scale) < 1000 else f"{value / scale:.0f}{suffix}"
+
+
+def _colour(value: float, defaults: dict) -> str:
+    steps = [
+        step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]
+    ]
+    return COLOURS[steps[-1]["color"]]
+
+
+def _shade(share: float) -> tuple[int, int, int]:
+    """Blue over yellow to red."""
+    share = min(max(share, 0.0), 1.0)
+    stops = ((31, 96, 196), (201, 164, 0), (196, 40, 58))
+    low, high, part = (stops[0], stops[1], 2 * share) if share < 0.5 else (stops[1], stops[2], 2 * share - 1)
+    return tuple(round(a + (b - a) * part) for a, b in zip(low, high, strict=True))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
