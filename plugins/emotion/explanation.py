@@ -47,7 +47,7 @@ EMOTION_COLOURS = dict(
 )
 LOG_ODDS, PROBABILITY = "log-odds", "probability"
 PLOTS = ("bar", "heatmap", "beeswarm")
-PATH_NODES = 64
+PATH_NODES = 32
 ROUNDING = 1e-3
 """What float32 or the quadrature may leave over, relative to the output, to be spread over the features."""
 
@@ -235,25 +235,24 @@ def _through_softmax(model: Classifier, found: Explanation) -> tuple[np.ndarray,
     # softmax of (−m/2, m/2) is the logistic function of m, see Classifier.logits
     steepness = (0.5 if len(columns) == 2 and not is_probability else 1.0) / model.temperature
 
-    def probabilities(margins: np.ndarray) -> np.ndarray:
-        logits = np.log(np.maximum(margins, LEAST_PROBABILITY)) if is_probability else margins
-        return softmax(steepness * logits, axis=-1)
+    def logits(margins: np.ndarray) -> np.ndarray:
+        return steepness * (np.log(np.maximum(margins, LEAST_PROBABILITY)) if is_probability else margins)
 
+    # A logit depends on its own margin alone: the secant carries it over (the rescale rule of Chen et al.). The path
+    # through the softmax is straight in the logits, where the Jacobian is smooth however near 0 a margin comes.
+    start, end = logits(found.base_values), logits(found.outputs)
+    distance = found.outputs - found.base_values
+    secant = np.divide(end - start, distance, out=np.zeros_like(distance), where=distance != 0)
     nodes, weights = np.polynomial.legendre.leggauss(PATH_NODES)
     jacobian = np.zeros((len(found.outputs), len(columns), len(columns)))
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-        margins = found.base_values + node * (found.outputs - found.base_values)
-        p = probabilities(margins)
-        slope = np.full_like(margins, steepness)
-        if is_probability:
-            slope = np.where(
-                margins > LEAST_PROBABILITY, steepness / np.maximum(margins, LEAST_PROBABILITY), 0.0
-            )
-        jacobian += weight * p[:, :, None] * (np.eye(len(columns)) - p[:, None, :]) * slope[:, None, :]
+        p = softmax(start + node * (end - start), axis=-1)
+        jacobian += weight * p[:, :, None] * (np.eye(len(columns)) - p[:, None, :])
+    jacobian *= secant[:, None, :]
 
     base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(found.outputs), len(EMOTIONS)))
-    base[columns] = probabilities(found.base_values)
-    outputs[:, columns] = probabilities(found.outputs)
+    base[columns] = softmax(start)
+    outputs[:, columns] = softmax(end, axis=1)
     values = np.zeros((len(outputs), len(EMOTIONS), found.values.shape[2]))
     values[:, columns] = _complete(jacobian @ found.values, outputs[:, columns] - base[columns])
     return values, base, outputs
