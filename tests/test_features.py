@@ -210,6 +210,17 @@ def test_names_are_unique_and_described():
         features.describe("no_such_feature")
 
 
+def test_views_hold_what_they_say():
+    names = np.array(features.feature_names())
+    views = {view: set(names[columns]) for view, columns in features.views().items()}
+    assert tuple(views) == features.VIEWS
+    assert views["all"] == set(names) == views["course"] | views["static"]
+    aspects = [views[view] for view in ("cepstrum", "bands", "shape", "prosody")]
+    assert set.union(*aspects) == set(names) and sum(map(len, aspects)) == len(names)
+    assert {"mfcc_01_course1", "mfcc_01_mod2_4hz"} < views["course"] & views["cepstrum"]
+    assert {"jitter", "f0_semitone_voiced_mean", "speech_seconds"} < views["prosody"] & views["static"]
+
+
 OWN = '''
 from emotion import features
 

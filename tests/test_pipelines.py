@@ -21,8 +21,9 @@ def clips(n: int = 240, width: int = 30, speakers: int = 6, seed: int = 0):
 
 
 @pytest.mark.parametrize("penalty", [0.1, 3.0])
-def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty):
-    rows, classes, speaker = clips()
+@pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
+def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty, width):
+    rows, classes, speaker = clips(width=width)
     scores = pipelines.RidgeScores(penalties=(penalty,)).fit_transform(rows, classes, groups=speaker)
     for left_out in range(6):
         keep = speaker != left_out
@@ -35,6 +36,20 @@ def test_transform_is_the_affine_map_it_says():
     scores = pipelines.RidgeScores().fit(rows, classes, groups=speaker)
     np.testing.assert_allclose(scores.transform(rows), rows @ scores.coef_ + scores.intercept_, atol=1e-6)
     assert scores.penalty_ in pipelines.PENALTIES
+
+
+def test_each_view_scores_by_its_columns_alone():
+    rows, classes, speaker = clips()
+    views = [np.arange(30), np.arange(5, 12), np.arange(20, 30)]
+    scores = pipelines.RidgeScores(views=views, penalties=(1.0,))
+    crossed = scores.fit_transform(rows, classes, groups=speaker)
+    assert crossed.shape == scores.transform(rows).shape == (240, 12)
+    for number, view in enumerate(views):
+        alone = pipelines.RidgeScores(penalties=(1.0,))
+        expected = alone.fit_transform(rows[:, view], classes, groups=speaker)
+        columns = slice(4 * number, 4 * number + 4)
+        np.testing.assert_allclose(crossed[:, columns], expected, atol=1e-5)
+        np.testing.assert_allclose(scores.transform(rows)[:, columns], alone.transform(rows[:, view]), atol=1e-5)
 
 
 def test_noise_gets_no_score_from_its_own_label():

@@ -441,11 +441,14 @@ class Descriptor:
         ``compute(speech)`` gives the rows, shape (len(rows), n).
     functionals : tuple of str
         Keys of :data:`FUNCTIONALS`.
+    view : str
+        One of :data:`VIEWS`: the aspect of the voice that it describes.
     """
 
     rows: Mapping[str, str]
     compute: Callable[[Speech], np.ndarray]
     functionals: tuple[str, ...]
+    view: str
 
 
 def _numbered(prefix: str, meaning: str, count: int) -> dict[str, str]:
@@ -455,11 +458,16 @@ def _numbered(prefix: str, meaning: str, count: int) -> dict[str, str]:
 _ALL = ("moments", "quantiles", "voiced", "course", "modulation")
 _VOICED = ("voiced", "voiced_quantiles", "course")
 
+VIEWS = ("all", "cepstrum", "bands", "shape", "prosody", "course", "static")
+"""Groups of features that a model may judge by on their own: all; by what the descriptor is of; what tells how a
+descriptor moves over the speech span, and what does not."""
+
 DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor(
         {"level_db": "RMS level (dB re full scale)", "loudness": "loudness (sum of the mel bands' power to the 0.3)"},
         _level,
         _ALL,
+        "prosody",
     ),
     Descriptor(
         {
@@ -468,6 +476,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         },
         _pitch,
         (*_VOICED, "modulation"),
+        "prosody",
     ),
     Descriptor(
         {
@@ -479,23 +488,27 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         },
         _voice_quality,
         _VOICED,
+        "prosody",
     ),
-    Descriptor({"cpp": "cepstral peak prominence (high in clear, low in breathy voices)"}, _cepstral_peak, _ALL),
-    Descriptor(_numbered("mfcc", "MFCC {}", N_MFCC), lambda speech: speech.mfcc, _ALL),
+    Descriptor({"cpp": "cepstral peak prominence (high in clear, low in breathy voices)"}, _cepstral_peak, _ALL, "prosody"),
+    Descriptor(_numbered("mfcc", "MFCC {}", N_MFCC), lambda speech: speech.mfcc, _ALL, "cepstrum"),
     Descriptor(
         _numbered("delta_mfcc", "slope of MFCC {}", N_DELTA),
         lambda speech: speech.delta_mfcc,
         ("moments", "quantiles", "voiced"),
+        "cepstrum",
     ),
     Descriptor(
         _numbered("delta2_mfcc", "curvature of MFCC {}", N_DELTA),
         lambda speech: _delta(speech.delta_mfcc),
         ("moments", "voiced"),
+        "cepstrum",
     ),
     Descriptor(
         _numbered("log_mel", "log-mel band {} of 20 (dB)", N_MELS // 2),
         lambda speech: speech.mel_db.reshape(N_MELS // 2, 2, -1).mean(axis=1),
         _ALL,
+        "bands",
     ),
     Descriptor(
         {
@@ -513,6 +526,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         },
         _spectral_shape,
         _ALL,
+        "shape",
     ),
     Descriptor(
         {
@@ -525,20 +539,23 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         },
         _spectral_balance,
         _ALL,
+        "shape",
     ),
-    Descriptor(_numbered("contrast", "spectral contrast of band {} of 6 (dB)", 6), _contrast, _ALL),
-    Descriptor({"zero_crossing_rate": "zero crossings a sample"}, _zero_crossings, _ALL),
-    Descriptor(_numbered("chroma", "chroma of pitch class {} (0 is C)", 12), _chroma, ("moments", "voiced")),
+    Descriptor(_numbered("contrast", "spectral contrast of band {} of 6 (dB)", 6), _contrast, _ALL, "bands"),
+    Descriptor({"zero_crossing_rate": "zero crossings a sample"}, _zero_crossings, _ALL, "shape"),
+    Descriptor(_numbered("chroma", "chroma of pitch class {} (0 is C)", 12), _chroma, ("moments", "voiced"), "bands"),
     Descriptor(
         _numbered("log_area_ratio", "log area ratio {} of the vocal tract (LPC)", N_AREAS),
         _log_area_ratios,
         ("moments", "voiced", "course"),
+        "shape",
     ),
     Descriptor(
         {f"formant_{number}": f"formant {number} (kHz, peak of the LPC envelope)" for number in (1, 2, 3)}
         | {f"formant_{number}_db": f"level of formant {number} (dB, LPC envelope)" for number in (1, 2, 3)},
         _formants,
         _VOICED,
+        "shape",
     ),
 )
 
@@ -826,6 +843,20 @@ def describe(name: str) -> str:
     'percentile 80 over voiced frames of f0 (semitones re 150 Hz, interpolated over unvoiced frames)'
     """
     return _meanings()[name]
+
+
+def views() -> dict[str, np.ndarray]:
+    """Columns of each of :data:`VIEWS`; registered features are in ``all`` and ``static``."""
+    kinds, moving = [], []
+    rows = [descriptor.view for descriptor in DESCRIPTORS for _ in descriptor.rows]
+    for functional, index in _plan():
+        kinds += [rows[row] for row in index for _ in functional.names]
+        moving += [functional.frames == "span"] * (len(index) * len(functional.names))
+    rest = len(feature_names()) - len(kinds)
+    kinds += ["prosody"] * sum(len(scalars.names) for scalars in SCALARS)
+    kinds, moving = np.array(kinds + [""] * (len(feature_names()) - len(kinds))), np.array(moving + [False] * rest)
+    chosen = {"all": np.ones(len(kinds), dtype=bool), "course": moving, "static": ~moving}
+    return {view: np.flatnonzero(chosen.get(view, kinds == view)) for view in VIEWS}
 
 
 def extract(samples: np.ndarray) -> np.ndarray:

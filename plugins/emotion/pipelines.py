@@ -1,16 +1,19 @@
 """The scikit-learn pipeline of each family: scaler → projection → classifier.
 
-A few thousand acoustic features of a thousand clips or two are far more than trees can weigh: they overfit, and so does
-whatever is fitted to their *training-side* projection, on which the emotions lie further apart than they will on a
-new speaker's. So the classifier is given, per emotion, a linear score of the standardized features, and is fitted
-on *cross-fitted* scores: those of each training row come from a fit without that row's group (its speaker).
-Both steps before the classifier are affine, so contributions carry back to each named feature.
+A few thousand acoustic features of a thousand clips or two are far more than trees can weigh: they overfit, and so
+does whatever is fitted to a *training-side* projection of them, on which the emotions lie further apart than they will
+for a new speaker. So the classifier is given linear scores per emotion, from several views of the standardized
+features (all, cepstrum, prosody …: :func:`emotion.features.views`), and is fitted on *cross-fitted* scores: those of
+each training row come from a fit without that row's group, its speaker. All before the classifier is affine, so
+that contributions carry back to each named feature.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -25,28 +28,33 @@ SEARCH_ROWS = 1000
 
 
 class RidgeScores(TransformerMixin, BaseEstimator):
-    """Linear scores per class: ridge regression on class indicators (Hastie, Tibshirani & Buja 1994, "Flexible
-    discriminant analysis by optimal scoring"), whose ``fit_transform`` gives cross-fitted scores.
-
-    Leaving a group out needs no second fit. With Q = (K + penalty)⁻¹, K the rows' inner products and α = QT the dual
-    solution for targets T, the residuals of group g under a fit without it are Q_gg⁻¹ α_g (the group form of
-    the leave-one-out identity; Rifkin & Lippert 2007, "Notes on regularized least squares").
+    """Linear scores per view and class: ridge regression on class indicators (Hastie, Tibshirani & Buja 1994,
+    "Flexible discriminant analysis by optimal scoring"), whose ``fit_transform`` gives cross-fitted scores.
 
     Parameters
     ----------
+    views : sequence of int arrays, optional
+        Columns of each view; without it, one view of all columns.
     penalties : tuple of float
-        Of these, the one with the least squared error on left-out groups is taken.
+        Of these, the one with the least squared error on left-out groups, all columns in one view, is taken.
     seed : int
         Of the rows on which the penalty is chosen.
 
     Attributes
     ----------
-    coef_ : float32 array, shape (n_features, n_classes)
-    intercept_ : float32 array, shape (n_classes,)
+    coef_ : float32 array, shape (n_features, n_views × n_classes)
+    intercept_ : float32 array, shape (n_views × n_classes,)
     penalty_ : float
     """
 
-    def __init__(self, *, penalties: tuple[float, ...] = PENALTIES, seed: int = 0):
+    def __init__(
+        self,
+        *,
+        views: Sequence[np.ndarray] | None = None,
+        penalties: tuple[float, ...] = PENALTIES,
+        seed: int = 0,
+    ):
+        self.views = views
         self.penalties = penalties
         self.seed = seed
 
@@ -56,7 +64,7 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         return self
 
     def fit_transform(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> np.ndarray:
-        """Fit, and give each row's scores, shape (n, n_classes) float32, as of a fit without its group.
+        """Fit, and give each row's scores, shape (n, n_views × n_classes) float32, as of a fit without its group.
 
         Raises
         ------
@@ -70,8 +78,17 @@ class RidgeScores(TransformerMixin, BaseEstimator):
             raise ValueError("all rows are of one group; cross-fitted scores need at least two")
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.penalty_ = self._search(X, targets, groups)
-        left_out, self.coef_, self.intercept_ = _leave_groups_out(X, targets, groups, self.penalty_)
-        return left_out
+        views = [np.arange(X.shape[1])] if self.views is None else self.views
+        n_classes = len(self.classes_)
+        self.coef_ = np.zeros((X.shape[1], len(views) * n_classes), dtype=np.float32)
+        self.intercept_ = np.zeros(len(views) * n_classes, dtype=np.float32)
+        scores = np.empty((len(X), len(views) * n_classes), dtype=np.float32)
+        for number, view in enumerate(views):
+            columns = slice(number * n_classes, (number + 1) * n_classes)
+            scores[:, columns], self.coef_[view, columns], self.intercept_[columns] = _leave_groups_out(
+                X[:, view], targets, groups, self.penalty_
+            )
+        return scores
 
     def _search(self, X: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
         if len(self.penalties) == 1:
@@ -84,7 +101,7 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         return self.penalties[int(np.argmin(errors))]
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scores, shape (n, n_classes) float32, of rows (n, n_features)."""
+        """Scores, shape (n, n_views × n_classes) float32, of rows (n, n_features)."""
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float32, reset=False) @ self.coef_ + self.intercept_
 
@@ -94,24 +111,45 @@ def _leave_groups_out(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cross-fitted scores, weights and intercept.
 
-    The intercept is the weight of one more feature, constant at √n_features: it is fitted without the group too,
-    as means over all rows would tell a row's score something of its own class.
+    No group needs a fit of its own: with residuals E of the one fit and its hat matrix H, the residuals of group g
+    under a fit without it are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007,
+    "Notes on regularized least squares"). The intercept is the weight of one more feature, constant at √n_features:
+    it is fitted without the group too, as means over all rows would tell a row's score something of its own class.
     """
     width = X.shape[1]
     chance = np.float32(1 / targets.shape[1])
-    kernel = X @ X.T + np.float32(width)
-    kernel.flat[:: len(kernel) + 1] += penalty * width
-    factor = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
-    inverse = cho_solve(factor, np.eye(len(X), dtype=np.float32), overwrite_b=True, check_finite=False)
-    dual = inverse @ (targets - chance)
+    wanted = targets - chance
+    rows = np.column_stack([X, np.full(len(X), np.sqrt(width), dtype=np.float32)])
+    if len(rows) > rows.shape[1]:
+        factor = _cholesky(rows.T @ rows, penalty * width)
+        weights = cho_solve((factor, True), rows.T @ wanted, check_finite=False)
+        residuals = wanted - rows @ weights
+        half = solve_triangular(factor, rows.T, lower=True, check_finite=False).T
+        kept = {g: np.eye(len(part), dtype=np.float32) - part @ part.T for g, part in _by_group(half, groups)}
+    else:  # the same from the rows' inner products: (I − H) = penalty (K + penalty)⁻¹
+        factor = _cholesky(rows @ rows.T, penalty * width)
+        inverse = cho_solve((factor, True), np.eye(len(rows), dtype=np.float32), check_finite=False)
+        residuals = inverse @ wanted
+        weights = rows.T @ residuals
+        kept = {g: part[:, groups == g] for g, part in _by_group(inverse, groups)}
     scores = np.empty_like(targets)
+    for group, block in kept.items():
+        members = groups == group
+        scores[members] = targets[members] - np.linalg.solve(block, residuals[members])
+    return scores, weights[:-1], np.sqrt(width) * weights[-1] + chance
+
+
+def _cholesky(gram: np.ndarray, penalty: float) -> np.ndarray:
+    gram.flat[:: len(gram) + 1] += penalty
+    return cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+
+
+def _by_group(rows: np.ndarray, groups: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        scores[rows] = targets[rows] - np.linalg.solve(inverse[np.ix_(rows, rows)], dual[rows])
-    return scores, X.T @ dual, width * dual.sum(axis=0) + chance
+        yield group, rows[groups == group]
 
 
-def build(family: str, *, seed: int) -> Pipeline:
+def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) -> Pipeline:
     """An unfitted pipeline ``scaler`` → ``projection`` → ``classifier``.
 
     Parameters
@@ -119,6 +157,8 @@ def build(family: str, *, seed: int) -> Pipeline:
     family : str
         One of :data:`emotion.labels.FAMILIES`.
     seed : int
+    views : sequence of int arrays, optional
+        Columns of each view, see :func:`emotion.features.views`; without it, one view of all columns.
 
     Notes
     -----
@@ -127,12 +167,20 @@ def build(family: str, *, seed: int) -> Pipeline:
     clip. Augmented copies of a clip carry its group.
     """
     classifier = {
-        "logistic_regression": lambda: LogisticRegression(C=10.0, max_iter=1000),
+        "logistic_regression": lambda: LogisticRegression(C=0.2, max_iter=1000),
         "random_forest": lambda: RandomForestClassifier(
-            n_estimators=200, min_samples_leaf=5, max_features=3, random_state=seed, n_jobs=1
+            n_estimators=150, min_samples_leaf=5, max_features=8, random_state=seed, n_jobs=1
         ),
         "gradient_boosting": lambda: GradientBoostingClassifier(
-            n_estimators=40, max_depth=3, learning_rate=0.1, subsample=0.5, max_features=3, random_state=seed
+            n_estimators=40,
+            max_depth=3,
+            learning_rate=0.1,
+            subsample=0.5,
+            max_features=6,
+            min_samples_leaf=20,
+            random_state=seed,
         ),
     }[family]()
-    return Pipeline([("scaler", StandardScaler()), ("projection", RidgeScores(seed=seed)), ("classifier", classifier)])
+    return Pipeline(
+        [("scaler", StandardScaler()), ("projection", RidgeScores(views=views, seed=seed)), ("classifier", classifier)]
+    )
