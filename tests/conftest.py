@@ -1,0 +1,69 @@
+"""What the tests share: an artifact store, settings, the real recordings, and an Airflow home of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+AIRFLOW_HOME = tempfile.TemporaryDirectory(prefix="emotion-airflow-")
+# Airflow reads them when it is first imported, which pytest may do before any fixture runs.
+os.environ |= {
+    "AIRFLOW_HOME": AIRFLOW_HOME.name,
+    "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+}
+
+from emotion.settings import Settings  # noqa: E402
+from emotion.store import Store  # noqa: E402
+from small_data import make_settings  # noqa: E402
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose artifacts and recordings lie in the test's own folder."""
+    return make_settings(tmp_path)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    """The artifact store of ``settings``, empty."""
+    return Store(settings.home)
+
+
+@pytest.fixture(scope="session")
+def ravdess() -> Path:
+    """A folder with the RAVDESS speech recordings of actors 1 to 18, as ``Actor_NN/*.wav``.
+
+    ``EMOTION_TEST_RAVDESS`` names a folder that holds them so, or else ``build_zip.py``, which makes them from
+    FLACs and a manifest; they are made once and kept in the machine's temporary folder.
+    """
+    folder = Path(os.environ.get("EMOTION_TEST_RAVDESS") or PROJECT.parent / "shared" / "ravdess").absolute()
+    if all((folder / f"Actor_{actor:02d}").is_dir() for actor in range(1, 19)):
+        return folder
+    builder, manifest = folder / "build_zip.py", folder / "manifest.csv"
+    if not (builder.is_file() and manifest.is_file()):
+        pytest.skip(
+            f"no RAVDESS recordings in {folder}; EMOTION_TEST_RAVDESS may name a folder with Actor_01 … Actor_18"
+        )
+    content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    made = Path(tempfile.gettempdir()) / f"emotion-ravdess-{content}"
+    if not made.is_dir():
+        aside = Path(tempfile.mkdtemp(prefix=made.name, dir=made.parent))
+        try:
+            subprocess.run([sys.executable, builder, f"{aside}/"], check=True, stdout=subprocess.DEVNULL)
+            aside.rename(made)
+        except OSError:  # another session was faster
+            if not made.is_dir():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return made
