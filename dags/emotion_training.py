@@ -19,7 +19,7 @@ tried again.
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import (
@@ -46,7 +46,6 @@ PARAMS = {
         title="Dataset",
         description_md="A name of the dataset catalogue (`include/datasets.yaml`, or `EMOTION_DATASETS`).",
         examples=["ravdess-speech", "ravdess-speech-song", "synthesized", "labelled-folder"],
-        section="Data",
     ),
     "source": Param(
         None,
@@ -54,7 +53,16 @@ PARAMS = {
         title="Folder or zip on disk",
         description_md="Takes the recordings from here instead of downloading them. Must lie below one of "
         "`EMOTION_RECORDINGS`. Needed for `labelled-folder`.",
-        section="Data",
+    ),
+    "promotion": Param(
+        "auto",
+        enum=["auto", "ask", "never"],
+        values_display={
+            "auto": "auto: the rules below decide",
+            "ask": "ask: if the rules agree, a person decides in the UI within a day; no answer means no",
+            "never": "never: register the models, leave the champion",
+        },
+        title="Promotion policy",
     ),
     "min_seconds": Param(0.2, type="number", minimum=0.05, title="Shortest clip (s)", section="Limits"),
     "max_seconds": Param(60, type="number", minimum=1, maximum=3600, title="Longest clip (s)", section="Limits"),
@@ -98,17 +106,6 @@ PARAMS = {
         description_md="The same data and seed give the same figures.",
         section="Evaluation",
     ),
-    "promotion": Param(
-        "auto",
-        enum=["auto", "ask", "never"],
-        values_display={
-            "auto": "auto: the rules below decide",
-            "ask": "ask: if the rules agree, a person decides in the UI within a day; no answer means no",
-            "never": "never: register the models, leave the champion",
-        },
-        title="Promotion policy",
-        section="Promotion",
-    ),
     "margin": Param(
         0.005,
         type="number",
@@ -138,7 +135,6 @@ def training_run(run_id: str):
     description="Download, featurize, train three models, compare, explain, promote",
     doc_md=__doc__,
     schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)) if SCHEDULE else None,
-    start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
