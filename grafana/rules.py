@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting as alert_model
 from panels import DATASOURCE, DAY, Query
-from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, or_zero, path
+from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, named, or_zero, path
 
 FOLDER = "emotion"
 
@@ -78,7 +78,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-f1-fell",
             title="F1 fell by more than 0.05",
-            target=against_best(f1),
+            target=f"aliasByNode({against_best(f1)}, 4, 6)",
             window=30 * DAY,
             evaluator=("gt", [0.05]),
             severity="critical",
@@ -129,7 +129,9 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-importance",
             title="Importance of a top feature halved or doubled",
-            target=f"aggregateSeriesLists({halved}, {doubled}, 'min')",
+            target=named(
+                metrics.SHAP, "model", "feature", of=f"aggregateSeriesLists({halved}, {doubled}, 'min')"
+            ),
             window=60 * DAY,
             evaluator=("lt", [0.5]),
             summary="The share of SHAP importance of a top feature is less than half of its highest or "
@@ -142,7 +144,9 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-task-failures",
             title="Task failures",
-            target=or_zero(path(TASK_FINISHED, state="failed"), "none"),
+            target=or_zero(
+                named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"
+            ),
             window=3600,
             reducer="sum",
             evaluator=("gt", [0]),
@@ -246,5 +250,7 @@ def rules_file(dashboards: dict[str, dict]) -> dict:
     for entry in found:
         for key in ("folderUID", "ruleGroup", "orgID"):
             del entry[key]
+        entry["dashboardUid"] = entry["annotations"]["__dashboardUid__"]
+        entry["panelId"] = int(entry["annotations"]["__panelId__"])
     group = {"orgId": 1, "name": "emotion", "folder": "Speech emotion", "interval": "1m", "rules": found}
     return {"apiVersion": 1, "groups": [group]}

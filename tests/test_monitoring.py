@@ -1,0 +1,79 @@
+"""Dashboards and alerts on what a real Airflow and real runs send, from heartbeats to drift."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+import graphite_stack
+from emotion import settings
+from emotion.local_airflow import LocalAirflow, free_port
+from test_grafana import RULE_OF, installed_graphite, state, unanswered
+
+pytestmark = pytest.mark.airflow
+MINUTES = 20
+
+
+def run(airflow: LocalAirflow, dag: str, conf: dict) -> str:
+    """Trigger a run and wait for its end; returns its state."""
+    airflow.api("PATCH", f"/dags/{dag}", params={"update_mask": "is_paused"}, json={"is_paused": False})
+    body = {"dag_run_id": "one", "logical_date": None, "conf": conf}
+    airflow.api("POST", f"/dags/{dag}/dagRuns", json=body)
+    end = time.monotonic() + 60 * MINUTES
+    while time.monotonic() < end:
+        airflow.check_alive()
+        with contextlib.suppress(requests.Timeout):  # a busy machine
+            found = airflow.api("GET", f"/dags/{dag}/dagRuns/one")["state"]
+            if found in ("success", "failed"):
+                return found
+        time.sleep(1)
+    pytest.fail(f"{dag} did not end within {MINUTES} minutes")
+
+
+def catalogue(file: Path) -> Path:
+    """A catalogue of one small synthesized dataset."""
+    entry = yaml.safe_load((settings.INCLUDE / "datasets.yaml").read_text())["synthesized"]
+    file.write_text(yaml.safe_dump({"synthesized": entry | {"speakers": 8}}))
+    return file
+
+
+def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer(tmp_path):
+    installed_graphite()
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    with graphite_stack.running(tmp_path / "graphite") as graphite:
+        environment = {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": graphite.statsd[0],
+            "AIRFLOW__METRICS__STATSD_PORT": str(graphite.statsd[1]),
+            "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+            "EMOTION_HOME": str(tmp_path / "home"),
+            "EMOTION_DATASETS": str(catalogue(tmp_path / "datasets.yaml")),
+            "EMOTION_INBOXES": str(inbox),
+            "EMOTION_TRAINING_SCHEDULE": "",
+            "EMOTION_SCORING_SCHEDULE": "",
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(settings.PROJECT / "plugins"), os.environ.get("PYTHONPATH")])
+            ),
+        }
+        home = tmp_path / "airflow"
+        airflow = LocalAirflow(home, free_port(), environment | {"AIRFLOW_HOME": str(home)})
+        with airflow.running("scheduler", "dag-processor", "triggerer"):
+            training = {"dataset": "synthesized", "explained_clips": 24, "clips_per_shard": 64}
+            assert run(airflow, "emotion_training", training) == "success", airflow.failures("one")
+            clips = sorted((tmp_path / "home" / "datasets").rglob("*.wav"))[:40]
+            for clip in clips:
+                shutil.copy(clip, inbox)
+            (inbox / "broken.wav").write_bytes(b"RIFF")
+            assert run(airflow, "emotion_scoring", {"settle_seconds": 0}) == "success"
+            time.sleep(2 * graphite_stack.FLUSH_SECONDS)
+            assert unanswered(graphite) == []
+            states = {uid: state(graphite, rule) for uid, rule in RULE_OF.items() if uid != "drift"}
+            assert set(states.values()) == {"quiet"}, states
