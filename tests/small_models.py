@@ -8,6 +8,7 @@ import re
 
 import pandas as pd
 import pytest
+
 from emotion import drift, features, featurization, models, registry, synthesis, training
 from emotion.labels import EMOTIONS, FAMILIES
 from emotion.models import Ensemble
@@ -78,7 +79,7 @@ def build(root: str) -> Store:
                 "run_id": version,
                 "recipe": features.RECIPE,
                 "feature_names": list(features.feature_names()),
-                "dataset": {"name": "synthesized", "synthesized": True},
+                "dataset": {"name": "synthesized", "synthesized": True, "notice": synthesis.NOTICE},
                 "selected": "logistic_regression",
                 "seed": SEED,
                 "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in plain},

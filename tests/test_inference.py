@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from sklearn.ensemble import RandomForestClassifier
+
 from emotion import audio, explanation, features, featurization, inference, models, registry
 from emotion.errors import AudioError, BundleError, ConfigurationError
 from emotion.inference import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE, CustomEmotionModel
 from emotion.labels import EMOTIONS, FAMILIES
 from emotion.settings import Settings
 from emotion.store import Store
-from sklearn.ensemble import RandomForestClassifier
 
 pytest_plugins = ("small_models",)
 

@@ -226,7 +226,7 @@ def _predict(options: argparse.Namespace, settings: Settings) -> int:
             model.predict_batch(options.files, explain=options.explain), len(options.files), progress
         )
     if not options.json:
-        progress.print(f"Model {model.name}")
+        progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
     failed = 0
     for answer in found:
         failed += "error" in answer and "start" not in answer
@@ -313,6 +313,8 @@ def _score(options: argparse.Namespace, settings: Settings) -> int:
         print(f"  {count} not scored: {reason}")
     print(f"Needs a listener: {summary['needs_listener']}")
     print(f"Drift: {' '.join([summary['drift']['verdict'] + '.', *summary['drift']['reasons']])}")
+    if summary["model"]["notice"]:
+        print(f"The model: {summary['model']['notice']}")
     print(f"See {settings.home}/scores/{summary['batch']}/report.html")
     return 1 if rejected else 0
 
@@ -328,7 +330,8 @@ def _models(options: argparse.Namespace, settings: Settings) -> int:
     store = Store(settings.home)
     pointer = registry.champion(store) or {}
     rows = [("VERSION", "CREATED", "DATASET", "MODEL", "MACRO F1 *", "")]
-    for entry in registry.versions(store):
+    entries = registry.versions(store)
+    for entry in entries:
         is_champion = entry["version"] == pointer.get("version")
         family = pointer["family"] if is_champion else entry["selected"]
         rows.append(
@@ -341,11 +344,13 @@ def _models(options: argparse.Namespace, settings: Settings) -> int:
                 f"champion since {pointer['since']}" if is_champion else "",
             )
         )
-    if len(rows) == 1:
+    if not entries:
         print(f"There are no models in {settings.home} yet: run the DAG emotion_training.")
         return 0
     print(_table(rows))
     print("\n* on speakers held out")
+    for notice in sorted({entry["dataset"]["notice"] for entry in entries} - {""}):
+        print(notice)
     return 0
 
 

@@ -48,8 +48,8 @@ MIN_WINDOW_SECONDS = 1.0
 
 MIN_SPEAKER_CLIPS = 10
 """So many clips of a speaker are needed to normalize by them. Macro F1 on speakers 13-18 of RAVDESS (logistic
-regression fitted on 1-12), adapted against plain: 3 clips 0.53 and 0.58, 5 clips 0.57 and 0.57, 8 clips 0.59
-and 0.52, 10 clips 0.65 and 0.55, 60 clips 0.69 and 0.53."""
+regression fitted on 1-12), adapted against plain: 3 clips 0.54 and 0.53, 5 clips 0.59 and 0.53, 10 clips 0.66
+and 0.55, 20 clips 0.67 and 0.54, 60 clips 0.69 and 0.54."""
 
 ROWS_AT_ONCE = 32
 """Clips that are put to the model together: a forest takes hardly longer for 32 than for one."""
