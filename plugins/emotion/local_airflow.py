@@ -85,7 +85,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.env = environment(home, port) | (extra or {})
-        self._processes: dict[str, subprocess.Popen] = {}
+        self.processes: dict[str, subprocess.Popen] = {}
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy has no business on the loopback interface
 
@@ -114,7 +114,7 @@ class LocalAirflow:
     def start(self, component: str, *arguments: str) -> subprocess.Popen:
         """Start one component in a process group of its own, its output in ``<home>/<component>.log``."""
         with open(self.log(component), "ab") as output:
-            self._processes[component] = subprocess.Popen(
+            self.processes[component] = subprocess.Popen(
                 ["airflow", component, *arguments],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -122,7 +122,7 @@ class LocalAirflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self._processes[component]
+        return self.processes[component]
 
     def log(self, component: str) -> Path:
         """Where a component's output goes."""
@@ -130,19 +130,19 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """Stop all processes and what they have started."""
-        for process in self._processes.values():
+        for process in self.processes.values():
             _signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        for process in self._processes.values():
+        for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
             _signal_group(process, signal.SIGKILL)
             process.wait()
-        self._processes.clear()
+        self.processes.clear()
 
     def check_alive(self) -> None:
         """Raise AirflowProblem if a process has ended by itself."""
-        for component, process in self._processes.items():
+        for component, process in self.processes.items():
             if process.poll() is not None:
                 raise AirflowProblem(
                     f"Airflow's {component} ended with code {process.returncode}. The end of {self.log(component)}:\n"

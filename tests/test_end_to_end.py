@@ -1,0 +1,146 @@
+"""The training DAG under a real scheduler: killed in mid-run, run again, and asking a person."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from emotion import datasets, registry
+from emotion.local_airflow import DAG_ID, LocalAirflow, free_port
+from emotion.settings import INCLUDE
+from emotion.store import Store, run_folder
+
+pytestmark = pytest.mark.airflow
+
+CONF = {"dataset": "synthesized", "clips_per_shard": 20, "explained_clips": 16}
+SPEAKERS = 6
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    base = tmp_path_factory.mktemp("end-to-end")
+    catalogue = yaml.safe_load((INCLUDE / "datasets.yaml").read_text())
+    catalogue["synthesized"]["speakers"] = SPEAKERS
+    (base / "datasets.yaml").write_text(yaml.safe_dump(catalogue))
+    extra = {
+        "EMOTION_HOME": str(base / "home"),
+        "EMOTION_DATASETS": str(base / "datasets.yaml"),
+        "EMOTION_TRAINING_SCHEDULE": "",
+        "EMOTION_SCORING_SCHEDULE": "",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(INCLUDE.parent / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(INCLUDE.parent / "plugins"),
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    }
+    local = LocalAirflow(base / "airflow", free_port(), extra)
+    with local.running("scheduler", "dag-processor"):
+        yield local
+    left = [process for process in psutil.process_iter(["environ"]) if _belongs(process, local)]
+    assert not left, f"still running: {left}"
+
+
+def _belongs(process: psutil.Process, local: LocalAirflow) -> bool:
+    return (process.info["environ"] or {}).get("AIRFLOW_HOME") == str(local.home)
+
+
+@pytest.fixture(scope="module")
+def store(airflow) -> Store:
+    return Store(airflow.env["EMOTION_HOME"])
+
+
+def wait_for(condition, *, seconds: float, what: str):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        time.sleep(0.2)
+    return found
+
+
+def finish(airflow: LocalAirflow, run_id: str, *, seconds: float = 400) -> None:
+    """Wait for the run's end; it must be green."""
+    state = wait_for(lambda: (airflow.state(run_id) in ("success", "failed")) and airflow.state(run_id), seconds=seconds, what=run_id)
+    assert state == "success", airflow.failures(run_id)
+
+
+def stored_shards(store: Store) -> dict[str, tuple[int, int]]:
+    """Every shard of features, with what changes if it is written again."""
+    facts = {key: os.stat(store.path(key)) for key in store.list("features", "*.parquet")}
+    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in facts.items()}
+
+
+def working_tasks(airflow: LocalAirflow) -> list[psutil.Process]:
+    """The processes in which tasks run: workers' children."""
+    scheduler = psutil.Process(airflow.processes["scheduler"].pid)
+    return [process for worker in scheduler.children() for process in worker.children()]
+
+
+def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
+    airflow.trigger(CONF, run_id="killed")
+    wait_for(lambda: stored_shards(store), seconds=180, what="a first stored shard")
+    for process in working_tasks(airflow):
+        process.kill()
+    wait_for(lambda: len(stored_shards(store)) >= 3, seconds=120, what="a third stored shard")
+    os.killpg(airflow.processes["scheduler"].pid, signal.SIGKILL)
+    airflow.processes["scheduler"].wait()
+    before = stored_shards(store)
+    clips = len(datasets.read_manifest(store, "synthesized"))
+    assert len(before) < clips / CONF["clips_per_shard"], "all was stored before anything was killed"
+
+    airflow.start("scheduler")
+    finish(airflow, "killed")
+
+    after = stored_shards(store)
+    assert {key: after[key] for key in before} == before, "a stored shard was written again"
+    stored = pd.concat([store.read_table(key, ["sha256"]) for key in after])
+    assert len(stored) == stored["sha256"].nunique() == clips
+    for name in ("comparison.json", "comparison.csv", "report.html", "rejected.csv", "decision.json"):
+        assert store.exists(f"runs/killed/{name}")
+    assert not [path for path in Path(store.root).rglob(".writing-*")]
+    assert registry.champion(store)["version"] == "killed"
+
+
+def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
+    before = stored_shards(store)
+    airflow.trigger(CONF | {"promotion": "ask", "margin": 0}, run_id="second")
+    path = f"/dags/{DAG_ID}/dagRuns/second/taskInstances/ask_a_person"
+    wait_for(
+        lambda: airflow.api("GET", path)["state"] == "awaiting_input", seconds=300, what="the question to a person"
+    )
+    assert stored_shards(store) == before
+    assert store.read_json("runs/second/comparison.json")["models"].keys() == {
+        "logistic_regression",
+        "random_forest",
+        "gradient_boosting",
+        "ensemble",
+    }
+    first, second = (store.read_json(f"runs/{name}/comparison.json") for name in ("killed", "second"))
+    for name, model in first["models"].items():
+        for protocol in ("random", "speaker_independent", "speaker_independent_adapted"):
+            assert second["models"][name][protocol] == model[protocol], "same data and seed, other figures"
+    assert registry.champion(store)["version"] == "killed", "promoted before anybody answered"
+
+    answer = {"chosen_options": ["Promote the challenger"], "params_input": {}}
+    airflow.api("PATCH", f"{path}/-1/hitlDetails", json=answer)
+    finish(airflow, "second")
+    assert registry.champion(store)["version"] == "second"
+    assert store.read_json("runs/second/decision.json")["by"] == "a person"
+    events = airflow.api("GET", "/assets/events")["asset_events"]
+    assert [event["extra"]["version"] for event in events] == ["killed", "second"]
+
+
+def test_bad_data_fails_at_once_with_its_own_error(airflow, store):
+    airflow.trigger(CONF | {"dataset": "no-such-set"}, run_id="bad")
+    wait_for(lambda: airflow.state("bad") == "failed", seconds=60, what="the failure")
+    ((task, error),) = airflow.failures("bad")
+    assert task == "download"
+    assert "no dataset 'no-such-set'" in error
+    assert airflow.api("GET", f"/dags/{DAG_ID}/dagRuns/bad/taskInstances/download")["try_number"] == 1
+    assert run_folder("bad") == "bad"
