@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from emotion import metrics
-from emotion.comparison import PROTOCOL, SCORE
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
-from emotion.metrics import Metric
 from grafana_foundation_sdk.builders import bargauge, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -43,9 +39,15 @@ from queries import (
     summed,
 )
 
+from emotion import metrics
+from emotion.comparison import PROTOCOL, SCORE
+from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.metrics import Metric
+
 SCHEMA_VERSION = 27
 """Grafana 7.5's; later ones bring a dashboard of this version up to date when they load it."""
 TRAINING_DAG, SCORING_DAG = "emotion_training", "emotion_scoring"
+AIRFLOW = "http://localhost:8080"
 MODELS = (*FAMILIES, "ensemble")
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 
@@ -121,17 +123,14 @@ def dashboard(
             .keep_time(True)
         )
     )
+    default = model.VariableOption(selected=True, text=AIRFLOW, value=AIRFLOW)
     address = (
         board.TextBoxVariable("airflow")
         .label("Airflow at")
         .description("Address of the Airflow UI, for the links into it")
-        .default_value("http://localhost:8080")
-        .current(
-            model.VariableOption(selected=True, text="http://localhost:8080", value="http://localhost:8080")
-        )
-        .options(
-            [model.VariableOption(selected=True, text="http://localhost:8080", value="http://localhost:8080")]
-        )
+        .default_value(AIRFLOW)
+        .current(default)
+        .options([default])
     )
     for variable in [*variables, address]:
         built.with_variable(variable)
@@ -145,8 +144,8 @@ def _fill(built: board.Dashboard, sections: dict[str, list]) -> dict:
             built.with_panel(panel)
     found = built.build()
     found.schema_version = SCHEMA_VERSION
-    for number_, panel in enumerate(found.panels, start=1):
-        panel.id_val = number_
+    for index, panel in enumerate(found.panels, start=1):
+        panel.id_val = index
     for link in (*found.links, *(found.annotations.list_val or ())):
         link.placement = None  # the SDK's default hides them in a menu
     return json.loads(json.dumps(found, cls=JSONEncoder))
@@ -171,7 +170,7 @@ def run_state(dag: str) -> stat.Panel:
     return number(
         "Last run",
         f"How the last run of {dag} within the time shown ended (1 succeeded, 2 failed, 3 both at nearly "
-        f"the same time).",
+        "the same time).",
         alias(_outcome(dag), "last run"),
         words=OUTCOMES,
         steps=FAILED_IS_BAD,

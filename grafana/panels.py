@@ -210,9 +210,8 @@ def rows(
         model.DataTransformerConfig(id_val="reduce", options={"reducers": list(calculations)})
     )
     if shown != "all":
-        hidden = (
-            ("Field",) if shown == "values" else ("Last *", "Last (not null)")
-        )  # 7.5's name for it is the second
+        values = ("Last *", "Last (not null)")  # the second is what 7.5 calls it
+        hidden = ("Field",) if shown == "values" else values
         options = {"excludeByName": dict.fromkeys(hidden, True), "indexByName": {}, "renameByName": {}}
         panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=options))
     if shown == "values":

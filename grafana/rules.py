@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from emotion import metrics
-from emotion.comparison import PROTOCOL, SCORE
 from grafana_foundation_sdk.builders import alerting as alert
 from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting as alert_model
 from panels import DATASOURCE, DAY, Query
 from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, named, or_zero, path
+
+from emotion import metrics
+from emotion.comparison import PROTOCOL, SCORE
 
 FOLDER = "emotion"
 
