@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo train airflow test lint clean help
+.PHONY: demo train airflow up down test lint clean help
 
 help: ## these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,6 +17,23 @@ train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip t
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.local_airflow serve
+
+up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the tasks on four Celery workers
+	@mkdir -p recordings inbox
+	@$(if $(WORKERS),EMOTION_EXECUTOR=CeleryExecutor EMOTION_SLOTS=$$((2 * $(WORKERS)))) docker compose \
+		$(if $(WORKERS),--profile celery) up --build --detach --wait --remove-orphans \
+		$(if $(WORKERS),--scale airflow-worker=$(WORKERS))
+	@. ./.env && echo && \
+	echo "Airflow    http://localhost:$${AIRFLOW_PORT:-8080}    admin / $$AIRFLOW_ADMIN_PASSWORD" && \
+	echo "Grafana    http://localhost:$${GRAFANA_PORT:-3000}    admin / $$GRAFANA_ADMIN_PASSWORD" && \
+	echo "Graphite   http://localhost:$${GRAPHITE_PORT:-8081}" && \
+	echo "Put audio to score into inbox/, audio to train on into recordings/. \`make down\` stops everything and keeps the data."
+
+down: ## stop the containers; what they have stored stays
+	@docker compose --profile celery down
+
+.env:
+	@umask 077 && sh docker/secrets.sh > .env.new && mv .env.new .env && echo "Secrets made: .env"
 
 test: $(INSTALLED) ## all tests
 	@$(BIN)/python -m pytest

@@ -1,0 +1,177 @@
+"""docker-compose.yaml: what it promises, read from the file and, where Docker Compose is installed, from Compose."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+ALWAYS = {
+    "airflow-apiserver",
+    "airflow-scheduler",
+    "airflow-dag-processor",
+    "airflow-triggerer",
+    "airflow-init",
+    "postgres",
+    "graphite",
+    "grafana",
+}
+CELERY = {"redis", "airflow-worker"}
+SECRETS = {
+    "POSTGRES_PASSWORD",
+    "REDIS_PASSWORD",
+    "FERNET_KEY",
+    "JWT_SECRET",
+    "API_SECRET_KEY",
+    "AIRFLOW_ADMIN_PASSWORD",
+    "GRAFANA_ADMIN_PASSWORD",
+    "GRAPHITE_SECRET_KEY",
+}
+
+
+def made_secrets() -> dict[str, str]:
+    """What `make up` writes into .env on first use."""
+    text = subprocess.run(["sh", ROOT / "docker/secrets.sh"], capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+@pytest.fixture
+def compose(tmp_path):
+    """Runs Docker Compose on the file in an environment without secrets, or with those given."""
+    binary = shutil.which("docker-compose")
+    command = [binary] if binary else ["docker", "compose"]
+    if not binary and (
+        not shutil.which("docker") or subprocess.run([*command, "version"], capture_output=True).returncode
+    ):
+        pytest.skip("Docker Compose is not installed")
+
+    def run(*arguments, secrets=None):
+        env_file = tmp_path / "env"
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in (secrets or {}).items()))
+        clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return subprocess.run(
+            [*command, "--file", ROOT / "docker-compose.yaml", "--env-file", env_file, *arguments],
+            capture_output=True,
+            text=True,
+            env=clean,
+        )
+
+    return run
+
+
+def test_services():
+    assert set(SERVICES) == ALWAYS | CELERY
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["celery"]} == CELERY
+
+
+@pytest.mark.parametrize("name", sorted(ALWAYS | CELERY))
+def test_service(name):
+    service = SERVICES[name]
+    assert re.fullmatch(r"[a-z/-]+:\d+\.\d+\.\d+(-[a-z0-9]+)?|postgres:\d+\.\d+-bookworm", service["image"])
+    assert service["restart"] == ("on-failure:3" if name == "airflow-init" else "unless-stopped")
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"max-size", "max-file"} == set(service["logging"]["options"])
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert "container_name" not in service  # it could not be scaled
+    check = service["healthcheck"]
+    assert check == {"disable": True} if name == "airflow-init" else {"test", "interval", "timeout", "retries"} < set(check)
+    for port in service.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+    for volume in service.get("volumes", ()):
+        source, _, mode = volume.split(":")[0], volume.split(":")[1], volume.split(":")[2:]
+        if source.startswith("."):
+            assert mode == ["ro"]
+            assert source in ("./recordings", "./inbox") or (ROOT / source).exists()
+        else:
+            assert source in COMPOSE["volumes"]
+
+
+def test_who_runs_as_root():
+    """Airflow's image runs as the user airflow by itself, and nothing here makes it root."""
+    assert {name for name, service in SERVICES.items() if "user" in service} == {"postgres", "redis", "grafana"}
+    assert not re.search(r"user:\s*[\"']?(root|0)\b", TEXT)
+    assert "USER" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_no_secret_has_a_default():
+    assert set(re.findall(r"\$\{(\w+):\?", TEXT)) == SECRETS
+    others = set(re.findall(r"(?<!\$)\$\{?(\w+)(?!:\?)\b(?!:\?)", TEXT))
+    assert others == {
+        "EMOTION_EXECUTOR",
+        "EMOTION_SLOTS",
+        "AIRFLOW_PORT",
+        "GRAFANA_PORT",
+        "GRAPHITE_PORT",
+        "STATSD_PORT",
+    }
+
+
+def test_secrets_are_fit_and_new_each_time():
+    first, second = made_secrets(), made_secrets()
+    assert set(first) == SECRETS
+    assert not set(first.values()) & set(second.values())
+    assert len(set(first.values())) == len(SECRETS)
+    assert len(base64.urlsafe_b64decode(first["FERNET_KEY"])) == 32
+    assert len(first["JWT_SECRET"]) >= 64
+    assert all(re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"})  # fit for a URL
+
+
+def test_secrets_stay_out_of_git_and_image():
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    assert not [line for line in lines if line.startswith("!.")]
+
+
+def test_image_is_the_pinned_airflow():
+    version = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.M).group(1)
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.search(rf"^FROM apache/airflow:slim-{re.escape(version)}-python3\.12$", dockerfile, re.M)
+    assert f"= {version}" in dockerfile
+    assert SERVICES["airflow-scheduler"]["image"] == f"emotion-airflow:{version}"
+
+
+@pytest.mark.parametrize("requirements", ["requirements.txt", "requirements-server.txt"])
+def test_every_requirement_is_pinned(requirements):
+    lines = [line.split("#")[0].strip() for line in (ROOT / requirements).read_text().splitlines()]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^=<>]+", line) for line in lines if line)
+
+
+def test_one_environment_for_all_of_airflow():
+    shared = SERVICES["airflow-scheduler"]["environment"]
+    for name in (name for name in SERVICES if name.startswith("airflow-")):
+        assert shared.items() <= SERVICES[name]["environment"].items()
+    assert shared["AIRFLOW__METRICS__STATSD_HOST"] == "graphite"
+
+
+def test_pools_of_the_dags():
+    wanted = set()
+    for path in (ROOT / "dags").glob("*.py"):
+        wanted |= set(re.findall(r'pool="(\w+)"', path.read_text()))
+    assert wanted == set(re.findall(r"airflow pools set (\w+)", (ROOT / "docker/init.sh").read_text()))
+
+
+def test_compose_accepts_it(compose):
+    done = compose("config", "--services", secrets=made_secrets())
+    assert (done.returncode, set(done.stdout.split())) == (0, ALWAYS), done.stderr
+    done = compose("--profile", "celery", "config", "--services", secrets=made_secrets())
+    assert (done.returncode, set(done.stdout.split())) == (0, ALWAYS | CELERY), done.stderr
+
+
+@pytest.mark.parametrize("missing", sorted(SECRETS))
+def test_compose_refuses_to_go_without_a_secret(compose, missing):
+    secrets = {name: value for name, value in made_secrets().items() if name != missing}
+    done = compose("config", secrets=secrets)
+    assert done.returncode != 0
+    assert missing in done.stderr
+    assert "run make up" in done.stderr
