@@ -49,7 +49,7 @@ def check_against_librosa(speech: features.Speech) -> None:
     frames = librosa.util.frame(samples, frame_length=features.WINDOW, hop_length=features.HOP)
     window = librosa.filters.get_window("hann", features.WINDOW)[:, None]
     power = np.abs(np.fft.rfft(frames * window, features.N_FFT, axis=0)) ** 2
-    np.testing.assert_allclose(speech.power, power, rtol=1e-3, atol=1e-4 * power.max())
+    np.testing.assert_allclose(speech.power.T, power, rtol=1e-3, atol=1e-4 * power.max())
     mel = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=features.N_MELS), top_db=None)
     np.testing.assert_allclose(speech.mel_db, mel, atol=0.02)
     np.testing.assert_allclose(speech.mfcc, librosa.feature.mfcc(S=mel, n_mfcc=features.N_MFCC), atol=0.1)

@@ -63,6 +63,7 @@ N_MELS = 40
 N_MFCC = 20
 N_DELTA = 14
 """MFCCs whose slopes and curvatures are descriptors."""
+ROLLOFFS = (0.25, 0.5, 0.85, 0.95)
 F0_RANGE = (65.0, 650.0)
 """Lowest and highest fundamental frequency searched, in Hz."""
 F0_REFERENCE = 150.0
@@ -76,7 +77,9 @@ LEAST_PAUSE = 5
 LEAST_VOICED = 5
 """With fewer voiced frames, active frames stand in for them."""
 LPC_ORDER = 18
+PRE_EMPHASIS = 0.97
 N_AREAS = 12
+N_FORMANTS = 3
 QUANTILES = (0.05, 0.2, 0.5, 0.8, 0.95)
 COURSE = 5
 """Cosine coefficients (DCT-II, from the 1st) that describe a descriptor's course over the speech span."""
@@ -91,7 +94,8 @@ _FREQUENCIES = np.linspace(0, SAMPLE_RATE / 2, _BINS)
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 
 
-_PITCH_TAPER = np.clip((4000 - _FREQUENCIES) / 2000, 0, 1).astype(np.float32)
+_PITCH_RATE = SAMPLE_RATE // 2
+_PITCH_TAPER = np.clip((4000 - _FREQUENCIES[: N_FFT // 4 + 1]) / 2500, 0, 1).astype(np.float32)
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 """Smooths the level over 70 ms before its peaks are counted."""
 
@@ -101,12 +105,25 @@ def _bins(low: float, high: float) -> slice:
 
 
 @lru_cache(maxsize=1)
-def _filters() -> scipy.sparse.csr_array:
-    """Mel bands (40 rows) and chroma (12 rows) over power bins; sparse products are the same on any thread count."""
+def _power_filters() -> scipy.sparse.csr_array:
+    """Mel bands (40 rows), chroma (12) and autocorrelation after pre-emphasis (19) from power bins.
+
+    Sparse products, unlike BLAS, are the same on any number of threads.
+    """
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)
     chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=0.0)
     chroma = np.where(chroma > 1e-3, chroma, 0)
-    return scipy.sparse.csr_array(np.vstack([mel, chroma]).astype(np.float32))
+    angle = np.pi * np.arange(_BINS) / (_BINS - 1)
+    emphasized = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle)
+    emphasized[1:-1] *= 2
+    lags = np.cos(np.outer(np.arange(LPC_ORDER + 1), angle)) * emphasized / N_FFT
+    return scipy.sparse.csr_array(np.vstack([mel, chroma, lags]).astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def _moment_filters() -> scipy.sparse.csr_array:
+    """Sums over magnitude bins of kHz to the 0th … 4th power."""
+    return scipy.sparse.csr_array(np.vander(_FREQUENCIES / 1000, 5, increasing=True).T.astype(np.float32))
 
 
 def _slope_weights(x: np.ndarray) -> np.ndarray:
@@ -124,7 +141,7 @@ class Speech:
         RMS of every frame of the clip, dB re full scale.
     active : bool array, shape (n,)
         Of the n frames of the speech span.
-    power : float32 array, shape (513, n)
+    power : float32 array, shape (n, 513)
     """
 
     def __init__(self, samples: np.ndarray):
@@ -138,7 +155,8 @@ class Speech:
         hops = WINDOW // HOP
         energy = np.lib.stride_tricks.sliding_window_view(energy, hops).sum(axis=1)[: len(frames)]
         self.level = 10 * np.log10(np.maximum(energy / WINDOW, FLOOR))
-        active = self.level >= np.quantile(self.level, 0.98) - ACTIVE_DB
+        loud = np.sort(self.level)[int(0.98 * (len(self.level) - 1))]
+        active = self.level >= loud - ACTIVE_DB
         where = np.flatnonzero(active)
         self.start = min(int(where[0]), len(frames) - LEAST_SPAN)
         self.stop = max(int(where[-1]) + 1, self.start + LEAST_SPAN)
@@ -147,8 +165,9 @@ class Speech:
 
     @cached_property
     def power(self) -> np.ndarray:
-        spectrum = scipy.fft.rfft(self.frames * _HANN, N_FFT, axis=1)
-        return np.square(spectrum.real.T, order="C") + np.square(spectrum.imag.T, order="C")
+        parts = scipy.fft.rfft(self.frames * _HANN, N_FFT, axis=1).view(np.float32)
+        np.square(parts, out=parts)
+        return parts[:, ::2] + parts[:, 1::2]
 
     @cached_property
     def magnitude(self) -> np.ndarray:
@@ -159,12 +178,14 @@ class Speech:
         return 10 * np.log10(np.maximum(self.power, FLOOR))
 
     @cached_property
-    def _filtered(self) -> np.ndarray:
-        return _filters() @ self.power
+    def _filtered(self) -> dict[str, np.ndarray]:
+        rows = _power_filters() @ np.ascontiguousarray(self.power.T)
+        ends = np.cumsum([N_MELS, 12, LPC_ORDER + 1])
+        return dict(zip(("mel", "chroma", "lags"), np.split(rows, ends[:-1]), strict=True))
 
     @cached_property
     def mel(self) -> np.ndarray:
-        return self._filtered[:N_MELS]
+        return self._filtered["mel"]
 
     @cached_property
     def mel_db(self) -> np.ndarray:
@@ -179,16 +200,11 @@ class Speech:
         return _delta(self.mfcc[:N_DELTA])
 
     @cached_property
-    def autocorrelation(self) -> np.ndarray:
-        """Of the windowed frames, shape (n, 513)."""
-        return scipy.fft.irfft(np.ascontiguousarray(self.power.T), N_FFT, axis=1)[:, :_BINS]
-
-    @cached_property
     def pitch(self) -> tuple[np.ndarray, np.ndarray]:
         """f0 in Hz (0 where unvoiced) and the periodic share of the power (0 to 1), each of shape (n,)."""
-        # without its upper end the spectrum's autocorrelation is smooth enough to interpolate its peaks
-        tapered = np.ascontiguousarray((self.power * _PITCH_TAPER[:, None]).T)
-        autocorrelation = scipy.fft.irfft(tapered, N_FFT, axis=1)
+        # the spectrum below 4 kHz alone, its upper end tapered: the autocorrelation at 8 kHz, smooth about its peaks
+        tapered = self.power[:, : len(_PITCH_TAPER)] * _PITCH_TAPER
+        autocorrelation = scipy.fft.irfft(tapered, N_FFT // 2, axis=1)
         return _track_pitch(autocorrelation, self.level[self.start : self.stop])
 
     @cached_property
@@ -212,10 +228,7 @@ class Speech:
     @cached_property
     def lpc(self) -> np.ndarray:
         """Reflection coefficients and predictor, shapes (18, n) and (19, n), by Levinson's recursion."""
-        emphasis = 0.97
-        r = self.autocorrelation[:, : LPC_ORDER + 2].T.astype(np.float64)
-        r = np.vstack([r[1], r])
-        r = (1 + emphasis**2) * r[1:-1] - emphasis * (r[:-2] + r[2:])
+        r = self._filtered["lags"].astype(np.float64)
         r[0] = r[0] * (1 + 1e-5) + 1e-9
         predictor = np.zeros((LPC_ORDER + 1, r.shape[1]))
         predictor[0] = 1
@@ -231,7 +244,7 @@ class Speech:
 
 # --- f0 ---------------------------------------------------------------------------------------------------------
 
-_LAGS = slice(int(SAMPLE_RATE / F0_RANGE[1]), int(np.ceil(SAMPLE_RATE / F0_RANGE[0])) + 1)
+_LAGS = slice(int(_PITCH_RATE / F0_RANGE[1]), int(np.ceil(_PITCH_RATE / F0_RANGE[0])) + 1)
 _CANDIDATES = 4
 _VOICING_THRESHOLD = 0.45
 _SILENCE_THRESHOLD = 0.03
@@ -243,7 +256,7 @@ _SWITCH_COST = 0.14
 @lru_cache(maxsize=1)
 def _window_autocorrelation() -> np.ndarray:
     spectrum = np.abs(np.fft.rfft(_HANN.astype(np.float64), 2 * N_FFT)) ** 2
-    full = np.fft.irfft(spectrum)[: _LAGS.stop + 1]
+    full = np.fft.irfft(spectrum)[::2][: _LAGS.stop + 1]
     return (full / full[0]).astype(np.float32)
 
 
@@ -261,10 +274,9 @@ def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.nda
     rows = np.arange(n)[:, None]
     a, b, c = left[rows, best], here[rows, best], right[rows, best]
     real = (b > a) & (b >= c) & (b > 0.2)
-    curve = a - 2 * b + c
-    shift = np.where(real, 0.5 * (a - c) / np.where(real, curve, 1), 0)
+    shift = np.where(real, 0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-6), 0)
     height = np.clip(b - 0.25 * (a - c) * shift, 0, 1)
-    frequency = SAMPLE_RATE / (_LAGS.start + best + shift)
+    frequency = _PITCH_RATE / (_LAGS.start + best + shift)
 
     strength = np.full((n, _CANDIDATES + 1), -np.inf)
     strength[:, 1:] = np.where(real, height - _OCTAVE_COST * np.log2(F0_RANGE[0] / frequency), -1e3)
@@ -274,17 +286,17 @@ def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.nda
     cost = np.full((max(n - 1, 0), _CANDIDATES + 1, _CANDIDATES + 1), _SWITCH_COST)
     cost[:, 0, 0] = 0
     cost[:, 1:, 1:] = _JUMP_COST * np.abs(octave[1:, :, None] - octave[:-1, None, :])  # [frame, to, from]
-    total = strength[0]
-    came = np.empty((n, _CANDIDATES + 1), dtype=np.intp)
-    index = np.arange(_CANDIDATES + 1)
+    totals = np.empty_like(strength)
+    totals[0] = strength[0]
+    paths = np.empty_like(cost[0]) if n > 1 else None
     for frame in range(1, n):
-        paths = total - cost[frame - 1]
-        came[frame] = choice = paths.argmax(axis=1)
-        total = paths[index, choice] + strength[frame]
+        np.subtract(totals[frame - 1], cost[frame - 1], out=paths)
+        np.maximum.reduce(paths, axis=1, out=totals[frame])
+        totals[frame] += strength[frame]
     state = np.empty(n, dtype=np.intp)
-    state[-1] = total.argmax()
-    for frame in range(n - 1, 0, -1):
-        state[frame - 1] = came[frame, state[frame]]
+    state[-1] = at = int(totals[-1].argmax())
+    for frame in range(n - 2, -1, -1):
+        state[frame] = at = int((totals[frame] - cost[frame, at]).argmax())
     voiced = state > 0
     chosen = np.maximum(state - 1, 0)
     f0 = np.where(voiced, frequency[np.arange(n), chosen], 0)
@@ -304,7 +316,7 @@ def _delta(rows: np.ndarray) -> np.ndarray:
 
 
 def _band_db(speech: Speech, low: float, high: float) -> np.ndarray:
-    return 10 * np.log10(np.maximum(speech.power[_bins(low, high)].sum(axis=0), FLOOR))
+    return 10 * np.log10(np.maximum(speech.power[:, _bins(low, high)].sum(axis=1), FLOOR))
 
 
 def _level(speech: Speech) -> np.ndarray:
@@ -315,40 +327,38 @@ def _level(speech: Speech) -> np.ndarray:
 
 def _spectral_shape(speech: Speech) -> np.ndarray:
     magnitude = speech.magnitude
-    total = np.maximum(magnitude.sum(axis=0), 1e-8)
-    frequencies = _FREQUENCIES.astype(np.float32)[:, None] / 1000
-    share = magnitude / total
-    centroid = (share * frequencies).sum(axis=0)
-    off = frequencies - centroid
-    weighted = share * off**2
-    variance = np.maximum(weighted.sum(axis=0), 1e-8)
-    weighted = weighted * off
-    skewness = weighted.sum(axis=0) / variance**1.5
-    kurtosis = (weighted * off).sum(axis=0) / variance**2
-    cumulative = np.cumsum(share, axis=0)
+    total, *raw = (_moment_filters() @ np.ascontiguousarray(magnitude.T)).astype(np.float64)
+    total = np.maximum(total, 1e-8)
+    mean, second, third, fourth = (moment / total for moment in raw)
+    variance = np.maximum(second - mean**2, 1e-6)
+    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
+    kurtosis = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2
+    cumulative = np.cumsum(magnitude, axis=1)
     rolloffs = [
-        (cumulative < fraction).sum(axis=0, dtype=np.float32) * np.float32(SAMPLE_RATE / N_FFT / 1000)
-        for fraction in (0.25, 0.5, 0.85, 0.95)
+        (cumulative >= np.float32(share) * cumulative[:, -1:]).argmax(axis=1) * (SAMPLE_RATE / N_FFT / 1000)
+        for share in ROLLOFFS
     ]
-    logarithm = speech.power_db
-    flatness = logarithm.mean(axis=0) - 10 * np.log10(np.maximum(speech.power.mean(axis=0), FLOOR))
-    entropy = -(share * np.log2(np.maximum(share, 1e-10))).sum(axis=0)
-    unit = magnitude / np.maximum(np.sqrt(speech.power.sum(axis=0)), 1e-8)
-    flux = np.zeros(magnitude.shape[1], dtype=np.float32)
-    flux[1:] = np.sqrt(np.square(unit[:, 1:] - unit[:, :-1]).sum(axis=0))
-    return np.stack([centroid, np.sqrt(variance), skewness, kurtosis, *rolloffs, flatness, entropy, flux])
+    power = np.maximum(speech.power.sum(axis=1), 1e-12)
+    flatness = speech.power_db.mean(axis=1) - 10 * np.log10(np.maximum(power / _BINS, FLOOR))
+    # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
+    entropy = np.log2(total) - (magnitude * speech.power_db).sum(axis=1) / total / (20 * np.log10(2))
+    # |a − b|² of unit vectors is 2 − 2 a·b
+    flux = np.zeros(len(magnitude))
+    both = (magnitude[1:] * magnitude[:-1]).sum(axis=1) / np.sqrt(power[1:] * power[:-1])
+    flux[1:] = np.sqrt(np.maximum(2 - 2 * both, 0))
+    return np.stack([mean, np.sqrt(variance), skewness, kurtosis, *rolloffs, flatness, entropy, flux])
 
 
 def _spectral_balance(speech: Speech) -> np.ndarray:
     logarithm = speech.power_db
     rows = [
         _band_db(speech, 50, 1000) - _band_db(speech, 1000, 5000),
-        logarithm[_bins(0, 2000)].max(axis=0) - logarithm[_bins(2000, 5000)].max(axis=0),
+        logarithm[:, _bins(0, 2000)].max(axis=1) - logarithm[:, _bins(2000, 5000)].max(axis=1),
         _band_db(speech, 250, 650) - _band_db(speech, 1000, 4000),
     ]
     for low, high in ((0, 500), (500, 1500), (1500, 5000)):
         weights = _slope_weights(_FREQUENCIES[_bins(low, high)] / 1000)
-        rows.append((logarithm[_bins(low, high)] * weights[:, None]).sum(axis=0))
+        rows.append((logarithm[:, _bins(low, high)] * weights).sum(axis=1))
     return np.stack(rows)
 
 
@@ -358,23 +368,23 @@ _CONTRAST_EDGES = (0, 200, 400, 800, 1600, 3200, 8000)
 def _contrast(speech: Speech) -> np.ndarray:
     rows = []
     for low, high in zip(_CONTRAST_EDGES, _CONTRAST_EDGES[1:], strict=False):
-        band = np.sort(speech.power_db[_bins(low, high)].T, axis=1)
+        band = np.sort(speech.power_db[:, _bins(low, high)], axis=1)
         n = max(1, band.shape[1] // 10)
         rows.append(band[:, -n:].mean(axis=1) - band[:, :n].mean(axis=1))
     return np.stack(rows)
 
 
 def _zero_crossings(speech: Speech) -> np.ndarray:
-    sign = speech.samples >= 0
-    changes = np.zeros(len(sign), dtype=np.float32)
-    changes[1:] = sign[1:] != sign[:-1]
-    per_hop = changes[: len(sign) // HOP * HOP].reshape(-1, HOP).sum(axis=1)
-    rate = np.lib.stride_tricks.sliding_window_view(per_hop, WINDOW // HOP).sum(axis=1) / WINDOW
-    return rate[None, speech.start : speech.stop]
+    first, count = speech.start * HOP, len(speech.active)
+    sign = speech.samples[first : first + (count - 1) * HOP + WINDOW] >= 0
+    changes = np.zeros(len(sign), dtype=np.int32)
+    np.not_equal(sign[1:], sign[:-1], out=changes[1:], casting="unsafe")
+    per_hop = np.add.reduceat(changes, np.arange(0, len(changes), HOP))
+    return np.convolve(per_hop, np.ones(WINDOW // HOP), "valid")[None] / WINDOW
 
 
 def _chroma(speech: Speech) -> np.ndarray:
-    chroma = speech._filtered[N_MELS:]
+    chroma = speech._filtered["chroma"]
     return chroma / np.maximum(chroma.max(axis=0), FLOOR)
 
 
@@ -394,12 +404,12 @@ def _voice_quality(speech: Speech) -> np.ndarray:
 def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
     """Peak of the spectrum within a bin of each frame's frequency."""
     centre = np.clip(np.rint(hertz * (N_FFT / SAMPLE_RATE)).astype(np.intp), 1, _BINS - 2)
-    frame = np.arange(power_db.shape[1])
-    return np.maximum.reduce([power_db[centre + d, frame] for d in (-1, 0, 1)])
+    frame = np.arange(len(power_db))
+    return np.maximum.reduce([power_db[frame, centre + d] for d in (-1, 0, 1)])
 
 
 def _cepstral_peak(speech: Speech) -> np.ndarray:
-    cepstrum = scipy.fft.irfft(np.ascontiguousarray(speech.power_db.T), N_FFT, axis=1)[:, _LAGS]
+    cepstrum = scipy.fft.irfft(speech.power_db[:, : N_FFT // 4 + 1], N_FFT // 2, axis=1)[:, _LAGS]
     return (cepstrum.max(axis=1) - cepstrum.mean(axis=1))[None]
 
 
@@ -407,26 +417,26 @@ def _log_area_ratios(speech: Speech) -> np.ndarray:
     return 2 * np.arctanh(np.clip(speech.lpc[0][:N_AREAS], -0.999, 0.999))
 
 
-_FORMANTS = 3
-
-
 def _formants(speech: Speech) -> np.ndarray:
     """Frequencies (kHz) and levels (dB re the frame's) of the first peaks of the LPC envelope above 180 Hz."""
-    size = 512
-    envelope = -20 * np.log10(np.maximum(np.abs(scipy.fft.rfft(speech.lpc[1], size, axis=0)), 1e-6))
+    size = 256
     step = SAMPLE_RATE / size / 1000
     low, high = int(0.18 / step), int(5.5 / step)
-    here = envelope[low:high]
-    peak = (here > envelope[low - 1 : high - 1]) & (here >= envelope[low + 1 : high + 1])
+    response = np.abs(scipy.fft.rfft(speech.lpc[1].astype(np.float32), size, axis=0)[low - 1 : high + 1])
+    envelope = -20 * np.log10(np.maximum(response, 1e-6))
+    left, here, right = envelope[:-2], envelope[1:-1], envelope[2:]
+    peak = (here > left) & (here >= right)
     rank = np.cumsum(peak, axis=0)
     frame = np.arange(here.shape[1])
     frequencies, levels = [], []
-    for number in range(1, _FORMANTS + 1):
-        at = ((rank >= number) & peak).argmax(axis=0)
-        at = np.where(rank[-1] >= number, at, len(here) - 1)
-        frequencies.append((low + at) * step)
-        levels.append(here[at, frame])
-    return np.stack(frequencies + levels).astype(np.float32)
+    for number in range(1, N_FORMANTS + 1):
+        found = rank[-1] >= number
+        at = np.where(found, (rank >= number).argmax(axis=0), len(here) - 1)
+        a, b, c = left[at, frame], here[at, frame], right[at, frame]
+        shift = np.where(found, 0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-6), 0)
+        frequencies.append((low + at + shift) * step)
+        levels.append(b)
+    return np.stack(frequencies + levels)
 
 
 @dataclass(frozen=True)
@@ -588,15 +598,14 @@ def _course(rows: np.ndarray) -> np.ndarray:
 
 
 def _modulation(rows: np.ndarray) -> np.ndarray:
-    size = 1024
-    off = rows - rows.mean(axis=1, keepdims=True)
-    off = off * np.hanning(rows.shape[1] + 2)[1:-1].astype(np.float32)
-    spectrum = scipy.fft.rfft(off, size, axis=1) if rows.shape[1] <= size else scipy.fft.rfft(off, axis=1)
+    n = rows.shape[1]
+    size = max(512, scipy.fft.next_fast_len(n, real=True))
+    off = (rows - rows.mean(axis=1, keepdims=True)) * np.hanning(n + 2)[1:-1].astype(np.float32)
+    spectrum = scipy.fft.rfft(off, size, axis=1)[:, : int(MODULATION_BANDS[-1][1] * size / _FRAME_RATE) + 1]
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    frequencies = np.linspace(0, _FRAME_RATE / 2, power.shape[1])
-    bands = [power[:, (frequencies >= low) & (frequencies < high)].sum(axis=1) for low, high in MODULATION_BANDS]
-    bands = np.stack(bands, axis=1)
-    return np.log10((bands + 1e-3) / (bands.sum(axis=1, keepdims=True) + 5e-3))
+    edges = [int(np.ceil(low * size / _FRAME_RATE)) for low, _ in MODULATION_BANDS]
+    bands = np.add.reduceat(power, edges, axis=1) / np.float32(size)
+    return np.log10((bands + 1e-5) / (bands.sum(axis=1, keepdims=True) + 5e-5))
 
 
 @dataclass(frozen=True)
