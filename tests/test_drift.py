@@ -1,12 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2_contingency, ks_2samp
+
 from emotion import drift
 from emotion.drift import MODES, SIZES, Reference, Sketch
 from emotion.errors import BundleError
 from emotion.features import feature_names
 from emotion.training import PROBABILITIES
-from scipy.stats import chi2_contingency, ks_2samp
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+
 from browser import chromium
 from emotion import audio, scoring_report
 from emotion.scoring import Options, score_folder
