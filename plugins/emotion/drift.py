@@ -11,6 +11,8 @@ training's, in units of how much the mean of so many clips of *one new speaker* 
 speakers are no independent sample, so every batch of new speakers is "significantly" different; the verdict
 therefore goes by the shift, against levels that training speakers, each held out in turn, reach themselves in
 batches of the same size.
+
+Windows cut from long recordings do not count: a table of whole utterances says nothing of them.
 """
 
 from __future__ import annotations
