@@ -1,8 +1,9 @@
 """Featurize many clips: shards planned from what is not stored yet, each stored as one Parquet file.
 
-``features/<recipe>/<shard>.parquet`` holds a row a clip, keyed by the file's sha256: ``samples_sha256``, ``reason`` and
-``message`` (empty for a clip that can be used) and the named features. Whatever is stored there for this recipe is
-never computed again, by whichever run or machine it was stored.
+``features/<recipe>/<shard>.parquet`` holds, keyed by the file's sha256, a row for each clip and for each of its augmented
+copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`): ``samples_sha256``, ``reason`` and
+``message`` (empty for a clip that can be used; an unusable one has no copies) and the named features. Whatever is
+stored there for this recipe is never computed again, by whichever run or machine it was stored.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from emotion.store import Store
 MAX_SHARDS = 1000
 """Airflow maps over at most 1,024 values."""
 
-KEYS = ["sha256", "samples_sha256", "reason", "message"]
+ORIGINAL = "original"
+KEYS = ["sha256", "variant", "samples_sha256", "reason", "message"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class Plan:
 
 
 def stored(store: Store) -> pd.DataFrame:
-    """Every clip stored for the present recipe, one row a sha256: :data:`KEYS` and the features."""
+    """Every clip stored for the present recipe, one row a sha256 and variant: :data:`KEYS` and the features."""
     columns = [*KEYS, *features.feature_names()]
     parts = [store.read_table(key, columns) for key in store.list(f"features/{features.RECIPE}", "*.parquet")]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).drop_duplicates("sha256")
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["sha256", "variant"])
 
 
 def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seconds: float, max_seconds: float) -> Plan:
@@ -113,11 +115,8 @@ def featurize(
     start = time.perf_counter()
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
-    names = features.feature_names()
-    values = np.full((len(clips), len(names)), np.nan, dtype=np.float32)
-    rows = []
-    for number, clip in enumerate(clips):
-        row = {"sha256": clip["sha256"], "samples_sha256": "", "reason": "", "message": ""}
+    rows, values = [], []
+    for number, clip in enumerate(clips, start=1):
         data = store.read_bytes(f"{folder}/{clip['path']}")
         found = hashlib.sha256(data).hexdigest()
         if found != clip["sha256"]:
@@ -127,13 +126,17 @@ def featurize(
             )
         try:
             loaded = audio.load(io.BytesIO(data), max_seconds=max_seconds)
-            values[number] = features.extract(loaded.samples)
-            row["samples_sha256"] = loaded.samples_sha256
         except AudioError as error:
-            row |= {"reason": error.reason, "message": str(error)}
-        rows.append(row)
-        progress(number + 1, len(clips))
-    table = pd.concat([pd.DataFrame(rows, columns=KEYS), pd.DataFrame(values, columns=list(names))], axis=1)
+            rows.append((clip["sha256"], ORIGINAL, "", error.reason, str(error)))
+            values.append(np.full(len(features.feature_names()), np.nan, dtype=np.float32))
+        else:
+            copies = {name: change(loaded.samples) for name, change in features.VARIANTS.items()}
+            for variant, samples in ({ORIGINAL: loaded.samples} | copies).items():
+                rows.append((clip["sha256"], variant, loaded.samples_sha256, "", ""))
+                values.append(features.extract(samples))
+        progress(number, len(clips))
+    columns = [pd.DataFrame(rows, columns=KEYS), pd.DataFrame(np.stack(values), columns=list(features.feature_names()))]
+    table = pd.concat(columns, axis=1)
     store.write_table(key, table)
     rejected = int((table["reason"] != "").sum())
     return {
@@ -146,10 +149,12 @@ def featurize(
 
 @dataclass(frozen=True)
 class Collected:
-    """``table``: the manifest's usable clips with their features, one row per distinct recording; ``rejected``: path,
-    sha256, reason, message; ``duplicates``: clips left out because another has the same samples."""
+    """``table``: the manifest's usable clips with their features, one row per distinct recording; ``augmented``: sha256,
+    variant and features of their copies, variant by variant, each in the order of ``table``; ``rejected``: path, sha256,
+    reason, message; ``duplicates``: clips left out because another has the same samples."""
 
     table: pd.DataFrame
+    augmented: pd.DataFrame
     rejected: pd.DataFrame
     duplicates: pd.DataFrame
 
@@ -164,7 +169,9 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     DataError
         If one recording carries two emotions, or if a clip has no features.
     """
-    table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(stored(store), on="sha256", how="left")
+    everything = stored(store)
+    originals = everything[everything["variant"] == ORIGINAL]
+    table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")
     absent = table["reason"].isna()
     if absent.any():
         raise DataError(f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again")
@@ -176,10 +183,14 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
         pair = table.loc[table["samples_sha256"] == emotions.idxmax(), ["path", "emotion"]].to_dict("records")
         raise DataError(f"one recording carries two emotions: {pair}; mend the labels")
     again = table.duplicated("samples_sha256")
+    table, duplicates = table[~again].reset_index(drop=True), table.loc[again, ["path", "sha256"]]
+    copies = everything[everything["variant"] != ORIGINAL].set_index(["variant", "sha256"])
+    wanted = pd.MultiIndex.from_product([features.VARIANTS, table["sha256"]], names=copies.index.names)
     return Collected(
-        table=table[~again].drop(columns=["reason", "message"]).reset_index(drop=True),
+        table=table.drop(columns=["variant", "reason", "message"]),
+        augmented=copies.loc[wanted, list(features.feature_names())].reset_index(),
         rejected=rejected,
-        duplicates=table.loc[again, ["path", "sha256"]].reset_index(drop=True),
+        duplicates=duplicates.reset_index(drop=True),
     )
 
 

@@ -45,10 +45,23 @@ class Classifier:
         self.temperature = temperature
 
     @classmethod
-    def fit(cls, family: str, features: np.ndarray, labels: np.ndarray, *, seed: int) -> Classifier:
-        """Fit a family's pipeline on rows (n, n_features) float32 and their emotions (n,) str."""
+    def fit(
+        cls,
+        family: str,
+        features: np.ndarray,
+        labels: np.ndarray,
+        *,
+        groups: np.ndarray | None = None,
+        views: list[np.ndarray] | None = None,
+        seed: int,
+    ) -> Classifier:
+        """Fit a family's pipeline on rows (n, n_features) float32, their emotions (n,) str and their groups (n,).
+
+        ``groups`` and ``views`` are those of :func:`emotion.pipelines.build`.
+        """
         encoder = LabelEncoder().fit(labels)
-        pipeline = pipelines.build(family, seed=seed).fit(features, encoder.transform(labels))
+        pipeline = pipelines.build(family, seed=seed, views=views)
+        pipeline.fit(features, encoder.transform(labels), projection__groups=groups)
         return cls(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)))
 
     def margins(self, features: np.ndarray) -> np.ndarray:

@@ -64,6 +64,8 @@ def train(
     table: pd.DataFrame,
     features: np.ndarray,
     *,
+    augmented: np.ndarray | None = None,
+    views: list[np.ndarray] | None = None,
     folds: dict[str, list[Fold]],
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -76,6 +78,11 @@ def train(
     table : pandas.DataFrame
         A row a clip: emotion, speaker, samples_sha256.
     features : float32 array, shape (n_clips, n_features)
+    augmented : float32 array, shape (n_variants, n_clips, n_features), optional
+        Features of augmented copies of the same clips. A copy is a row to fit on wherever its clip is on the training
+        side, and nothing else.
+    views : list of int arrays, optional
+        Columns of each view, see :func:`emotion.pipelines.build`.
     folds : dict
         From :func:`splits`.
     seed : int
@@ -89,20 +96,36 @@ def train(
     predictions, in the random folds, of its training side.
     """
     start = time.perf_counter()
-    labels = table["emotion"].to_numpy()
-    adapted_features = normalize_by_speaker(features, table["speaker"].to_numpy())
-    inputs = {protocol: features for protocol in folds} | {"speaker_independent_adapted": adapted_features}
+    labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
+    copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
+    plain_rows = np.concatenate([features[None], copies])
+    adapted_rows = np.stack([normalize_by_speaker(variant, speakers) for variant in plain_rows])
+    rows_of = {protocol: plain_rows for protocol in folds} | {"speaker_independent_adapted": adapted_rows}
+    inputs = {protocol: variants[0] for protocol, variants in rows_of.items()}
+    # What is apart in a protocol is apart within its fits too: speakers, or clips where speakers are on both sides.
+    clips = np.arange(len(labels))
+    groups_of = {protocol: speakers if protocol.startswith("speaker") else clips for protocol in folds}
     total = sum(map(len, folds.values())) + 2
     done = 0
 
-    def fit(rows: np.ndarray, values: np.ndarray) -> Classifier:
+    def fit(rows: np.ndarray, variants: np.ndarray, groups: np.ndarray) -> Classifier:
         nonlocal done
-        model = Classifier.fit(family, values[rows], labels[rows], seed=seed)
+        model = Classifier.fit(
+            family,
+            variants[:, rows].reshape(-1, variants.shape[2]),
+            np.tile(labels[rows], len(variants)),
+            groups=np.tile(groups[rows], len(variants)),
+            views=views,
+            seed=seed,
+        )
         done += 1
         progress(done, total)
         return model
 
-    models = {name: [fit(train_rows, inputs[name]) for train_rows, _ in pairs] for name, pairs in folds.items()}
+    models = {
+        name: [fit(train_rows, rows_of[name], groups_of[name]) for train_rows, _ in pairs]
+        for name, pairs in folds.items()
+    }
     logits = {
         name: [model.logits(inputs[name][test]) for model, (_, test) in zip(models[name], pairs, strict=True)]
         for name, pairs in folds.items()
@@ -128,11 +151,10 @@ def train(
         ignore_index=True,
     )
 
-    everything = np.arange(len(labels))
     fit_start = time.perf_counter()
-    plain = fit(everything, features)
+    plain = fit(clips, plain_rows, speakers)
     fit_seconds = time.perf_counter() - fit_start
-    adapted = fit(everything, adapted_features)
+    adapted = fit(clips, adapted_rows, speakers)
     for model, name in ((plain, "speaker_independent"), (adapted, "speaker_independent_adapted")):
         model.temperature = fit_temperature(
             np.concatenate(logits[name]), np.concatenate([labels[test] for _, test in folds[name]])
@@ -151,7 +173,7 @@ def train(
             }
             for model, (_, test) in zip(models["speaker_independent"], folds["speaker_independent"], strict=True)
         ],
-        background={"plain": features[sample], "adapted": adapted_features[sample]},
+        background={"plain": features[sample], "adapted": adapted_rows[0, sample]},
         predictions=predictions,
         timings=prediction_times(plain, features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},

@@ -99,6 +99,7 @@ class TrainingRun(Run):
             featurization.check_rejected(collected.rejected, len(manifest), max_share=max_rejected_share)
             self.store.write_table(self._key("duplicates.csv"), collected.duplicates)
             self.store.write_table(self._key("table.parquet"), collected.table)
+            self.store.write_table(self._key("augmented.parquet"), collected.augmented)
         counts = {
             "used": len(collected.table),
             "rejected": len(collected.rejected),
@@ -113,7 +114,14 @@ class TrainingRun(Run):
         with self._stage(f"train_{family}", unit="fits") as progress:
             table, values = self._table()
             trained = training.train(
-                family, table, values, folds=self._folds(table, seed, speaker_folds), seed=seed, progress=progress
+                family,
+                table,
+                values,
+                augmented=self._augmented(table),
+                views=list(features.views().values()),
+                folds=self._folds(table, seed, speaker_folds),
+                seed=seed,
+                progress=progress,
             )
             bundle = models.bundle(
                 plain=trained.plain,
@@ -328,6 +336,12 @@ class TrainingRun(Run):
         names = list(features.feature_names())
         values = table[names].to_numpy(dtype="float32")
         return table.drop(columns=names), values
+
+    def _augmented(self, table: pd.DataFrame):
+        """Features of the clips' augmented copies, shape (n_variants, n_clips, n_features)."""
+        copies = self.store.read_table(self._key("augmented.parquet"))
+        values = copies[list(features.feature_names())].to_numpy(dtype="float32")
+        return values.reshape(len(features.VARIANTS), len(table), -1)
 
     def _folds(self, table: pd.DataFrame, seed: int, speaker_folds: str) -> dict:
         published = None
