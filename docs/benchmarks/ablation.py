@@ -1,0 +1,165 @@
+"""What each ingredient of the models brings: print the ablation table from a folder of RAVDESS speech.
+
+    python docs/benchmarks/ablation.py FOLDER [--cache features.npz] [--rows shipped ...]
+
+FOLDER holds Actor_NN/*.wav. Nothing is fitted on what it is judged on: folds are the workflow's own (five random ones;
+six that hold out the published groups of actors), of two byte-identical clips one is left out, and augmented copies are
+made of training clips alone. One core; an hour for all rows, a few minutes for one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+from emotion import audio, evaluation, features, pipelines  # noqa: E402
+from emotion.catalogue import find_entry  # noqa: E402
+from emotion.labels import EMOTIONS, FAMILIES  # noqa: E402
+from emotion.models import normalize_by_speaker  # noqa: E402
+from emotion.settings import INCLUDE  # noqa: E402
+
+SEED = 0
+SHORT = dict(zip(FAMILIES, ("LR", "RF", "GB"), strict=True))
+
+
+def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
+    """Features of each clip and of its variants, shape (1 + n_variants, n, n_features), labels and speakers."""
+    if cache and cache.exists():
+        stored = dict(np.load(cache))
+        if str(stored["recipe"]) == features.RECIPE:
+            return stored
+    seen, labels, speakers = set(), [], []
+    vectors: list[list[np.ndarray]] = []
+    start = time.perf_counter()
+    for path in sorted(folder.glob("Actor_*/*.wav")):
+        clip = audio.load(path)
+        if clip.samples_sha256 in seen:
+            continue
+        seen.add(clip.samples_sha256)
+        fields = path.stem.split("-")
+        labels.append(EMOTIONS[int(fields[2]) - 1])
+        speakers.append(str(int(fields[6])))
+        copies = [clip.samples] + [change(clip.samples) for change in features.VARIANTS.values()]
+        vectors.append([features.extract(samples) for samples in copies])
+    print(f"{len(labels)} clips featurized, {len(vectors[0])} times each, in {time.perf_counter() - start:.0f} s")
+    table = {
+        "vectors": np.array(vectors).transpose(1, 0, 2),
+        "labels": np.array(labels),
+        "speakers": np.array(speakers),
+        "recipe": np.array(features.RECIPE),
+    }
+    if cache:
+        np.savez(cache, **table)
+    return table
+
+
+class Bench:
+    """The protocols, each as (vectors of all variants, folds, groups for cross-fitting)."""
+
+    def __init__(self, table: dict[str, np.ndarray]):
+        self.labels, speakers = table["labels"], table["speakers"]
+        self.codes = np.array([EMOTIONS.index(label) for label in self.labels])
+        plain = table["vectors"]
+        adapted = np.stack([normalize_by_speaker(part, speakers) for part in plain])
+        entry = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech")
+        published = tuple(tuple(str(speaker).split("-")[-1].lstrip("0") for speaker in fold) for fold in entry.folds.speakers)
+        by_speaker = evaluation.speaker_folds(self.labels, speakers, seed=SEED, published=published)
+        random = evaluation.random_folds(self.labels, seed=SEED)
+        clips = np.arange(len(self.labels))
+        self.protocols = {
+            "random": (plain, random, clips),
+            "random, adapted": (adapted, random, clips),
+            "speaker-independent": (plain, by_speaker, speakers),
+            "speaker-independent, adapted": (adapted, by_speaker, speakers),
+        }
+
+    def row(self, name: str, fit, *, copies: int, columns: np.ndarray | None = None) -> None:
+        """Print accuracy / macro F1 of every protocol; ``fit(rows, codes, groups)`` gives models by name."""
+        cells: dict[str, list[str]] = {}
+        for vectors, folds, groups in self.protocols.values():
+            found: dict[str, np.ndarray] = {}
+            used = vectors[: 1 + copies] if columns is None else vectors[: 1 + copies][:, :, columns]
+            for train, test in folds:
+                rows = np.concatenate([part[train] for part in used])
+                models = fit(rows, np.tile(self.codes[train], 1 + copies), np.tile(groups[train], 1 + copies))
+                for label, model in models.items():
+                    found.setdefault(label, np.zeros((len(self.codes), 8)))[test] = model(used[0][test])
+            if len(found) > 1:
+                found["mean"] = np.mean(list(found.values()), axis=0)
+            for label, probabilities in found.items():
+                figures = evaluation.scores(self.labels, probabilities)
+                cells.setdefault(label, []).append(f"{figures['accuracy']:.3f} / {figures['f1_macro']:.3f}")
+        for label, figures in cells.items():
+            print(f"| {name} | {label} | {' | '.join(figures)} |", flush=True)
+
+
+def families(*, views: list[np.ndarray] | None, crossed: bool = True):
+    """Fit the three families on one projection, which is what each of them would fit for itself."""
+
+    def fit(rows: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> dict:
+        shared = pipelines.build(FAMILIES[0], seed=SEED, views=views)[:-1]
+        scores = shared.fit_transform(rows, codes, projection__groups=groups)
+        scores = scores if crossed else shared.transform(rows)
+        models = {}
+        for family in FAMILIES:
+            classifier = pipelines.build(family, seed=SEED)[-1].fit(scores, codes)
+            models[SHORT[family]] = lambda new, fitted=classifier: fitted.predict_proba(shared.transform(new))
+        return models
+
+    return fit
+
+
+def linear(rows: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> dict:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=300)).fit(rows, codes)
+    return {"LR": model.predict_proba}
+
+
+def means_only() -> np.ndarray:
+    """Columns of the mean MFCC, chroma and log-mel: what most projects use."""
+    wanted = [n.startswith(("mfcc", "chroma", "log_mel")) and n.endswith("_mean") and "voiced" not in n for n in features.feature_names()]
+    return np.flatnonzero(wanted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--rows", nargs="*", help="words of the rows wanted")
+    arguments = parser.parse_args()
+    bench = Bench(read(arguments.folder, arguments.cache))
+    views = features.views()
+    shipped = list(views.values())
+    whole = set(views["all"])
+    rows = {
+        "means": ("mean MFCC, chroma, log-mel alone; no projection", linear, {"copies": 0, "columns": means_only()}),
+        "features": ("all features; no projection", linear, {"copies": 0}),
+        "augmented": ("+ augmented training rows; no projection", linear, {"copies": 2}),
+        "one-view": ("+ cross-fitted scores of one view", families(views=None), {"copies": 2}),
+        "shipped": ("+ seven views (as shipped)", families(views=shipped), {"copies": 2}),
+        "copies": ("shipped, without augmentation", families(views=shipped), {"copies": 0}),
+        "crossed": ("shipped, scores not cross-fitted", families(views=shipped, crossed=False), {"copies": 2}),
+    } | {
+        f"less-{view}": (
+            f"one view, without {view}",
+            families(views=None),
+            {"copies": 2, "columns": np.array(sorted(whole - set(views[view])))},
+        )
+        for view in ("cepstrum", "bands", "shape", "prosody", "course")
+    }
+    print(f"| ingredients | model | {' | '.join(bench.protocols)} |\n|---|---|" + "---|" * len(bench.protocols))
+    for key in arguments.rows or rows:
+        name, fit, how = rows[key]
+        bench.row(name, fit, **how)
+
+
+if __name__ == "__main__":
+    main()
