@@ -54,7 +54,7 @@ def speaker_folds(
     DataError
         If there are fewer than two speakers, a clip without speaker, or a speaker in no published fold.
     """
-    known = sorted(set(speakers))
+    known = sorted(set(map(str, speakers)))
     if "" in known:
         raise DataError(
             f"{int((speakers == '').sum())} of {len(speakers)} clips have no speaker; expected one for each, as "
