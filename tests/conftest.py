@@ -1,4 +1,4 @@
-"""What the tests share: an artifact store, settings, the real recordings, and an Airflow home of their own."""
+"""What the tests share: an artifact store, settings, the real recordings, and an Airflow home."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 AIRFLOW_HOME = tempfile.TemporaryDirectory(prefix="emotion-airflow-")
-# Airflow reads them when it is first imported, which pytest may do before any fixture runs.
+# Read when Airflow, or a library with threads of its own, is first imported: before any fixture runs.
 os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "AIRFLOW_HOME": AIRFLOW_HOME.name,
     "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
@@ -43,8 +45,8 @@ def store(settings: Settings) -> Store:
 def ravdess() -> Path:
     """A folder with the RAVDESS speech recordings of actors 1 to 18, as ``Actor_NN/*.wav``.
 
-    ``EMOTION_TEST_RAVDESS`` names a folder that holds them so, or else ``build_zip.py``, which makes them from
-    FLACs and a manifest; they are made once and kept in the machine's temporary folder.
+    ``EMOTION_TEST_RAVDESS`` names a folder that holds them so, or else ``build_zip.py``, which makes them
+    from FLACs and a manifest; they are made once and kept in the machine's temporary folder.
     """
     folder = Path(os.environ.get("EMOTION_TEST_RAVDESS") or PROJECT.parent / "shared" / "ravdess").absolute()
     if all((folder / f"Actor_{actor:02d}").is_dir() for actor in range(1, 19)):
@@ -52,7 +54,7 @@ def ravdess() -> Path:
     builder, manifest = folder / "build_zip.py", folder / "manifest.csv"
     if not (builder.is_file() and manifest.is_file()):
         pytest.skip(
-            f"no RAVDESS recordings in {folder}; EMOTION_TEST_RAVDESS may name a folder with Actor_01 … Actor_18"
+            f"no RAVDESS recordings in {folder}; EMOTION_TEST_RAVDESS may name the folder of Actor_01 …"
         )
     content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     made = Path(tempfile.gettempdir()) / f"emotion-ravdess-{content}"

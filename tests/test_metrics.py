@@ -1,0 +1,98 @@
+"""The table of metrics, and sending: what StatsD gets, and that nothing is harmed where there is none."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+
+from emotion import metrics
+from emotion.metrics import TABLE, Emitter, statsd_emitter
+
+LONGEST_LABEL = "x" * 60
+
+
+@pytest.fixture
+def server():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        yield server
+
+
+def test_names_are_one_scheme():
+    assert len({metric.name for metric in TABLE}) == len(TABLE)
+    for metric in TABLE:
+        assert metric.kind in ("counter", "gauge", "timer")
+        assert metric.unit and metric.help
+        assert (metric.kind == "timer") <= (metric.unit == "ms"), f"{metric.name}: StatsD's timers are in ms"
+        assert re.fullmatch(r"emotion(\.([a-z0-9_]+|\{[a-z]+\}))+", metric.name), metric.name
+        filled = metric.path(**dict.fromkeys(metric.labels, LONGEST_LABEL))
+        assert len(f"{metrics.PREFIX}.{filled}") <= 250, "Airflow drops longer names"
+
+
+def test_no_two_metrics_meet_on_the_wire():
+    patterns = [re.sub(r"\{\w+\}", "{}", metric.name) for metric in TABLE]
+    assert len(set(patterns)) == len(TABLE)
+
+
+def test_labels_hold_no_dot_colon_or_bar():
+    found = metrics.SHAP.path(model="a.b|c:d", feature="f0 (Hz)/ä")
+    assert found == "emotion.training.shap.a_b_c_d.f0__Hz___"
+
+
+def test_a_missing_label_is_an_error():
+    with pytest.raises(KeyError):
+        metrics.SHAP.path(model="random_forest")
+
+
+def test_what_goes_over_the_wire(server):
+    emitter = statsd_emitter(server.getsockname())
+    emitter.count(metrics.FEATURIZED, 3, outcome="featurized")
+    emitter.count(metrics.FEATURIZED, 0, outcome="rejected")
+    emitter.gauge(metrics.CLIPS, 7, kind="used")
+    emitter.timing(metrics.STAGE_DURATION, 1.5, stage="collect")
+    assert [server.recv(1000).decode() for _ in range(3)] == [
+        "airflow.emotion.featurize.clips.featurized:3|c",
+        "airflow.emotion.training.clips.used:7.0|g",
+        "airflow.emotion.training.stage.collect.duration:1500.000000|ms",
+    ]
+
+
+def test_timed_sends_only_what_succeeded(server):
+    emitter = statsd_emitter(server.getsockname())
+    with pytest.raises(RuntimeError), emitter.timed(metrics.STAGE_DURATION, stage="failed"):
+        raise RuntimeError
+    with emitter.timed(metrics.STAGE_DURATION, stage="good"):
+        pass
+    assert server.recv(1000).startswith(b"airflow.emotion.training.stage.good.duration:")
+
+
+@pytest.mark.parametrize("address", [None, ("127.0.0.1", 9), ("no-such-host.invalid", 8125)])
+def test_no_server_harms_nothing(address):
+    emitter = statsd_emitter(address)
+    for _ in range(3):
+        emitter.count(metrics.SCORED, outcome="scored")
+
+
+def test_a_socket_that_breaks_later_harms_nothing(caplog):
+    class Broken:
+        def gauge(self, name, value):
+            raise OSError("network is unreachable")
+
+    Emitter(Broken()).gauge(metrics.DOCTOR, 1.0)
+    assert "emotion.doctor.probe not sent: network is unreachable" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda emitter: emitter.count(metrics.CLIPS, kind="used"),
+        lambda emitter: emitter.gauge(metrics.FEATURIZED, 1, outcome="featurized"),
+        lambda emitter: emitter.timing(metrics.CLIPS, 1, kind="used"),
+    ],
+)
+def test_a_metric_is_sent_as_its_kind(send):
+    with pytest.raises(ValueError, match="is a (gauge|counter), not a"):
+        send(Emitter(None))

@@ -1,0 +1,130 @@
+"""The store: whole files or none, keys that stay below its root, the same in a folder and an object store."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emotion.errors import ConfigurationError, DataError
+from emotion.store import Store, run_folder
+
+
+@pytest.fixture(params=["folder", "memory"])
+def place(request, tmp_path) -> Store:
+    """A store in a folder, and one in an object store."""
+    return Store(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}-{os.getpid()}")
+
+
+def test_bytes_json_and_tables_come_back(place):
+    frame = pd.DataFrame({"name": ["a", "b"], "value": [0.5, 1.25]})
+    place.write_bytes("a/b/c.bin", b"\0\xff")
+    place.write_json("a/answer.json", {"answer": [42, None], "text": "ä"})
+    for key in ("a/table.parquet", "a/table.csv"):
+        place.write_table(key, frame)
+        pd.testing.assert_frame_equal(place.read_table(key), frame)
+        assert list(place.read_table(key, ["value"]).columns) == ["value"]
+    assert place.read_bytes("a/b/c.bin") == b"\0\xff"
+    assert place.read_json("a/answer.json") == {"answer": [42, None], "text": "ä"}
+    assert place.list("a") == ["a/answer.json", "a/b/c.bin", "a/table.csv", "a/table.parquet"]
+    assert place.list("a", "*.bin") == ["a/b/c.bin"]
+    assert place.list("nothing") == []
+    with place.open("a/b/c.bin") as handle:
+        handle.seek(1)
+        assert handle.read() == b"\xff"
+
+
+def test_writing_again_replaces(place):
+    place.write_bytes("x", b"a longer content")
+    place.write_bytes("x", b"short")
+    assert place.read_bytes("x") == b"short"
+
+
+def test_delete_takes_files_folders_and_nothing(place):
+    place.write_bytes("a/b", b"1")
+    place.write_bytes("a/c/d", b"2")
+    place.delete("a/b")
+    assert place.list("a") == ["a/c/d"]
+    place.delete("a")
+    place.delete("a")
+    assert not place.exists("a/c/d") and place.list("a") == []
+
+
+@pytest.mark.parametrize("key", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "a\0b", "a/.."])
+def test_keys_stay_below_the_root(place, key):
+    for use in (place.path, place.url, place.exists, place.read_bytes, place.list, place.delete):
+        with pytest.raises(ConfigurationError, match="not a path below the artifact store"):
+            use(key)
+    with pytest.raises(ConfigurationError):
+        place.write_bytes(key, b"")
+
+
+def test_what_is_not_there_is_said(place):
+    with pytest.raises(DataError, match="runs/1/x.json is not there; was the step that writes it run"):
+        place.read_json("runs/1/x.json")
+    assert not place.exists("runs/1/x.json")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_holds_only_what_json_knows(place, value):
+    with pytest.raises(ValueError):
+        place.write_json("x.json", {"x": value})
+    assert not place.exists("x.json")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    store.write_bytes("x", b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        store.write_bytes("x", b"new")
+    assert os.listdir(tmp_path) == ["x"] and store.read_bytes("x") == b"old"
+
+
+def test_half_a_file_is_never_seen(tmp_path):
+    store, sizes, stop = Store(str(tmp_path)), set(), threading.Event()
+    store.write_bytes("x", b"0" * 1_000_000)
+
+    def read() -> None:
+        while not stop.is_set():
+            sizes.add(len(store.read_bytes("x")))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(30):
+        store.write_bytes("x", bytes([number]) * (1_000_000 + number % 2))
+    stop.set()
+    reader.join()
+    assert sizes <= {1_000_000, 1_000_001}
+
+
+def test_unfinished_files_are_not_listed(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".writing-1234").write_bytes(b"half")
+    assert Store(str(tmp_path)).list("a") == []
+
+
+def test_scratch_lies_beside_local_artifacts_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    local = Store(str(tmp_path / "home"))
+    assert local.scratch("x").is_dir() and tmp_path / "home" in local.scratch("x").parents
+    assert Store("memory://home").scratch("x") == Path(tmp_path / "elsewhere" / "emotion-scratch" / "x")
+    (local.scratch("x") / "partial").write_bytes(b"")
+    assert local.list("runs") == []
+
+
+def test_url_is_what_a_person_would_write(tmp_path):
+    assert Store(f"{tmp_path}/").url("a/b") == f"{tmp_path}/a/b"
+    assert Store("memory://bucket/prefix").url("a/b") == "memory://bucket/prefix/a/b"
+
+
+def test_run_folders_are_distinct_if_the_runs_are():
+    names = ["demo-1", "a:b", "a+b", "a b", "../../etc", "manual__2026-01-02T03:04:05+00:00", "ä", "."]
+    folders = [run_folder(name) for name in names]
+    assert folders[0] == "demo-1" and len(set(folders)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
