@@ -1,4 +1,4 @@
-"""docker-compose.yaml: what it promises, read from the file and, where Docker Compose is installed, from Compose."""
+"""docker-compose.yaml: what it promises, read from the file and, if installed, from Docker Compose."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ SECRETS = {
 
 def made_secrets() -> dict[str, str]:
     """What `make up` writes into .env on first use."""
-    text = subprocess.run(["sh", ROOT / "docker/secrets.sh"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["sh", ROOT / "docker/secrets.sh"], capture_output=True, text=True, check=True
+    ).stdout
     return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
@@ -84,7 +86,11 @@ def test_service(name):
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert "container_name" not in service  # it could not be scaled
     check = service["healthcheck"]
-    assert check == {"disable": True} if name == "airflow-init" else {"test", "interval", "timeout", "retries"} < set(check)
+    assert (
+        check == {"disable": True}
+        if name == "airflow-init"
+        else {"test", "interval", "timeout", "retries"} < set(check)
+    )
     for port in service.get("ports", ()):
         assert port.startswith("127.0.0.1:")
     for volume in service.get("volumes", ()):
@@ -98,7 +104,11 @@ def test_service(name):
 
 def test_who_runs_as_root():
     """Airflow's image runs as the user airflow by itself, and nothing here makes it root."""
-    assert {name for name, service in SERVICES.items() if "user" in service} == {"postgres", "redis", "grafana"}
+    assert {name for name, service in SERVICES.items() if "user" in service} == {
+        "postgres",
+        "redis",
+        "grafana",
+    }
     assert not re.search(r"user:\s*[\"']?(root|0)\b", TEXT)
     assert "USER" not in (ROOT / "Dockerfile").read_text()
 
@@ -123,7 +133,9 @@ def test_secrets_are_fit_and_new_each_time():
     assert len(set(first.values())) == len(SECRETS)
     assert len(base64.urlsafe_b64decode(first["FERNET_KEY"])) == 32
     assert len(first["JWT_SECRET"]) >= 64
-    assert all(re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"})  # fit for a URL
+    assert all(
+        re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"}
+    )  # fit for a URL
 
 
 def test_secrets_stay_out_of_git_and_image():

@@ -1,0 +1,213 @@
+"""The tab in Airflow's UI: what it shows, to whom, and that a report can do nothing but be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+import emotion_plugin
+from browser import chromium
+from emotion.local_airflow import LocalAirflow, free_port
+from emotion.store import Store
+
+RUN = "manual__2026-01-02T03:04:05+00:00"
+EVIL = "<script>document.title='owned'</script><h1>A report</h1>"
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory):
+    """A real Airflow with a run of each DAG in its database; one of them has a report."""
+    folder = tmp_path_factory.mktemp("plugin")
+    dags = folder / "dags"
+    dags.mkdir()
+    for name in ("emotion_training", "emotion_scoring", "other"):
+        (dags / f"{name}.py").write_text(
+            "from airflow.sdk import dag, task\n"
+            f"@dag('{name}', is_paused_upon_creation=False)\n"
+            "def graph():\n    @task\n    def nothing(): pass\n    nothing()\ngraph()\n"
+        )
+    extra = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "EMOTION_HOME": str(folder / "home"),
+        "EMOTION_GRAFANA_URL": "http://localhost:3000/",
+    }
+    airflow = LocalAirflow(folder / "airflow", free_port(), extra)
+    with airflow.running("dag-processor", "scheduler"):
+        for dag_id, run_id in (("emotion_training", RUN), ("emotion_scoring", "empty"), ("other", "one")):
+            body = {"dag_run_id": run_id, "logical_date": None}
+            _when_there(
+                lambda dag_id=dag_id, body=body: airflow.api("POST", f"/dags/{dag_id}/dagRuns", json=body)
+            )
+        Store(str(folder / "home")).write_bytes(
+            emotion_plugin.report_key("emotion_training", RUN), EVIL.encode()
+        )
+        Store(str(folder / "home")).write_bytes("secret/report.html", b"not for eyes")
+        yield airflow
+
+
+def _when_there(call, seconds=60):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Exception:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def get(airflow):
+    airflow.api("GET", "/version")
+    token = airflow._session.headers["Authorization"]
+
+    def get(path):
+        request = requests.Request("GET", airflow.url, headers={"Authorization": token}).prepare()
+        request.url = f"{airflow.url}/emotion{path}"  # as it is, dots and all
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.send(request, timeout=30)
+
+    return get
+
+
+@pytest.mark.airflow
+def test_loaded_without_errors(airflow):
+    assert airflow.api("GET", "/plugins/importErrors")["import_errors"] == []
+    (plugin,) = [found for found in airflow.api("GET", "/plugins")["plugins"] if found["name"] == "emotion"]
+    assert {view["destination"] for view in plugin["external_views"]} == {"dag", "dag_run"}
+
+
+@pytest.mark.airflow
+def test_report_can_do_nothing(get):
+    reply = get(f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/report")
+    assert (reply.status_code, reply.text) == (200, EVIL)
+    policy = [rule.strip() for rule in reply.headers["Content-Security-Policy"].split(";")]
+    assert {"sandbox", "default-src 'none'", "frame-ancestors 'self'", "base-uri 'none'"} <= set(policy)
+    assert not [rule for rule in policy if rule.startswith(("script-src", "connect-src"))]
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert reply.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.airflow
+def test_only_for_those_who_are_logged_in(airflow):
+    """The Airflow of the other tests takes everyone for an admin; this one asks for a login."""
+    asks = LocalAirflow(
+        airflow.home, free_port(), airflow.env | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False"}
+    )
+    asks.start("api-server", "--host", "127.0.0.1", "--port", str(asks.port), "--workers", "1")
+    try:
+        _when_there(lambda: requests.get(f"{asks.url}/api/v2/monitor/health", timeout=5).raise_for_status())
+        for path in ("", f"/runs/{RUN}", f"/runs/{RUN}/report", "/runs/none"):
+            assert (
+                requests.get(f"{asks.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
+            )
+    finally:
+        asks.stop()
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dags/emotion_training/runs/none/report",  # no such run
+        "/dags/emotion_scoring/runs/empty/report",  # no report
+        "/dags/other/runs/one/report",  # not ours
+        "/dags/emotion_training/runs/../../secret/report",
+        "/dags/emotion_training/runs/..%2F..%2Fsecret/report",
+        "/dags/emotion_training/runs/%2e%2e%2fsecret/report",
+        "/dags/emotion_training/runs/..%5c..%5csecret/report",
+        "/dags/..%2Fsecret/runs/one/report",
+        "/dags/emotion_training/runs/%00/report",
+    ],
+)
+def test_nothing_but_reports_of_runs(get, path):
+    reply = get(path)
+    assert reply.status_code == 404
+    assert "not for eyes" not in reply.text
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}", '/report"'),
+        ("/dags/emotion_training", '/report"'),
+        ("/dags/emotion_scoring/runs/empty", "has no report"),
+        ("/dags/other", "not by other"),
+        ("/dags/other/runs/one", "not by other"),
+        ("/dags/%3Cscript%3Ealert(1)", "not by &lt;script&gt;"),
+    ],
+)
+def test_page(get, path, expected):
+    reply = get(path)
+    assert reply.status_code == 200
+    assert expected in reply.text
+    assert "unsafe" not in reply.headers["Content-Security-Policy"]
+
+
+@pytest.mark.airflow
+@pytest.mark.browser
+def test_in_the_browser(airflow):
+    with chromium() as browser:
+        browser.resize(1400, 900)
+        browser.open(
+            f"{airflow.url}/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/plugin/emotion_run_report"
+        )
+        browser.find("iframe[title='Emotion report']", timeout=60)
+        _when_there(lambda: browser.run("return frames[0].document.querySelector('iframe').src") or 1 / 0)
+        links = browser.run(
+            "return [...frames[0].document.querySelectorAll('header a')].map(link => link.href)"
+        )
+        assert links[0].endswith("/report")
+        assert links[1].startswith("http://localhost:3000/d/emotion-training?from=")
+        inner = "try { return frames[0][0].document.title } catch { return 'of another origin' }"
+        assert browser.run(inner) == "of another origin"
+        before = browser._call("GET", "/window/handles")
+        browser.run("frames[0].document.querySelector('header a').click()")
+        _when_there(lambda: 1 / (len(browser._call("GET", "/window/handles")) - len(before)), 20)
+        (opened,) = set(browser._call("GET", "/window/handles")) - set(before)
+        browser._call("POST", "/window", handle=opened)
+        _when_there(lambda: browser.run("return document.querySelector('h1').textContent"))
+        assert browser.run("return document.title") != "owned"
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [(None, "now"), (datetime(2026, 1, 2, 4, tzinfo=UTC), "1767327000000")],
+)
+def test_grafana_shows_the_time_of_the_run(ended, expected):
+    began = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    run = SimpleNamespace(dag_id="emotion_scoring", start_date=began, run_after=began, end_date=ended)
+    link = urlsplit(
+        emotion_plugin.grafana_link("https://grafana.example/g/", run, airflow="http://localhost:8080")
+    )
+    assert link.path == "/g/d/emotion-scoring"
+    query = parse_qs(link.query)
+    assert query["to"] == [expected]
+    assert query["from"] == [str(int(began.timestamp() * 1000) - 600_000)]
+    assert query["var-airflow"] == ["http://localhost:8080"]
+
+
+def test_tasks_do_not_pay_for_it():
+    script = (
+        "import sys, time; import airflow.plugins_manager; before = set(sys.modules); import emotion_plugin;"
+        "emotion_plugin.EmotionPlugin(); print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(emotion_plugin.__file__).parent)},
+    )
+    assert not {"fastapi", "pandas", "jinja2", "emotion.store"} & set(done.stdout.splitlines()[-1].split())
