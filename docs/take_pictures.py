@@ -1,0 +1,62 @@
+"""Take the pictures of the README again, in headless Chromium, after a finished training run.
+
+    make airflow                                                                # in another terminal
+    .venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from browser import Browser, chromium  # noqa: E402
+
+PICTURES = Path(__file__).parent / "pictures"
+DAG = "/dags/emotion_training"
+PRESS = """
+const named = text => [...document.querySelectorAll('button')].find(
+    button => (button.getAttribute('aria-label') || button.innerText).trim().startsWith(text));
+named(arguments[0])?.click(); return Boolean(named(arguments[0]));"""
+
+
+def wait_for(browser: Browser, condition: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not browser.run(f"return {condition}"):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the page did not get there: {condition}")
+        time.sleep(0.5)
+
+
+def main(airflow: str, run: Path) -> None:
+    with chromium() as browser:
+        browser.resize(1600, 700)
+        browser.open(f"{airflow}{DAG}/runs/{run.name}")
+        wait_for(browser, "document.body.innerText.includes('register_challenger')")
+        browser.run(PRESS, "Show Graph")
+        wait_for(browser, "document.querySelectorAll('.react-flow__node').length > 8")
+        browser.run(PRESS, "Collapse Details Panel")
+        time.sleep(2)
+        browser.run(PRESS, "Expand all task groups")
+        time.sleep(4)
+        browser.run(PRESS, "Fit View")
+        time.sleep(3)
+        browser.screenshot(PICTURES / "graph.png")
+
+        browser.resize(1280, 1100)
+        browser.open(f"{airflow}{DAG}")
+        wait_for(browser, "document.body.innerText.includes('Trigger')")
+        browser.run(PRESS, "Trigger")
+        wait_for(browser, "document.body.innerText.includes('Promotion policy')")
+        time.sleep(3)
+        browser.screenshot(PICTURES / "trigger_form.png")
+
+        browser.resize(1280, 1150)
+        browser.open(run.resolve() / "report.html")
+        time.sleep(1)
+        browser.screenshot(PICTURES / "report.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
