@@ -12,8 +12,10 @@ help: ## these commands
 demo: $(INSTALLED) ## the whole training workflow on a synthesized corpus, in minutes
 	@$(BIN)/python -m emotion.local_airflow demo
 
-train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk
-	@$(BIN)/python -m emotion.local_airflow train $(if $(RAVDESS_DIR),--source '$(RAVDESS_DIR)')
+DATASET ?= ravdess-speech
+SOURCE ?= $(RAVDESS_DIR)
+train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk, DATASET= and SOURCE= other data
+	@$(BIN)/python -m emotion.local_airflow train --dataset '$(DATASET)' $(if $(SOURCE),--source '$(SOURCE)')
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.local_airflow serve
