@@ -40,7 +40,7 @@ def run(airflow: LocalAirflow, dag: str, conf: dict) -> str:
 def catalogue(file: Path) -> Path:
     """A catalogue of one small synthesized dataset."""
     entry = yaml.safe_load((settings.INCLUDE / "datasets.yaml").read_text())["synthesized"]
-    file.write_text(yaml.safe_dump({"synthesized": entry | {"speakers": 8}}))
+    file.write_text(yaml.safe_dump({"synthesized": entry | {"speakers": 6}}))
     return file
 
 
