@@ -130,6 +130,21 @@ def test_f0_agrees_with_pyin_on_real_speech(ravdess):
     assert together > 200 and octave < 0.03 * together
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 50, 101])
+def test_best_path_is_the_best_of_viterbi(n):
+    random = np.random.default_rng(n)
+    gains, steps = random.normal(size=(n, 4)), random.normal(size=(n - 1, 4, 4))
+    total, came = gains[0], []
+    for frame in range(1, n):
+        paths = total + steps[frame - 1]
+        came.append(paths.argmax(axis=1))
+        total = paths.max(axis=1) + gains[frame]
+    expected = [int(total.argmax())]
+    for back in reversed(came):
+        expected.append(int(back[expected[-1]]))
+    np.testing.assert_array_equal(features._best_path(gains, steps), expected[::-1])
+
+
 def test_voice_quality_orders_clear_and_noisy_voices():
     clear, noisy = voice(180), voice(180, noise=0.2)
     for name in ("hnr_db_voiced_mean", "cpp_mean", "periodicity_voiced_mean"):

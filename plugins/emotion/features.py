@@ -165,7 +165,9 @@ class Speech:
 
     @cached_property
     def power(self) -> np.ndarray:
-        parts = scipy.fft.rfft(self.frames * _HANN, N_FFT, axis=1).view(np.float32)
+        windowed = np.zeros((len(self.frames), N_FFT), dtype=np.float32)
+        np.multiply(self.frames, _HANN, out=windowed[:, :WINDOW])
+        parts = scipy.fft.rfft(windowed, axis=1, overwrite_x=True).view(np.float32)
         np.square(parts, out=parts)
         return parts[:, ::2] + parts[:, 1::2]
 
@@ -204,7 +206,7 @@ class Speech:
         """f0 in Hz (0 where unvoiced) and the periodic share of the power (0 to 1), each of shape (n,)."""
         # the spectrum below 4 kHz alone, its upper end tapered: the autocorrelation at 8 kHz, smooth about its peaks
         tapered = self.power[:, : len(_PITCH_TAPER)] * _PITCH_TAPER
-        autocorrelation = scipy.fft.irfft(tapered, N_FFT // 2, axis=1)
+        autocorrelation = scipy.fft.dct(tapered, type=1, axis=1, overwrite_x=True)
         return _track_pitch(autocorrelation, self.level[self.start : self.stop])
 
     @cached_property
@@ -286,23 +288,50 @@ def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.nda
     cost = np.full((max(n - 1, 0), _CANDIDATES + 1, _CANDIDATES + 1), _SWITCH_COST)
     cost[:, 0, 0] = 0
     cost[:, 1:, 1:] = _JUMP_COST * np.abs(octave[1:, :, None] - octave[:-1, None, :])  # [frame, to, from]
-    totals = np.empty_like(strength)
-    totals[0] = strength[0]
-    paths = np.empty_like(cost[0]) if n > 1 else None
-    for frame in range(1, n):
-        np.subtract(totals[frame - 1], cost[frame - 1], out=paths)
-        np.maximum.reduce(paths, axis=1, out=totals[frame])
-        totals[frame] += strength[frame]
-    state = np.empty(n, dtype=np.intp)
-    state[-1] = at = int(totals[-1].argmax())
-    for frame in range(n - 2, -1, -1):
-        state[frame] = at = int((totals[frame] - cost[frame, at]).argmax())
+    state = _best_path(strength, -cost)
     voiced = state > 0
     chosen = np.maximum(state - 1, 0)
     f0 = np.where(voiced, frequency[np.arange(n), chosen], 0)
     peak = np.where(real, height, 0).max(axis=1)
     periodic = np.where(voiced, height[np.arange(n), chosen], peak)
     return f0.astype(np.float32), periodic.astype(np.float32)
+
+
+def _best_path(gains: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Viterbi's path without a loop over frames: neighbouring stretches are joined by pairs until one is left.
+
+    Parameters
+    ----------
+    gains : float array, shape (n, k)
+        Of each state at each frame.
+    steps : float array, shape (n - 1, k, k)
+        Gain of a step, [frame, to, from].
+
+    Returns
+    -------
+    int array, shape (n,)
+    """
+    n = len(gains)
+    if n == 1:
+        return gains.argmax(axis=1)
+    links = (steps + gains[1:, :, None]).transpose(0, 2, 1)  # [stretch, from, to]
+    middles = []
+    while len(links) > 1:
+        pairs = len(links) // 2
+        through = links[: 2 * pairs : 2, :, :, None] + links[1 : 2 * pairs : 2, None]  # [pair, from, middle, to]
+        middles.append(through.argmax(axis=2))
+        links = np.concatenate([through.max(axis=2), links[2 * pairs :]])
+    whole = gains[0][:, None] + links[0]
+    ends = np.array(np.unravel_index(whole.argmax(), whole.shape))
+    for middle in reversed(middles):
+        pairs = len(middle)
+        inner = middle[np.arange(pairs), ends[:pairs], ends[1 : pairs + 1]]
+        path = np.empty(len(ends) + pairs, dtype=np.intp)
+        path[: 2 * pairs : 2] = ends[:pairs]
+        path[1 : 2 * pairs : 2] = inner
+        path[2 * pairs :] = ends[pairs:]
+        ends = path
+    return ends
 
 
 # --- descriptors: one value per frame of the speech span ------------------------------------------------------------
@@ -409,8 +438,8 @@ def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
 
 
 def _cepstral_peak(speech: Speech) -> np.ndarray:
-    cepstrum = scipy.fft.irfft(speech.power_db[:, : N_FFT // 4 + 1], N_FFT // 2, axis=1)[:, _LAGS]
-    return (cepstrum.max(axis=1) - cepstrum.mean(axis=1))[None]
+    cepstrum = scipy.fft.dct(speech.power_db[:, : N_FFT // 4 + 1], type=1, axis=1)[:, _LAGS]
+    return (cepstrum.max(axis=1) - cepstrum.mean(axis=1))[None] / (N_FFT // 2)
 
 
 def _log_area_ratios(speech: Speech) -> np.ndarray:
