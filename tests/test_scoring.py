@@ -471,7 +471,7 @@ def test_two_models_side_by_side(home, box, voices):
         and compared["challenger_accuracy"]["value"] == theirs.mean()
     )
     assert compared["accuracy"]["low"] < compared["accuracy"]["value"] <= compared["accuracy"]["high"]
-    assert compared["agreement"] == (found["emotion"] == found["challenger_emotion"]).mean()
+    assert compared["agreement"] == pytest.approx((found["emotion"] == found["challenger_emotion"]).mean())
     assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
     forest = CustomEmotionModel.named(Store(home.home), "second/random_forest")
     for name, row in found.iterrows():
