@@ -43,7 +43,7 @@ class AirflowProblem(EmotionError):
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """The environment every process of this Airflow gets; what the user has set herself wins."""
+    """What every process of this Airflow gets; what the user has set herself wins, but for home and port."""
     cores = os.cpu_count() or 1
     ours = {
         "AIRFLOW_HOME": str(home),
@@ -65,7 +65,9 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "MPLCONFIGDIR": str(home / "matplotlib"),
     }
     bin_folder = str(Path(sys.executable).parent)
-    return ours | dict(os.environ) | {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    fixed = {key: ours[key] for key in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")}
+    path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    return ours | dict(os.environ) | fixed | path
 
 
 class LocalAirflow:
