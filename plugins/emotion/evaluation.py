@@ -52,7 +52,8 @@ def speaker_folds(
     Raises
     ------
     DataError
-        If there are fewer than two speakers, a clip without speaker, or a speaker in no published fold.
+        If there are fewer than three speakers, a clip without speaker, a speaker in no published fold, or a published
+        fold that leaves fewer than two speakers to learn from.
     """
     known = sorted(set(map(str, speakers)))
     if "" in known:
@@ -60,8 +61,11 @@ def speaker_folds(
             f"{int((speakers == '').sum())} of {len(speakers)} clips have no speaker; expected one for each, as "
             "models are chosen by how they do on speakers they have not heard: add a speaker column or subfolders"
         )
-    if len(known) < 2:
-        raise DataError(f"found {len(known)} speaker; expected at least 2, better 6, to hold whole speakers out")
+    if len(known) < 3:
+        raise DataError(
+            f"found {len(known)} speaker(s); expected at least 3, better 6: one to be held out, and two or more to "
+            "learn from, of whom each is held out in turn within the fit"
+        )
     if published is None:
         splitter = StratifiedGroupKFold(min(SPEAKER_FOLDS, len(known)), shuffle=True, random_state=seed)
         return list(splitter.split(labels, labels, groups=speakers))
@@ -71,8 +75,10 @@ def speaker_folds(
         raise DataError(f"speakers {strangers} are in none, or some in two, of the published folds: mend the catalogue")
     masks = [np.isin(speakers, fold) for fold in published]
     folds = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks if mask.any()]
-    if len(folds) < 2:
-        raise DataError(f"the speakers {known} all lie in one published fold; expected speakers of at least two")
+    if any(len(set(speakers[train])) < 2 for train, _ in folds):
+        raise DataError(
+            f"the published folds leave fewer than 2 of the speakers {known} to learn from; choose grouped folds"
+        )
     return folds
 
 

@@ -50,11 +50,11 @@ def rescore(store: Store, champion: dict, table: pd.DataFrame, values: np.ndarra
     for number, fold in enumerate(folds[families[0]]):
         fold_of_clip.update(dict.fromkeys(fold["clips"], number))
         fold_of_speaker.update(dict.fromkeys(fold["speakers"], number))
-    # The same recordings may have come under other speaker names: one known clip gives its speaker away.
+    # The same recordings may have come under other speaker names: one known clip says more than a name.
     by_clip = table["samples_sha256"].map(fold_of_clip)
     by_speaker = table["speaker"].map(fold_of_speaker)
     given_away = by_clip.groupby(table["speaker"]).transform("first")
-    fold_of_row = by_clip.fillna(by_speaker).fillna(given_away).fillna(-1).astype(int).to_numpy()
+    fold_of_row = by_clip.fillna(given_away).fillna(by_speaker).fillna(-1).astype(int).to_numpy()
 
     probabilities = np.empty((len(table), len(EMOTIONS)))
     for number in np.unique(fold_of_row):
