@@ -94,11 +94,10 @@ def application() -> "FastAPI":
 
     def page(request: Request, dag_id: str, run: DagRun | None) -> HTMLResponse:
         grafana = os.environ.get("EMOTION_GRAFANA_URL")
-        root = str(request.base_url).rstrip("/")
-        airflow = root.removesuffix(PREFIX)
+        airflow = str(request.base_url).rstrip("/")
         report = None
         if run and store.exists(report_key(dag_id, run.run_id)):
-            report = f"{root}/dags/{quote(dag_id)}/runs/{quote(run.run_id, safe='')}/report"
+            report = f"{airflow}{PREFIX}/dags/{quote(dag_id)}/runs/{quote(run.run_id, safe='')}/report"
         nonce = secrets.token_urlsafe(16)
         html = template.render(
             dag_id=dag_id,

@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import requests
@@ -20,6 +20,7 @@ from emotion.local_airflow import LocalAirflow, free_port
 from emotion.store import Store
 
 RUN = "manual__2026-01-02T03:04:05+00:00"
+REPORT = f'src="{{}}/emotion/dags/emotion_training/runs/{quote(RUN, safe="")}/report"'
 EVIL = "<script>document.title='owned'</script><h1>A report</h1>"
 
 
@@ -140,18 +141,18 @@ def test_nothing_but_reports_of_runs(get, path):
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        (f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}", '/report"'),
-        ("/dags/emotion_training", '/report"'),
+        (f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}", REPORT),
+        ("/dags/emotion_training", REPORT),
         ("/dags/emotion_scoring/runs/empty", "has no report"),
         ("/dags/other", "not by other"),
         ("/dags/other/runs/one", "not by other"),
         ("/dags/%3Cscript%3Ealert(1)", "not by &lt;script&gt;"),
     ],
 )
-def test_page(get, path, expected):
+def test_page(airflow, get, path, expected):
     reply = get(path)
     assert reply.status_code == 200
-    assert expected in reply.text
+    assert expected.format(airflow.url) in reply.text
     assert "unsafe" not in reply.headers["Content-Security-Policy"]
 
 
@@ -172,6 +173,11 @@ def test_in_the_browser(airflow):
         assert links[1].startswith("http://localhost:3000/d/emotion-training?from=")
         inner = "try { return frames[0][0].document.title } catch { return 'of another origin' }"
         assert browser.run(inner) == "of another origin"
+        for _ in range(2):
+            browser._call("POST", "/frame", id=0)
+        _when_there(lambda: browser.run("return document.querySelector('h1').textContent"))
+        assert browser.run("return document.querySelector('h1').textContent") == "A report"
+        browser._call("POST", "/frame", id=None)
         before = browser._call("GET", "/window/handles")
         browser.run("frames[0].document.querySelector('header a').click()")
         _when_there(lambda: 1 / (len(browser._call("GET", "/window/handles")) - len(before)), 20)

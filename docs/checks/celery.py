@@ -23,13 +23,16 @@ from collections import Counter
 from pathlib import Path
 
 import requests
+import yaml
 from cryptography.fernet import Fernet
 
 from emotion.local_airflow import DAG_ID, AirflowProblem, LocalAirflow, free_port
+from emotion.settings import INCLUDE
 from emotion.store import Store
 
 RUN = "celery-check"
-CONF = {"dataset": "synthesized", "clips_per_shard": 24, "explained_clips": 16}
+CONF = {"dataset": "synthesized", "clips_per_shard": 12, "explained_clips": 16}
+SPEAKERS = 6
 LIMIT_SECONDS = 1200
 
 
@@ -53,7 +56,16 @@ def postgres(folder: Path, port: int, processes: list[subprocess.Popen]) -> None
     folder.mkdir()
     if user:
         shutil.chown(folder, "postgres", "postgres")
-    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "airflow", "--auth=trust", "--no-sync"]
+    initdb = [
+        binaries / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "airflow",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--no-locale",
+    ]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
     options = ["-D", folder / "data", "-h", "127.0.0.1", "-p", str(port), "-k", folder]
     with open(folder.parent / "postgres.log", "wb") as log:
@@ -92,6 +104,9 @@ def main() -> None:
     (folder / "lib/worker_name.py").write_text(
         "import os, socket\ndef name(): return os.environ.get('WORKER_NAME') or socket.gethostname()\n"
     )
+    catalogue = yaml.safe_load((INCLUDE / "datasets.yaml").read_text())
+    catalogue["synthesized"]["speakers"] = SPEAKERS
+    (folder / "datasets.yaml").write_text(yaml.safe_dump(catalogue))
     database, broker = free_port(), free_port()
     sql = f"postgresql+psycopg2://airflow@127.0.0.1:{database}/airflow"
     extra = {
@@ -104,7 +119,9 @@ def main() -> None:
         "AIRFLOW__CELERY__BROKER_URL": f"redis://127.0.0.1:{broker}/0",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{sql}",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": "1",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+        "EMOTION_DATASETS": str(folder / "datasets.yaml"),
         "EMOTION_HOME": str(folder / "artifacts"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
