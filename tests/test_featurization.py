@@ -1,0 +1,155 @@
+"""Shards are planned from what is missing, stored once, and joined to one row per distinct recording."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion import audio, features, featurization
+from emotion.errors import DataError
+from emotion.featurization import ORIGINAL
+from small_data import wav
+
+LIMITS = {"min_seconds": 0.2, "max_seconds": 60}
+SILENCE = wav(0)[:44] + bytes(8000)
+
+
+@pytest.fixture
+def corpus(store):
+    """Five good clips, two of the same samples in different files, one silent and one that is no audio."""
+    files = {f"{number}.wav": wav(number) for number in range(4)}
+    files |= {
+        "3-again.wav": wav(3, extra=b"another chunk!"),
+        "silent.wav": SILENCE,
+        "text.wav": b"not audio" * 90,
+    }
+    for name, data in files.items():
+        store.write_bytes(f"corpus/{name}", data)
+    manifest = pd.DataFrame(
+        {
+            "path": list(files),
+            "sha256": [hashlib.sha256(data).hexdigest() for data in files.values()],
+            "duration": [0.25] * 6 + [np.nan],
+            "emotion": "happy",
+            "speaker": "one",
+        }
+    )
+    return manifest
+
+
+def featurize_all(store, manifest, **options) -> list[dict]:
+    plan = featurization.plan(store, manifest, clips_per_shard=3, **LIMITS)
+    return [
+        featurization.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards
+    ]
+
+
+def test_from_plan_to_table(store, corpus):
+    plan = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS)
+    assert (plan.total, plan.stored, plan.missing) == (7, 0, 7)
+    assert [len(shard) for shard in plan.shards] == [3, 3, 1] and plan.refused.empty
+    told = []
+    done = featurize_all(store, corpus, progress=lambda *state: told.append(state))
+    assert sum(shard["featurized"] for shard in done) == 5 and sum(shard["rejected"] for shard in done) == 2
+    assert told == [(1, 3), (2, 3), (3, 3), (1, 3), (2, 3), (3, 3), (1, 1)]
+    found = featurization.collect(store, corpus, plan.refused)
+    assert found.table["path"].tolist() == ["0.wav", "1.wav", "2.wav", "3.wav"]
+    assert found.duplicates["path"].tolist() == ["3-again.wav"]
+    assert dict(zip(found.rejected["path"], found.rejected["reason"], strict=True)) == {
+        "silent.wav": "silent",
+        "text.wav": "not_audio",
+    }
+    assert found.rejected["message"].str.len().min() > 10
+    names = list(features.feature_names())
+    loaded = audio.load(store.open("corpus/1.wav"))
+    np.testing.assert_array_equal(found.table[names].to_numpy()[1], features.extract(loaded.samples))
+    assert found.table["samples_sha256"].iloc[1] == loaded.samples_sha256
+
+
+def test_copies_are_those_of_the_table_in_its_order(store, corpus):
+    featurize_all(store, corpus)
+    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    found = featurization.collect(store, corpus, refused)
+    assert found.augmented["sha256"].tolist() == found.table["sha256"].tolist() * len(features.VARIANTS)
+    assert list(found.augmented["variant"].unique()) == list(features.VARIANTS)
+    names, change = list(features.feature_names()), features.VARIANTS["slower"]
+    expected = features.extract(change(audio.load(store.open("corpus/2.wav")).samples))
+    slower = found.augmented[found.augmented["variant"] == "slower"]
+    np.testing.assert_array_equal(slower[names].to_numpy()[2], expected)
+    assert ORIGINAL not in set(found.augmented["variant"])
+
+
+def test_nothing_is_computed_twice(store, corpus, monkeypatch):
+    featurize_all(store, corpus.iloc[:3])
+    calls = []
+    extract = features.extract
+    monkeypatch.setattr(features, "extract", lambda samples: calls.append(1) or extract(samples))
+    plan = featurization.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS)
+    assert (plan.stored, plan.missing) == (3, 1)
+    assert [clip["path"] for shard in plan.shards for clip in shard] == ["3.wav"], (
+        "one new clip costs one clip"
+    )
+    featurization.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    assert len(calls) == 1 + len(features.VARIANTS)
+    again = featurization.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    assert again["stored"] == 1 and len(calls) == 1 + len(features.VARIANTS), (
+        "a task tried again finds its shard"
+    )
+    assert featurization.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
+
+
+def test_another_recipe_computes_all_again(store, corpus, monkeypatch):
+    featurize_all(store, corpus)
+    monkeypatch.setattr(features, "RECIPE", "another", raising=False)
+    assert featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
+
+
+def test_the_same_bytes_are_featurized_once(store, corpus):
+    twice = pd.concat([corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav")], ignore_index=True)
+    plan = featurization.plan(store, twice, clips_per_shard=3, **LIMITS)
+    assert plan.total == 2 and plan.missing == 1
+
+
+def test_lengths_are_refused_from_headers_alone(store, corpus):
+    corpus["duration"] = [0.1, 61.0, 0.2, 60.0, 0.25, 0.25, np.nan]
+    plan = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS)
+    assert plan.refused["reason"].tolist() == ["too_short", "too_long"]
+    assert plan.refused["message"].iloc[0] == "0.10 s; expected 0.2 to 60 s"
+    assert plan.missing == 5
+
+
+def test_shards_are_no_more_than_airflow_maps(store):
+    manifest = pd.DataFrame({"path": [f"{n}" for n in range(2500)], "duration": 1.0})
+    plan = featurization.plan(store, manifest.assign(sha256=manifest["path"]), clips_per_shard=1, **LIMITS)
+    assert len(plan.shards) <= featurization.MAX_SHARDS and sum(map(len, plan.shards)) == 2500
+
+
+def test_a_file_that_changed_is_not_featurized(store, corpus):
+    store.write_bytes("corpus/1.wav", wav(99))
+    with pytest.raises(DataError, match="1.wav has sha256 .*; the manifest says .*start a new run"):
+        featurize_all(store, corpus)
+
+
+def test_one_recording_with_two_emotions_is_an_error(store, corpus):
+    featurize_all(store, corpus)
+    corpus.loc[corpus["path"] == "3-again.wav", "emotion"] = "sad"
+    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    with pytest.raises(DataError, match="carries two emotions: .*3.wav.*3-again.wav"):
+        featurization.collect(store, corpus, refused)
+
+
+def test_clips_without_features_are_an_error(store, corpus):
+    featurize_all(store, corpus.iloc[:3])
+    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    with pytest.raises(DataError, match="4 clips have no features, such as 3.wav"):
+        featurization.collect(store, corpus, refused)
+
+
+def test_too_many_rejected():
+    rejected = pd.DataFrame({"reason": ["silent", "silent", "too_long"]})
+    featurization.check_rejected(rejected, 60, max_share=0.05)
+    with pytest.raises(DataError, match=r"3 of 59 clips \(5.1%\).*silent 2, too_long 1.*at most 5.0% may"):
+        featurization.check_rejected(rejected, 59, max_share=0.05)
