@@ -1,0 +1,200 @@
+"""A whole training run, stage by stage as the DAG calls them, on a few recordings."""
+
+from __future__ import annotations
+
+import socket
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion import metrics, promotion, registry, workflow
+from emotion.errors import ConfigurationError, DataError
+from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.store import Store
+from emotion.workflow import TrainingRun
+from small_data import make_settings, wav
+
+DATASET = "labelled-folder"
+MODELS = (*FAMILIES, "ensemble")
+SHARED = {"seed": 0, "speaker_folds": "published"}
+
+
+def make(settings, emitter) -> TrainingRun:
+    return TrainingRun(settings, "run:1", emitter)
+
+
+def until_promote(run: TrainingRun, *, policy: str = "auto") -> dict:
+    """Every stage before the promotion, with what the DAG gives them."""
+    run.download(dataset=DATASET, source="mine")
+    shards = run.plan_shards(dataset=DATASET, clips_per_shard=30, min_seconds=0.2, max_seconds=60)
+    for shard in shards:
+        run.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
+    counts = run.collect(dataset=DATASET, max_rejected_share=0.05)
+    for family in FAMILIES:
+        run.train(family=family, **SHARED)
+    return {
+        "shards": shards,
+        "counts": counts,
+        "compare": run.compare(**SHARED),
+        "explain": run.explain(seed=0, explained_clips=8),
+        "challenge": run.register_challenger(margin=0.0, max_emotion_drop=1.0, policy=policy),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on sixty clips of noise of two emotions and three speakers; its UDP metrics."""
+    settings = make_settings(tmp_path_factory.mktemp("project"))
+    folder = settings.recordings[0] / "mine"
+    folder.mkdir()
+    lines = ["path,emotion,speaker"]
+    for number in range(60):
+        (folder / f"{number}.wav").write_bytes(wav(number))
+        lines.append(f"{number}.wav,{('happy', 'sad')[number % 2]},{'abc'[number // 2 % 3]}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        run = make(settings, metrics.statsd_emitter(server.getsockname()))
+        told = until_promote(run)
+        told["decision"] = run.promote(policy="auto")
+        sent = []
+        while True:
+            try:
+                sent.append(server.recv(2000).decode().split(":")[0].removeprefix("airflow."))
+            except BlockingIOError:
+                break
+    return run, told, set(sent)
+
+
+def test_the_run_leaves_what_it_promises(trained):
+    run, told, _ = trained
+    store, folder = run.store, f"runs/{run.name}"
+    assert [shard["clips"] for shard in told["shards"]] == [30, 30]
+    assert told["counts"] == {"used": 60, "rejected": 0, "duplicates": 0}
+    for name in (
+        "comparison.json",
+        "comparison.csv",
+        "report.html",
+        "rejected.csv",
+        "challenge.json",
+        "decision.json",
+    ):
+        assert store.exists(f"{folder}/{name}"), name
+    assert store.list(f"{folder}/shap", "*.png") and store.list(f"{folder}/shap", "*.parquet")
+    for family in MODELS:
+        assert store.exists(f"models/{run.name}/{family}_emotion_model.pkl")
+    assert "licence" in store.read_bytes(f"models/{run.name}/model_card.md").decode().lower()
+
+
+def test_comparison(trained):
+    run, told, _ = trained
+    found = run.store.read_json(f"runs/{run.name}/comparison.json")
+    assert set(found["models"]) == set(MODELS) and found["selected"] == told["compare"]["selected"]
+    assert found["dataset"]["used"] == 60 and found["dataset"]["speakers"] == 3
+    for model in found["models"].values():
+        assert set(PROTOCOLS) <= set(model)
+        for protocol in PROTOCOLS:
+            assert model[protocol]["n"] == 60
+            assert set(workflow.HEADLINE_SCORES) <= set(model[protocol])
+        assert model["fit_seconds"] > 0 and model["predict_ms_single"] > 0
+
+
+def test_the_first_model_becomes_champion(trained):
+    run, told, _ = trained
+    pointer = registry.champion(run.store)
+    assert told["decision"]["decision"] == "promoted"
+    assert (pointer["version"], pointer["family"]) == (run.name, told["compare"]["selected"])
+    entry = registry.entry(run.store, run.name)
+    assert entry["run_id"] == "run:1" and entry["dataset"]["name"] == DATASET
+
+
+def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
+    """The same clips, each by the model that has not heard its speaker: the same probabilities."""
+    run, _, _ = trained
+    table, values = run._table()
+    for family in FAMILIES:
+        rows = run.store.read_table(f"runs/{run.name}/train/{family}_predictions.parquet")
+        rows = rows[rows["protocol"] == "speaker_independent"].sort_values("row")
+        pointer = registry.champion(run.store) | {"family": family}
+        found, counts = promotion.rescore(run.store, pointer, table, values)
+        np.testing.assert_allclose(found, rows[[f"p_{emotion}" for emotion in EMOTIONS]], atol=1e-6)
+        assert counts["unheard_clips"] == 0
+
+
+def test_metrics_are_those_of_the_table(trained):
+    _, told, sent = trained
+    for stage in ("download", "plan_shards", "featurize", "collect", "compare", "explain", "promote"):
+        assert metrics.STAGE_DURATION.path(stage=stage) in sent
+    for model in MODELS:
+        for protocol in PROTOCOLS:
+            assert metrics.SCORE.path(model=model, protocol=protocol, score="f1_macro") in sent
+    top = told["explain"]["ensemble"][0]
+    assert metrics.SHAP.path(model="ensemble", feature=top) in sent
+    assert metrics.PROMOTION.path(decision="promoted") in sent
+
+
+def test_a_second_run_featurizes_nothing_and_changes_no_figure(trained):
+    run, _, _ = trained
+    again = TrainingRun(run.settings, "run:2", metrics.Emitter(None))
+    again.download(dataset=DATASET, source="mine")
+    limits = {"clips_per_shard": 30, "min_seconds": 0.2, "max_seconds": 60}
+    assert again.plan_shards(dataset=DATASET, **limits) == []
+    again.collect(dataset=DATASET, max_rejected_share=0.05)
+    again.train(family=FAMILIES[0], **SHARED)
+    keys = [f"runs/{one.name}/train/{FAMILIES[0]}_predictions.parquet" for one in (run, again)]
+    pd.testing.assert_frame_equal(*map(run.store.read_table, keys))
+
+
+def test_a_changed_bundle_stops_the_run(trained, tmp_path):
+    run, _, _ = trained
+    key = f"runs/{run.name}/train/{registry.bundle_name(FAMILIES[0])}"
+    data = run.store.read_bytes(key)
+    run.store.write_bytes(key, data + b"x")
+    try:
+        with pytest.raises(Exception, match="damaged"):
+            run.compare(**SHARED)
+    finally:
+        run.store.write_bytes(key, data)
+
+
+def test_unknown_choices_are_refused(trained):
+    run, _, _ = trained
+    with pytest.raises(ConfigurationError, match="policy 'maybe'; expected one of auto, ask, never"):
+        run.register_challenger(margin=0.0, max_emotion_drop=1.0, policy="maybe")
+    with pytest.raises(ConfigurationError, match="speaker folds 'none'; expected published or grouped"):
+        run.train(family=FAMILIES[0], seed=0, speaker_folds="none")
+
+
+@pytest.mark.parametrize(
+    ("policy", "verdict", "approved", "decision", "by"),
+    [
+        ("auto", "promote", None, "promoted", "the rules"),
+        ("auto", "keep", None, "kept", "the rules"),
+        ("never", "promote", None, "kept", "policy"),
+        ("ask", "promote", None, "kept", "nobody"),
+        ("ask", "promote", False, "kept", "a person"),
+        ("ask", "promote", True, "promoted", "a person"),
+        ("ask", "keep", True, "kept", "the rules"),
+    ],
+)
+def test_who_decides(trained, tmp_path, monkeypatch, policy, verdict, approved, decision, by):
+    run, _, _ = trained
+    store = Store(str(tmp_path))
+    for key in (*run.store.list(f"runs/{run.name}"), *run.store.list(f"models/{run.name}")):
+        store.write_bytes(key, run.store.read_bytes(key))
+    other = make(run.settings, metrics.Emitter(None))
+    other.store = store
+    challenge = store.read_json(f"runs/{run.name}/challenge.json")
+    store.write_json(f"runs/{run.name}/challenge.json", challenge | {"verdict": verdict})
+    found = other.promote(policy=policy, approved=approved)
+    assert (found["decision"], found["by"]) == (decision, by)
+    assert (registry.champion(store) is None) == (decision == "kept")
+
+
+def test_no_step_works_before_the_one_it_needs(tmp_path):
+    run = make(make_settings(tmp_path), metrics.Emitter(None))
+    with pytest.raises(DataError, match="was the step that writes it run"):
+        run.compare(**SHARED)
