@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+
 from emotion import datasets, registry
 from emotion.local_airflow import DAG_ID, LocalAirflow, free_port
 from emotion.settings import INCLUDE
@@ -66,8 +67,8 @@ def wait_for(condition, *, seconds: float, what: str):
 
 def finish(airflow: LocalAirflow, run_id: str, *, seconds: float = 400) -> None:
     """Wait for the run's end; it must be green."""
-    state = wait_for(lambda: (airflow.state(run_id) in ("success", "failed")) and airflow.state(run_id), seconds=seconds, what=run_id)
-    assert state == "success", airflow.failures(run_id)
+    wait_for(lambda: airflow.state(run_id) in ("success", "failed"), seconds=seconds, what=f"the end of {run_id}")
+    assert airflow.state(run_id) == "success", airflow.failures(run_id)
 
 
 def stored_shards(store: Store) -> dict[str, tuple[int, int]]:

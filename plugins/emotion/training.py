@@ -226,7 +226,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame) -> dict:
             for _, fold in rows.groupby("fold")
         ]
         found[protocol]["cv"] = evaluation.fold_summary(per_fold)
-        found[protocol]["slices"] = evaluation.slice_scores(table.iloc[rows["row"]].reset_index(drop=True), probabilities)
+        clips = table.iloc[rows["row"]].reset_index(drop=True)
+        found[protocol]["slices"] = evaluation.slice_scores(clips, probabilities)
     found["random"]["split_80_20"] = found.pop("split_80_20")
     return found
 
