@@ -150,13 +150,11 @@ def main() -> None:
             began = time.monotonic()
 
             def victim() -> dict | None:
-                """A shard at work on worker-a, once worker-b has finished one."""
+                """A shard at work on worker-a, once each worker has finished one."""
                 shards = [task for task in tasks(airflow) if task["task_id"] == "featurize"]
-                if not any(task["hostname"] == "worker-b" and task["state"] == "success" for task in shards):
+                if {task["hostname"] for task in shards if task["state"] == "success"} != set(workers):
                     return None
-                at_work = (
-                    task for task in shards if (task["hostname"], task["state"]) == ("worker-a", "running")
-                )
+                at_work = (task for task in shards if (task["hostname"], task["state"]) == ("worker-a", "running"))
                 return next(at_work, None)
 
             killed = wait_for("the first shards", victim, LIMIT_SECONDS)
