@@ -100,8 +100,9 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
 
     after = stored_shards(store)
     assert {key: after[key] for key in before} == before, "a stored shard was written again"
-    stored = pd.concat([store.read_table(key, ["sha256"]) for key in after])
-    assert len(stored) == stored["sha256"].nunique() == clips
+    stored = pd.concat([store.read_table(key, ["sha256", "variant"]) for key in after])
+    assert not stored.duplicated().any(), "a clip was featurized twice"
+    assert stored["sha256"].nunique() == clips
     for name in ("comparison.json", "comparison.csv", "report.html", "rejected.csv", "decision.json"):
         assert store.exists(f"runs/killed/{name}")
     assert not [path for path in Path(store.root).rglob(".writing-*")]
