@@ -356,13 +356,14 @@ def _level(speech: Speech) -> np.ndarray:
 
 def _spectral_shape(speech: Speech) -> np.ndarray:
     magnitude = speech.magnitude
-    total, *raw = (_moment_filters() @ np.ascontiguousarray(magnitude.T)).astype(np.float64)
+    by_bin = np.ascontiguousarray(magnitude.T)
+    total, *raw = (_moment_filters() @ by_bin).astype(np.float64)
     total = np.maximum(total, 1e-8)
     mean, second, third, fourth = (moment / total for moment in raw)
     variance = np.maximum(second - mean**2, 1e-6)
     skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
     kurtosis = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2
-    cumulative = np.cumsum(magnitude, axis=1)
+    cumulative = np.ascontiguousarray(np.cumsum(by_bin, axis=0).T)  # sums of many frames at once
     rolloffs = [
         (cumulative >= np.float32(share) * cumulative[:, -1:]).argmax(axis=1) * (SAMPLE_RATE / N_FFT / 1000)
         for share in ROLLOFFS
