@@ -212,7 +212,9 @@ def test_the_same_bit_for_bit_in_any_place():
     )
     for threads in ("1", "2"):
         environment = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run([sys.executable, "-c", code], input=samples.tobytes(), stdout=-1, check=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=samples.tobytes(), stdout=subprocess.PIPE, check=True, env=environment
+        )
         assert done.stdout == expected.tobytes()
 
 

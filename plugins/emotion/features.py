@@ -228,7 +228,7 @@ class Speech:
         return np.interp(np.arange(len(self.active)), at, values).astype(np.float32)
 
     @cached_property
-    def lpc(self) -> np.ndarray:
+    def lpc(self) -> tuple[np.ndarray, np.ndarray]:
         """Reflection coefficients and predictor, shapes (18, n) and (19, n), by Levinson's recursion."""
         r = self._filtered["lags"].astype(np.float64)
         r[0] = r[0] * (1 + 1e-5) + 1e-9
@@ -530,7 +530,9 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         _VOICED,
         "prosody",
     ),
-    Descriptor({"cpp": "cepstral peak prominence (high in clear, low in breathy voices)"}, _cepstral_peak, _ALL, "prosody"),
+    Descriptor(
+        {"cpp": "cepstral peak prominence (high in clear, low in breathy voices)"}, _cepstral_peak, _ALL, "prosody"
+    ),
     Descriptor(_numbered("mfcc", "MFCC {}", N_MFCC), lambda speech: speech.mfcc, _ALL, "cepstrum"),
     Descriptor(
         _numbered("delta_mfcc", "slope of MFCC {}", N_DELTA),
@@ -674,7 +676,10 @@ FUNCTIONALS: Mapping[str, Functional] = {
         {f"course{k}": f"cosine coefficient {k} of the course" for k in range(1, COURSE + 1)}, _course, "span"
     ),
     "modulation": Functional(
-        {f"mod{low:g}_{high:g}hz": f"share of modulation of {low:g}-{high:g} Hz (log10)" for low, high in MODULATION_BANDS},
+        {
+            f"mod{low:g}_{high:g}hz": f"share of modulation of {low:g}-{high:g} Hz (log10)"
+            for low, high in MODULATION_BANDS
+        },
         _modulation,
         "span",
     ),
