@@ -946,7 +946,8 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _essence(source: str) -> str:
-    """A module's source without comments, docstrings and layout."""
+    """A module's source without comments, docstrings and whitespace: the same under every version of Python, though
+    they cut f-strings into tokens differently."""
     tokens, at_start = [], True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
@@ -955,7 +956,7 @@ def _essence(source: str) -> str:
         if not (at_start and token.type == tokenize.STRING):
             tokens.append(token.string)
         at_start = False
-    return "".join(tokens)
+    return re.sub(r"\s", "", "".join(tokens))
 
 
 @lru_cache(maxsize=1)
