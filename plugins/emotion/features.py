@@ -950,8 +950,10 @@ def _essence(source: str) -> str:
     they cut f-strings into tokens differently."""
     tokens, at_start = [], True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
-            at_start = at_start or token.type != tokenize.COMMENT
+        if token.type in (tokenize.COMMENT, tokenize.NL):
+            continue
+        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            at_start = True
             continue
         if not (at_start and token.type == tokenize.STRING):
             tokens.append(token.string)
