@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo train airflow up down test lint clean help
+.PHONY: demo train airflow up down test bench lint clean help
 
 help: ## these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ down: ## stop the containers; what they have stored stays
 
 test: $(INSTALLED) ## all tests
 	@$(BIN)/python -m pytest
+
+bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_DIR (docs/benchmarks.md)
+	@test -n "$(RAVDESS_DIR)" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
+	@$(BIN)/python docs/benchmarks/bench.py '$(RAVDESS_DIR)' --two-cores
 
 lint: $(INSTALLED) ## style, and Airflow 3's own rules
 	@$(BIN)/ruff check .
