@@ -149,7 +149,9 @@ def training_run(run_id: str):
         "max_retry_delay": timedelta(minutes=10),
         "retry_policy": ExceptionRetryPolicy(
             rules=[
-                RetryRule(exception=f"emotion.errors.{name}", action=RetryAction.FAIL, reason="trying again does not help")
+                RetryRule(
+                    exception=f"emotion.errors.{name}", action=RetryAction.FAIL, reason="trying again does not help"
+                )
                 for name in ("DataError", "ConfigurationError", "BundleError")
             ]
         ),
@@ -179,14 +181,10 @@ def emotion_training():
     # A second run has nothing to featurize: no shard, no mapped task, and on it goes.
     @task(trigger_rule="none_failed")
     def collect(*, run_id=None, params=None):
-        return training_run(run_id).collect(
-            dataset=params["dataset"], max_rejected_share=params["max_rejected_share"]
-        )
+        return training_run(run_id).collect(dataset=params["dataset"], max_rejected_share=params["max_rejected_share"])
 
     def train(family, *, run_id=None, params=None):
-        return training_run(run_id).train(
-            family=family, seed=params["seed"], speaker_folds=params["speaker_folds"]
-        )
+        return training_run(run_id).train(family=family, seed=params["seed"], speaker_folds=params["speaker_folds"])
 
     @task
     def compare(*, run_id=None, params=None):

@@ -1,9 +1,9 @@
 """Featurize many clips: shards planned from what is not stored yet, each stored as one Parquet file.
 
-``features/<recipe>/<shard>.parquet`` holds, keyed by the file's sha256, a row for each clip and for each of its augmented
-copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`): ``samples_sha256``, ``reason`` and
-``message`` (empty for a clip that can be used; an unusable one has no copies) and the named features. Whatever is
-stored there for this recipe is never computed again, by whichever run or machine it was stored.
+``features/<recipe>/<shard>.parquet`` holds, keyed by the file's sha256, a row for each clip and for each of its
+augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`): ``samples_sha256``,
+``reason`` and ``message`` (empty for a clip that can be used; an unusable one has no copies) and the named features.
+Whatever is stored there for this recipe is never computed again, by whichever run or machine it was stored.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def featurize(
     DataError
         If a file's content is no longer what the manifest says.
     """
-    key = f"features/{features.RECIPE}/{hashlib.sha256(' '.join(c['sha256'] for c in clips).encode()).hexdigest()}.parquet"
+    shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
+    key = f"features/{features.RECIPE}/{shard}.parquet"
     start = time.perf_counter()
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
@@ -149,9 +150,12 @@ def featurize(
 
 @dataclass(frozen=True)
 class Collected:
-    """``table``: the manifest's usable clips with their features, one row per distinct recording; ``augmented``: sha256,
-    variant and features of their copies, variant by variant, each in the order of ``table``; ``rejected``: path, sha256,
-    reason, message; ``duplicates``: clips left out because another has the same samples."""
+    """What a run trains on.
+
+    ``table``: the manifest's usable clips with their features, one row per distinct recording; ``augmented``: sha256,
+    variant and features of their copies, variant by variant, each in the order of ``table``; ``rejected``: path,
+    sha256, reason, message; ``duplicates``: clips left out because another has the same samples.
+    """
 
     table: pd.DataFrame
     augmented: pd.DataFrame
@@ -174,7 +178,9 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")
     absent = table["reason"].isna()
     if absent.any():
-        raise DataError(f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again")
+        raise DataError(
+            f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again"
+        )
     bad = table["reason"] != ""
     rejected = pd.concat([refused, table.loc[bad, refused.columns]], ignore_index=True)
     table = table[~bad]

@@ -225,7 +225,9 @@ class LocalAirflow:
                 pass
             if time.monotonic() > deadline:
                 errors = _tail(self.log("dag-processor"))
-                raise AirflowProblem(f"Airflow was not ready after {START_SECONDS} s; its DAG processor says:\n{errors}")
+                raise AirflowProblem(
+                    f"Airflow was not ready after {START_SECONDS} s; its DAG processor says:\n{errors}"
+                )
             time.sleep(POLL_SECONDS)
         known = {pool["name"] for pool in self.api("GET", "/pools")["pools"]}
         for name, description in POOLS.items():

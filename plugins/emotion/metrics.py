@@ -56,19 +56,47 @@ def _metric(name: str, kind: str, unit: str, help: str) -> Metric:
 
 STAGE_DURATION = _metric("training.stage.{stage}.duration", "timer", "ms", "Work of one stage of a training run")
 RUN_FINISHED = _metric("training.finished", "gauge", "s", "Unix time at which a training run last succeeded")
-CLIPS = _metric("training.clips.{kind}", "gauge", "clips", "Clips of the last run: total, stored, missing, rejected, duplicate, used")
-FEATURIZED = _metric("featurize.clips.{outcome}", "counter", "clips", "Clips gone through featurization: featurized or rejected")
+CLIPS = _metric(
+    "training.clips.{kind}",
+    "gauge",
+    "clips",
+    "Clips of the last run: total, stored, missing, rejected, duplicate, used",
+)
+FEATURIZED = _metric(
+    "featurize.clips.{outcome}", "counter", "clips", "Clips gone through featurization: featurized or rejected"
+)
 CLIP_DURATION = _metric("featurize.clip.duration", "timer", "ms", "Featurization of one clip, mean over its shard")
-SCORE = _metric("training.score.{model}.{protocol}.{score}", "gauge", "ratio", "accuracy, precision_macro, recall_macro, f1_macro, uar, log_loss or ece")
-CV_SCORE = _metric("training.cv.{model}.{protocol}.{statistic}", "gauge", "ratio", "Macro F1 over the folds: mean, std, min, max")
+SCORE = _metric(
+    "training.score.{model}.{protocol}.{score}",
+    "gauge",
+    "ratio",
+    "accuracy, precision_macro, recall_macro, f1_macro, uar, log_loss or ece",
+)
+CV_SCORE = _metric(
+    "training.cv.{model}.{protocol}.{statistic}", "gauge", "ratio", "Macro F1 over the folds: mean, std, min, max"
+)
 EMOTION_F1 = _metric("training.emotion_f1.{model}.{protocol}.{emotion}", "gauge", "ratio", "F1 of one emotion")
 FIT_SECONDS = _metric("training.fit_seconds.{model}", "gauge", "s", "Fit of the final model")
 PREDICT_MS = _metric("training.predict_ms.{model}.{batch}", "gauge", "ms", "Prediction per clip: single or batch")
-TRAIN_CONFIDENCE = _metric("training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90")
-SHAP = _metric("training.shap.{model}.{feature}", "gauge", "importance", "Share of mean |SHAP| of one of the top features, all emotions")
-SHAP_EMOTION = _metric("training.shap_emotion.{model}.{emotion}.{feature}", "gauge", "importance", "Mean |SHAP| of one of the top features for one emotion")
+TRAIN_CONFIDENCE = _metric(
+    "training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90"
+)
+SHAP = _metric(
+    "training.shap.{model}.{feature}",
+    "gauge",
+    "importance",
+    "Share of mean |SHAP| of one of the top features, all emotions",
+)
+SHAP_EMOTION = _metric(
+    "training.shap_emotion.{model}.{emotion}.{feature}",
+    "gauge",
+    "importance",
+    "Mean |SHAP| of one of the top features for one emotion",
+)
 PROMOTION = _metric("training.promotion.{decision}", "counter", "decisions", "Promotion decisions: promoted or kept")
-CHAMPION_SCORE = _metric("champion.score.{protocol}.{score}", "gauge", "ratio", "The champion's scores, as it was promoted or last re-scored")
+CHAMPION_SCORE = _metric(
+    "champion.score.{protocol}.{score}", "gauge", "ratio", "The champion's scores, as it was promoted or last re-scored"
+)
 CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
 
 SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips gone through scoring: scored or rejected")
@@ -76,15 +104,35 @@ SCORING_REJECTED = _metric("scoring.rejected.{reason}", "counter", "clips", "Fil
 AUDIO_SECONDS = _metric("scoring.audio_seconds", "counter", "s", "Seconds of audio scored")
 SCORING_STAGE = _metric("scoring.stage.{stage}.duration", "timer", "ms", "Work of one stage of a scoring run")
 LATENCY = _metric("scoring.latency.{stage}", "timer", "ms", "Per clip: decode, features, model or total")
-LATENCY_QUANTILE = _metric("scoring.latency_quantile.{stage}.{quantile}", "gauge", "ms", "p50 and p95 per clip over the last batch")
+LATENCY_QUANTILE = _metric(
+    "scoring.latency_quantile.{stage}.{quantile}", "gauge", "ms", "p50 and p95 per clip over the last batch"
+)
 PREDICTED = _metric("scoring.predicted.{emotion}", "counter", "clips", "Predicted emotions")
-CONFIDENCE = _metric("scoring.confidence.{emotion}.{statistic}", "gauge", "ratio", "Confidence of the last batch by predicted emotion: mean, p10, p50, p90")
-BATCH_CONFIDENCE = _metric("scoring.batch_confidence.{statistic}", "gauge", "ratio", "Confidence over the whole last batch: mean, p10, p50, p90")
+CONFIDENCE = _metric(
+    "scoring.confidence.{emotion}.{statistic}",
+    "gauge",
+    "ratio",
+    "Confidence of the last batch by predicted emotion: mean, p10, p50, p90",
+)
+BATCH_CONFIDENCE = _metric(
+    "scoring.batch_confidence.{statistic}",
+    "gauge",
+    "ratio",
+    "Confidence over the whole last batch: mean, p10, p50, p90",
+)
 DRIFT_VERDICT = _metric("scoring.drift.verdict", "gauge", "level", "Verdict on the last batch: 0 ok, 1 watch, 2 alarm")
-DRIFT_SHARE = _metric("scoring.drift.{signal}", "gauge", "value", "features (share drifted), shift (99th percentile over features, a new speaker's being 1), emotions (PSI), confidence (KS statistic)")
+DRIFT_SHARE = _metric(
+    "scoring.drift.{signal}",
+    "gauge",
+    "value",
+    "features (share drifted), shift (99th percentile over features, a new speaker's being 1), emotions (PSI), "
+    "confidence (KS statistic)",
+)
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
-RESOURCE = _metric("process.{stage}.{resource}", "gauge", "bytes or s", "Of the last task of a stage: peak_memory_bytes, cpu_seconds")
+RESOURCE = _metric(
+    "process.{stage}.{resource}", "gauge", "bytes or s", "Of the last task of a stage: peak_memory_bytes, cpu_seconds"
+)
 
 
 class Emitter:

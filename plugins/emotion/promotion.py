@@ -1,4 +1,4 @@
-"""Champion and challenger: both scored on the same clips, neither on a speaker it was fitted on, then judged by rules."""
+"""Champion and challenger: scored on the same clips, neither on a speaker it was fitted on, then judged by rules."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def challenge(
         if row["change"] < -max_emotion_drop:
             verdict = "keep"
             reasons.append(
-                f"F1 of {row['emotion']} would fall from {row['champion_f1']:.3f} to {row['challenger_f1']:.3f}, by more "
-                f"than the {max_emotion_drop:.3f} allowed."
+                f"F1 of {row['emotion']} would fall from {row['champion_f1']:.3f} to {row['challenger_f1']:.3f}, by "
+                f"more than the {max_emotion_drop:.3f} allowed."
             )
     return found | {"verdict": verdict, "reasons": reasons}

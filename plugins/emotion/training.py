@@ -138,7 +138,9 @@ def train(
     train_side = np.isin(np.arange(len(labels)), folds["split_80_20"][0][0])
     temperatures["split_80_20"] = [
         fit_temperature(
-            np.concatenate([part[train_side[test]] for part, (_, test) in zip(logits["random"], folds["random"], strict=True)]),
+            np.concatenate(
+                [part[train_side[test]] for part, (_, test) in zip(logits["random"], folds["random"], strict=True)]
+            ),
             np.concatenate([labels[test][train_side[test]] for _, test in folds["random"]]),
         )
     ]
