@@ -152,7 +152,7 @@ def run_folder(run_id: str) -> str:
     >>> run_folder("demo-1")
     'demo-1'
     >>> run_folder("manual__2026-01-02T03:04:05+00:00")
-    'manual__2026-01-02T03-04-05-00-00-3a4a84'
+    'manual__2026-01-02T03-04-05-00-00-422e87'
     """
     name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)
     return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"
