@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["store", "metrics"])
+@pytest.mark.parametrize("module", ["cli", "features", "metrics", "store"])
 def test_examples(module):
     result = doctest.testmod(importlib.import_module(f"emotion.{module}"))
     assert result.attempted and not result.failed
