@@ -63,7 +63,7 @@ def ranking(predictions: pd.DataFrame, protocol: str, fold: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def learnable():
     """Data on which all speakers have something in common, and what training a family on it gives."""
-    table, values = clips(skill=1.0, width=40)
+    table, values = clips(skill=0.4, width=40)
     folds = training.splits(table, seed=SEED, published=None)
     told: list[tuple[int, int]] = []
 
@@ -81,7 +81,7 @@ def test_every_clip_is_predicted_once_by_every_protocol(learnable):
         assert rows["row"].tolist() == list(range(len(table)))
         assert rows["emotion"].tolist() == table["emotion"].tolist()
         np.testing.assert_allclose(rows[PROBABILITIES].sum(axis=1), 1)
-        assert accuracy(trained.predictions, protocol) > 0.6
+        assert accuracy(trained.predictions, protocol) > 3 / len(EMOTIONS)
     split = trained.predictions[trained.predictions["protocol"] == "split_80_20"]
     assert sorted(split["row"]) == sorted(folds["split_80_20"][0][1])
 
