@@ -10,7 +10,7 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import alerting as alert_model
 from panels import DATASOURCE, DAY, Query
-from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, named, or_zero, path
+from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, condensed, named, or_zero, path
 
 from emotion import metrics
 from emotion.comparison import PROTOCOL, SCORE
@@ -20,9 +20,10 @@ FOLDER = "emotion"
 
 @dataclass(frozen=True)
 class Alert:
-    """Fires where the last value of a series of ``target``, over ``window`` seconds, is beyond a threshold.
+    """Fires where the last value, or the sum, of a series of ``target`` over ``window`` seconds is beyond a threshold.
 
-    ``reducer`` and ``evaluator`` (type, parameters) are Grafana's; ``panel``: dashboard and title.
+    ``reducer`` and ``evaluator`` (type, parameters) are Grafana's; ``panel``: dashboard and title. A window does not
+    fit into the points that Grafana asks for: ``target`` is condensed, else a new value is averaged with those before.
     """
 
     uid: str
@@ -64,7 +65,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-no-training",
             title="No successful training in 8 days",
-            target=age(metrics.RUN_FINISHED),
+            target=condensed(age(metrics.RUN_FINISHED), "last"),
             window=30 * DAY,
             evaluator=("gt", [8 * DAY]),
             no_data="Alerting",
@@ -79,7 +80,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-f1-fell",
             title="F1 fell by more than 0.05",
-            target=f"aliasByNode({against_best(f1)}, 4, 6)",
+            target=f"aliasByNode({condensed(against_best(f1), 'last')}, 4, 6)",
             window=30 * DAY,
             evaluator=("gt", [0.05]),
             severity="critical",
@@ -93,7 +94,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-latency",
             title="Inference p95 over twice its 7-day median",
-            target=f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))",
+            target=condensed(f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))", "last"),
             window=7 * DAY,
             evaluator=("gt", [2]),
             summary="Scoring a clip takes more than twice as long as is usual over 7 days (p95 of the last "
@@ -105,8 +106,10 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-confidence",
             title="Confidence is not as usual",
-            target=f"absolute(diffSeries(keepLastValue({confidence}), aggregateLine({confidence}, "
-            f"'median', true)))",
+            target=condensed(
+                f"absolute(diffSeries(keepLastValue({confidence}), aggregateLine({confidence}, 'median', true)))",
+                "last",
+            ),
             window=7 * DAY,
             evaluator=("gt", [0.1]),
             summary="The last batch's mean confidence differs by more than 0.1 from its 7-day median.",
@@ -118,7 +121,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-drift",
             title="Drift alarm",
-            target=path(metrics.DRIFT_VERDICT),
+            target=condensed(path(metrics.DRIFT_VERDICT), "last"),
             window=2 * DAY,
             evaluator=("gt", [1.5]),
             summary="The last batch scored is unlike the data that the champion was trained on.",
@@ -160,7 +163,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-scheduler",
             title="No scheduler heartbeat",
-            target=path(SCHEDULER_BEAT),
+            target=condensed(path(SCHEDULER_BEAT), "sum"),
             window=300,
             reducer="sum",
             evaluator=("lt", [1]),

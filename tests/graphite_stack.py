@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.error
@@ -65,10 +67,11 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True)
 class Graphite:
-    """A running stack: where StatsD (UDP) and carbon (plain text, TCP) listen, and graphite-web's address."""
+    """A running stack: where StatsD (UDP) and carbon (plain text and cache queries, TCP) listen, graphite-web's URL."""
 
     statsd: tuple[str, int]
     carbon: tuple[str, int]
+    cache: tuple[str, int]
     url: str
     whisper: Path
 
@@ -77,11 +80,21 @@ class Graphite:
         lines = "".join(f"{path} {value} {int(when)}\n" for path, value, when in points)
         with socket.create_connection(self.carbon, timeout=10) as connection:
             connection.sendall(lines.encode())
-        last = {path for path, _, _ in points}
-        wait_for(lambda: all(self._has(path) for path in last), 30, "carbon to store what it was fed")
+        last = {path: when for path, _, when in points}
+        wait_for(lambda: all(self._stored(*one) for one in last.items()), 30, "carbon to store what it was fed")
 
-    def _has(self, path: str) -> bool:
-        return (self.whisper / (path.replace(".", "/") + ".wsp")).exists()
+    def _stored(self, path: str, when: float) -> bool:
+        """Whether a metric's last point is on disk. On its way there carbon answers with neither cache nor file."""
+        query = pickle.dumps({"type": "cache-query", "metric": path}, protocol=2)
+        with socket.create_connection(self.cache, timeout=10) as connection:
+            connection.sendall(struct.pack("!L", len(query)) + query)
+            with connection.makefile("rb") as answer:
+                (size,) = struct.unpack("!L", answer.read(4))
+                cached = pickle.loads(answer.read(size), encoding="utf-8")["datapoints"]
+        if cached:
+            return False
+        around = {"since": str(int(when) - 3600), "until": str(int(when) + 3600)}
+        return any(value is not None for one in self.render(path, **around) for value, _ in one["datapoints"])
 
     def render(
         self, target: str, *, since: str = "-1d", until: str = "now", points: int = 1000
@@ -175,7 +188,7 @@ def running(folder: Path) -> Iterator[Graphite]:
     """
     home = install()
     tools = home / "venv" / "bin"
-    line, pickle, query, web, statsd_port, management = _free_ports(6)
+    line, pickled, query, web, statsd_port, management = _free_ports(6)
     conf, storage, whisper = folder / "conf", folder / "storage", folder / "storage" / "whisper"
     for needed in (conf, whisper):
         needed.mkdir(parents=True)
@@ -184,7 +197,7 @@ def running(folder: Path) -> Iterator[Graphite]:
     ports = {
         "LINE_RECEIVER_PORT = 2003": f"LINE_RECEIVER_PORT = {line}",
         "LINE_RECEIVER_INTERFACE = 0.0.0.0": "LINE_RECEIVER_INTERFACE = 127.0.0.1",
-        "PICKLE_RECEIVER_PORT = 2004": f"PICKLE_RECEIVER_PORT = {pickle}",
+        "PICKLE_RECEIVER_PORT = 2004": f"PICKLE_RECEIVER_PORT = {pickled}",
         "CACHE_QUERY_PORT = 7002": f"CACHE_QUERY_PORT = {query}",
         "/opt/graphite/storage": str(storage),
         "/opt/graphite/conf": str(conf),
@@ -238,7 +251,8 @@ def running(folder: Path) -> Iterator[Graphite]:
                 f"{name} to listen (see {folder / name}.log)",
                 alive=processes[name],
             )
-        yield Graphite(("127.0.0.1", statsd_port), ("127.0.0.1", line), f"http://127.0.0.1:{web}", whisper)
+        ports = (("127.0.0.1", port) for port in (statsd_port, line, query))
+        yield Graphite(*ports, f"http://127.0.0.1:{web}", whisper)
     finally:
         for process in processes.values():
             process.terminate()
