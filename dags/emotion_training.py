@@ -94,6 +94,16 @@ PARAMS = {
         title="Speaker-independent folds",
         section="Evaluation",
     ),
+    "hyperparameters": Param(
+        "shipped",
+        enum=["shipped", "search"],
+        values_display={
+            "shipped": "as shipped (include/hyperparameters.yaml)",
+            "search": "searched anew, inside the training side of every fold; takes several times as long",
+        },
+        title="Hyper-parameters",
+        section="Evaluation",
+    ),
     "explained_clips": Param(
         200, type="integer", minimum=8, maximum=5000, title="Clips explained by SHAP", section="Evaluation"
     ),
@@ -184,7 +194,12 @@ def emotion_training():
         return training_run(run_id).collect(dataset=params["dataset"], max_rejected_share=params["max_rejected_share"])
 
     def train(family, *, run_id=None, params=None):
-        return training_run(run_id).train(family=family, seed=params["seed"], speaker_folds=params["speaker_folds"])
+        return training_run(run_id).train(
+            family=family,
+            seed=params["seed"],
+            speaker_folds=params["speaker_folds"],
+            search=params["hyperparameters"] == "search",
+        )
 
     @task
     def compare(*, run_id=None, params=None):

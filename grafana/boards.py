@@ -204,8 +204,7 @@ def training() -> dict:
             choose_one(
                 "protocol",
                 "Protocol",
-                "How scores were obtained: clips at random, or speakers held out (plain, or adapted to the "
-                "speaker)",
+                "How scores were obtained: clips at random, or speakers held out; plain, or adapted to the speakers",
                 PROTOCOLS,
                 PROTOCOL,
             ),

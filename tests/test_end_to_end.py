@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from emotion import datasets, registry
+from emotion.labels import PROTOCOLS
 from emotion.local_airflow import DAG_ID, LocalAirflow, free_port
 from emotion.settings import INCLUDE
 from emotion.store import Store, run_folder
@@ -125,7 +126,7 @@ def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     }
     first, second = (store.read_json(f"runs/{name}/comparison.json") for name in ("killed", "second"))
     for name, model in first["models"].items():
-        for protocol in ("random", "speaker_independent", "speaker_independent_adapted"):
+        for protocol in PROTOCOLS:
             assert second["models"][name][protocol] == model[protocol], "same data and seed, other figures"
     assert registry.champion(store)["version"] == "killed", "promoted before anybody answered"
 

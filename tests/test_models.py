@@ -127,6 +127,18 @@ def test_normalization_is_a_z_score_of_each_speaker():
         assert (own[:, 3] == 0).all(), "a constant feature says nothing"
 
 
+def test_only_known_rows_give_statistics():
+    features = np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32)
+    speakers, known = np.repeat(["a", "b", "c"], [16, 16, 8]), np.arange(40) % 4 != 0
+    known[speakers == "c"] = False
+    found = models.normalize_by_speaker(features, speakers, known=known)
+    for speaker in "ab":
+        own = features[(speakers == speaker) & known]
+        rows = speakers == speaker
+        np.testing.assert_allclose(found[rows], (features[rows] - own.mean(axis=0)) / own.std(axis=0), atol=1e-4)
+    assert (found[speakers == "c"] == 0).all(), "nothing is known of her"
+
+
 def make_bundle(model: Classifier | Ensemble) -> dict:
     rows, _ = clips(EMOTIONS)
     return models.bundle(

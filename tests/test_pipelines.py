@@ -7,6 +7,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
 
 from emotion import pipelines
 from emotion.labels import FAMILIES
@@ -91,6 +92,37 @@ def test_each_family_ends_in_its_estimator_and_repeats_itself(family, estimator)
     fitted = [clone(pipeline).fit(rows, classes, projection__groups=speaker).predict_proba(new) for _ in range(2)]
     np.testing.assert_array_equal(*fitted)
     assert (fitted[0].argmax(axis=1) == expected).mean() > 0.9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_are_searched_by_leaving_whole_groups_out(family, monkeypatch):
+    rows, classes, speaker = clips()
+    asked = []
+
+    class Watched(GroupKFold):
+        def split(self, X, y=None, groups=None):
+            asked.append(groups)
+            return super().split(X, y, groups)
+
+    monkeypatch.setattr(pipelines, "GroupKFold", Watched)
+    pipeline = pipelines.build(family, seed=0)
+    pipelines.fit(pipeline, family, rows, classes, groups=speaker, search=True)
+    assert len(asked) == 1 and np.array_equal(asked[0], speaker)
+    grid = pipelines.hyperparameters()[family]["searched"]
+    found = pipelines.chosen(pipeline, family)
+    assert set(found) == {"penalty", *grid} and all(found[name] in values for name, values in grid.items())
+    assert type(pipeline[-1]) is type(pipelines.build(family, seed=0)[-1])
+    assert (pipeline.predict(rows) == classes).mean() > 0.9
+
+
+def test_the_search_finds_what_is_better(monkeypatch):
+    rows, classes, speaker = clips()
+    table = {"random_forest": {"shipped": {"min_samples_leaf": 200}, "searched": {"min_samples_leaf": [200, 5]}}}
+    monkeypatch.setattr(pipelines, "hyperparameters", lambda: table)
+    for search, expected in ((False, 200), (True, 5)):
+        pipeline = pipelines.build("random_forest", seed=0)
+        pipelines.fit(pipeline, "random_forest", rows, classes, groups=speaker, search=search)
+        assert pipelines.chosen(pipeline, "random_forest")["min_samples_leaf"] == expected
 
 
 def test_unknown_family():

@@ -34,7 +34,8 @@ def noise(tmp_path_factory):
     table["samples_sha256"] = [f"clip {number}" for number in range(len(table))]
     values = random.normal(size=(len(table), 300)).astype(np.float32)
     folds = training.splits(table, seed=SEED, published=None)
-    folds |= {"random": folds["random"][:2], "speaker_independent_adapted": folds["speaker_independent"][:2]}
+    folds |= dict.fromkeys(("random", "random_adapted"), folds["random"][:2])
+    folds |= {"speaker_independent_adapted": folds["speaker_independent"][:2]}
     trained = training.train(LOGISTIC, table, values, folds=folds, seed=SEED)
     files = {}
     for family, plain in ((LOGISTIC, trained.plain), (Ensemble.family, Ensemble([trained.plain] * 3))):

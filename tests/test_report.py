@@ -20,7 +20,7 @@ from emotion.store import Store
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 )
-SKILL = {"random": 3.0, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
+SKILL = {"random": 3.0, "random_adapted": 3.4, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
 CLIPS = 480
 
 
@@ -296,14 +296,14 @@ def test_names_from_outside_are_escaped(bare):
 
 def test_comparison_rows(comparison):
     rows = report.comparison_rows(comparison).set_index(["model", "protocol"])
-    assert len(rows) == 4 * 3 + 3
+    assert len(rows) == 4 * len(PROTOCOLS) + 3
     row = rows.loc["random_forest", "speaker_independent"]
     expected = comparison["models"]["random_forest"]["speaker_independent"]
     for score in report.SCORES:
         assert row[score] == expected[score]
     assert row["cv_f1_macro_std"] == expected["cv"]["f1_macro"]["std"]
     assert row["predict_ms_single"] == 0.5
-    assert rows["selected"].sum() == 3
+    assert rows["selected"].sum() == len(PROTOCOLS)
     assert rows.loc["random_forest", "random_80_20"]["accuracy"] == 1.0
     assert np.isnan(rows.loc["random_forest", "random_80_20"]["cv_f1_macro_mean"])
 
@@ -316,13 +316,11 @@ def test_comparison_rows_of_missing_figures():
 
 def test_text_table(comparison):
     lines = report.text_table(comparison).splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == [*FAMILIES, "*"]
+    assert [line.split()[0] for line in lines[3:7]] == [*FAMILIES, "*"]
     figures = comparison["models"]["gradient_boosting"]
-    cells = [
-        f"{figures[protocol][score]:.3f}" for protocol in PROTOCOLS for score in ("accuracy", "f1_macro")
-    ]
-    assert lines[4].split() == ["gradient_boosting", *cells, "1.2", "0.50"]
-    assert len({len(line) for line in lines[1:6]}) == 1
+    cells = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
+    assert re.split(r"  +", lines[5].strip()) == ["gradient_boosting", *cells, "1.2", "0.50"]
+    assert len({len(line) for line in lines[3:7]}) == 1 and max(map(len, lines)) <= 110
     assert "optimistic" in lines[-2]
     assert "–" in report.text_table({"selected": "a", "models": {"a": {}}})
 
@@ -347,7 +345,7 @@ return [...document.querySelectorAll("svg text")].filter(text => {
 @pytest.mark.browser
 def test_in_a_real_browser(full, bare, tmp_path):
     with chromium() as browser:
-        for name, page, plots in (("full", full, 2 + 3 + 4 + 3 + 4 + 6), ("bare", bare, 2 + 3 + 3 + 3 + 3)):
+        for name, page, plots in (("full", full, 2 + 4 + 4 + 3 + 4 + 6), ("bare", bare, 2 + 4 + 3 + 3 + 3)):
             target = tmp_path / f"{name}.html"
             target.write_text(page)
             for scheme in ("light", "dark"):

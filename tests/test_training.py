@@ -5,12 +5,14 @@ Each test of a leak builds data on which it would show as skill that cannot be t
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from emotion import features, featurization, training
+from emotion import features, featurization, pipelines, training
 from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
 from emotion.models import Classifier, fit_temperature, normalize_by_speaker
 from emotion.training import PROBABILITIES
@@ -86,6 +88,20 @@ def test_every_clip_is_predicted_once_by_every_protocol(learnable):
     assert sorted(split["row"]) == sorted(folds["split_80_20"][0][1])
 
 
+@pytest.mark.parametrize("search", [False, True])
+def test_what_was_searched_is_recorded_of_every_fit(search):
+    table, values = clips(speakers=4, width=20, skill=1.0)
+    folds = training.splits(table, seed=SEED, published=None)
+    found = training.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
+    assert found["searched"] is search
+    every = [found["plain"], found["adapted"], *(one for each in found["folds"].values() for one in each)]
+    assert len(every) == sum(map(len, folds.values())) + 2
+    grid = pipelines.hyperparameters()[FAMILIES[0]]["searched"]["C"]
+    assert all(one["penalty"] in pipelines.PENALTIES and one["C"] in grid for one in every)
+    shipped = pipelines.hyperparameters()[FAMILIES[0]]["shipped"]["C"]
+    assert ({one["C"] for one in every} == {shipped}) is not search
+
+
 def test_progress_counts_every_fit(learnable):
     _, _, folds, _, told = learnable
     total = sum(map(len, folds.values())) + 2
@@ -116,7 +132,7 @@ def test_scores_of_every_protocol(learnable):
         assert found[protocol]["n"] == len(table)
         assert set(found[protocol]["slices"]) == {"gender", "intensity", "statement"}
         folds = found[protocol]["cv"]["accuracy"]["folds"]
-        assert len(folds) == (5 if protocol == "random" else 6)
+        assert len(folds) == (5 if protocol.startswith("random") else 6)
         assert np.mean(folds) == pytest.approx(found[protocol]["accuracy"], abs=0.02)
     split = found["random"]["split_80_20"]
     assert split["accuracy"] == pytest.approx(accuracy(trained.predictions, "split_80_20"))
@@ -153,7 +169,7 @@ def test_no_speaker_leaks(family):
     """Who has heard the speaker knows everything, nobody else can know anything."""
     table, values = clips()
     folds = training.splits(table, seed=SEED, published=None)
-    folds["random"] = folds["random"][:2]
+    folds["random"] = folds["random_adapted"] = folds["random"][:2]
     folds["speaker_independent"] = folds["speaker_independent_adapted"] = folds["speaker_independent"][:2]
     predictions = training.train(family, table, values, folds=folds, seed=SEED).predictions
     for protocol in HELD_OUT:
@@ -168,26 +184,29 @@ def test_splits_never_part_a_speaker():
     for protocol in HELD_OUT:
         assert all(not set(speakers[train]) & set(speakers[test]) for train, test in folds[protocol])
     assert any(set(speakers[train]) & set(speakers[test]) for train, test in folds["random"]), "it would show"
+    assert folds["random_adapted"] is folds["random"] and folds[HELD_OUT[0]] is folds[HELD_OUT[1]]
 
 
-@pytest.fixture(scope="module")
-def three_folds(learnable):
-    """The same three folds of two speakers each for every protocol, and what is predicted on them."""
+@pytest.fixture(scope="module", params=[False, True], ids=["shipped", "searched"])
+def three_folds(request, learnable):
+    """The same three folds of two speakers each for every protocol, and a training on them, with and without search."""
     table, values, *_ = learnable
     pairs = [np.flatnonzero(table["speaker"].isin([f"s{n}", f"s{n + 1}"])) for n in (0, 2, 4)]
     three = [(np.setdiff1d(np.arange(len(table)), test), test) for test in pairs]
     folds = dict.fromkeys(PROTOCOLS, three) | {"split_80_20": three[:1]}
-    return folds, training.train(FAMILIES[0], table, values, folds=folds, seed=SEED)
+    train = partial(training.train, FAMILIES[0], folds=folds, search=request.param, seed=SEED)
+    return folds, train, train(table=table, features=values)
 
 
 def test_labels_of_held_out_clips_change_no_prediction_of_them(learnable, three_folds):
     table, values, *_ = learnable
-    folds, before = three_folds
+    folds, train, before = three_folds
     test = folds["random"][0][1]
     lied = table.copy()
     lied.loc[test, "emotion"] = np.roll(table.loc[test, "emotion"], 7)
-    after = training.train(FAMILIES[0], lied, values, folds=folds, seed=SEED)
+    after = train(table=lied, features=values)
     for protocol in folds:
+        assert after.hyperparameters["folds"][protocol][0] == before.hyperparameters["folds"][protocol][0]
         np.testing.assert_array_equal(
             ranking(after.predictions, protocol, 0), ranking(before.predictions, protocol, 0)
         )
@@ -196,18 +215,18 @@ def test_labels_of_held_out_clips_change_no_prediction_of_them(learnable, three_
 
 
 def test_features_of_held_out_clips_change_no_prediction_of_other_ones(learnable, three_folds):
-    """No statistic of held-out clips is used but each speaker's own, in the adapted protocol."""
+    """No statistic of held-out clips is used but each speaker's own, in the adapted protocols."""
     table, values, *_ = learnable
-    folds, before = three_folds
-    train, test = folds["random"][0]
+    folds, train, before = three_folds
+    known, test = folds["random"][0]
     strange = (table["speaker"] == "s0").to_numpy()
     moved = np.where(strange[:, None], 10 * values**2 + 100, values).astype(np.float32)
-    after = training.train(FAMILIES[0], table, moved, folds=folds, seed=SEED)
+    after = train(table=table, features=moved)
     others = ~strange[test]
     for protocol in folds:
         found = [ranking(trained.predictions, protocol, 0)[others] for trained in (before, after)]
         np.testing.assert_array_equal(*found)
-    leaky = Classifier.fit(FAMILIES[0], values[train], table["emotion"].to_numpy()[train], seed=SEED)
+    leaky = Classifier.fit(FAMILIES[0], values[known], table["emotion"].to_numpy()[known], seed=SEED)
     shown = []
     for found in (values, moved):
         leaky.pipeline["scaler"].fit(found)

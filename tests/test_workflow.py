@@ -32,7 +32,7 @@ def until_promote(run: TrainingRun, *, policy: str = "auto") -> dict:
         run.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
     counts = run.collect(dataset=DATASET, max_rejected_share=0.05)
     for family in FAMILIES:
-        run.train(family=family, **SHARED)
+        run.train(family=family, search=False, **SHARED)
     return {
         "shards": shards,
         "counts": counts,
@@ -143,7 +143,7 @@ def test_a_second_run_featurizes_nothing_and_changes_no_figure(trained):
     limits = {"clips_per_shard": 30, "min_seconds": 0.2, "max_seconds": 60}
     assert again.plan_shards(dataset=DATASET, **limits) == []
     again.collect(dataset=DATASET, max_rejected_share=0.05)
-    again.train(family=FAMILIES[0], **SHARED)
+    again.train(family=FAMILIES[0], search=False, **SHARED)
     keys = [f"runs/{one.name}/train/{FAMILIES[0]}_predictions.parquet" for one in (run, again)]
     pd.testing.assert_frame_equal(*map(run.store.read_table, keys))
 
@@ -165,7 +165,7 @@ def test_unknown_choices_are_refused(trained):
     with pytest.raises(ConfigurationError, match="policy 'maybe'; expected one of auto, ask, never"):
         run.register_challenger(margin=0.0, max_emotion_drop=1.0, policy="maybe")
     with pytest.raises(ConfigurationError, match="speaker folds 'none'; expected published or grouped"):
-        run.train(family=FAMILIES[0], seed=0, speaker_folds="none")
+        run.train(family=FAMILIES[0], seed=0, speaker_folds="none", search=False)
 
 
 @pytest.mark.parametrize(

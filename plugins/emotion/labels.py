@@ -5,11 +5,13 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
 """The three model families, each trained by a task of its own."""
 
-PROTOCOLS = ("random", "speaker_independent", "speaker_independent_adapted")
+PROTOCOLS = ("random", "random_adapted", "speaker_independent", "speaker_independent_adapted")
 """How a figure was obtained.
 
 ``random``: clips drawn at random; the same speakers are on both sides.
 ``speaker_independent``: whole speakers held out.
-``speaker_independent_adapted``: whole speakers held out, features z-scored per speaker with
-the *unlabelled* clips of that speaker, the test speaker's included.
+``random_adapted``: the same clips held out as in ``random``, features z-scored per speaker with the
+clips of that speaker on the training side.
+``speaker_independent_adapted``: the same speakers held out, features z-scored per speaker with the
+*unlabelled* clips of that speaker, those it is judged on included.
 """

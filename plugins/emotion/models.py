@@ -53,15 +53,18 @@ class Classifier:
         *,
         groups: np.ndarray | None = None,
         views: list[np.ndarray] | None = None,
+        search: bool = False,
         seed: int,
     ) -> Classifier:
         """Fit a family's pipeline on rows (n, n_features) float32, their emotions (n,) str and their groups (n,).
 
-        ``groups`` and ``views`` are those of :func:`emotion.pipelines.build`.
+        ``groups`` (without: each row is one) and ``views`` are those of :func:`emotion.pipelines.build`, ``search``
+        that of :func:`emotion.pipelines.fit`.
         """
         encoder = LabelEncoder().fit(labels)
         pipeline = pipelines.build(family, seed=seed, views=views)
-        pipeline.fit(features, encoder.transform(labels), projection__groups=groups)
+        groups = np.arange(len(features)) if groups is None else groups
+        pipelines.fit(pipeline, family, features, encoder.transform(labels), groups=groups, search=search)
         return cls(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)))
 
     def margins(self, features: np.ndarray) -> np.ndarray:
@@ -122,19 +125,25 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
-def normalize_by_speaker(features: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+def normalize_by_speaker(
+    features: np.ndarray, speakers: np.ndarray, *, known: np.ndarray | None = None
+) -> np.ndarray:
     """Features z-scored with the mean and standard deviation of each speaker's own rows.
 
     Uses no label; a speaker's unlabelled clips are enough (Busso et al. 2013, "Iterative feature
     normalization scheme for automatic emotion detection from speech"). ``features`` (n, n_features),
-    ``speakers`` (n,); a feature that is constant for a speaker becomes 0.
+    ``speakers`` (n,); ``known`` (n,) bool: the rows whose statistics are used, without it all. A feature that is
+    constant in them becomes 0, and so do all features of a speaker who has none.
     """
-    normalized = np.empty_like(features)
+    known = np.ones(len(features), dtype=bool) if known is None else known
+    normalized = np.zeros_like(features)
     for speaker in np.unique(speakers):
         rows = speakers == speaker
-        own = features[rows].astype(np.float64)
-        scale = own.std(axis=0)
-        normalized[rows] = (own - own.mean(axis=0)) / np.where(scale > 1e-8, scale, 1.0)
+        own = features[rows & known].astype(np.float64)
+        if len(own):
+            scale = own.std(axis=0)
+            scale[scale <= 1e-8] = np.inf
+            normalized[rows] = (features[rows] - own.mean(axis=0)) / scale
     return normalized
 
 

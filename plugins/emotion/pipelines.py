@@ -11,16 +11,28 @@ that contributions carry back to each named feature.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
+import yaml
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from emotion.comparison import SCORE
+from emotion.settings import INCLUDE
+
+CLASSIFIERS = {
+    "logistic_regression": LogisticRegression,
+    "random_forest": RandomForestClassifier,
+    "gradient_boosting": GradientBoostingClassifier,
+}
+SEARCH_FOLDS = 3
 PENALTIES = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Searched by leaving groups out; relative to the number of features."""
 SEARCH_ROWS = 1000
@@ -164,25 +176,47 @@ def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) 
 
     Notes
     -----
-    Fit with ``build(…).fit(X, y, projection__groups=groups)``: what must not be on both sides when a row is scored
-    for the classifier's sake, as it will not be when the model is used: the speaker or, in the random protocol, the
-    clip. Augmented copies of a clip carry its group.
+    It is fitted with ``groups``: what must not be on both sides when a row is scored for the classifier's sake, as it
+    will not be when the model is used: the speaker or, in the random protocols, the clip. Augmented copies of a clip
+    carry its group.
     """
-    classifier = {
-        "logistic_regression": lambda: LogisticRegression(C=0.2, max_iter=1000),
-        "random_forest": lambda: RandomForestClassifier(
-            n_estimators=150, min_samples_leaf=5, max_features=8, random_state=seed, n_jobs=1
-        ),
-        "gradient_boosting": lambda: GradientBoostingClassifier(
-            n_estimators=40,
-            max_depth=3,
-            learning_rate=0.1,
-            subsample=0.5,
-            max_features=6,
-            min_samples_leaf=20,
-            random_state=seed,
-        ),
-    }[family]()
+    settings = hyperparameters()[family]["shipped"]
+    if family != "logistic_regression":  # its solver draws nothing
+        settings = settings | {"random_state": seed}
     return Pipeline(
-        [("scaler", StandardScaler()), ("projection", RidgeScores(views=views, seed=seed)), ("classifier", classifier)]
+        [
+            ("scaler", StandardScaler()),
+            ("projection", RidgeScores(views=views, seed=seed)),
+            ("classifier", CLASSIFIERS[family](**settings)),
+        ]
     )
+
+
+@cache
+def hyperparameters() -> dict[str, dict[str, dict]]:
+    """What ``include/hyperparameters.yaml`` says: family → ``shipped`` settings, and ``searched`` lists of them."""
+    return yaml.safe_load((INCLUDE / "hyperparameters.yaml").read_text(encoding="utf-8"))
+
+
+def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray, search: bool) -> None:
+    """Fit a pipeline of :func:`build`; with ``search``, choose the classifier's settings on these rows first.
+
+    The settings are those of the highest macro F1 over :data:`SEARCH_FOLDS` folds of whole groups, on cross-fitted
+    scores. ``X`` (n, n_features), ``y`` (n,), ``groups`` (n,): see :func:`build`.
+    """
+    if not search:
+        pipeline.fit(X, y, projection__groups=groups)
+        return
+    folds = GroupKFold(min(SEARCH_FOLDS, len(np.unique(groups))))
+    grid = hyperparameters()[family]["searched"]
+    pipeline.set_params(classifier=GridSearchCV(pipeline["classifier"], grid, scoring=SCORE, cv=folds))
+    pipeline.fit(X, y, projection__groups=groups, classifier__groups=groups)
+    pipeline.set_params(classifier=pipeline["classifier"].best_estimator_)
+
+
+def chosen(pipeline: Pipeline, family: str) -> dict[str, float]:
+    """What was searched within a fitted pipeline's rows, or could have been: the ridge penalty and the settings."""
+    settings = pipeline["classifier"].get_params()
+    return {"penalty": pipeline["projection"].penalty_} | {
+        name: settings[name] for name in hyperparameters()[family]["searched"]
+    }

@@ -11,7 +11,13 @@ from emotion.explanation import PLOTS
 from emotion.labels import EMOTIONS, PROTOCOLS
 from emotion.settings import INCLUDE
 
-TITLES = dict(zip(PROTOCOLS, ("Random split", "Unheard speakers", "Unheard speakers, adapted"), strict=True))
+TITLES = dict(
+    zip(
+        PROTOCOLS,
+        ("Random split", "Random split, adapted", "Unheard speakers", "Unheard speakers, adapted"),
+        strict=True,
+    )
+)
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 TIMES = ("fit_seconds", "predict_ms_single", "predict_ms_batch", "training_seconds")
 ABSENT = "–"
@@ -30,7 +36,7 @@ GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98
 TOP_FEATURES = 12
 LEGEND = """\
 * selected: highest macro F1 on speakers it has not heard. Random-split figures are optimistic: the same
-  speakers are on both sides. Adapted: features normalized with the test speaker's own unlabelled clips."""
+  speakers are on both sides. Adapted: features normalized by each speaker's own clips, without their labels."""
 
 
 def environment() -> Environment:
@@ -139,19 +145,20 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
 
 
 def text_table(comparison: dict) -> str:
-    """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed."""
-    header = ["", *(title for _ in TITLES for title in ("accuracy", "macro F1")), "fit s", "ms/clip"]
-    lines = [header]
+    """The comparison for a terminal: accuracy / macro F1 of each model by each protocol, and its speed."""
+    titles = [title.lower().partition(", ") for title in TITLES.values()]
+    lines = [["", *(title for title, _, _ in titles), "fit", "ms per"], ["", *(how for *_, how in titles), "s", "clip"]]
     for model, found in comparison["models"].items():
         line = [("* " if model == comparison["selected"] else "  ") + model]
         for protocol in TITLES:
             figures = found.get(protocol, {})
-            line += [_shown(figures.get("accuracy"), ".3f"), _shown(figures.get("f1_macro"), ".3f")]
+            line.append(" / ".join(_shown(figures.get(score), ".3f") for score in ("accuracy", "f1_macro")))
         lines.append(
             [*line, _shown(found.get("fit_seconds"), ".1f"), _shown(found.get("predict_ms_single"), ".2f")]
         )
-    first = max(len(line[0]) for line in lines)
-    width = 13
-    groups = " " * first + "".join(title.lower().rjust(2 * width) for title in TITLES.values())
-    table = [line[0].ljust(first) + "".join(cell.rjust(width) for cell in line[1:]) for line in lines]
-    return "\n".join([groups.rstrip(), *table, LEGEND])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = ["accuracy / macro F1"]
+    for first, *others in lines:
+        cells = [cell.rjust(width + 3) for cell, width in zip(others, widths[1:], strict=True)]
+        shown.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
+    return "\n".join([*shown, LEGEND])

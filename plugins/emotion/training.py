@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from emotion import evaluation
+from emotion import evaluation, pipelines
 from emotion.evaluation import Fold
 from emotion.labels import EMOTIONS
 from emotion.models import Classifier, fit_temperature, normalize_by_speaker
@@ -35,6 +35,9 @@ class Trained:
         ``plain`` and ``adapted``: the same random rows, at most 200, as each of the two was fitted on.
     predictions : pandas.DataFrame
         Held-out predictions: protocol, fold, row, emotion and eight calibrated probabilities.
+    hyperparameters : dict
+        ``searched``, and what was found (:func:`emotion.pipelines.chosen`): ``plain``, ``adapted``, and ``folds``, by
+        protocol a list of one a fold.
     timings : dict
         fit_seconds, predict_ms_single, predict_ms_batch, training_seconds.
     """
@@ -44,6 +47,7 @@ class Trained:
     folds: list[dict]
     background: dict[str, np.ndarray]
     predictions: pd.DataFrame
+    hyperparameters: dict
     timings: dict
 
 
@@ -51,9 +55,11 @@ def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], 
     """The folds of every protocol, and of the single 80/20 split, for the clips of ``table``."""
     labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
     by_speaker = evaluation.speaker_folds(labels, speakers, seed=seed, published=published)
+    random = evaluation.random_folds(labels, seed=seed)
     return {
         "split_80_20": [evaluation.random_split(labels, seed=seed)],
-        "random": evaluation.random_folds(labels, seed=seed),
+        "random": random,
+        "random_adapted": random,
         "speaker_independent": by_speaker,
         "speaker_independent_adapted": by_speaker,
     }
@@ -67,6 +73,7 @@ def train(
     augmented: np.ndarray | None = None,
     views: list[np.ndarray] | None = None,
     folds: dict[str, list[Fold]],
+    search: bool = False,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -85,6 +92,8 @@ def train(
         Columns of each view, see :func:`emotion.pipelines.build`.
     folds : dict
         From :func:`splits`.
+    search : bool
+        Search the classifier's settings, inside the training side of each fold and for each final model.
     seed : int
     progress : callable
         Told how many fits are done, of how many.
@@ -100,13 +109,19 @@ def train(
     copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
     plain_rows = np.concatenate([features[None], copies])
     adapted_rows = np.stack([normalize_by_speaker(variant, speakers) for variant in plain_rows])
-    rows_of = {protocol: plain_rows for protocol in folds} | {"speaker_independent_adapted": adapted_rows}
-    inputs = {protocol: variants[0] for protocol, variants in rows_of.items()}
     # What is apart in a protocol is apart within its fits too: speakers, or clips where speakers are on both sides.
     clips = np.arange(len(labels))
     groups_of = {protocol: speakers if protocol.startswith("speaker") else clips for protocol in folds}
     total = sum(map(len, folds.values())) + 2
     done = 0
+
+    def rows_for(protocol: str, train_rows: np.ndarray) -> np.ndarray:
+        if protocol == "speaker_independent_adapted":
+            return adapted_rows
+        if protocol == "random_adapted":  # with held-out clips among them, statistics would tell what the others lack
+            known = np.isin(clips, train_rows)
+            return np.stack([normalize_by_speaker(variant, speakers, known=known) for variant in plain_rows])
+        return plain_rows
 
     def fit(rows: np.ndarray, variants: np.ndarray, groups: np.ndarray) -> Classifier:
         nonlocal done
@@ -116,26 +131,27 @@ def train(
             np.tile(labels[rows], len(variants)),
             groups=np.tile(groups[rows], len(variants)),
             views=views,
+            search=search,
             seed=seed,
         )
         done += 1
         progress(done, total)
         return model
 
-    models = {
-        name: [fit(train_rows, rows_of[name], groups_of[name]) for train_rows, _ in pairs]
-        for name, pairs in folds.items()
-    }
-    logits = {
-        name: [model.logits(inputs[name][test]) for model, (_, test) in zip(models[name], pairs, strict=True)]
-        for name, pairs in folds.items()
-    }
+    models: dict[str, list[Classifier]] = {name: [] for name in folds}
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in folds}
+    for name, pairs in folds.items():
+        for train_rows, test in pairs:
+            variants = rows_for(name, train_rows)
+            model = fit(train_rows, variants, groups_of[name])
+            models[name].append(model)
+            logits[name].append(model.logits(variants[0, test]))
     temperatures = {
         name: [_temperature_of_others(number, logits[name], pairs, labels) for number in range(len(pairs))]
         for name, pairs in folds.items()
         if name != "split_80_20"
     }
-    train_side = np.isin(np.arange(len(labels)), folds["split_80_20"][0][0])
+    train_side = np.isin(clips, folds["split_80_20"][0][0])
     temperatures["split_80_20"] = [
         fit_temperature(
             np.concatenate(
@@ -177,6 +193,14 @@ def train(
         ],
         background={"plain": features[sample], "adapted": adapted_rows[0, sample]},
         predictions=predictions,
+        hyperparameters={
+            "searched": search,
+            "plain": pipelines.chosen(plain.pipeline, family),
+            "adapted": pipelines.chosen(adapted.pipeline, family),
+            "folds": {
+                name: [pipelines.chosen(model.pipeline, family) for model in found] for name, found in models.items()
+            },
+        },
         timings=prediction_times(plain, features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
     )

@@ -109,7 +109,7 @@ class TrainingRun(Run):
             self.emitter.gauge(metrics.CLIPS, count, kind=kind)
         return counts
 
-    def train(self, *, family: str, seed: int, speaker_folds: str) -> dict:
+    def train(self, *, family: str, seed: int, speaker_folds: str, search: bool) -> dict:
         """Train one family over every protocol and on all clips."""
         with self._stage(f"train_{family}", unit="fits") as progress:
             table, values = self._table()
@@ -120,6 +120,7 @@ class TrainingRun(Run):
                 augmented=self._augmented(table),
                 views=list(features.views().values()),
                 folds=self._folds(table, seed, speaker_folds),
+                search=search,
                 seed=seed,
                 progress=progress,
             )
@@ -138,6 +139,7 @@ class TrainingRun(Run):
                 self.store.write_bytes(self._key(f"train/{name}"), data)
             self.store.write_table(self._key(f"train/{family}_predictions.parquet"), trained.predictions)
             found = training.protocol_scores(table, trained.predictions) | trained.timings
+            found["hyperparameters"] = trained.hyperparameters
             checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
             self.store.write_json(self._key(f"train/{family}.json"), {"model": found, "sha256": checksums})
         self._emit_model(family, found)
