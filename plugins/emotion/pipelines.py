@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 import yaml
 from scipy.linalg import cho_solve, cholesky, solve_triangular
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -207,11 +207,15 @@ def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups
     if not search:
         pipeline.fit(X, y, projection__groups=groups)
         return
-    folds = GroupKFold(min(SEARCH_FOLDS, len(np.unique(groups))))
-    grid = hyperparameters()[family]["searched"]
-    pipeline.set_params(classifier=GridSearchCV(pipeline["classifier"], grid, scoring=SCORE, cv=folds))
+    pipeline.set_params(classifier=searched(pipeline["classifier"], family, groups))
     pipeline.fit(X, y, projection__groups=groups, classifier__groups=groups)
     pipeline.set_params(classifier=pipeline["classifier"].best_estimator_)
+
+
+def searched(classifier: ClassifierMixin, family: str, groups: np.ndarray) -> GridSearchCV:
+    """A search over a family's settings, to be fitted on rows of those groups."""
+    folds = GroupKFold(min(SEARCH_FOLDS, len(np.unique(groups))))
+    return GridSearchCV(classifier, hyperparameters()[family]["searched"], scoring=SCORE, cv=folds)
 
 
 def chosen(pipeline: Pipeline, family: str) -> dict[str, float]:
