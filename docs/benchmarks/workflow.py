@@ -122,12 +122,13 @@ def row(name: str, results: list[dict], wall: float) -> float:
     return wall
 
 
-def training(run: str, source: Path) -> float:
-    """One run, stage by stage; returns its wall time."""
+def features(run: str, source: Path) -> float:
+    """The stages up to the table of features; returns their wall time."""
 
     def one(name: str, options: dict) -> tuple:
         return (stage, run, name, options)
 
+    print(HEADER)
     total = 0.0
     results, wall = side_by_side([one("download", {"dataset": DATASET, "source": str(source)})])
     total += row("download (from disk)", results, wall)
@@ -140,16 +141,20 @@ def training(run: str, source: Path) -> float:
     ]
     if shards:
         total += row(f"featurize ×{len(shards)}", *side_by_side(shards))
-    total += row("collect", *side_by_side([one("collect", {"dataset": DATASET, "max_rejected_share": 0.05})]))
-    trains = [one("train", {"family": family, "search": False, **EVALUATION}) for family in FAMILIES]
-    total += row("train ×3", *side_by_side(trains))
+    return total + row("collect", *side_by_side([one("collect", {"dataset": DATASET, "max_rejected_share": 0.05})]))
+
+
+def models(run: str) -> float:
+    """The stages after that."""
+    trains = [(stage, run, "train", {"family": family, "search": False, **EVALUATION}) for family in FAMILIES]
+    total = row("train ×3", *side_by_side(trains))
     for name, options in (
         ("compare", EVALUATION),
         ("explain", {"seed": 0, "explained_clips": 200}),
         ("register_challenger", {"margin": 0.005, "max_emotion_drop": 0.1, "policy": "auto"}),
         ("promote", {"policy": "auto"}),
     ):
-        total += row(name, *side_by_side([one(name, options)]))
+        total += row(name, *side_by_side([(stage, run, name, options)]))
     return total
 
 
@@ -171,11 +176,9 @@ def main() -> None:
             "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
             "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
         }
-        print(HEADER)
-        total = training("cold", recordings)
+        total = features("cold", recordings) + models("cold")
         print(f"\nA cold run: {total:.0f} s in its stages and the start of their processes. Again, with no new clip:\n")
-        print(HEADER)
-        training("again", recordings)
+        features("again", recordings)
         (scored,), _ = side_by_side([(score, str(recordings))])
         (alone,), _ = side_by_side([(featurize_alone, str(recordings))])
         clips = alone["found"]
