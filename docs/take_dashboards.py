@@ -59,11 +59,7 @@ def main(recordings: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, graphite_stack.running(Path(scratch) / "graphite") as graphite:
         base, start = Path(scratch), time.time()
         fill(base / "inbox", recordings)
-        environment = {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": graphite.statsd[0],
-            "AIRFLOW__METRICS__STATSD_PORT": str(graphite.statsd[1]),
-            "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+        environment = graphite.airflow_environment | {
             "EMOTION_HOME": str(base / "home"),
             "EMOTION_RECORDINGS": str(recordings.absolute()),
             "EMOTION_INBOXES": str(base / "inbox"),

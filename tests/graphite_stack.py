@@ -75,6 +75,13 @@ class Graphite:
     url: str
     whisper: Path
 
+    @property
+    def airflow_environment(self) -> dict[str, str]:
+        """What makes an Airflow send its metrics here."""
+        host, port = self.statsd
+        settings = {"ON": "True", "HOST": host, "PORT": str(port), "PREFIX": "airflow"}
+        return {f"AIRFLOW__METRICS__STATSD_{name}": value for name, value in settings.items()}
+
     def feed(self, points: list[tuple[str, float, float]]) -> None:
         """Write (path, value, Unix time) past StatsD, and wait until they can be read."""
         lines = "".join(f"{path} {value} {int(when)}\n" for path, value, when in points)

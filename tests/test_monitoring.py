@@ -49,11 +49,7 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     with graphite_stack.running(tmp_path / "graphite") as graphite:
-        environment = {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": graphite.statsd[0],
-            "AIRFLOW__METRICS__STATSD_PORT": str(graphite.statsd[1]),
-            "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+        environment = graphite.airflow_environment | {
             "EMOTION_HOME": str(tmp_path / "home"),
             "EMOTION_DATASETS": str(catalogue(tmp_path / "datasets.yaml")),
             "EMOTION_INBOXES": str(inbox),

@@ -128,3 +128,8 @@ def test_run_folders_are_distinct_if_the_runs_are():
     folders = [run_folder(name) for name in names]
     assert folders[0] == "demo-1" and len(set(folders)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
+
+
+def test_a_file_system_that_is_not_there_is_said():
+    with pytest.raises(ConfigurationError, match="'nowhere://bucket' cannot be the artifact store"):
+        Store("nowhere://bucket")

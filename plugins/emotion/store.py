@@ -30,6 +30,11 @@ class Store:
     root : str
         A folder, or a URL that fsspec knows (``s3://bucket/prefix``).
 
+    Raises
+    ------
+    ConfigurationError
+        If fsspec does not know the URL's file system, or what it needs for it is not installed.
+
     Examples
     --------
     >>> store = Store("memory://doctest")
@@ -42,7 +47,13 @@ class Store:
 
     def __init__(self, root: str):
         self.root = root.rstrip("/")
-        self._fs, self._base = fsspec.url_to_fs(self.root)
+        try:
+            self._fs, self._base = fsspec.url_to_fs(self.root)
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError(
+                f"{self.root!r} cannot be the artifact store ({error}); expected a folder, or a URL of a file system "
+                "that fsspec knows and that is installed, such as s3://bucket/prefix with s3fs"
+            ) from error
         self.is_local = "://" not in self.root
 
     def path(self, key: str) -> str:
