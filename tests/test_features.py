@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 import pytest
 
-from emotion import audio, features
+from emotion import audio, features, kernels
 from emotion.errors import ConfigurationError
 
 RATE = features.SAMPLE_RATE
@@ -142,7 +142,7 @@ def test_best_path_is_the_best_of_viterbi(n):
     expected = [int(total.argmax())]
     for back in reversed(came):
         expected.append(int(back[expected[-1]]))
-    np.testing.assert_array_equal(features._best_path(gains, steps), expected[::-1])
+    np.testing.assert_array_equal(kernels.best_path(gains, steps), expected[::-1])
 
 
 def test_voice_quality_orders_clear_and_noisy_voices():

@@ -39,6 +39,7 @@ import inspect
 import io
 import os
 import re
+import sys
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,10 +48,10 @@ from functools import cached_property, lru_cache
 import librosa
 import numpy as np
 import scipy.fft
-import scipy.sparse
+import scipy.ndimage
 import soxr
 
-from emotion import audio
+from emotion import audio, kernels
 from emotion.errors import ConfigurationError
 
 SAMPLE_RATE = audio.SAMPLE_RATE
@@ -100,16 +101,29 @@ _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 """Smooths the level over 70 ms before its peaks are counted."""
 
 
+_BALANCE_BANDS = ((50, 1000), (1000, 5000), (250, 650), (1000, 4000))
+_SLOPE_BANDS = ((0, 500), (500, 1500), (1500, 5000))
+_CONTRAST_BANDS = ((0, 200), (200, 400), (400, 800), (800, 1600), (1600, 3200), (3200, 8000))
+
+
 def _bins(low: float, high: float) -> slice:
     return slice(int(np.ceil(low * N_FFT / SAMPLE_RATE)), int(high * N_FFT / SAMPLE_RATE) + 1)
 
 
-@lru_cache(maxsize=1)
-def _power_filters() -> scipy.sparse.csr_array:
-    """Mel bands (40 rows), chroma (12) and autocorrelation after pre-emphasis (19) from power bins.
+_Filters = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows of weights of bins and, for each, the first bin that counts and the one after the last."""
 
-    Sparse products, unlike BLAS, are the same on any number of threads.
-    """
+
+def _filters(weights: np.ndarray) -> _Filters:
+    used = weights != 0
+    first, last = used.argmax(axis=1), weights.shape[1] - used[:, ::-1].argmax(axis=1)
+    return np.ascontiguousarray(weights, dtype=np.float32), first, last
+
+
+@lru_cache(maxsize=1)
+def _power_filters() -> _Filters:
+    """Mel bands (40 rows), chroma (12), autocorrelation after pre-emphasis (19), bands of the spectral balance (4) and
+    the whole, from power bins."""
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)
     chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=0.0)
     chroma = np.where(chroma > 1e-3, chroma, 0)
@@ -117,19 +131,50 @@ def _power_filters() -> scipy.sparse.csr_array:
     emphasized = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle)
     emphasized[1:-1] *= 2
     lags = np.cos(np.outer(np.arange(LPC_ORDER + 1), angle)) * emphasized / N_FFT
-    return scipy.sparse.csr_array(np.vstack([mel, chroma, lags]).astype(np.float32))
+    sums = np.zeros((len(_BALANCE_BANDS) + 1, _BINS))
+    for row, (low, high) in zip(sums, (*_BALANCE_BANDS, (0, SAMPLE_RATE / 2)), strict=True):
+        row[_bins(low, high)] = 1
+    return _filters(np.vstack([mel, chroma, lags, sums]))
 
 
 @lru_cache(maxsize=1)
-def _moment_filters() -> scipy.sparse.csr_array:
+def _magnitude_filters() -> _Filters:
     """Sums over magnitude bins of kHz to the 0th … 4th power."""
-    return scipy.sparse.csr_array(np.vander(_FREQUENCIES / 1000, 5, increasing=True).T.astype(np.float32))
+    return _filters(np.vander(_FREQUENCIES / 1000, 5, increasing=True).T)
+
+
+@lru_cache(maxsize=1)
+def _decibel_filters() -> _Filters:
+    """Slopes (3 rows) and mean of the logarithmic spectrum."""
+    weights = np.zeros((len(_SLOPE_BANDS) + 1, _BINS))
+    for row, (low, high) in zip(weights, _SLOPE_BANDS, strict=False):
+        row[_bins(low, high)] = _slope_weights(_FREQUENCIES[_bins(low, high)] / 1000)
+    weights[-1] = 1 / _BINS
+    return _filters(weights)
+
+
+@lru_cache(maxsize=1)
+def _contrast_filters() -> _Filters:
+    """Mean of a band's highest tenth less that of its lowest, from the bins of each band in ascending order."""
+    weights = np.zeros((len(_CONTRAST_BANDS), _BINS))
+    for row, (low, high) in zip(weights, _CONTRAST_BANDS, strict=True):
+        band = row[_bins(low, high)]
+        n = max(1, len(band) // 10)
+        band[:n], band[-n:] = -1 / n, 1 / n
+    return _filters(weights)
 
 
 def _slope_weights(x: np.ndarray) -> np.ndarray:
     """Weights whose product with y is the slope of y's regression on x."""
     centred = x - x.mean()
     return (centred / (centred**2).sum()).astype(np.float32)
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    decibels = np.maximum(power, FLOOR)
+    np.log10(decibels, out=decibels)
+    decibels *= 10
+    return decibels
 
 
 class Speech:
@@ -164,26 +209,32 @@ class Speech:
         self.frames = frames[self.start : self.stop]
 
     @cached_property
-    def power(self) -> np.ndarray:
+    def _spectra(self) -> tuple[np.ndarray, np.ndarray]:
         windowed = np.zeros((len(self.frames), N_FFT), dtype=np.float32)
         np.multiply(self.frames, _HANN, out=windowed[:, :WINDOW])
-        parts = scipy.fft.rfft(windowed, axis=1, overwrite_x=True).view(np.float32)
-        np.square(parts, out=parts)
-        return parts[:, ::2] + parts[:, 1::2]
+        return kernels.powers(scipy.fft.rfft(windowed, axis=1, overwrite_x=True).view(np.float32))
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        return self._spectra[0]
 
     @cached_property
     def magnitude(self) -> np.ndarray:
-        return np.sqrt(self.power)
+        return self._spectra[1]
 
     @cached_property
     def power_db(self) -> np.ndarray:
-        return 10 * np.log10(np.maximum(self.power, FLOOR))
+        return _decibels(self.power)
 
     @cached_property
     def _filtered(self) -> dict[str, np.ndarray]:
-        rows = _power_filters() @ np.ascontiguousarray(self.power.T)
+        rows = kernels.project(self.power, *_power_filters())
         ends = np.cumsum([N_MELS, 12, LPC_ORDER + 1])
-        return dict(zip(("mel", "chroma", "lags"), np.split(rows, ends[:-1]), strict=True))
+        return dict(zip(("mel", "chroma", "lags", "sums"), np.split(rows, ends), strict=True))
+
+    @cached_property
+    def _filtered_db(self) -> np.ndarray:
+        return kernels.project(self.power_db, *_decibel_filters())
 
     @cached_property
     def mel(self) -> np.ndarray:
@@ -191,7 +242,7 @@ class Speech:
 
     @cached_property
     def mel_db(self) -> np.ndarray:
-        return 10 * np.log10(np.maximum(self.mel, FLOOR))
+        return _decibels(self.mel)
 
     @cached_property
     def mfcc(self) -> np.ndarray:
@@ -232,16 +283,7 @@ class Speech:
         """Reflection coefficients and predictor, shapes (18, n) and (19, n), by Levinson's recursion."""
         r = self._filtered["lags"].astype(np.float64)
         r[0] = r[0] * (1 + 1e-5) + 1e-9
-        predictor = np.zeros((LPC_ORDER + 1, r.shape[1]))
-        predictor[0] = 1
-        reflections = np.empty((LPC_ORDER, r.shape[1]))
-        error = r[0].copy()
-        for order in range(1, LPC_ORDER + 1):
-            k = -(predictor[:order] * r[order:0:-1]).sum(axis=0) / error
-            predictor[1 : order + 1] += k * predictor[order - 1 :: -1][:order].copy()
-            error *= 1 - k**2
-            reflections[order - 1] = k
-        return reflections, predictor
+        return kernels.levinson(r)
 
 
 # --- f0 ---------------------------------------------------------------------------------------------------------
@@ -266,72 +308,25 @@ def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.nda
     """Pitch by the autocorrelation method of Boersma 1993 ("Accurate short-term analysis of the fundamental
     frequency and the harmonics-to-noise ratio of a sampled sound"), with its published costs and Viterbi path."""
     n = len(autocorrelation)
-    normal = autocorrelation[:, : _LAGS.stop + 1] / np.maximum(autocorrelation[:, :1], 1e-12)
-    normal = normal / _window_autocorrelation()
-    left, here, right = (normal[:, _LAGS.start + d : _LAGS.stop + d] for d in (-1, 0, 1))
-    score = np.where((here > left) & (here >= right) & (here > 0.2), here, np.float32(-1))
-    score = score - _OCTAVE_COST * np.log2(np.arange(_LAGS.start, _LAGS.stop, dtype=np.float32) / _LAGS.stop)
-    best = np.argpartition(score, -_CANDIDATES, axis=1)[:, -_CANDIDATES:]
-    best.sort(axis=1)
-    rows = np.arange(n)[:, None]
-    a, b, c = left[rows, best], here[rows, best], right[rows, best]
-    real = (b > a) & (b >= c) & (b > 0.2)
-    shift = np.where(real, 0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-6), 0)
-    height = np.clip(b - 0.25 * (a - c) * shift, 0, 1)
-    frequency = _PITCH_RATE / (_LAGS.start + best + shift)
-
-    strength = np.full((n, _CANDIDATES + 1), -np.inf)
-    strength[:, 1:] = np.where(real, height - _OCTAVE_COST * np.log2(F0_RANGE[0] / frequency), -1e3)
+    lag, height = kernels.pitch_candidates(
+        autocorrelation, _window_autocorrelation(), _LAGS.start, _CANDIDATES, _OCTAVE_COST
+    )
+    found = lag > 0
+    frequency = _PITCH_RATE / np.where(found, lag, np.float32(_LAGS.stop))
+    strength = np.empty((n, _CANDIDATES + 1))
+    strength[:, 1:] = np.where(found, height - _OCTAVE_COST * np.log2(F0_RANGE[0] / frequency), -1e3)
     loud = 10 ** ((level - level.max()) / 20)
     strength[:, 0] = _VOICING_THRESHOLD + np.maximum(0, 2 - loud * (1 + _VOICING_THRESHOLD) / _SILENCE_THRESHOLD)
     octave = np.log2(frequency)
     cost = np.full((max(n - 1, 0), _CANDIDATES + 1, _CANDIDATES + 1), _SWITCH_COST)
     cost[:, 0, 0] = 0
     cost[:, 1:, 1:] = _JUMP_COST * np.abs(octave[1:, :, None] - octave[:-1, None, :])  # [frame, to, from]
-    state = _best_path(strength, -cost)
+    state = kernels.best_path(strength, -cost)
     voiced = state > 0
     chosen = np.maximum(state - 1, 0)
     f0 = np.where(voiced, frequency[np.arange(n), chosen], 0)
-    peak = np.where(real, height, 0).max(axis=1)
-    periodic = np.where(voiced, height[np.arange(n), chosen], peak)
+    periodic = np.where(voiced, height[np.arange(n), chosen], height.max(axis=1))
     return f0.astype(np.float32), periodic.astype(np.float32)
-
-
-def _best_path(gains: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Viterbi's path without a loop over frames: neighbouring stretches are joined by pairs until one is left.
-
-    Parameters
-    ----------
-    gains : float array, shape (n, k)
-        Of each state at each frame.
-    steps : float array, shape (n - 1, k, k)
-        Gain of a step, [frame, to, from].
-
-    Returns
-    -------
-    int array, shape (n,)
-    """
-    n = len(gains)
-    if n == 1:
-        return gains.argmax(axis=1)
-    links = (steps + gains[1:, :, None]).transpose(0, 2, 1)  # [stretch, from, to]
-    middles = []
-    while len(links) > 1:
-        pairs = len(links) // 2
-        through = links[: 2 * pairs : 2, :, :, None] + links[1 : 2 * pairs : 2, None]  # [pair, from, middle, to]
-        middles.append(through.argmax(axis=2))
-        links = np.concatenate([through.max(axis=2), links[2 * pairs :]])
-    whole = gains[0][:, None] + links[0]
-    ends = np.array(np.unravel_index(whole.argmax(), whole.shape))
-    for middle in reversed(middles):
-        pairs = len(middle)
-        inner = middle[np.arange(pairs), ends[:pairs], ends[1 : pairs + 1]]
-        path = np.empty(len(ends) + pairs, dtype=np.intp)
-        path[: 2 * pairs : 2] = ends[:pairs]
-        path[1 : 2 * pairs : 2] = inner
-        path[2 * pairs :] = ends[pairs:]
-        ends = path
-    return ends
 
 
 # --- descriptors: one value per frame of the speech span ------------------------------------------------------------
@@ -339,13 +334,7 @@ def _best_path(gains: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 def _delta(rows: np.ndarray) -> np.ndarray:
     """Regression slope over nine frames, per frame (librosa.feature.delta, edges repeated)."""
-    n = rows.shape[1]
-    padded = np.concatenate([np.repeat(rows[:, :1], 4, 1), rows, np.repeat(rows[:, -1:], 4, 1)], axis=1)
-    return sum((k / 60) * (padded[:, 4 + k : 4 + k + n] - padded[:, 4 - k : 4 - k + n]) for k in range(1, 5))
-
-
-def _band_db(speech: Speech, low: float, high: float) -> np.ndarray:
-    return 10 * np.log10(np.maximum(speech.power[:, _bins(low, high)].sum(axis=1), FLOOR))
+    return scipy.ndimage.correlate1d(rows, np.arange(-4, 5) / 60, axis=1, mode="nearest")
 
 
 def _level(speech: Speech) -> np.ndarray:
@@ -356,52 +345,36 @@ def _level(speech: Speech) -> np.ndarray:
 
 def _spectral_shape(speech: Speech) -> np.ndarray:
     magnitude = speech.magnitude
-    by_bin = np.ascontiguousarray(magnitude.T)
-    total, *raw = (_moment_filters() @ by_bin).astype(np.float64)
+    total, *raw = kernels.project(magnitude, *_magnitude_filters()).astype(np.float64)
     total = np.maximum(total, 1e-8)
     mean, second, third, fourth = (moment / total for moment in raw)
     variance = np.maximum(second - mean**2, 1e-6)
     skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
     kurtosis = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2
-    cumulative = np.ascontiguousarray(np.cumsum(by_bin, axis=0).T)  # sums of many frames at once
-    rolloffs = [
-        (cumulative >= np.float32(share) * cumulative[:, -1:]).argmax(axis=1) * (SAMPLE_RATE / N_FFT / 1000)
-        for share in ROLLOFFS
-    ]
-    power = np.maximum(speech.power.sum(axis=1), 1e-12)
-    flatness = speech.power_db.mean(axis=1) - 10 * np.log10(np.maximum(power / _BINS, FLOOR))
+    rolloffs = kernels.reached(magnitude, np.array(ROLLOFFS, dtype=np.float32)) * (SAMPLE_RATE / N_FFT / 1000)
+    power = np.maximum(speech._filtered["sums"][-1], 1e-12)
+    flatness = speech._filtered_db[-1] - 10 * np.log10(np.maximum(power / _BINS, FLOOR))
     # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
-    entropy = np.log2(total) - (magnitude * speech.power_db).sum(axis=1) / total / (20 * np.log10(2))
+    entropy = np.log2(total) - kernels.dot_rows(magnitude, speech.power_db) / total / (20 * np.log10(2))
     # |a − b|² of unit vectors is 2 − 2 a·b
     flux = np.zeros(len(magnitude))
-    both = (magnitude[1:] * magnitude[:-1]).sum(axis=1) / np.sqrt(power[1:] * power[:-1])
+    both = kernels.dot_rows(magnitude[1:], magnitude[:-1]) / np.sqrt(power[1:] * power[:-1])
     flux[1:] = np.sqrt(np.maximum(2 - 2 * both, 0))
     return np.stack([mean, np.sqrt(variance), skewness, kurtosis, *rolloffs, flatness, entropy, flux])
 
 
 def _spectral_balance(speech: Speech) -> np.ndarray:
     logarithm = speech.power_db
-    rows = [
-        _band_db(speech, 50, 1000) - _band_db(speech, 1000, 5000),
-        logarithm[:, _bins(0, 2000)].max(axis=1) - logarithm[:, _bins(2000, 5000)].max(axis=1),
-        _band_db(speech, 250, 650) - _band_db(speech, 1000, 4000),
-    ]
-    for low, high in ((0, 500), (500, 1500), (1500, 5000)):
-        weights = _slope_weights(_FREQUENCIES[_bins(low, high)] / 1000)
-        rows.append((logarithm[:, _bins(low, high)] * weights).sum(axis=1))
-    return np.stack(rows)
-
-
-_CONTRAST_EDGES = (0, 200, 400, 800, 1600, 3200, 8000)
+    low, high, lower, higher = _decibels(speech._filtered["sums"][:4])
+    peaks = logarithm[:, _bins(0, 2000)].max(axis=1) - logarithm[:, _bins(2000, 5000)].max(axis=1)
+    return np.stack([low - high, peaks, lower - higher, *speech._filtered_db[:3]])
 
 
 def _contrast(speech: Speech) -> np.ndarray:
-    rows = []
-    for low, high in zip(_CONTRAST_EDGES, _CONTRAST_EDGES[1:], strict=False):
-        band = np.sort(speech.power_db[:, _bins(low, high)], axis=1)
-        n = max(1, band.shape[1] // 10)
-        rows.append(band[:, -n:].mean(axis=1) - band[:, :n].mean(axis=1))
-    return np.stack(rows)
+    ordered = speech.power_db.copy()
+    for low, high in _CONTRAST_BANDS:
+        ordered[:, _bins(low, high)].sort(axis=1)
+    return kernels.project(ordered, *_contrast_filters())
 
 
 def _zero_crossings(speech: Speech) -> np.ndarray:
@@ -426,16 +399,16 @@ def _voice_quality(speech: Speech) -> np.ndarray:
     periodic = np.clip(speech.pitch[1], 0.01, 0.999)
     hnr = 10 * np.log10(periodic / (1 - periodic))
     f0 = F0_REFERENCE * 2 ** (speech.semitones / 12)
-    harmonics = np.stack([_at(speech.power_db, k * f0) for k in range(1, 9)])
+    harmonics = _at(speech.power_db, np.arange(1, 9)[:, None] * f0)
     slope = (harmonics * _slope_weights(np.log2(np.arange(1, 9)))[:, None]).sum(axis=0)
     return np.stack([periodic, hnr, harmonics[0] - harmonics[1], harmonics[0] - harmonics[3], slope])
 
 
 def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
-    """Peak of the spectrum within a bin of each frame's frequency."""
+    """Peak of the spectrum within a bin of frequencies of each frame, shape (k, n)."""
     centre = np.clip(np.rint(hertz * (N_FFT / SAMPLE_RATE)).astype(np.intp), 1, _BINS - 2)
-    frame = np.arange(len(power_db))
-    return np.maximum.reduce([power_db[frame, centre + d] for d in (-1, 0, 1)])
+    centre += np.arange(len(power_db)) * _BINS
+    return np.maximum.reduce([power_db.take(centre + d) for d in (-1, 0, 1)])
 
 
 def _cepstral_peak(speech: Speech) -> np.ndarray:
@@ -452,21 +425,9 @@ def _formants(speech: Speech) -> np.ndarray:
     size = 256
     step = SAMPLE_RATE / size / 1000
     low, high = int(0.18 / step), int(5.5 / step)
-    response = np.abs(scipy.fft.rfft(speech.lpc[1].astype(np.float32), size, axis=0)[low - 1 : high + 1])
-    envelope = -20 * np.log10(np.maximum(response, 1e-6))
-    left, here, right = envelope[:-2], envelope[1:-1], envelope[2:]
-    peak = (here > left) & (here >= right)
-    rank = np.cumsum(peak, axis=0)
-    frame = np.arange(here.shape[1])
-    frequencies, levels = [], []
-    for number in range(1, N_FORMANTS + 1):
-        found = rank[-1] >= number
-        at = np.where(found, (rank >= number).argmax(axis=0), len(here) - 1)
-        a, b, c = left[at, frame], here[at, frame], right[at, frame]
-        shift = np.where(found, 0.5 * (a - c) / np.minimum(a - 2 * b + c, -1e-6), 0)
-        frequencies.append((low + at + shift) * step)
-        levels.append(b)
-    return np.stack(frequencies + levels)
+    response = scipy.fft.rfft(speech.lpc[1].T.astype(np.float32), size, axis=1).view(np.float32)
+    positions, levels = kernels.first_valleys(kernels.powers(response)[0], low, high, N_FORMANTS)
+    return np.concatenate([positions * np.float32(step), levels])
 
 
 @dataclass(frozen=True)
@@ -606,15 +567,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
 
 
 def _moments(rows: np.ndarray) -> np.ndarray:
-    mean = rows.mean(axis=1, keepdims=True)
-    off = rows - mean
-    square = off * off
-    variance = square.mean(axis=1)
-    std = np.sqrt(variance)
-    safe = np.maximum(std, 1e-5)
-    skew = (square * off).mean(axis=1) / safe**3
-    kurt = (square * square).mean(axis=1) / safe**4
-    return np.stack([mean[:, 0], std, skew, kurt], axis=1)
+    return kernels.moments(rows)
 
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
@@ -626,7 +579,9 @@ def _quantiles(rows: np.ndarray) -> np.ndarray:
 
 
 def _course(rows: np.ndarray) -> np.ndarray:
-    return scipy.fft.dct(rows, axis=1)[:, 1 : COURSE + 1] / (2 * rows.shape[1])
+    n = rows.shape[1]
+    cosines = np.cos(np.outer(np.arange(1, COURSE + 1), np.pi * (np.arange(n) + 0.5) / n)) / n
+    return kernels.project(rows, *_filters(cosines)).T
 
 
 def _modulation(rows: np.ndarray) -> np.ndarray:
@@ -963,7 +918,7 @@ def _essence(source: str) -> str:
 
 @lru_cache(maxsize=1)
 def _recipe() -> str:
-    sources = [inspect.getsource(inspect.getmodule(module)) for module in (audio.load, extract)]
+    sources = [inspect.getsource(module) for module in (audio, kernels, sys.modules[__name__])]
     sources += [entry.source for entry in _registered.values()]
     text = "\0".join([*map(_essence, sources), *feature_names()])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
