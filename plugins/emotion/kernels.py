@@ -32,26 +32,32 @@ def project(rows, weights, first, last):
     float32 array, shape (w, n)
     """
     out = np.empty((len(weights), len(rows)), dtype=np.float32)
-    for n in range(len(rows)):
+    few = 8  # rows at a time, which stay in the innermost cache while the weights pass by
+    for start in range(0, len(rows), few):
         for w in range(len(weights)):
-            row, weight = rows[n, first[w] : last[w]], weights[w, first[w] : last[w]]
-            total = np.float32(0)
-            for m in range(len(row)):
-                total += row[m] * weight[m]
-            out[w, n] = total
+            weight = weights[w, first[w] : last[w]]
+            for n in range(start, min(start + few, len(rows))):
+                row = rows[n, first[w] : last[w]]
+                total = np.float32(0)
+                for m in range(len(row)):
+                    total += row[m] * weight[m]
+                out[w, n] = total
     return out
 
 
 @_compiled
-def powers(spectrum):
-    """Squared moduli of interleaved real and imaginary parts, shape (n, 2 m), and their roots: each of shape (n, m)."""
-    n, m = spectrum.shape[0], spectrum.shape[1] // 2
-    power, magnitude = np.empty((n, m), dtype=np.float32), np.empty((n, m), dtype=np.float32)
-    for i in range(n):
-        for k in range(m):
+def powers(spectrum, power, magnitude):
+    """Put squared moduli into ``power`` and moduli into ``magnitude``, each float32 of shape (n, m).
+
+    Parameters
+    ----------
+    spectrum : float32 array, shape (n, 2 m)
+        Real and imaginary parts in turn.
+    """
+    for i in range(power.shape[0]):
+        for k in range(power.shape[1]):
             power[i, k] = spectrum[i, 2 * k] ** 2 + spectrum[i, 2 * k + 1] ** 2
             magnitude[i, k] = math.sqrt(power[i, k])
-    return power, magnitude
 
 
 @_compiled
@@ -191,26 +197,42 @@ def levinson(r):
 
 
 @_compiled
-def first_valleys(response, low, high, count):
-    """The first minima of each frame's squared response |A|², bins ``low`` to ``high``.
+def formants(predictor, cosines, count):
+    """The first peaks of each frame's linear-prediction envelope 1 / |A|².
+
+    Parameters
+    ----------
+    predictor : float64 array, shape (order + 1, n)
+    cosines : float64 array, shape (order + 1, bins)
+        From the predictor's autocorrelation to |A|² at bins.
+    count : int
+        Peaks wanted.
 
     Returns
     -------
     position, level : float32 array, shape (count, n)
-        In bins, and in dB of 1 / |A|², by a parabola through three points in dB; where a frame has fewer, ``high - 1``
-        and the level there.
+        In bins, and in dB, by a parabola through three points in dB; where a frame has fewer peaks, the last bin but
+        one and the level there.
     """
-    n = len(response)
+    order, n, bins = len(predictor) - 1, predictor.shape[1], cosines.shape[1]
     position, level = np.empty((count, n), dtype=np.float32), np.empty((count, n), dtype=np.float32)
+    row = np.empty(bins)
     for i in range(n):
-        row, number = response[i], 0
-        for k in range(low, high):
+        row[:] = 0
+        for lag in range(order + 1):
+            product = 0.0
+            for j in range(order + 1 - lag):
+                product += predictor[j, i] * predictor[j + lag, i]
+            for k in range(bins):
+                row[k] += product * cosines[lag, k]
+        number = 0
+        for k in range(1, bins - 1):
             if number < count and row[k] < row[k - 1] and row[k] <= row[k + 1]:
                 a, b, c = _inverse_db(row[k - 1]), _inverse_db(row[k]), _inverse_db(row[k + 1])
                 position[number, i] = k + 0.5 * (a - c) / min(a - 2 * b + c, -1e-6)
                 level[number, i] = b
                 number += 1
-        position[number:, i], level[number:, i] = high - 1, _inverse_db(row[high - 1])
+        position[number:, i], level[number:, i] = bins - 2, _inverse_db(row[bins - 2])
     return position, level
 
 
