@@ -103,6 +103,8 @@ _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 """Smooths the level over 70 ms before its peaks are counted."""
 
 
+_KILOHERTZ = (_FREQUENCIES / 1000).astype(np.float32)
+_SHARES = np.array(ROLLOFFS, dtype=np.float32)
 _BALANCE_BANDS = ((50, 1000), (1000, 5000), (250, 650), (1000, 4000))
 _SLOPE_BANDS = ((0, 500), (500, 1500), (1500, 5000))
 _CONTRAST_BANDS = ((0, 200), (200, 400), (400, 800), (800, 1600), (1600, 3200), (3200, 8000))
@@ -124,8 +126,8 @@ def _filters(weights: np.ndarray) -> _Filters:
 
 @lru_cache(maxsize=1)
 def _power_filters() -> _Filters:
-    """Mel bands (40 rows), chroma (12), autocorrelation after pre-emphasis (19), bands of the spectral balance (4) and
-    the whole, from power bins."""
+    """Mel bands (40 rows), chroma (12), autocorrelation after pre-emphasis (19) and the bands of the spectral balance
+    (4) from power bins."""
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)
     chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=0.0)
     chroma = np.where(chroma > 1e-3, chroma, 0)
@@ -133,25 +135,18 @@ def _power_filters() -> _Filters:
     emphasized = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle)
     emphasized[1:-1] *= 2
     lags = np.cos(np.outer(np.arange(LPC_ORDER + 1), angle)) * emphasized / N_FFT
-    sums = np.zeros((len(_BALANCE_BANDS) + 1, _BINS))
-    for row, (low, high) in zip(sums, (*_BALANCE_BANDS, (0, SAMPLE_RATE / 2)), strict=True):
+    balance = np.zeros((len(_BALANCE_BANDS), _BINS))
+    for row, (low, high) in zip(balance, _BALANCE_BANDS, strict=True):
         row[_bins(low, high)] = 1
-    return _filters(np.vstack([mel, chroma, lags, sums]))
+    return _filters(np.vstack([mel, chroma, lags, balance]))
 
 
 @lru_cache(maxsize=1)
-def _magnitude_filters() -> _Filters:
-    """Sums over magnitude bins of kHz to the 0th … 4th power."""
-    return _filters(np.vander(_FREQUENCIES / 1000, 5, increasing=True).T)
-
-
-@lru_cache(maxsize=1)
-def _decibel_filters() -> _Filters:
-    """Slopes (3 rows) and mean of the logarithmic spectrum."""
-    weights = np.zeros((len(_SLOPE_BANDS) + 1, _BINS))
-    for row, (low, high) in zip(weights, _SLOPE_BANDS, strict=False):
+def _slope_filters() -> _Filters:
+    """Slopes of the logarithmic spectrum."""
+    weights = np.zeros((len(_SLOPE_BANDS), _BINS))
+    for row, (low, high) in zip(weights, _SLOPE_BANDS, strict=True):
         row[_bins(low, high)] = _slope_weights(_FREQUENCIES[_bins(low, high)] / 1000)
-    weights[-1] = 1 / _BINS
     return _filters(weights)
 
 
@@ -198,7 +193,7 @@ class Speech:
             samples = np.pad(samples, (0, least - len(samples)))
         self.samples = samples
         hops = samples[: len(samples) // HOP * HOP].reshape(-1, HOP)
-        energy = np.convolve(kernels.dot_rows(hops, hops), np.ones(WINDOW // HOP, dtype=np.float32), "valid")
+        energy = np.convolve(np.vecdot(hops, hops), np.ones(WINDOW // HOP, dtype=np.float32), "valid")
         self.level = _decibels(energy / WINDOW)
         loud = np.sort(self.level)[int(0.98 * (len(self.level) - 1))]
         active = self.level >= loud - ACTIVE_DB
@@ -236,11 +231,7 @@ class Speech:
     def _filtered(self) -> dict[str, np.ndarray]:
         rows = kernels.project(self.power, *_power_filters())
         ends = np.cumsum([N_MELS, 12, LPC_ORDER + 1])
-        return dict(zip(("mel", "chroma", "lags", "sums"), np.split(rows, ends), strict=True))
-
-    @cached_property
-    def _filtered_db(self) -> np.ndarray:
-        return kernels.project(self.power_db, *_decibel_filters())
+        return dict(zip(("mel", "chroma", "lags", "balance"), np.split(rows, ends), strict=True))
 
     @cached_property
     def mel(self) -> np.ndarray:
@@ -350,30 +341,15 @@ def _level(speech: Speech) -> np.ndarray:
 
 
 def _spectral_shape(speech: Speech) -> np.ndarray:
-    magnitude = speech.magnitude
-    total, *raw = kernels.project(magnitude, *_magnitude_filters()).astype(np.float64)
-    total = np.maximum(total, 1e-8)
-    mean, second, third, fourth = (moment / total for moment in raw)
-    variance = np.maximum(second - mean**2, 1e-6)
-    skewness = (third - 3 * mean * second + 2 * mean**3) / variance**1.5
-    kurtosis = (fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2
-    rolloffs = kernels.reached(magnitude, np.array(ROLLOFFS, dtype=np.float32)) * (SAMPLE_RATE / N_FFT / 1000)
-    power = np.maximum(speech._filtered["sums"][-1], 1e-12)
-    flatness = speech._filtered_db[-1] - 10 * np.log10(np.maximum(power / _BINS, FLOOR))
-    # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
-    entropy = np.log2(total) - kernels.dot_rows(magnitude, speech.power_db) / total / (20 * np.log10(2))
-    # |a − b|² of unit vectors is 2 − 2 a·b
-    flux = np.zeros(len(magnitude))
-    both = kernels.dot_rows(magnitude[1:], magnitude[:-1]) / np.sqrt(power[1:] * power[:-1])
-    flux[1:] = np.sqrt(np.maximum(2 - 2 * both, 0))
-    return np.stack([mean, np.sqrt(variance), skewness, kurtosis, *rolloffs, flatness, entropy, flux])
+    return kernels.shapes(speech.magnitude, speech.power_db, _KILOHERTZ, _SHARES)
 
 
 def _spectral_balance(speech: Speech) -> np.ndarray:
     logarithm = speech.power_db
-    low, high, lower, higher = _decibels(speech._filtered["sums"][:4])
+    low, high, lower, higher = _decibels(speech._filtered["balance"])
     peaks = logarithm[:, _bins(0, 2000)].max(axis=1) - logarithm[:, _bins(2000, 5000)].max(axis=1)
-    return np.stack([low - high, peaks, lower - higher, *speech._filtered_db[:3]])
+    slopes = kernels.project(logarithm, *_slope_filters())
+    return np.stack([low - high, peaks, lower - higher, *slopes])
 
 
 def _contrast(speech: Speech) -> np.ndarray:

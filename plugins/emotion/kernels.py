@@ -32,16 +32,20 @@ def project(rows, weights, first, last):
     float32 array, shape (w, n)
     """
     out = np.empty((len(weights), len(rows)), dtype=np.float32)
-    few = 8  # rows at a time, which stay in the innermost cache while the weights pass by
-    for start in range(0, len(rows), few):
+    end = len(rows) - 1
+    for n in range(0, len(rows), 4):
+        # four rows share each weight that is loaded; after the last row it is taken again
+        i, j, k = min(n + 1, end), min(n + 2, end), min(n + 3, end)
         for w in range(len(weights)):
-            weight = weights[w, first[w] : last[w]]
-            for n in range(start, min(start + few, len(rows))):
-                row = rows[n, first[w] : last[w]]
-                total = np.float32(0)
-                for m in range(len(row)):
-                    total += row[m] * weight[m]
-                out[w, n] = total
+            part = slice(first[w], last[w])
+            weight, p, q, r, s = weights[w, part], rows[n, part], rows[i, part], rows[j, part], rows[k, part]
+            total_p = total_q = total_r = total_s = np.float32(0)
+            for m in range(len(weight)):
+                total_p += weight[m] * p[m]
+                total_q += weight[m] * q[m]
+                total_r += weight[m] * r[m]
+                total_s += weight[m] * s[m]
+            out[w, n], out[w, i], out[w, j], out[w, k] = total_p, total_q, total_r, total_s
     return out
 
 
@@ -61,32 +65,60 @@ def powers(spectrum, power, magnitude):
 
 
 @_compiled
-def reached(magnitude, shares):
-    """First bin up to which the sum of a frame's bins reaches each share of its total: shape (len(shares), n)."""
+def shapes(magnitude, power_db, frequency, shares):
+    """What a frame's spectrum looks like as a distribution over frequency.
+
+    Parameters
+    ----------
+    magnitude, power_db : float32 array, shape (n, bins)
+    frequency : float32 array, shape (bins,)
+        In kHz, evenly spaced from 0.
+    shares : float32 array, shape (k,)
+        Of rolloffs, ascending.
+
+    Returns
+    -------
+    float32 array, shape (7 + k, n)
+        Centroid, bandwidth (kHz), skewness, kurtosis, rolloffs (kHz), flatness (dB), entropy (bits), and flux: the
+        distance of the unit spectrum from that of the frame before, 0 at the first.
+    """
     n, bins = magnitude.shape
-    out = np.empty((len(shares), n), dtype=np.int64)
+    out = np.empty((7 + len(shares), n), dtype=np.float32)
+    last_power = np.float32(0)
     for i in range(n):
-        total = np.float32(0)
+        row, decibels, before = magnitude[i], power_db[i], magnitude[max(i - 1, 0)]
+        total = first = power = level = information = common = np.float32(0)
         for k in range(bins):
-            total += magnitude[i, k]
-        k, below = -1, np.float32(0)
+            total += row[k]
+            first += row[k] * frequency[k]
+            power += row[k] * row[k]
+            level += decibels[k]
+            information += row[k] * decibels[k]
+            common += row[k] * before[k]
+        safe, power = max(total, np.float32(1e-8)), max(power, np.float32(1e-12))
+        mean = first / safe
+        second = third = fourth = np.float32(0)
+        for k in range(bins):
+            off = frequency[k] - mean
+            square = off * off * row[k]
+            second += square
+            third += square * off
+            fourth += square * off * off
+        variance = max(second / safe, np.float32(1e-6))
+        out[0, i], out[1, i] = mean, math.sqrt(variance)
+        out[2, i], out[3, i] = third / safe / variance**1.5, fourth / safe / variance**2
+        k, below = 0, row[0]
         for s in range(len(shares)):
             while below < shares[s] * total and k < bins - 1:
                 k += 1
-                below += magnitude[i, k]
-            out[s, i] = max(k, 0)
-    return out
-
-
-@_compiled
-def dot_rows(a, b):
-    """Sum of products of each row of a with that of b: shape (n,)."""
-    out = np.empty(len(a), dtype=np.float32)
-    for i in range(len(a)):
-        total = np.float32(0)
-        for k in range(a.shape[1]):
-            total += a[i, k] * b[i, k]
-        out[i] = total
+                below += row[k]
+            out[4 + s, i] = frequency[k]
+        out[-3, i] = level / bins - 10 * math.log10(max(power / bins, 1e-10))
+        # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
+        out[-2, i] = math.log2(safe) - information / safe / (20 * math.log10(2.0))
+        # |a − b|² of unit vectors is 2 − 2 a·b
+        out[-1, i] = math.sqrt(max(2 - 2 * common / math.sqrt(power * last_power), 0.0)) if i else 0.0
+        last_power = power
     return out
 
 
@@ -219,18 +251,19 @@ def formants(predictor, cosines, count):
     row = np.empty(bins)
     for i in range(n):
         row[:] = 0
+        a = predictor[:, i].copy()
         for lag in range(order + 1):
             product = 0.0
             for j in range(order + 1 - lag):
-                product += predictor[j, i] * predictor[j + lag, i]
+                product += a[j] * a[j + lag]
             for k in range(bins):
                 row[k] += product * cosines[lag, k]
         number = 0
         for k in range(1, bins - 1):
             if number < count and row[k] < row[k - 1] and row[k] <= row[k + 1]:
-                a, b, c = _inverse_db(row[k - 1]), _inverse_db(row[k]), _inverse_db(row[k + 1])
-                position[number, i] = k + 0.5 * (a - c) / min(a - 2 * b + c, -1e-6)
-                level[number, i] = b
+                left, here, right = _inverse_db(row[k - 1]), _inverse_db(row[k]), _inverse_db(row[k + 1])
+                position[number, i] = k + 0.5 * (left - right) / min(left - 2 * here + right, -1e-6)
+                level[number, i] = here
                 number += 1
         position[number:, i], level[number:, i] = bins - 2, _inverse_db(row[bins - 2])
     return position, level
