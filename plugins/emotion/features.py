@@ -204,24 +204,16 @@ class Speech:
         self.frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP][self.start : self.stop]
 
     @cached_property
-    def _spectra(self) -> tuple[np.ndarray, np.ndarray]:
-        power, magnitude = np.empty((2, len(self.frames), _BINS), dtype=np.float32)
+    def power(self) -> np.ndarray:
+        power = np.empty((len(self.frames), _BINS), dtype=np.float32)
         windowed = np.zeros((_BLOCK, N_FFT), dtype=np.float32)
         for first in range(0, len(self.frames), _BLOCK):
             part = slice(first, first + _BLOCK)
             count = len(self.frames[part])
             np.multiply(self.frames[part], _HANN, out=windowed[:count, :WINDOW])
             spectrum = scipy.fft.rfft(windowed[:count], axis=1)
-            kernels.powers(spectrum.view(np.float32), power[part], magnitude[part])
-        return power, magnitude
-
-    @cached_property
-    def power(self) -> np.ndarray:
-        return self._spectra[0]
-
-    @cached_property
-    def magnitude(self) -> np.ndarray:
-        return self._spectra[1]
+            kernels.square(spectrum.view(np.float32), power[part])
+        return power
 
     @cached_property
     def power_db(self) -> np.ndarray:
@@ -341,7 +333,7 @@ def _level(speech: Speech) -> np.ndarray:
 
 
 def _spectral_shape(speech: Speech) -> np.ndarray:
-    return kernels.shapes(speech.magnitude, speech.power_db, _KILOHERTZ, _SHARES)
+    return kernels.shapes(speech.power, speech.power_db, _KILOHERTZ, _SHARES)
 
 
 def _spectral_balance(speech: Speech) -> np.ndarray:
@@ -382,8 +374,11 @@ def _voice_quality(speech: Speech) -> np.ndarray:
     hnr = 10 * np.log10(periodic / (1 - periodic))
     f0 = F0_REFERENCE * 2 ** (speech.semitones / 12)
     harmonics = _at(speech.power_db, np.arange(1, 9)[:, None] * f0)
-    slope = (harmonics * _slope_weights(np.log2(np.arange(1, 9)))[:, None]).sum(axis=0)
+    slope = (harmonics * _HARMONIC_SLOPE).sum(axis=0)
     return np.stack([periodic, hnr, harmonics[0] - harmonics[1], harmonics[0] - harmonics[3], slope])
+
+
+_HARMONIC_SLOPE = _slope_weights(np.log2(np.arange(1, 9)))[:, None]
 
 
 def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
@@ -633,41 +628,30 @@ FRAMES = {"active": "active frames", "voiced": "voiced frames", "span": "the spe
 # --- scalars: the clip as a whole ------------------------------------------------------------------------------------
 
 
-def _runs(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of True, in frames."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
-    return edges[1::2] - edges[::2]
-
-
 def _mean(values: np.ndarray) -> float:
     return float(values.sum()) / len(values) if len(values) else 0.0
 
 
-def _std(values: np.ndarray) -> float:
-    return float(values.std()) if len(values) else 0.0
-
-
 def _timing(speech: Speech) -> list[float]:
     seconds = len(speech.active) / _FRAME_RATE
-    pauses = _runs(~speech.active)
-    pauses = pauses[pauses >= LEAST_PAUSE] / _FRAME_RATE
-    voiced = _runs(speech.voiced) / _FRAME_RATE
-    unvoiced = _runs(~speech.voiced) / _FRAME_RATE
+    pauses, pause_mean, _ = kernels.runs(~speech.active, LEAST_PAUSE)
+    voiced, voiced_mean, voiced_std = kernels.runs(speech.voiced, 1)
+    _, unvoiced_mean, unvoiced_std = kernels.runs(~speech.voiced, 1)
     level = np.convolve(speech.level[speech.start : speech.stop], _SMOOTHING, "same")
     peak = (level[1:-1] > level[:-2]) & (level[1:-1] >= level[2:]) & speech.active[1:-1]
     return [
         seconds,
         _mean(speech.active),
         _mean(speech.voiced),
-        len(pauses) / seconds,
-        _mean(pauses),
-        pauses.sum() / seconds,
-        len(voiced) / seconds,
-        _mean(voiced),
-        _std(voiced),
-        _mean(unvoiced),
-        _std(unvoiced),
-        peak.sum() / seconds,
+        pauses / seconds,
+        pause_mean / _FRAME_RATE,
+        pauses * pause_mean / _FRAME_RATE / seconds,
+        voiced / seconds,
+        voiced_mean / _FRAME_RATE,
+        voiced_std / _FRAME_RATE,
+        unvoiced_mean / _FRAME_RATE,
+        unvoiced_std / _FRAME_RATE,
+        np.count_nonzero(peak) / seconds,
     ]
 
 

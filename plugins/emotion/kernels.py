@@ -50,27 +50,21 @@ def project(rows, weights, first, last):
 
 
 @_compiled
-def powers(spectrum, power, magnitude):
-    """Put squared moduli into ``power`` and moduli into ``magnitude``, each float32 of shape (n, m).
-
-    Parameters
-    ----------
-    spectrum : float32 array, shape (n, 2 m)
-        Real and imaginary parts in turn.
-    """
+def square(spectrum, power):
+    """Put squared moduli into ``power``, shape (n, m), of ``spectrum``, shape (n, 2 m): real, imaginary, real …; both
+    of float32."""
     for i in range(power.shape[0]):
         for k in range(power.shape[1]):
             power[i, k] = spectrum[i, 2 * k] ** 2 + spectrum[i, 2 * k + 1] ** 2
-            magnitude[i, k] = math.sqrt(power[i, k])
 
 
 @_compiled
-def shapes(magnitude, power_db, frequency, shares):
-    """What a frame's spectrum looks like as a distribution over frequency.
+def shapes(power, power_db, frequency, shares):
+    """What a frame's magnitude spectrum looks like as a distribution over frequency.
 
     Parameters
     ----------
-    magnitude, power_db : float32 array, shape (n, bins)
+    power, power_db : float32 array, shape (n, bins)
     frequency : float32 array, shape (bins,)
         In kHz, evenly spaced from 0.
     shares : float32 array, shape (k,)
@@ -82,20 +76,22 @@ def shapes(magnitude, power_db, frequency, shares):
         Centroid, bandwidth (kHz), skewness, kurtosis, rolloffs (kHz), flatness (dB), entropy (bits), and flux: the
         distance of the unit spectrum from that of the frame before, 0 at the first.
     """
-    n, bins = magnitude.shape
+    n, bins = power.shape
     out = np.empty((7 + len(shares), n), dtype=np.float32)
-    last_power = np.float32(0)
+    row, before = np.zeros(bins, dtype=np.float32), np.zeros(bins, dtype=np.float32)
+    energy_before = np.float32(0)
     for i in range(n):
-        row, decibels, before = magnitude[i], power_db[i], magnitude[max(i - 1, 0)]
-        total = first = power = level = information = common = np.float32(0)
+        row, before = before, row
+        total = first = energy = level = information = common = np.float32(0)
         for k in range(bins):
+            row[k] = math.sqrt(power[i, k])
             total += row[k]
             first += row[k] * frequency[k]
-            power += row[k] * row[k]
-            level += decibels[k]
-            information += row[k] * decibels[k]
+            energy += power[i, k]
+            level += power_db[i, k]
+            information += row[k] * power_db[i, k]
             common += row[k] * before[k]
-        safe, power = max(total, np.float32(1e-8)), max(power, np.float32(1e-12))
+        safe, energy = max(total, np.float32(1e-8)), max(energy, np.float32(1e-12))
         mean = first / safe
         second = third = fourth = np.float32(0)
         for k in range(bins):
@@ -113,12 +109,12 @@ def shapes(magnitude, power_db, frequency, shares):
                 k += 1
                 below += row[k]
             out[4 + s, i] = frequency[k]
-        out[-3, i] = level / bins - 10 * math.log10(max(power / bins, 1e-10))
+        out[-3, i] = level / bins - 10 * math.log10(max(energy / bins, 1e-10))
         # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
         out[-2, i] = math.log2(safe) - information / safe / (20 * math.log10(2.0))
         # |a − b|² of unit vectors is 2 − 2 a·b
-        out[-1, i] = math.sqrt(max(2 - 2 * common / math.sqrt(power * last_power), 0.0)) if i else 0.0
-        last_power = power
+        out[-1, i] = math.sqrt(max(2 - 2 * common / math.sqrt(energy * energy_before), 0.0)) if i else 0.0
+        energy_before = energy
     return out
 
 
@@ -304,3 +300,25 @@ def moments(rows):
         out[d, 0], out[d, 1] = mean, std
         out[d, 2], out[d, 3] = third / count / safe**3, fourth / count / safe**4
     return out
+
+
+@_compiled
+def runs(mask, least):
+    """Number, mean length and standard deviation of the lengths of runs of True; 0 where there is none.
+
+    Parameters
+    ----------
+    mask : bool array, shape (n,)
+    least : int
+        A shorter run is left out.
+    """
+    count, total, squares, length = 0, 0, 0, 0
+    for i in range(len(mask) + 1):
+        if i < len(mask) and mask[i]:
+            length += 1
+            continue
+        if length >= least:
+            count, total, squares = count + 1, total + length, squares + length**2
+        length = 0
+    mean = total / max(count, 1)
+    return count, mean, math.sqrt(max(squares / max(count, 1) - mean**2, 0.0))
