@@ -82,14 +82,15 @@ def shapes(power, power_db, frequency, shares):
     energy_before = np.float32(0)
     for i in range(n):
         row, before = before, row
+        powers, decibels = power[i], power_db[i]
         total = first = energy = level = information = common = np.float32(0)
         for k in range(bins):
-            row[k] = math.sqrt(power[i, k])
+            row[k] = math.sqrt(powers[k])
             total += row[k]
             first += row[k] * frequency[k]
-            energy += power[i, k]
-            level += power_db[i, k]
-            information += row[k] * power_db[i, k]
+            energy += powers[k]
+            level += decibels[k]
+            information += row[k] * decibels[k]
             common += row[k] * before[k]
         safe, energy = max(total, np.float32(1e-8)), max(energy, np.float32(1e-12))
         mean = first / safe
