@@ -293,12 +293,18 @@ def _window_autocorrelation() -> np.ndarray:
     return (full / full[0]).astype(np.float32)
 
 
+@lru_cache(maxsize=1)
+def _lag_costs() -> np.ndarray:
+    lags = np.arange(_LAGS.stop, dtype=np.float32)
+    return _OCTAVE_COST * np.log2(np.maximum(lags, 1) / _LAGS.stop)
+
+
 def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pitch by the autocorrelation method of Boersma 1993 ("Accurate short-term analysis of the fundamental
     frequency and the harmonics-to-noise ratio of a sampled sound"), with its published costs and Viterbi path."""
     n = len(autocorrelation)
     lag, height = kernels.pitch_candidates(
-        autocorrelation, _window_autocorrelation(), _LAGS.start, _CANDIDATES, _OCTAVE_COST
+        autocorrelation, _window_autocorrelation(), _lag_costs(), _LAGS.start, _CANDIDATES
     )
     found = lag > 0
     frequency = _PITCH_RATE / np.where(found, lag, np.float32(_LAGS.stop))

@@ -51,8 +51,15 @@ def project(rows, weights, first, last):
 
 @_compiled
 def square(spectrum, power):
-    """Put squared moduli into ``power``, shape (n, m), of ``spectrum``, shape (n, 2 m): real, imaginary, real …; both
-    of float32."""
+    """Squared moduli.
+
+    Parameters
+    ----------
+    spectrum : float32 array, shape (n, 2 m)
+        Real and imaginary part of each bin.
+    power : float32 array, shape (n, m)
+        Takes the result.
+    """
     for i in range(power.shape[0]):
         for k in range(power.shape[1]):
             power[i, k] = spectrum[i, 2 * k] ** 2 + spectrum[i, 2 * k + 1] ** 2
@@ -120,20 +127,20 @@ def shapes(power, power_db, frequency, shares):
 
 
 @_compiled
-def pitch_candidates(autocorrelation, window, least, count, octave_cost):
-    """Highest peaks of each frame's normalized autocorrelation above 0.2, short lags preferred.
+def pitch_candidates(autocorrelation, window, cost, least, count):
+    """Highest peaks of each frame's normalized autocorrelation, of those above 0.2.
 
     Parameters
     ----------
     autocorrelation : float32 array, shape (n, lags)
     window : float32 array, shape (longest + 1,)
         The window's autocorrelation, which divides the frame's.
+    cost : float32 array, shape (longest + 1,)
+        What is taken off a peak's height at each lag when peaks are compared.
     least : int
         Shortest lag searched; the longest is the last but one of ``window``.
     count : int
         Peaks kept.
-    octave_cost : float32
-        What a peak loses with each octave of its lag.
 
     Returns
     -------
@@ -142,7 +149,6 @@ def pitch_candidates(autocorrelation, window, least, count, octave_cost):
     """
     n, longest = len(autocorrelation), len(window) - 2
     lag, height = np.zeros((n, count), dtype=np.float32), np.zeros((n, count), dtype=np.float32)
-    cost = (octave_cost * np.log2(np.arange(longest + 1) / longest)).astype(np.float32)
     normal = np.empty(len(window), dtype=np.float32)
     scores = np.empty(count, dtype=np.float32)
     for i in range(n):
@@ -152,7 +158,7 @@ def pitch_candidates(autocorrelation, window, least, count, octave_cost):
         scores[:] = -np.inf
         for k in range(least, longest + 1):
             a, b, c = normal[k - 1], normal[k], normal[k + 1]
-            if not (b > a and b >= c and b > np.float32(0.2)):
+            if b <= np.float32(0.2) or b <= a or b < c:
                 continue
             worst = scores.argmin()
             if b - cost[k] > scores[worst]:
