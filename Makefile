@@ -56,5 +56,5 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@$(BIN)/python -c 'import librosa; librosa.filters.mel(sr=16000, n_fft=512); import emotion.synthesis' # compiles, once
+	@$(BIN)/python -c 'import numpy, emotion.features as f, emotion.synthesis; f.extract(numpy.ones(8000))' # compiles, once
 	@touch $@

@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 import pytest
 
-from emotion import audio, features, kernels
+from emotion import audio, features
 from emotion.errors import ConfigurationError
 
 RATE = features.SAMPLE_RATE
@@ -128,21 +128,6 @@ def test_f0_agrees_with_pyin_on_real_speech(ravdess):
         together += both.sum()
         octave += (np.abs(12 * np.log2(f0[both] / reference[at][both])) > 5).sum()
     assert together > 200 and octave < 0.03 * together
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 50, 101])
-def test_best_path_is_the_best_of_viterbi(n):
-    random = np.random.default_rng(n)
-    gains, steps = random.normal(size=(n, 4)), random.normal(size=(n - 1, 4, 4))
-    total, came = gains[0], []
-    for frame in range(1, n):
-        paths = total + steps[frame - 1]
-        came.append(paths.argmax(axis=1))
-        total = paths.max(axis=1) + gains[frame]
-    expected = [int(total.argmax())]
-    for back in reversed(came):
-        expected.append(int(back[expected[-1]]))
-    np.testing.assert_array_equal(kernels.best_path(gains, steps), expected[::-1])
 
 
 def test_voice_quality_orders_clear_and_noisy_voices():
