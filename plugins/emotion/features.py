@@ -201,7 +201,7 @@ class Speech:
         self.start = min(int(where[0]), len(energy) - LEAST_SPAN)
         self.stop = max(int(where[-1]) + 1, self.start + LEAST_SPAN)
         self.active = active[self.start : self.stop]
-        self.frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP][self.start : self.stop]
+        self.frames = np.lib.stride_tricks.as_strided(hops, (len(energy), WINDOW), hops.strides)[self.start : self.stop]
 
     @cached_property
     def power(self) -> np.ndarray:
@@ -312,11 +312,7 @@ def _track_pitch(autocorrelation: np.ndarray, level: np.ndarray) -> tuple[np.nda
     strength[:, 1:] = np.where(found, height - _OCTAVE_COST * np.log2(F0_RANGE[0] / frequency), -1e3)
     loud = 10 ** ((level - level.max()) / 20)
     strength[:, 0] = _VOICING_THRESHOLD + np.maximum(0, 2 - loud * (1 + _VOICING_THRESHOLD) / _SILENCE_THRESHOLD)
-    octave = np.log2(frequency)
-    cost = np.full((max(n - 1, 0), _CANDIDATES + 1, _CANDIDATES + 1), _SWITCH_COST)
-    cost[:, 0, 0] = 0
-    cost[:, 1:, 1:] = _JUMP_COST * np.abs(octave[1:, :, None] - octave[:-1, None, :])  # [frame, to, from]
-    state = kernels.best_path(strength, -cost)
+    state = kernels.pitch_path(strength, np.log2(frequency).astype(np.float64), _JUMP_COST, _SWITCH_COST)
     voiced = state > 0
     chosen = np.maximum(state - 1, 0)
     f0 = np.where(voiced, frequency[np.arange(n), chosen], 0)
@@ -379,19 +375,12 @@ def _voice_quality(speech: Speech) -> np.ndarray:
     periodic = np.clip(speech.pitch[1], 0.01, 0.999)
     hnr = 10 * np.log10(periodic / (1 - periodic))
     f0 = F0_REFERENCE * 2 ** (speech.semitones / 12)
-    harmonics = _at(speech.power_db, np.arange(1, 9)[:, None] * f0)
+    harmonics = kernels.harmonics(speech.power_db, f0 * np.float32(N_FFT / SAMPLE_RATE), 8)
     slope = (harmonics * _HARMONIC_SLOPE).sum(axis=0)
     return np.stack([periodic, hnr, harmonics[0] - harmonics[1], harmonics[0] - harmonics[3], slope])
 
 
 _HARMONIC_SLOPE = _slope_weights(np.log2(np.arange(1, 9)))[:, None]
-
-
-def _at(power_db: np.ndarray, hertz: np.ndarray) -> np.ndarray:
-    """Peak of the spectrum within a bin of frequencies of each frame, shape (k, n)."""
-    centre = np.clip(np.rint(hertz * (N_FFT / SAMPLE_RATE)).astype(np.intp), 1, _BINS - 2)
-    centre += np.arange(len(power_db)) * _BINS
-    return np.maximum.reduce([power_db.take(centre + d) for d in (-1, 0, 1)])
 
 
 def _cepstral_peak(speech: Speech) -> np.ndarray:

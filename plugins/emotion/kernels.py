@@ -170,35 +170,67 @@ def pitch_candidates(autocorrelation, window, cost, least, count):
 
 
 @_compiled
-def best_path(gains, steps):
-    """Viterbi's path: the state at each frame that makes the sum of gains greatest.
+def pitch_path(strength, octave, jump_cost, switch_cost):
+    """Viterbi's path: the candidate at each frame that makes the sum of strengths less costs greatest.
 
     Parameters
     ----------
-    gains : float array, shape (n, k)
-        Of each state at each frame.
-    steps : float array, shape (n - 1, k, k)
-        Gain of a step, [frame, to, from].
+    strength : float64 array, shape (n, 1 + k)
+        Of being unvoiced, and of k candidates.
+    octave : float64 array, shape (n, k)
+        Of the candidates' frequencies.
+    jump_cost : float
+        Of an octave between neighbouring frames.
+    switch_cost : float
+        Of a change between voiced and unvoiced.
 
     Returns
     -------
     int array, shape (n,)
+        0 where unvoiced, else one more than the candidate's number.
     """
-    n, k = gains.shape
-    came, total = np.zeros((n, k), dtype=np.int64), gains.copy()
+    n, states = strength.shape
+    came, total = np.zeros((n, states), dtype=np.int64), strength.copy()
     for i in range(1, n):
-        for to in range(k):
-            best = 0
-            for start in range(1, k):
-                if total[i - 1, start] + steps[i - 1, to, start] > total[i - 1, best] + steps[i - 1, to, best]:
-                    best = start
+        for to in range(states):
+            best, most = 0, -np.inf
+            for start in range(states):
+                if to and start:
+                    cost = jump_cost * abs(octave[i, to - 1] - octave[i - 1, start - 1])
+                else:
+                    cost = switch_cost if to or start else 0.0
+                if total[i - 1, start] - cost > most:
+                    best, most = start, total[i - 1, start] - cost
             came[i, to] = best
-            total[i, to] += total[i - 1, best] + steps[i - 1, to, best]
+            total[i, to] += most
     path = np.empty(n, dtype=np.int64)
     path[-1] = total[-1].argmax()
     for i in range(n - 1, 0, -1):
         path[i - 1] = came[i, path[i]]
     return path
+
+
+@_compiled
+def harmonics(power_db, f0, count):
+    """Level of each frame's first harmonics: the highest of the three bins about each.
+
+    Parameters
+    ----------
+    power_db : float32 array, shape (n, bins)
+    f0 : float32 array, shape (n,)
+        In bins.
+    count : int
+
+    Returns
+    -------
+    float32 array, shape (count, n)
+    """
+    out = np.empty((count, len(f0)), dtype=np.float32)
+    for i in range(len(f0)):
+        for number in range(count):
+            k = min(max(int(round((number + 1) * f0[i])), 1), power_db.shape[1] - 2)
+            out[number, i] = max(power_db[i, k - 1], power_db[i, k], power_db[i, k + 1])
+    return out
 
 
 @_compiled
