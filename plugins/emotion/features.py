@@ -101,8 +101,6 @@ _PITCH_RATE = SAMPLE_RATE // 2
 _PITCH_TAPER = np.clip((4000 - _FREQUENCIES[: N_FFT // 4 + 1]) / 2500, 0, 1).astype(np.float32)
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
 """Smooths the level over 70 ms before its peaks are counted."""
-
-
 _KILOHERTZ = (_FREQUENCIES / 1000).astype(np.float32)
 _SHARES = np.array(ROLLOFFS, dtype=np.float32)
 _BALANCE_BANDS = ((50, 1000), (1000, 5000), (250, 650), (1000, 4000))
@@ -295,6 +293,7 @@ def _window_autocorrelation() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _lag_costs() -> np.ndarray:
+    """What a peak at each lag is charged, so that of a period and its multiples the period wins."""
     lags = np.arange(_LAGS.stop, dtype=np.float32)
     return _OCTAVE_COST * np.log2(np.maximum(lags, 1) / _LAGS.stop)
 
@@ -544,10 +543,6 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
 # --- functionals: rows (d, n) to numbers (d, k) ----------------------------------------------------------------------
 
 
-def _moments(rows: np.ndarray) -> np.ndarray:
-    return kernels.moments(rows)
-
-
 def _quantiles(rows: np.ndarray) -> np.ndarray:
     rows = np.sort(rows, axis=1)
     at = np.array(QUANTILES, dtype=np.float32) * (rows.shape[1] - 1)
@@ -598,11 +593,11 @@ def _percentiles(prefix: str) -> dict[str, str]:
 
 FUNCTIONALS: Mapping[str, Functional] = {
     "moments": Functional(
-        {"mean": "mean", "std": "standard deviation", "skew": "skewness", "kurt": "kurtosis"}, _moments, "active"
+        {"mean": "mean", "std": "standard deviation", "skew": "skewness", "kurt": "kurtosis"}, kernels.moments, "active"
     ),
     "quantiles": Functional(_percentiles(""), _quantiles, "active"),
     "voiced": Functional(
-        {"voiced_mean": "mean", "voiced_std": "standard deviation"}, lambda rows: _moments(rows)[:, :2], "voiced"
+        {"voiced_mean": "mean", "voiced_std": "standard deviation"}, lambda rows: kernels.moments(rows)[:, :2], "voiced"
     ),
     "voiced_quantiles": Functional(_percentiles("voiced_"), _quantiles, "voiced"),
     "course": Functional(

@@ -133,7 +133,7 @@ def pitch_candidates(autocorrelation, window, cost, least, count):
     Parameters
     ----------
     autocorrelation : float32 array, shape (n, lags)
-    window : float32 array, shape (longest + 1,)
+    window : float32 array, shape (longest + 2,)
         The window's autocorrelation, which divides the frame's.
     cost : float32 array, shape (longest + 1,)
         What is taken off a peak's height at each lag when peaks are compared.
