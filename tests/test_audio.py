@@ -81,6 +81,7 @@ def broken() -> dict[str, tuple[str, bytes]]:
         "half a FLAC": ("truncated", encode(tone(), format="FLAC")[:2_000]),
         "zeros": ("silent", encode(np.zeros(16_000))),
         "a constant": ("silent", encode(np.full(16_000, 0.5))),
+        "a constant to be resampled": ("silent", encode(np.full(48_000, 0.5), rate=48_000)),
         "NaN": ("not_finite", encode(with_nan, subtype="FLOAT")),
         "0.1 s": ("too_short", encode(tone(seconds=0.1))),
         "3 s": ("too_long", encode(tone(seconds=3))),
@@ -96,6 +97,7 @@ def test_refused_with_its_reason(case, tmp_path):
         with pytest.raises(AudioError) as caught:
             audio.load(file, max_seconds=2)
         assert caught.value.reason == reason
+        assert "<" not in str(caught.value), "an object's address tells a person nothing"
     again = pickle.loads(pickle.dumps(caught.value))  # it crosses processes
     assert (again.reason, str(again)) == (reason, str(caught.value))
 
