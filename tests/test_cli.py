@@ -429,6 +429,14 @@ def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_pa
     assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
 
 
+def test_doctor_takes_a_version_as_its_package_spells_it(run, home, monkeypatch, tmp_path):
+    (tmp_path / "requirements.txt").write_text("grafana-foundation-sdk==0.0.21\n")
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "v0.0.21")
+    _, out, _ = run("doctor")
+    assert "packages: 1 as pinned" in out
+
+
 @pytest.mark.parametrize("place", ["file/home", "nowhere://home"])
 def test_doctor_finds_a_home_that_cannot_be_written(run, tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()

@@ -448,6 +448,8 @@ def _check_python() -> Finding:
 def _check_packages() -> Finding:
     from importlib.metadata import PackageNotFoundError, version
 
+    from packaging.version import Version
+
     pins = PROJECT / "requirements.txt"
     wrong, count = [], 0
     for line in pins.read_text().splitlines():
@@ -458,8 +460,9 @@ def _check_packages() -> Finding:
         try:
             found = version(name)
         except PackageNotFoundError:
-            found = "not installed"
-        if found != expected:
+            wrong.append(f"{name} not installed, expected {expected}")
+            continue
+        if Version(found) != Version(expected):  # "v0.0.21", as some packages call themselves, is 0.0.21
             wrong.append(f"{name} {found}, expected {expected}")
     if wrong:
         return Finding(BROKEN, "; ".join(wrong), f"pip install -r {pins}")
