@@ -31,7 +31,9 @@ up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the task
 	echo "Graphite   http://localhost:$${GRAPHITE_PORT:-8081}" && \
 	echo "Put audio to score into inbox/, audio to train on into recordings/. \`make down\` stops everything and keeps the data."
 
+# rm --volumes removes the unnamed volumes that images ask for, which would pile up; the stack's own have names and stay.
 down: ## stop the containers; what they have stored stays
+	@docker compose --profile celery rm --stop --force --volumes
 	@docker compose --profile celery down
 
 .env:
