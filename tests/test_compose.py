@@ -166,6 +166,17 @@ def test_one_environment_for_all_of_airflow():
     assert shared["AIRFLOW__METRICS__STATSD_HOST"] == "graphite"
 
 
+def test_database_is_healthy_when_others_can_reach_it():
+    """While it is made, on first use, it answers on its socket."""
+    assert "--host" in SERVICES["postgres"]["healthcheck"]["test"]
+
+
+def test_health_checks_do_not_load_airflow():
+    """Its command line takes 5 s of a core for each answer."""
+    for service in SERVICES.values():
+        assert not re.search(r"\bairflow (jobs|db|info)\b|--app airflow", str(service["healthcheck"].get("test")))
+
+
 def test_pools_of_the_dags():
     wanted = set()
     for path in (ROOT / "dags").glob("*.py"):
