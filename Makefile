@@ -21,7 +21,7 @@ airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.local_airflow serve
 
 up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the tasks on four Celery workers
-	@mkdir -p recordings inbox
+	@mkdir -p -m 755 recordings inbox
 	@$(if $(WORKERS),EMOTION_EXECUTOR=CeleryExecutor EMOTION_SLOTS=$$((2 * $(WORKERS)))) docker compose \
 		$(if $(WORKERS),--profile celery) up --build --detach --wait --remove-orphans \
 		$(if $(WORKERS),--scale airflow-worker=$(WORKERS))
