@@ -32,11 +32,16 @@ def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty, width
         np.testing.assert_allclose(scores[~keep], fitted.transform(rows[~keep]), atol=2e-4)
 
 
-def test_transform_is_the_affine_map_it_says():
-    rows, classes, speaker = clips()
-    scores = pipelines.RidgeScores().fit(rows, classes, groups=speaker)
+@pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
+def test_transform_is_the_affine_map_it_says(width):
+    rows, classes, speaker = clips(width=width)
+    scores = pipelines.RidgeScores(cross_fitted=False)
+    own = scores.fit_transform(rows, classes, groups=speaker)
     np.testing.assert_allclose(scores.transform(rows), rows @ scores.coef_ + scores.intercept_, atol=1e-6)
+    np.testing.assert_allclose(own, scores.transform(rows), atol=1e-4)
     assert scores.penalty_ in pipelines.PENALTIES
+    crossed = pipelines.RidgeScores().fit_transform(rows, classes, groups=speaker)
+    assert np.abs(own - crossed).max() > 0.01
 
 
 def test_each_view_scores_by_its_columns_alone():
@@ -117,7 +122,8 @@ def test_settings_are_searched_by_leaving_whole_groups_out(family, monkeypatch):
 
 def test_the_search_finds_what_is_better(monkeypatch):
     rows, classes, speaker = clips()
-    table = {"random_forest": {"shipped": {"min_samples_leaf": 200}, "searched": {"min_samples_leaf": [200, 5]}}}
+    settings = {"shipped": {"min_samples_leaf": 200}, "searched": {"min_samples_leaf": [200, 5]}}
+    table = {"random_forest": settings | {"cross_fitted": True}}
     monkeypatch.setattr(pipelines, "hyperparameters", lambda: table)
     for search, expected in ((False, 200), (True, 5)):
         pipeline = pipelines.build("random_forest", seed=0)

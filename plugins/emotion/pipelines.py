@@ -1,11 +1,11 @@
 """The scikit-learn pipeline of each family: scaler → projection → classifier.
 
-A few thousand acoustic features of a thousand clips or two are far more than trees can weigh: they overfit, and so
-does whatever is fitted to a *training-side* projection of them, on which the emotions lie further apart than they will
-for a new speaker. So the classifier is given linear scores per emotion, from several views of the standardized
-features (all, cepstrum, prosody …: :func:`emotion.features.views`), and is fitted on *cross-fitted* scores: those of
-each training row come from a fit without that row's group, its speaker. All before the classifier is affine, so
-that contributions carry back to each named feature.
+A few thousand acoustic features of a thousand clips or two are far more than trees can weigh: they overfit. So the
+classifier is given linear scores per emotion, from several views of the standardized features (all, cepstrum,
+prosody …: :func:`emotion.features.views`). On a training row's own scores the emotions lie further apart than they will
+for a new speaker; where that harms a family, as it does a forest, it is fitted on *cross-fitted* scores: those of each
+training row come from a fit without that row's group, its speaker. All before the classifier is affine, so that
+contributions carry back to each named feature.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SEARCH_ROWS = 1000
 
 class RidgeScores(TransformerMixin, BaseEstimator):
     """Linear scores per view and class: ridge regression on class indicators (Hastie, Tibshirani & Buja 1994,
-    "Flexible discriminant analysis by optimal scoring"), whose ``fit_transform`` gives cross-fitted scores.
+    "Flexible discriminant analysis by optimal scoring").
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ class RidgeScores(TransformerMixin, BaseEstimator):
     penalties : tuple of float
         Of these, the one whose scores of left-out groups correlate best with the targets, all columns in one view,
         is taken: squared error would ask for more, as it counts the shrinking that the classifier makes good.
+    cross_fitted : bool
+        Whether ``fit_transform`` gives each row's scores as of a fit without its group.
     seed : int
         Of the rows on which the penalty is chosen.
 
@@ -65,10 +67,12 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         *,
         views: Sequence[np.ndarray] | None = None,
         penalties: tuple[float, ...] = PENALTIES,
+        cross_fitted: bool = True,
         seed: int = 0,
     ):
         self.views = views
         self.penalties = penalties
+        self.cross_fitted = cross_fitted
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> RidgeScores:
@@ -77,7 +81,7 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         return self
 
     def fit_transform(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> np.ndarray:
-        """Fit, and give each row's scores, shape (n, n_views × n_classes) float32, as of a fit without its group.
+        """Fit, and give each row's scores, shape (n, n_views × n_classes) float32.
 
         Raises
         ------
@@ -88,7 +92,7 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         _, groups = np.unique(np.arange(len(X)) if groups is None else groups, return_inverse=True)
         if groups.max() == 0:
-            raise ValueError("all rows are of one group; cross-fitted scores need at least two")
+            raise ValueError("all rows are of one group; leaving groups out needs at least two")
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.penalty_ = self._search(X, targets, groups)
         views = [np.arange(X.shape[1])] if self.views is None else self.views
@@ -96,10 +100,11 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.coef_ = np.zeros((X.shape[1], len(views) * n_classes), dtype=np.float32)
         self.intercept_ = np.zeros(len(views) * n_classes, dtype=np.float32)
         scores = np.empty((len(X), len(views) * n_classes), dtype=np.float32)
+        left_out = groups if self.cross_fitted else None
         for number, view in enumerate(views):
             columns = slice(number * n_classes, (number + 1) * n_classes)
-            scores[:, columns], self.coef_[view, columns], self.intercept_[columns] = _leave_groups_out(
-                X[:, view], targets, groups, self.penalty_
+            scores[:, columns], self.coef_[view, columns], self.intercept_[columns] = _ridge(
+                X[:, view], targets, self.penalty_, left_out
             )
         return scores
 
@@ -110,7 +115,7 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         wanted = targets[rows] - targets[rows].mean(axis=0)
         agreement = []
         for penalty in self.penalties:
-            scores, *_ = _leave_groups_out(X[rows], targets[rows], groups[rows], penalty)
+            scores, *_ = _ridge(X[rows], targets[rows], penalty, groups[rows])
             agreement.append(np.corrcoef((scores - scores.mean(axis=0)).ravel(), wanted.ravel())[0, 1])
         return self.penalties[int(np.argmax(agreement))]
 
@@ -120,10 +125,10 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         return validate_data(self, X, dtype=np.float32, reset=False) @ self.coef_ + self.intercept_
 
 
-def _leave_groups_out(
-    X: np.ndarray, targets: np.ndarray, groups: np.ndarray, penalty: float
+def _ridge(
+    X: np.ndarray, targets: np.ndarray, penalty: float, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cross-fitted scores, weights and intercept.
+    """Scores of the rows, cross-fitted where they have groups; weights and intercept.
 
     No group needs a fit of its own: with residuals E of the one fit and its hat matrix H, the residuals of group g
     under a fit without it are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007,
@@ -134,22 +139,27 @@ def _leave_groups_out(
     chance = np.float32(1 / targets.shape[1])
     wanted = targets - chance
     rows = np.column_stack([X, np.full(len(X), np.sqrt(width), dtype=np.float32)])
-    if len(rows) > rows.shape[1]:
+    primal = len(rows) > rows.shape[1]
+    if primal:
         factor = _cholesky(rows.T @ rows, penalty * width)
         weights = cho_solve((factor, True), rows.T @ wanted, check_finite=False)
-        residuals = wanted - rows @ weights
-        half = solve_triangular(factor, rows.T, lower=True, check_finite=False).T
-        kept = {g: np.eye(len(part), dtype=np.float32) - part @ part.T for g, part in _by_group(half, groups)}
     else:  # the same from the rows' inner products: (I − H) = penalty (K + penalty)⁻¹
         factor = _cholesky(rows @ rows.T, penalty * width)
         inverse = cho_solve((factor, True), np.eye(len(rows), dtype=np.float32), check_finite=False)
-        residuals = inverse @ wanted
-        weights = rows.T @ residuals
-        kept = {g: part[:, groups == g] for g, part in _by_group(inverse, groups)}
-    scores = np.empty_like(targets)
-    for group, block in kept.items():
-        members = groups == group
-        scores[members] = targets[members] - np.linalg.solve(block, residuals[members])
+        shares = inverse @ wanted
+        weights = rows.T @ shares
+    scores = rows @ weights + chance
+    if groups is not None:
+        if primal:
+            residuals = targets - scores
+            half = solve_triangular(factor, rows.T, lower=True, check_finite=False).T
+            kept = {g: np.eye(len(part), dtype=np.float32) - part @ part.T for g, part in _by_group(half, groups)}
+        else:
+            residuals = shares
+            kept = {g: part[:, groups == g] for g, part in _by_group(inverse, groups)}
+        for group, block in kept.items():
+            members = groups == group
+            scores[members] = targets[members] - np.linalg.solve(block, residuals[members])
     return scores, weights[:-1], np.sqrt(width) * weights[-1] + chance
 
 
@@ -176,17 +186,17 @@ def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) 
 
     Notes
     -----
-    It is fitted with ``groups``: what must not be on both sides when a row is scored for the classifier's sake, as it
-    will not be when the model is used: the speaker or, in the random protocols, the clip. Augmented copies of a clip
-    carry its group.
+    It is fitted with ``groups``: what must not be on both sides where groups are left out, as it will not be when the
+    model is used: the speaker or, in the random protocols, the clip. Augmented copies of a clip carry its group.
     """
-    settings = hyperparameters()[family]["shipped"]
+    found = hyperparameters()[family]
+    settings = found["shipped"]
     if family != "logistic_regression":  # its solver draws nothing
         settings = settings | {"random_state": seed}
     return Pipeline(
         [
             ("scaler", StandardScaler()),
-            ("projection", RidgeScores(views=views, seed=seed)),
+            ("projection", RidgeScores(views=views, cross_fitted=found["cross_fitted"], seed=seed)),
             ("classifier", CLASSIFIERS[family](**settings)),
         ]
     )
@@ -194,15 +204,16 @@ def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) 
 
 @cache
 def hyperparameters() -> dict[str, dict[str, dict]]:
-    """What ``include/hyperparameters.yaml`` says: family → ``shipped`` settings, and ``searched`` lists of them."""
+    """What ``include/hyperparameters.yaml`` says: family → ``cross_fitted``, ``shipped`` settings, and ``searched``
+    lists of them."""
     return yaml.safe_load((INCLUDE / "hyperparameters.yaml").read_text(encoding="utf-8"))
 
 
 def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray, search: bool) -> None:
     """Fit a pipeline of :func:`build`; with ``search``, choose the classifier's settings on these rows first.
 
-    The settings are those of the highest macro F1 over :data:`SEARCH_FOLDS` folds of whole groups, on cross-fitted
-    scores. ``X`` (n, n_features), ``y`` (n,), ``groups`` (n,): see :func:`build`.
+    The settings are those of the highest macro F1 over :data:`SEARCH_FOLDS` folds of whole groups, on the scores that
+    the classifier is fitted on. ``X`` (n, n_features), ``y`` (n,), ``groups`` (n,): see :func:`build`.
     """
     if not search:
         pipeline.fit(X, y, projection__groups=groups)
