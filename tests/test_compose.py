@@ -60,7 +60,7 @@ def compose(tmp_path):
     def run(*arguments, secrets=None):
         env_file = tmp_path / "env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in (secrets or {}).items()))
-        clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}
         return subprocess.run(
             [*command, "--file", ROOT / "docker-compose.yaml", "--env-file", env_file, *arguments],
             capture_output=True,
