@@ -1,7 +1,7 @@
 """Real StatsD, carbon and graphite-web on loopback, with the configuration below ``grafana/graphite``: only
 addresses and folders are replaced.
 
-Installed once, into ``EMOTION_GRAPHITE`` (default: ``~/.cache/emotion-graphite``). Graphite 1.1.10 needs
+Installed once, into ``EMOTION_TEST_GRAPHITE`` (default: ``~/.cache/emotion-graphite``). Graphite 1.1.10 needs
 Python 3.11 or older (``PYTHON_FOR_GRAPHITE``; else the first of python3.11, 3.10 and 3.9 found), StatsD 0.9
 needs npm.
 """
@@ -144,7 +144,7 @@ def install() -> Path:
     ------
     NotInstalled
     """
-    home = Path(os.environ.get("EMOTION_GRAPHITE") or Path.home() / ".cache" / "emotion-graphite").absolute()
+    home = Path(os.environ.get("EMOTION_TEST_GRAPHITE") or Path.home() / ".cache" / "emotion-graphite").absolute()
     done = home / "installed"
     wanted = "\n".join((*REQUIREMENTS, STATSD))
     if done.exists() and done.read_text() == wanted:
