@@ -95,7 +95,7 @@ def score(emitter, folder: str):
     from emotion import scoring
     from emotion.settings import Settings
 
-    return scoring.score_folder(Settings.from_environment(), Path(folder), batch="bench")["clips"]
+    return scoring.score_folder(Settings.from_environment(), Path(folder), batch="bench")
 
 
 def featurize_alone(emitter, folder: str):
