@@ -102,6 +102,45 @@ def featurization(paths: list[Path], repeats: int) -> None:
         print(f"| {name} | {value:.2f} | {value / least:.2f} | {value / ours:.2f} |")
 
 
+def profile(paths: list[Path], repeats: int) -> None:
+    """Where the time of a clip's features goes: CPU time of each stage, in the order in which they run."""
+    least: dict[tuple[str, Path], float] = {}
+    for path in paths * repeats:
+
+        def timed(stage: str, work: Callable[[], object], path: Path = path) -> object:
+            start = time.process_time()
+            result = work()
+            least[stage, path] = min(least.get((stage, path), np.inf), time.process_time() - start)
+            return result
+
+        clip = timed("decode, resample", lambda path=path: audio.load(path))
+        speech = timed("level, speech span", lambda clip=clip: features.Speech(clip.samples))
+        for stage, part in (
+            ("Fourier transform", "power"),
+            ("mel, chroma, autocorrelation, bands", "mel"),
+            ("decibels", "power_db"),
+            ("f0", "pitch"),
+            ("MFCC", "mfcc"),
+        ):
+            timed(stage, lambda part=part, speech=speech: getattr(speech, part))
+        parts = [
+            timed(f"{next(iter(each.rows))} …", lambda each=each, speech=speech: each.compute(speech))
+            for each in features.DESCRIPTORS
+        ]
+        table = np.concatenate(parts, dtype=np.float32)
+        seen = {"span": table, "active": table[:, speech.active], "voiced": table[:, speech.over_voiced]}
+        for (name, functional), (_, rows) in zip(features.FUNCTIONALS.items(), features._plan(), strict=True):
+            timed(f"functionals: {name}", lambda f=functional, r=seen[functional.frames][rows]: f.compute(r))
+        timed("scalars", lambda speech=speech: [each.compute(speech) for each in features.SCALARS])
+    spent: dict[str, float] = {}
+    for (stage, _), seconds in least.items():
+        spent[stage] = spent.get(stage, 0.0) + seconds
+    total = sum(spent.values())
+    print("\n| stage | share of a clip's time |\n|---|---|")
+    for stage, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"| {stage} | {seconds / total:.1%} |")
+
+
 def one_clip(paths: list[Path], repeats: int) -> None:
     """File to answer, warm, of each family: wall milliseconds of the whole, and of the model alone."""
     rows = np.array([featurize(path) for path in paths])
@@ -157,6 +196,7 @@ def main() -> None:
     paths = found[:: max(1, len(found) // arguments.clips)][: arguments.clips]
     print(f"{len(paths)} clips of {statistics.mean(audio.load(path).duration for path in paths):.2f} s on average\n")
     featurization(paths, arguments.repeats)
+    profile(paths, arguments.repeats)
     one_clip(paths, arguments.repeats)
     if arguments.two_cores:
         two_cores(paths, arguments.repeats)
