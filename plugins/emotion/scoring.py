@@ -346,8 +346,6 @@ class ScoringRun(Run):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as tell:
             scored = _Shard(self._models, plan, Sketch(self._reference))
-            # Loads the compiled loops: seconds of the process, not of its first clip.
-            features.extract(np.ones(audio.SAMPLE_RATE, dtype=np.float32))
             for number, entry in enumerate(entries):
                 scored.add(entry)
                 tell(number + 1, len(entries))
