@@ -77,7 +77,7 @@ def build(root: str) -> Store:
             card="# A small model\n",
             facts={
                 "run_id": version,
-                "recipe": features.RECIPE,
+                "recipe": features.recipe(),
                 "feature_names": list(features.feature_names()),
                 "dataset": {"name": "synthesized", "synthesized": True, "notice": synthesis.NOTICE},
                 "selected": "logistic_regression",

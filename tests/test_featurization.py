@@ -103,7 +103,7 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
 
 def test_another_recipe_computes_all_again(store, corpus, monkeypatch):
     featurize_all(store, corpus)
-    monkeypatch.setattr(features, "RECIPE", "another", raising=False)
+    monkeypatch.setattr(features, "recipe", lambda: "another")
     assert featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
 
 

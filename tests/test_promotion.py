@@ -21,7 +21,7 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def facts(*, recipe: str | None = None, synthesized: bool = False) -> dict:
-    return {"recipe": recipe or features.RECIPE, "dataset": {"name": "noise", "synthesized": synthesized}}
+    return {"recipe": recipe or features.recipe(), "dataset": {"name": "noise", "synthesized": synthesized}}
 
 
 @pytest.fixture(scope="module")

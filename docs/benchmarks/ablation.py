@@ -39,7 +39,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
     """Features of each clip and of its variants, shape (1 + n_variants, n, n_features), labels and speakers."""
     if cache and cache.exists():
         stored = dict(np.load(cache))
-        if str(stored["recipe"]) == features.RECIPE:
+        if str(stored["recipe"]) == features.recipe():
             return stored
     seen, labels, speakers = set(), [], []
     vectors: list[list[np.ndarray]] = []
@@ -59,7 +59,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
         "vectors": np.array(vectors).transpose(1, 0, 2),
         "labels": np.array(labels),
         "speakers": np.array(speakers),
-        "recipe": np.array(features.RECIPE),
+        "recipe": np.array(features.recipe()),
     }
     if cache:
         np.savez(cache, **table)

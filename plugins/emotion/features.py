@@ -8,8 +8,8 @@ Names are ``<descriptor>_<functional>``: ``mfcc_01_mean``, ``delta_mfcc_03_std``
 that begins with ``voiced_`` is taken over voiced frames; any other over active frames, but for those that describe
 the course in time, which see the whole span. :func:`describe` says in words what a name means.
 
-To change the recipe, edit its tables (:data:`DESCRIPTORS`, :data:`FUNCTIONALS`, :data:`SCALARS`); ``RECIPE`` and
-:func:`feature_names` follow.
+To change the recipe, edit its tables (:data:`DESCRIPTORS`, :data:`FUNCTIONALS`, :data:`SCALARS`) and raise
+:data:`RECIPE_VERSION`; :func:`feature_names` follows.
 
 Features of one's own
 ---------------------
@@ -25,22 +25,18 @@ Put functions in a module that workers can import, register them there, and name
         return count, count * sample_rate / len(samples)
 
 The function takes float32 samples, shape (n,), and their rate, and returns a finite number for each name. Its
-features, here ``crossings_count`` and ``crossings_per_second``, join the table, the models and their explanations;
-the source of its module is part of :data:`RECIPE`, so a change of it recomputes every clip.
-
-``RECIPE`` is the version of all this: a hash of the code that computes (comments and layout aside) and of the names.
+features, here ``crossings_count`` and ``crossings_per_second``, join the table, the models and their explanations.
+The source of its module is part of :func:`recipe`, so a change of it recomputes every clip.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import inspect
-import io
 import os
 import re
-import sys
-import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -53,6 +49,10 @@ import soxr
 
 from emotion import audio, kernels
 from emotion.errors import ConfigurationError
+
+RECIPE_VERSION = "v1"
+"""Raise it with every change of a feature's value, name or place: in decoding (:mod:`emotion.audio`), here, in
+:mod:`emotion.kernels` or in :data:`VARIANTS`. ``tests/test_golden_features.py`` notices a change that was not meant."""
 
 SAMPLE_RATE = audio.SAMPLE_RATE
 WINDOW = 640
@@ -738,7 +738,7 @@ def register(name: str, names: Sequence[str]) -> Callable:
                 "least one, of letters, digits and '_'"
             )
         try:
-            source = inspect.getsource(inspect.getmodule(function))
+            source = ast.unparse(ast.parse(inspect.getsource(inspect.getmodule(function))))
         except (OSError, TypeError) as error:
             raise ConfigurationError(
                 f"the source of {name!r} cannot be read ({error}); define it in a module's file, so that a change of "
@@ -862,39 +862,27 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 # --- the recipe's version --------------------------------------------------------------------------------------------
 
 
-def _essence(source: str) -> str:
-    """A module's source without comments, docstrings and whitespace: the same under every version of Python, though
-    they cut f-strings into tokens differently."""
-    tokens, at_start = [], True
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.COMMENT, tokenize.NL):
-            continue
-        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
-            at_start = True
-            continue
-        if not (at_start and token.type == tokenize.STRING):
-            tokens.append(token.string)
-        at_start = False
-    return re.sub(r"\s", "", "".join(tokens))
-
-
 @lru_cache(maxsize=1)
-def _recipe() -> str:
-    sources = [inspect.getsource(module) for module in (audio, kernels, sys.modules[__name__])]
-    sources += [entry.source for entry in _registered.values()]
-    text = "\0".join([*map(_essence, sources), *feature_names()])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def recipe() -> str:
+    """The version of everything that turns a recording into its vector.
+
+    Features are stored below it, and a model is used only with the recipe it was trained on.
+
+    >>> recipe()
+    'v1'
+
+    Features of one's own add a hash of their names and of their modules' code, comments and layout aside:
+    ``v1-3f9a0c52``.
+    """
+    if not _registered:
+        return RECIPE_VERSION
+    parts = [text for entry in _registered.values() for text in (*entry.names, entry.source)]
+    return f"{RECIPE_VERSION}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:8]}"
 
 
 def _forget() -> None:
-    for cached in (_meanings, feature_names, _recipe):
+    for cached in (_meanings, feature_names, recipe):
         cached.cache_clear()
-
-
-def __getattr__(name: str) -> str:
-    if name == "RECIPE":
-        return _recipe()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 for _module in filter(None, os.environ.get("EMOTION_FEATURES", "").split(",")):

@@ -42,7 +42,7 @@ class Plan:
 def stored(store: Store) -> pd.DataFrame:
     """Every clip stored for the present recipe, one row a sha256 and variant: :data:`KEYS` and the features."""
     columns = [*KEYS, *features.feature_names()]
-    parts = [store.read_table(key, columns) for key in store.list(f"features/{features.RECIPE}", "*.parquet")]
+    parts = [store.read_table(key, columns) for key in store.list(f"features/{features.recipe()}", "*.parquet")]
     if not parts:
         return pd.DataFrame(columns=columns)
     return pd.concat(parts, ignore_index=True).drop_duplicates(["sha256", "variant"])
@@ -63,7 +63,7 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     ]
     known = {
         sha256
-        for key in store.list(f"features/{features.RECIPE}", "*.parquet")
+        for key in store.list(f"features/{features.recipe()}", "*.parquet")
         for sha256 in store.read_table(key, ["sha256"])["sha256"]
     }
     wanted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
@@ -112,7 +112,7 @@ def featurize(
         If a file's content is no longer what the manifest says.
     """
     shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
-    key = f"features/{features.RECIPE}/{shard}.parquet"
+    key = f"features/{features.recipe()}/{shard}.parquet"
     start = time.perf_counter()
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}

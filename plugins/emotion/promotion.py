@@ -41,10 +41,10 @@ def rescore(store: Store, champion: dict, table: pd.DataFrame, values: np.ndarra
     entry = registry.entry(store, champion["version"])
     families = FAMILIES if champion["family"] == Ensemble.family else (champion["family"],)
     folds = {
-        family: registry.load(store, entry, registry.fold_models_name(family), recipe=features.RECIPE)
+        family: registry.load(store, entry, registry.fold_models_name(family), recipe=features.recipe())
         for family in families
     }
-    whole = registry.load(store, entry, registry.bundle_name(champion["family"]), recipe=features.RECIPE)["plain"]
+    whole = registry.load(store, entry, registry.bundle_name(champion["family"]), recipe=features.recipe())["plain"]
 
     fold_of_clip, fold_of_speaker = {}, {}
     for number, fold in enumerate(folds[families[0]]):

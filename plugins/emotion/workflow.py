@@ -170,7 +170,7 @@ class TrainingRun(Run):
                 "created": registry.now(),
                 "seed": seed,
                 "speaker_folds": speaker_folds,
-                "recipe": features.RECIPE,
+                "recipe": features.recipe(),
                 "features": len(features.feature_names()),
                 "packages": models.packages(),
                 "selected": selected,
@@ -370,7 +370,7 @@ class TrainingRun(Run):
         return {
             "version": self.name,
             "run_id": self.run_id,
-            "recipe": features.RECIPE,
+            "recipe": features.recipe(),
             "seed": seed,
             "dataset": {key: facts[key] for key in ("name", "title", "fingerprint", "licence", "synthesized")},
         }
