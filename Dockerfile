@@ -18,4 +18,4 @@ COPY --chown=airflow:0 dags /opt/airflow/dags
 # Compiled here, once, and not by every first task. The folders are there so that volumes begin as the airflow user's.
 RUN mkdir -p /opt/airflow/emotion-home /opt/airflow/auth /opt/airflow/logs \
     && python -m compileall -q /opt/airflow/plugins /opt/airflow/dags \
-    && python -c "import numpy, emotion.features as f, emotion.synthesis, matplotlib.pyplot; f.extract(numpy.ones(8000))"
+    && python -c "import numpy, emotion.datasets.synthesis, emotion.features as f, matplotlib.pyplot; f.extract(numpy.ones(8000))"

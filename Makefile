@@ -10,15 +10,15 @@ help: ## these commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(INSTALLED) ## the whole training workflow on a synthesized corpus, in minutes
-	@$(BIN)/python -m emotion.local_airflow demo
+	@$(BIN)/python -m emotion.commands.local_run demo
 
 DATASET ?= ravdess-speech
 SOURCE ?= $(RAVDESS_DIR)
 train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk, DATASET= and SOURCE= other data
-	@$(BIN)/python -m emotion.local_airflow train --dataset '$(DATASET)' $(if $(SOURCE),--source '$(SOURCE)')
+	@$(BIN)/python -m emotion.commands.local_run train --dataset '$(DATASET)' $(if $(SOURCE),--source '$(SOURCE)')
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
-	@$(BIN)/python -m emotion.local_airflow serve
+	@$(BIN)/python -m emotion.commands.local_run serve
 
 up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the tasks on four Celery workers
 	@mkdir -p -m 755 recordings inbox
@@ -58,5 +58,5 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@$(BIN)/python -c 'import numpy, emotion.features as f, emotion.synthesis; f.extract(numpy.ones(8000))' # compiles, once
+	@$(BIN)/python -c 'import numpy, emotion.datasets.synthesis, emotion.features as f; f.extract(numpy.ones(8000))' # compiles, once
 	@touch $@

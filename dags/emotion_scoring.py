@@ -115,8 +115,7 @@ PARAMS = {
         minimum=1,
         maximum=10000,
         title="Files per scoring task",
-        description_md="A killed task loses at most one shard's work; each task costs about two seconds "
-        "of its own.",
+        description_md="A killed task loses at most one shard's work; each task costs about two seconds of its own.",
         section="Output",
     ),
 }
@@ -125,7 +124,7 @@ PARAMS = {
 def scoring_run(run_id: str):
     """The library's view of this run."""
     from emotion.airflow_metrics import task_emitter
-    from emotion.scoring import ScoringRun
+    from emotion.runs.scoring_run import ScoringRun
     from emotion.settings import Settings
 
     return ScoringRun(Settings.from_environment(), run_id, task_emitter())
@@ -135,9 +134,7 @@ def scoring_run(run_id: str):
     dag_display_name="Emotion scoring",
     description="Find new recordings, score them, collect the predictions, watch drift",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0))
-    if SCHEDULE
-    else None,
+    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)) if SCHEDULE else None,
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,  # the library relies on it: any other batch of this DAG that is not finished is dead
@@ -167,7 +164,7 @@ def scoring_run(run_id: str):
 def emotion_scoring():
     @task
     def find_new_audio(*, run_id=None, params=None, dag_run=None):
-        from emotion.scoring import NothingToScore, Options
+        from emotion.scoring.options import NothingToScore, Options
 
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}

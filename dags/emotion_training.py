@@ -134,8 +134,8 @@ PARAMS = {
 def training_run(run_id: str):
     """The library's view of this run."""
     from emotion.airflow_metrics import task_emitter
+    from emotion.runs.training_run import TrainingRun
     from emotion.settings import Settings
-    from emotion.workflow import TrainingRun
 
     return TrainingRun(Settings.from_environment(), run_id, task_emitter())
 

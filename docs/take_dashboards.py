@@ -23,7 +23,7 @@ sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "grafana")]
 import pictures  # noqa: E402
 
 import graphite_stack  # noqa: E402
-from emotion.local_airflow import LocalAirflow, free_port  # noqa: E402
+from emotion.commands.local_airflow import LocalAirflow, free_port  # noqa: E402
 
 BATCHES = 6
 

@@ -1,7 +1,7 @@
 """Take the pictures of the README again, in headless Chromium, after a finished training run.
 
-    make airflow                                                                # in another terminal
-    .venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
+make airflow                                                                # in another terminal
+.venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
 """
 
 from __future__ import annotations

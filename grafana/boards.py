@@ -40,9 +40,9 @@ from queries import (
 )
 
 from emotion import metrics
-from emotion.comparison import PROTOCOL, SCORE
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.evaluation.selection import PROTOCOL, SCORE
 from emotion.metrics import Metric
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
 
 SCHEMA_VERSION = 27
 """Grafana 7.5's; later ones bring a dashboard of this version up to date when they load it."""
@@ -85,25 +85,19 @@ def choose(name: str, label: str, description: str, query: str) -> board.QueryVa
     )
 
 
-def choose_one(
-    name: str, label: str, description: str, values: tuple[str, ...], default: str
-) -> board.CustomVariable:
+def choose_one(name: str, label: str, description: str, values: tuple[str, ...], default: str) -> board.CustomVariable:
     """A variable of fixed values, of which one is chosen."""
     return (
         board.CustomVariable(name)
         .label(label)
         .description(description)
         .values(",".join(values))
-        .options(
-            [model.VariableOption(selected=value == default, text=value, value=value) for value in values]
-        )
+        .options([model.VariableOption(selected=value == default, text=value, value=value) for value in values])
         .current(model.VariableOption(selected=True, text=default, value=default))
     )
 
 
-def dashboard(
-    uid: str, title: str, description: str, *, since: str, refresh: str, variables: list
-) -> board.Dashboard:
+def dashboard(uid: str, title: str, description: str, *, since: str, refresh: str, variables: list) -> board.Dashboard:
     built = (
         board.Dashboard(title)
         .uid(f"emotion-{uid}")
@@ -181,8 +175,7 @@ def run_durations(dag: str, *, size: tuple[int, int] = (12, 8)) -> timeseries.Pa
     """Points, never a line: between two runs there is no duration."""
     return course(
         "Run duration",
-        "From a run's start to its end, one point per run, by DAG. A run that is waiting for a person "
-        "counts in full.",
+        "From a run's start to its end, one point per run, by DAG. A run that is waiting for a person counts in full.",
         named(RUN, "dag", "outcome", of=path(RUN, outcome="{success,failed}", dag=dag)),
         unit="ms",
         style="points",
@@ -240,8 +233,7 @@ def training() -> dict:
                 run_state(TRAINING_DAG),
                 number(
                     "Last success",
-                    "Time since a training run last succeeded. Yellow after 7 days, red after 8, when the "
-                    "alert fires.",
+                    "Time since a training run last succeeded. Yellow after 7 days, red after 8, when the alert fires.",
                     alias(age(metrics.RUN_FINISHED), "last success"),
                     unit="s",
                     steps=AGE,
@@ -263,8 +255,7 @@ def training() -> dict:
                 ),
                 number(
                     "Rejected clips",
-                    "Clips of the last run that could not be used; the run's rejected.csv lists them with "
-                    "the reason.",
+                    "Clips of the last run that could not be used; the run's rejected.csv lists them with the reason.",
                     alias(path(metrics.CLIPS, kind="rejected"), "rejected"),
                     steps=[(None, "green"), (1, "yellow"), (50, "red")],
                 ),
@@ -287,9 +278,7 @@ def training() -> dict:
                     "Recall",
                     "Mean over emotions: of the clips that are so, the share called so.",
                 ),
-                compared(
-                    "f1_macro", "F1", "Mean over emotions of the harmonic mean of precision and recall."
-                ),
+                compared("f1_macro", "F1", "Mean over emotions of the harmonic mean of precision and recall."),
                 course(
                     "$score over runs",
                     "The score chosen, one point per run and model, under the protocol chosen.",
@@ -358,8 +347,7 @@ def training() -> dict:
             "Champion": [
                 course(
                     "Champion over time",
-                    "The champion's scores on speakers held out, re-scored by each run. Purple marks are "
-                    "promotions.",
+                    "The champion's scores on speakers held out, re-scored by each run. Purple marks are promotions.",
                     named(
                         metrics.CHAMPION_SCORE,
                         "score",
@@ -449,9 +437,7 @@ def explanation() -> dict:
         since="now-90d",
         refresh="15m",
         variables=[
-            choose_one(
-                "explained", "Model", "Model of the heat map and of the course over runs", MODELS, MODELS[-1]
-            )
+            choose_one("explained", "Model", "Model of the heat map and of the course over runs", MODELS, MODELS[-1])
         ],
     )
     built.link(runs_link(TRAINING_DAG))
@@ -460,9 +446,7 @@ def explanation() -> dict:
         return bars(
             f"Top features: {model_}",
             "Share of the mean absolute SHAP value over all emotions, of the last run.",
-            named(
-                metrics.SHAP, "feature", of=f"highestCurrent({latest_run(metrics.SHAP, model=model_)}, 20)"
-            ),
+            named(metrics.SHAP, "feature", of=f"highestCurrent({latest_run(metrics.SHAP, model=model_)}, 20)"),
             unit="percentunit",
             decimals=1,
             shades=True,
@@ -506,8 +490,7 @@ def explanation() -> dict:
                 ),
                 rows(
                     "How importance moved",
-                    "First and last run within the time shown, lowest, highest, and the difference from "
-                    "first to last.",
+                    "First and last run within the time shown, lowest, highest, and the difference from first to last.",
                     moved,
                     unit="percentunit",
                     decimals=2,
@@ -704,8 +687,7 @@ def scoring() -> dict:
                 ),
                 bars(
                     "Features that moved most",
-                    "PSI of the last batch against the training data: below 0.1 no drift, above 0.25 "
-                    "strong drift.",
+                    "PSI of the last batch against the training data: below 0.1 no drift, above 0.25 strong drift.",
                     named(
                         metrics.DRIFT_FEATURE,
                         "feature",
@@ -738,8 +720,7 @@ def airflow() -> dict:
     def beat(metric: Metric, who: str) -> stat.Panel:
         return number(
             f"{who}: beats per minute",
-            f"Heartbeats of the {who.lower()}, about 12 a minute. None: it is down, or does not reach "
-            f"StatsD.",
+            f"Heartbeats of the {who.lower()}, about 12 a minute. None: it is down, or does not reach StatsD.",
             alias(per_minute(path(metric)), who.lower()),
             decimals=0,
             steps=[(None, "red"), (1, "green")],
@@ -821,8 +802,7 @@ def airflow() -> dict:
             "Queueing": [
                 course(
                     "Waiting to be queued, by task",
-                    "Time from when a task was scheduled to when it was handed to the executor: waiting "
-                    "for a slot.",
+                    "Time from when a task was scheduled to when it was handed to the executor: waiting for a slot.",
                     named(TASK_WAIT, "dag", "task", of=path(TASK_WAIT, dag="$dag")),
                     unit="ms",
                     style="points",
@@ -858,8 +838,7 @@ def airflow() -> dict:
             "DAG files and assets": [
                 course(
                     "Parsing by file",
-                    "Last parse of each DAG file. Airflow sends seconds here where other timers are "
-                    "milliseconds.",
+                    "Last parse of each DAG file. Airflow sends seconds here where other timers are milliseconds.",
                     named(PARSE_FILE, "file", of=path(PARSE_FILE)),
                     unit="s",
                     steps=[(None, "green"), (30, "red")],

@@ -39,9 +39,7 @@ NONE_IS_GOOD: Steps = [(None, "green"), (1, "red")]
 AGE: Steps = [(None, "green"), (7 * DAY, "yellow"), (8 * DAY, "red")]
 
 
-def _panel(
-    builder, title: str, description: str, targets: tuple[str, ...], *, size, unit, steps, decimals, limits
-):
+def _panel(builder, title: str, description: str, targets: tuple[str, ...], *, size, unit, steps, decimals, limits):
     width, height = size
     builder.title(title).description(description).span(width).height(height).unit(unit)
     for letter, target in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", targets, strict=False):
@@ -165,22 +163,16 @@ def course(
     )
     panel.color_scheme(_colours(model.FieldColorModeId.PALETTE_CLASSIC))
     panel.draw_style(common_model.GraphDrawStyle(style)).line_width(1).point_size(6)
-    panel.show_points(
-        common_model.VisibilityMode.ALWAYS if style != "bars" else common_model.VisibilityMode.NEVER
-    )
+    panel.show_points(common_model.VisibilityMode.ALWAYS if style != "bars" else common_model.VisibilityMode.NEVER)
     panel.span_nulls(style == "line").fill_opacity(60 if style == "bars" else 20 if stacked else 0)
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if len(steps) > 1:
-        panel.thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.LINE)
-        )
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.LINE))
     if links:
         panel.data_links(links)
     legend = common.VizLegendOptions().display_mode(common_model.LegendDisplayMode.TABLE)
-    panel.legend(
-        legend.placement(common_model.LegendPlacement.RIGHT).show_legend(True).calcs(["lastNotNull", "max"])
-    )
+    panel.legend(legend.placement(common_model.LegendPlacement.RIGHT).show_legend(True).calcs(["lastNotNull", "max"]))
     return panel.tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
 
 
@@ -206,9 +198,7 @@ def rows(
         decimals=decimals,
         limits=(None, None),
     )
-    panel.with_transformation(
-        model.DataTransformerConfig(id_val="reduce", options={"reducers": list(calculations)})
-    )
+    panel.with_transformation(model.DataTransformerConfig(id_val="reduce", options={"reducers": list(calculations)}))
     if shown != "all":
         values = ("Last *", "Last (not null)")  # the second is what 7.5 calls it
         hidden = ("Field",) if shown == "values" else values

@@ -75,14 +75,10 @@ def _post(graphite: str, form: dict) -> bytes:
 
 
 def _ask(graphite: str, target: str, since: str) -> list[dict]:
-    return json.loads(
-        _post(graphite, {"target": target, "from": since, "format": "json", "maxDataPoints": 300})
-    )
+    return json.loads(_post(graphite, {"target": target, "from": since, "format": "json", "maxDataPoints": 300}))
 
 
-def _over_time(
-    graphite: str, panel: dict, targets: list[str], since: str, size: tuple[int, int]
-) -> Image.Image:
+def _over_time(graphite: str, panel: dict, targets: list[str], since: str, size: tuple[int, int]) -> Image.Image:
     defaults = panel["fieldConfig"]["defaults"]
     style = defaults["custom"]["drawStyle"]
     form = {
@@ -163,9 +159,7 @@ def _words(value: float, defaults: dict) -> str:
         if f"{value:g}" in mapping["options"]:
             return mapping["options"][f"{value:g}"]["text"]
     unit = defaults["unit"]
-    scale, suffix = {"percentunit": (0.01, " %"), "bytes": (2**20, " MiB"), "ms": (1, " ms")}.get(
-        unit, (1, "")
-    )
+    scale, suffix = {"percentunit": (0.01, " %"), "bytes": (2**20, " MiB"), "ms": (1, " ms")}.get(unit, (1, ""))
     if unit == "s":
         spans = ((86400, " days"), (3600, " h"), (60, " min"), (0, " s"))
         scale, suffix = next((size or 1, name) for size, name in spans if abs(value) >= size)
@@ -173,9 +167,7 @@ def _words(value: float, defaults: dict) -> str:
 
 
 def _colour(value: float, defaults: dict) -> str:
-    steps = [
-        step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]
-    ]
+    steps = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
     return COLOURS[steps[-1]["color"]]
 
 

@@ -16,9 +16,7 @@ AIRFLOW: list[Metric] = []
 """The metrics of Airflow's own that are drawn."""
 RUN = _airflow("dagrun.duration.{outcome}.{dag}", "timer", "ms", "Runs that ended: success or failed")
 TASK_DURATION = _airflow("dag.{dag}.{task}.duration", "timer", "ms", "Run time of a task")
-TASK_WAIT = _airflow(
-    "dag.{dag}.{task}.scheduled_duration", "timer", "ms", "Time between scheduled and queued"
-)
+TASK_WAIT = _airflow("dag.{dag}.{task}.scheduled_duration", "timer", "ms", "Time between scheduled and queued")
 TASK_FINISHED = _airflow("ti.finish.{dag}.{task}.{state}", "counter", "tasks", "Task instances that ended")
 TASK_STARTED = _airflow("ti.start.{dag}.{task}", "counter", "tasks", "Task instances that began")
 SCHEDULER_BEAT = _airflow("scheduler_heartbeat", "counter", "beats", "Scheduler is alive")
@@ -29,14 +27,10 @@ STARVING = _airflow("scheduler.tasks.starving", "gauge", "tasks", "Tasks that no
 EXECUTABLE = _airflow("scheduler.tasks.executable", "gauge", "tasks", "Tasks ready for the executor")
 EXECUTOR_OPEN = _airflow("executor.open_slots", "gauge", "slots", "Free slots of the executor")
 POOL = _airflow("pool.{slots}.{pool}", "gauge", "slots", "Slots of a pool by what they are used for")
-IMPORT_ERRORS = _airflow(
-    "dag_processing.import_errors", "gauge", "files", "DAG files that cannot be imported"
-)
+IMPORT_ERRORS = _airflow("dag_processing.import_errors", "gauge", "files", "DAG files that cannot be imported")
 DAGS = _airflow("dagbag_size", "gauge", "DAGs", "DAGs found")
 PARSE = _airflow("dag_processing.total_parse_time", "gauge", "s", "Parsing all DAG files once")
-PARSE_FILE = _airflow(
-    "dag_processing.last_duration.{bundle}.{file}", "timer", "s", "Parsing one file; seconds"
-)
+PARSE_FILE = _airflow("dag_processing.last_duration.{bundle}.{file}", "timer", "s", "Parsing one file; seconds")
 ASSET_UPDATES = _airflow("asset.updates", "counter", "updates", "Asset events")
 
 ROOTS = {"gauge": "stats.gauges", "timer": "stats.timers", "counter": "stats_counts"}

@@ -13,7 +13,7 @@ from panels import DATASOURCE, DAY, Query
 from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, condensed, named, or_zero, path
 
 from emotion import metrics
-from emotion.comparison import PROTOCOL, SCORE
+from emotion.evaluation.selection import PROTOCOL, SCORE
 
 FOLDER = "emotion"
 
@@ -97,8 +97,7 @@ def alerts() -> list[Alert]:
             target=condensed(f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))", "last"),
             window=7 * DAY,
             evaluator=("gt", [2]),
-            summary="Scoring a clip takes more than twice as long as is usual over 7 days (p95 of the last "
-            "batch).",
+            summary="Scoring a clip takes more than twice as long as is usual over 7 days (p95 of the last batch).",
             runbook="Which stage grew (decode, features, model)? Decode: longer clips or slow storage. "
             "Features or model: is the machine busy with training, is a bigger model champion since then?",
             panel=("scoring", "Latency p50 and p95 by stage"),
@@ -133,9 +132,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-importance",
             title="Importance of a top feature halved or doubled",
-            target=named(
-                metrics.SHAP, "model", "feature", of=f"aggregateSeriesLists({halved}, {doubled}, 'min')"
-            ),
+            target=named(metrics.SHAP, "model", "feature", of=f"aggregateSeriesLists({halved}, {doubled}, 'min')"),
             window=60 * DAY,
             evaluator=("lt", [0.5]),
             summary="The share of SHAP importance of a top feature is less than half of its highest or "
@@ -148,9 +145,7 @@ def alerts() -> list[Alert]:
         Alert(
             uid="emotion-task-failures",
             title="Task failures",
-            target=or_zero(
-                named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"
-            ),
+            target=or_zero(named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"),
             window=3600,
             reducer="sum",
             evaluator=("gt", [0]),
@@ -236,9 +231,7 @@ def rule(definition: Alert, panels: dict[tuple[str, str], int]) -> dict:
     )
     for ref_id, source, body in parts:
         window = alert_model.RelativeTimeRange(from_val=definition.window, to=0)
-        built.with_query(
-            alert.Query(ref_id).datasource_uid(source).model(_Model(body)).relative_time_range(window)
-        )
+        built.with_query(alert.Query(ref_id).datasource_uid(source).model(_Model(body)).relative_time_range(window))
     return json.loads(json.dumps(built.build(), cls=JSONEncoder))
 
 

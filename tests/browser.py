@@ -54,9 +54,7 @@ class Browser:
 
     def colours(self, scheme: str) -> None:
         """Prefer ``light`` or ``dark``."""
-        self.devtools(
-            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
-        )
+        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         """A command of the DevTools protocol."""
@@ -90,11 +88,7 @@ class Browser:
         """Addresses asked for since the last call, other than data: URIs."""
         entries = self._call("POST", "/se/log", type="performance")
         events = [json.loads(entry["message"])["message"] for entry in entries]
-        sent = [
-            event["params"]["request"]["url"]
-            for event in events
-            if event["method"] == "Network.requestWillBeSent"
-        ]
+        sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
     def screenshot(self, target: Path, *, whole: bool = False) -> None:
@@ -114,9 +108,7 @@ def chromium() -> Iterator[Browser]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(
-        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         session = None
         try:
             _wait(server)

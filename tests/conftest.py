@@ -53,9 +53,7 @@ def ravdess() -> Path:
         return folder
     builder, manifest = folder / "build_zip.py", folder / "manifest.csv"
     if not (builder.is_file() and manifest.is_file()):
-        pytest.skip(
-            f"no RAVDESS recordings in {folder}; EMOTION_TEST_RAVDESS may name the folder of Actor_01 …"
-        )
+        pytest.skip(f"no RAVDESS recordings in {folder}; EMOTION_TEST_RAVDESS may name the folder of Actor_01 …")
     content = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     made = Path(tempfile.gettempdir()) / f"emotion-ravdess-{content}"
     if not made.is_dir():

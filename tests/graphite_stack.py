@@ -103,9 +103,7 @@ class Graphite:
         around = {"since": str(int(when) - 3600), "until": str(int(when) + 3600)}
         return any(value is not None for one in self.render(path, **around) for value, _ in one["datapoints"])
 
-    def render(
-        self, target: str, *, since: str = "-1d", until: str = "now", points: int = 1000
-    ) -> list[dict]:
+    def render(self, target: str, *, since: str = "-1d", until: str = "now", points: int = 1000) -> list[dict]:
         """What graphite-web answers to a query, as Grafana sends it.
 
         Raises
@@ -131,9 +129,7 @@ class Graphite:
 
     def find(self, query: str) -> list[str]:
         """The names that a query of a dashboard's variable finds."""
-        with urllib.request.urlopen(
-            f"{self.url}/metrics/find?query={urllib.parse.quote(query)}", timeout=60
-        ) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics/find?query={urllib.parse.quote(query)}", timeout=60) as answer:
             return [node["text"] for node in json.load(answer)]
 
 
@@ -153,9 +149,7 @@ def install() -> Path:
         (found for found in map(_works, ("python3.11", "python3.10", "python3.9", "python3")) if found), None
     )
     if python is None:
-        raise NotInstalled(
-            "no Python from 3.9 to 3.11, which Graphite needs; name one in PYTHON_FOR_GRAPHITE"
-        )
+        raise NotInstalled("no Python from 3.9 to 3.11, which Graphite needs; name one in PYTHON_FOR_GRAPHITE")
     if shutil.which("npm") is None:
         raise NotInstalled("no npm, with which StatsD is installed")
     shutil.rmtree(home, ignore_errors=True)

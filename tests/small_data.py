@@ -15,9 +15,7 @@ import yaml
 from emotion.settings import Settings
 
 
-def wav(
-    seed: int, *, seconds: float = 0.25, rate: int = 16_000, channels: int = 1, extra: bytes = b""
-) -> bytes:
+def wav(seed: int, *, seconds: float = 0.25, rate: int = 16_000, channels: int = 1, extra: bytes = b"") -> bytes:
     """A 16-bit WAV of noise; ``extra`` is put between its format and its data as a chunk named FLLR."""
     samples = np.random.default_rng(seed).integers(-9000, 9000, int(seconds * rate) * channels, dtype="<i2")
     buffer = io.BytesIO()
@@ -59,9 +57,7 @@ def ravdess_zip(path: Path, actors: range = range(1, 3), **names) -> Path:
     return write_zip(path, ravdess_clips(actors, **names))
 
 
-def make_settings(
-    home: Path, *, catalogue: dict | None = None, zenodo_url: str = "http://127.0.0.1:1"
-) -> Settings:
+def make_settings(home: Path, *, catalogue: dict | None = None, zenodo_url: str = "http://127.0.0.1:1") -> Settings:
     """Settings whose artifacts, recordings and, if given, catalogue lie in a folder."""
     environ = {
         "EMOTION_HOME": str(home / "home"),

@@ -9,10 +9,18 @@ import re
 import pandas as pd
 import pytest
 
-from emotion import drift, features, featurization, models, registry, synthesis, training
-from emotion.labels import EMOTIONS, FAMILIES
-from emotion.models import Ensemble
+from emotion import features
+from emotion.datasets import synthesis
+from emotion.datasets.synthesis import NOTICE
+from emotion.evaluation import held_out
+from emotion.evaluation.folds import splits
+from emotion.features import feature_table
+from emotion.models import bundle, registry
+from emotion.models.classifier import Ensemble
+from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
+from emotion.training import fitting
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 SEED = 7
 SPEAKERS = 3
@@ -41,25 +49,25 @@ def build(root: str) -> Store:
                 }
             )
     manifest = pd.DataFrame(rows)
-    plan = featurization.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
+    plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
     for shard in plan.shards:
-        featurization.featurize(store, "corpus", shard, max_seconds=60)
-    table = featurization.collect(store, manifest, plan.refused).table
+        feature_table.featurize(store, "corpus", shard, max_seconds=60)
+    table = feature_table.collect(store, manifest, plan.refused).table
     values = table[list(features.feature_names())].to_numpy(dtype="float32")
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     folds["random"] = folds["random"][:2]
-    trained = {family: training.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
+    trained = {family: fitting.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
     plain = {family: found.plain for family, found in trained.items()}
     adapted = {family: found.adapted for family, found in trained.items()}
     plain["ensemble"], adapted["ensemble"] = Ensemble(list(plain.values())), Ensemble(list(adapted.values()))
     predictions = {family: found.predictions for family, found in trained.items()}
-    predictions["ensemble"] = training.vote(list(predictions.values()))
-    reference = drift.reference(
+    predictions["ensemble"] = held_out.soft_vote(list(predictions.values()))
+    reference = build_reference(
         values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
     )
     bundles = {
-        registry.bundle_name(family): models.dumps(
-            models.bundle(
+        registry.bundle_name(family): bundle.dumps(
+            bundle.make_bundle(
                 plain=plain[family],
                 adapted=adapted[family],
                 background=trained[FAMILIES[0]].background,
@@ -73,13 +81,13 @@ def build(root: str) -> Store:
         registry.register(
             store,
             version,
-            files=bundles | {drift.REFERENCE: reference.to_bytes()},
+            files=bundles | {REFERENCE: reference.to_bytes()},
             card="# A small model\n",
             facts={
                 "run_id": version,
                 "recipe": features.recipe(),
                 "feature_names": list(features.feature_names()),
-                "dataset": {"name": "synthesized", "synthesized": True, "notice": synthesis.NOTICE},
+                "dataset": {"name": "synthesized", "synthesized": True, "notice": NOTICE},
                 "selected": "logistic_regression",
                 "seed": SEED,
                 "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in plain},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion import audio
+from emotion.audio import decode
 from emotion.errors import AudioError
 
 
@@ -29,7 +29,7 @@ def test_same_audio_in_other_containers_has_the_same_hash(tmp_path):
     for ending in ("wav", "flac", "aiff"):
         path = tmp_path / f"tone.{ending}"
         soundfile.write(path, samples, 44_100, subtype="PCM_16")
-        loaded += [audio.load(path), audio.load(io.BytesIO(path.read_bytes()))]
+        loaded += [decode.load(path), decode.load(io.BytesIO(path.read_bytes()))]
     assert len({clip.samples_sha256 for clip in loaded}) == 1
     clip = loaded[0]
     assert (clip.original_rate, clip.channels, clip.sample_rate, clip.duration) == (44_100, 1, 16_000, 1.5)
@@ -38,7 +38,7 @@ def test_same_audio_in_other_containers_has_the_same_hash(tmp_path):
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
 def test_resampling_keeps_the_tone(rate):
-    clip = audio.load(io.BytesIO(encode(tone(rate=rate, seconds=5), rate)))
+    clip = decode.load(io.BytesIO(encode(tone(rate=rate, seconds=5), rate)))
     expected = tone(seconds=5)
     assert len(clip.samples) == len(expected)
     np.testing.assert_allclose(clip.samples[1000:-1000], expected[1000:-1000], atol=2e-3)
@@ -47,14 +47,14 @@ def test_resampling_keeps_the_tone(rate):
 @pytest.mark.parametrize("channels", range(1, 9))
 def test_channels_are_averaged(channels):
     mono = tone()
-    clip = audio.load(io.BytesIO(encode(np.outer(mono, np.arange(1, channels + 1)) / 16, subtype="FLOAT")))
+    clip = decode.load(io.BytesIO(encode(np.outer(mono, np.arange(1, channels + 1)) / 16, subtype="FLOAT")))
     assert clip.channels == channels
     np.testing.assert_allclose(clip.samples, mono * (channels + 1) / 32, atol=1e-6)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 def test_any_sample_format(subtype):
-    clip = audio.load(io.BytesIO(encode(tone(), subtype=subtype)))
+    clip = decode.load(io.BytesIO(encode(tone(), subtype=subtype)))
     np.testing.assert_allclose(clip.samples, tone(), atol=0.02)
 
 
@@ -95,7 +95,7 @@ def test_refused_with_its_reason(case, tmp_path):
     path.write_bytes(data)
     for file in (path, io.BytesIO(data)):
         with pytest.raises(AudioError) as caught:
-            audio.load(file, max_seconds=2)
+            decode.load(file, max_seconds=2)
         assert caught.value.reason == reason
         assert "<" not in str(caught.value), "an object's address tells a person nothing"
     again = pickle.loads(pickle.dumps(caught.value))  # it crosses processes
@@ -118,24 +118,24 @@ def test_too_long_is_refused_from_the_header():
 
     file = Watched(encode(np.zeros(16_000 * 60)))
     with pytest.raises(AudioError, match="at most 30 s"):
-        audio.load(file, max_seconds=30)
+        decode.load(file, max_seconds=30)
     assert file.taken < 100_000
 
 
 def test_a_stream_without_length_is_read_to_its_end():
     data = bytearray(encode(tone()))
     data[4:8] = data[40:44] = b"\xff" * 4
-    assert audio.load(io.BytesIO(data)).duration == 1.0
+    assert decode.load(io.BytesIO(data)).duration == 1.0
 
 
 def test_missing_file():
     with pytest.raises(FileNotFoundError):
-        audio.load("nowhere/clip.wav")
+        decode.load("nowhere/clip.wav")
 
 
 @pytest.mark.ravdess
 def test_real_recordings(ravdess):
-    stereo = audio.load(ravdess / "Actor_01" / "03-01-02-01-01-02-01.wav")
+    stereo = decode.load(ravdess / "Actor_01" / "03-01-02-01-01-02-01.wav")
     assert stereo.channels == 2 and stereo.original_rate == 48_000
-    pair = [audio.load(ravdess / "Actor_07" / f"03-01-03-01-02-{n}-07.wav") for n in ("01", "02")]
+    pair = [decode.load(ravdess / "Actor_07" / f"03-01-03-01-02-{n}-07.wav") for n in ("01", "02")]
     assert pair[0].samples_sha256 == pair[1].samples_sha256

@@ -3,10 +3,10 @@ import re
 import pytest
 import yaml
 
-from emotion.catalogue import FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry, read_catalogue
+from emotion.datasets.catalogue import FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry, read_catalogue
 from emotion.errors import ConfigurationError
-from emotion.labels import EMOTIONS
 from emotion.settings import INCLUDE
+from emotion.vocabulary import EMOTIONS
 
 SHIPPED = INCLUDE / "datasets.yaml"
 
@@ -58,9 +58,7 @@ def test_ravdess_is_not_for_commercial_use_and_its_licence_says_what_follows():
 
 
 def test_an_unknown_dataset_is_answered_with_those_there_are():
-    with pytest.raises(
-        ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"
-    ):
+    with pytest.raises(ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"):
         find_entry(SHIPPED, "ravdes")
 
 

@@ -23,12 +23,13 @@ import pytest
 import soundfile
 
 import graphite_stack
-from emotion import cli, registry
+from emotion.commands import doctor, main
+from emotion.datasets.synthesis import NOTICE
 from emotion.inference import CustomEmotionModel
-from emotion.labels import EMOTIONS
+from emotion.models import registry
 from emotion.settings import PROJECT, Settings
 from emotion.store import Store
-from emotion.synthesis import NOTICE
+from emotion.vocabulary import EMOTIONS
 
 pytest_plugins = ("small_models",)
 
@@ -68,7 +69,7 @@ def run(capsys):
 
     def call(*arguments: str) -> tuple[int, str, str]:
         try:
-            code = cli.main(list(map(str, arguments)))
+            code = main.main(list(map(str, arguments)))
         except SystemExit as exit:
             code = exit.code
         return code, *capsys.readouterr()
@@ -78,7 +79,7 @@ def run(capsys):
 
 def process(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "emotion.cli", *arguments],
+        [sys.executable, "-m", "emotion.commands.main", *arguments],
         env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
         **options,
     )
@@ -87,14 +88,12 @@ def process(*arguments: str, **options) -> subprocess.Popen:
 # --- help and usage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"]]
-)
+@pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"]])
 def test_help_answers_without_the_heavy_imports(command):
     code = (
         f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
-        "from emotion import cli\n"
-        "try: cli.main()\n"
+        "from emotion.commands import main\n"
+        "try: main.main()\n"
         "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa'} & sys.modules.keys())"
     )
     found = subprocess.run(
@@ -146,10 +145,7 @@ def test_an_error_is_one_line(run, empty, command, said):
 def test_a_wrong_setting_is_one_line(run, monkeypatch):
     monkeypatch.setenv("EMOTION_STATSD", "nonsense")
     code, _, err = run("models")
-    assert (
-        code == 1
-        and err == "emotion: EMOTION_STATSD is 'nonsense'; expected host:port, such as localhost:8125\n"
-    )
+    assert code == 1 and err == "emotion: EMOTION_STATSD is 'nonsense'; expected host:port, such as localhost:8125\n"
 
 
 # --- predict ------------------------------------------------------------------------------------------------
@@ -162,9 +158,7 @@ def test_predict_shows_all_emotions_of_one_file(run, clips):
     assert model == f"Model first/logistic_regression {NOTICE}"
     found = CustomEmotionModel().predict_emotion_from_file(clips[0])
     assert head == f"{clips[0]} ({found['duration']:.1f} s): {found['emotion']}"
-    assert [row.split()[0] for row in rows] == sorted(
-        EMOTIONS, key=lambda emotion: -found["probabilities"][emotion]
-    )
+    assert [row.split()[0] for row in rows] == sorted(EMOTIONS, key=lambda emotion: -found["probabilities"][emotion])
     shares = [float(row.split()[-1]) for row in rows]
     assert shares == [round(share, 2) for share in sorted(found["probabilities"].values(), reverse=True)]
     lengths = [row.count("█") for row in rows]
@@ -299,7 +293,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_pa
 def test_output_to_a_terminal_that_knows_no_bars(home, clips):
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins"), "PYTHONIOENCODING": "ascii"}
     found = subprocess.run(
-        [sys.executable, "-m", "emotion.cli", "predict", clips[0]],
+        [sys.executable, "-m", "emotion.commands.main", "predict", clips[0]],
         env=environment,
         capture_output=True,
         text=True,
@@ -381,10 +375,7 @@ def test_score_writes_a_batch_and_says_what_it_found(run, home, clips, tmp_path)
     assert out.rstrip().endswith(f"See {report}") and report.exists()
     table = Store(str(home)).read_table("scores/monday/predictions.csv").set_index("path")
     for number, clip in enumerate(clips[:6]):
-        assert (
-            table.loc[f"{number}.wav", "emotion"]
-            == CustomEmotionModel().predict_emotion_from_file(clip)["emotion"]
-        )
+        assert table.loc[f"{number}.wav", "emotion"] == CustomEmotionModel().predict_emotion_from_file(clip)["emotion"]
     code, out, _ = run("score", folder)
     assert code == 0 and len(out.splitlines()) == 1  # nothing new
 
@@ -400,7 +391,7 @@ def findings(out: str) -> dict[str, str]:
 def test_doctor_finds_nothing_wrong_in_order(run, home, monkeypatch, tmp_path):
     pins = tmp_path / "requirements.txt"
     pins.write_text(f"numpy=={np.__version__}  # arrays\n\n# a comment\nsoundfile=={soundfile.__version__}\n")
-    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     for name in ("recordings", "inbox"):
         (home / name).mkdir()
     code, out, err = run("doctor")
@@ -423,7 +414,7 @@ def test_doctor_says_what_is_missing(run, empty):
 
 def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("numpy==0.0.1\nno-such-package==1.0\n")
-    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     code, out, _ = run("doctor")
     assert code == 1 and findings(out)["packages"] == "✗"
     assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
@@ -431,7 +422,7 @@ def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_pa
 
 def test_doctor_takes_a_version_as_its_package_spells_it(run, home, monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("grafana-foundation-sdk==0.0.21\n")
-    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     monkeypatch.setattr("importlib.metadata.version", lambda _: "v0.0.21")
     _, out, _ = run("doctor")
     assert "packages: 1 as pinned" in out
@@ -446,7 +437,7 @@ def test_doctor_finds_a_home_that_cannot_be_written(run, tmp_path, monkeypatch, 
 
 
 def test_doctor_finds_a_full_disk(run, home, monkeypatch):
-    monkeypatch.setattr(cli, "FREE_BYTES", 10**18)
+    monkeypatch.setattr(doctor, "FREE_BYTES", 10**18)
     code, out, _ = run("doctor")
     assert code == 1 and findings(out)["disk"] == "✗"
 
@@ -502,7 +493,7 @@ def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer,
     else:
         thread.start()
     monkeypatch.setenv("EMOTION_STATSD", "127.0.0.1:9")
-    monkeypatch.setattr(cli, "ARRIVAL_SECONDS", 1.5)
+    monkeypatch.setattr(doctor, "ARRIVAL_SECONDS", 1.5)
     try:
         code, out, _ = run("doctor", "--graphite", f"http://127.0.0.1:{server.server_port}")
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emotion import comparison
+from emotion.evaluation import selection
 
 
 def figures(speaker_independent: float, random: float) -> dict:
@@ -11,16 +11,16 @@ def figures(speaker_independent: float, random: float) -> dict:
 
 def test_the_random_split_does_not_choose():
     models = {"logistic_regression": figures(0.61, 0.7), "gradient_boosting": figures(0.58, 0.9)}
-    selected, reason = comparison.select(models)
+    selected, reason = selection.select(models)
     assert selected == "logistic_regression"
     assert "logistic_regression 0.610, gradient_boosting 0.580" in reason
     assert "By the random split it would have been gradient_boosting." in reason
 
 
 def test_nothing_is_said_of_the_random_split_where_it_agrees():
-    selected, reason = comparison.select({"a": figures(0.5, 0.5), "b": figures(0.6, 0.6)})
+    selected, reason = selection.select({"a": figures(0.5, 0.5), "b": figures(0.6, 0.6)})
     assert selected == "b" and "random" not in reason
 
 
 def test_of_equal_ones_the_first():
-    assert comparison.select({"a": figures(0.5, 0.5), "b": figures(0.5, 0.5)})[0] == "a"
+    assert selection.select({"a": figures(0.5, 0.5), "b": figures(0.5, 0.5)})[0] == "a"

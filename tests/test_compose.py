@@ -41,9 +41,7 @@ SECRETS = {
 
 def made_secrets() -> dict[str, str]:
     """What `make up` writes into .env on first use."""
-    text = subprocess.run(
-        ["sh", ROOT / "docker/secrets.sh"], capture_output=True, text=True, check=True
-    ).stdout
+    text = subprocess.run(["sh", ROOT / "docker/secrets.sh"], capture_output=True, text=True, check=True).stdout
     return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
@@ -133,9 +131,7 @@ def test_secrets_are_fit_and_new_each_time():
     assert len(set(first.values())) == len(SECRETS)
     assert len(base64.urlsafe_b64decode(first["FERNET_KEY"])) == 32
     assert len(first["JWT_SECRET"]) >= 64
-    assert all(
-        re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"}
-    )  # fit for a URL
+    assert all(re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"})  # fit for a URL
 
 
 def test_secrets_stay_out_of_git_and_image():

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.labels import FAMILIES
 from emotion.settings import PROJECT
+from emotion.vocabulary import FAMILIES
 
 DAG_FILES = sorted((PROJECT / "dags").glob("*.py"))
 HEAVY = ("sklearn", "shap", "librosa", "pandas", "numpy", "scipy", "matplotlib")
@@ -117,7 +117,7 @@ def test_bad_data_is_not_tried_again(dag):
 
 
 def test_mapped_tasks_are_limited_by_pools_that_are_made(bag):
-    from emotion.local_airflow import POOLS
+    from emotion.commands.local_airflow import POOLS
 
     pools = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.is_mapped}
     assert pools == {"featurize": "emotion_featurize", "score": "emotion_scoring"}

@@ -20,11 +20,14 @@ import pytest
 import soundfile
 import yaml
 
-from emotion import datasets, download, synthesis
-from emotion.datasets import MANIFEST, audio_folder, is_ready, load, obtain, read_manifest
+from emotion.datasets import synthesis
+from emotion.datasets.download import Retry
+from emotion.datasets.importing import MANIFEST, audio_folder, is_ready, load, obtain, read_manifest
+from emotion.datasets.synthesis import NOTICE
 from emotion.errors import ConfigurationError, DataError, DownloadError
-from emotion.labels import EMOTIONS
+from emotion.settings import PROJECT
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS
 from small_data import make_settings, ravdess_clips, ravdess_names, ravdess_zip, wav, write_zip
 from zenodo_server import ZenodoServer, catalogue
 
@@ -184,7 +187,7 @@ def test_a_host_that_cannot_be_reached_leaves_nothing(zenodo):
             store,
             replace(settings, zenodo_url="http://127.0.0.1:9"),
             SPEECH,
-            retry=download.Retry(attempts=1),
+            retry=Retry(attempts=1),
         )
     assert store.list(f"datasets/{SPEECH}") == []
     with pytest.raises(DataError, match="is not there"):
@@ -210,9 +213,7 @@ def test_ravdess_in_every_form_on_a_disk_is_the_same_dataset(local, form):
     source = {
         "folder": lambda: write(root / "a", {f"deep/{name}": data for name, data in clips.items()}),
         "zip": lambda: write_zip(root / "a.zip", clips),
-        "folder of zips": lambda: (
-            write_zip(write(root / "a", {}) / "Audio_Speech_Actors_01-24.zip", clips).parent
-        ),
+        "folder of zips": lambda: (write_zip(write(root / "a", {}) / "Audio_Speech_Actors_01-24.zip", clips).parent),
         "mirror": lambda: write_zip(
             root / "a.zip",
             clips | {f"audio_speech_actors_01-24/{name}": data for name, data in clips.items()},
@@ -287,9 +288,7 @@ def test_an_unchanged_source_costs_a_look_and_a_changed_one_an_import(place):
 
 def test_a_bad_source_does_not_cost_a_good_dataset(place):
     settings, store = place
-    first = obtain(
-        store, settings, SPEECH, source=write(recordings(settings) / "some", ravdess_clips(range(1, 2)))
-    )
+    first = obtain(store, settings, SPEECH, source=write(recordings(settings) / "some", ravdess_clips(range(1, 2))))
     bad = write_zip(recordings(settings) / "bad.zip", ravdess_clips(range(2, 4)))
     data = bytearray(bad.read_bytes())
     middle = len(data) // 2
@@ -399,7 +398,7 @@ def test_a_disk_too_small_for_a_source_is_noticed_first(local, monkeypatch):
     settings, store = local
     source = write(recordings(settings) / "some", ravdess_clips(range(1, 2)))
     usage = shutil.disk_usage(source)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(ConfigurationError, match="EMOTION_HOME"):
         obtain(store, settings, SPEECH, source=source)
     assert store.list(f"datasets/{SPEECH}") == []
@@ -414,7 +413,7 @@ def test_the_synthesized_corpus(local):
     document["synthesized"]["speakers"] = 1
     settings = with_catalogue(settings, document)
     facts = obtain(store, settings, "synthesized").facts
-    assert facts["synthesized"] and facts["complete"] and facts["notice"] == synthesis.NOTICE
+    assert facts["synthesized"] and facts["complete"] and facts["notice"] == NOTICE
     manifest = read_manifest(store, "synthesized")
     assert manifest["path"].tolist() == sorted(synthesis.names(speakers=1))
     assert set(manifest["speaker"]) == {"synthesized:01"}
@@ -510,9 +509,7 @@ def test_a_zip_of_one_emotions_folder_keeps_it(local):
 
 def test_own_words_are_mapped_by_the_catalogue_and_a_new_mapping_imports_again(local):
     settings, store = local
-    source = own_folder(
-        settings, {"Anger/anna/1.wav": wav(1), "joy/ben/1.wav": wav(2), "sad/ben/1.wav": wav(3)}
-    )
+    source = own_folder(settings, {"Anger/anna/1.wav": wav(1), "joy/ben/1.wav": wav(2), "sad/ben/1.wav": wav(3)})
     with pytest.raises(DataError) as caught:
         obtain(store, settings, OWN, source=source)
     assert "Anger (1 clips), joy (1 clips). Expected neutral, calm," in str(caught.value)
@@ -639,10 +636,10 @@ def test_the_manifest_is_read_as_it_was_written(place):
 # Interruptions
 
 OBTAIN = """
-import sys, time; from pathlib import Path; from emotion import datasets
+import sys, time; from pathlib import Path; from emotion.datasets import importing
 from emotion.settings import Settings; from emotion.store import Store
 settings = Settings.from_environment()
-datasets.obtain(Store(settings.home), settings, "ravdess-speech", source=Path(sys.argv[1]),
+importing.obtain(Store(settings.home), settings, "ravdess-speech", source=Path(sys.argv[1]),
                 progress=lambda stage, *_: time.sleep(0.02 if stage == "import" else 0))
 """
 
@@ -652,7 +649,7 @@ def test_an_import_that_is_killed_goes_on_with_what_is_there(local, monkeypatch)
     clips = ravdess_clips(range(1, 5))
     source = write(recordings(settings) / "some", clips)
     environ = os.environ | {
-        "PYTHONPATH": str(Path(datasets.__file__).parents[1]),
+        "PYTHONPATH": str(PROJECT / "plugins"),
         "EMOTION_HOME": settings.home,
         "EMOTION_RECORDINGS": str(recordings(settings)),
     }
@@ -676,9 +673,7 @@ def test_an_import_that_is_killed_goes_on_with_what_is_there(local, monkeypatch)
 
     monkeypatch.setattr(Store, "write_bytes", note_and_write)
     assert obtain(store, settings, SPEECH, source=source).facts["clips"] == 64
-    assert sum(key.endswith(".wav") for key in written) == 64 - len(there), (
-        "what was there is not written again"
-    )
+    assert sum(key.endswith(".wav") for key in written) == 64 - len(there), "what was there is not written again"
     assert stored_paths(store, SPEECH) == sorted(clips)
 
 

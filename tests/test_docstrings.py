@@ -2,11 +2,17 @@
 
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 
+import emotion
 
-@pytest.mark.parametrize("module", ["cli", "features", "metrics", "store"])
+MODULES = [
+    module.name for module in pkgutil.walk_packages(emotion.__path__, "emotion.") if "__main__" not in module.name
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples(module):
-    result = doctest.testmod(importlib.import_module(f"emotion.{module}"))
-    assert result.attempted and not result.failed
+    assert not doctest.testmod(importlib.import_module(module)).failed

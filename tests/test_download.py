@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from emotion import download
-from emotion.catalogue import find_entry
-from emotion.download import Retry, check_reachable, fetch_archives, open_zip, zip_members
+from emotion.datasets import archives, download
+from emotion.datasets.archives import open_zip, zip_members
+from emotion.datasets.catalogue import find_entry
+from emotion.datasets.download import PIECE, QUICK, Retry, check_reachable, fetch_archives
 from emotion.errors import ConfigurationError, DataError, DownloadError
+from emotion.settings import PROJECT
 from small_data import make_settings, ravdess_zip, wav, write_zip
 from zenodo_server import Fault, ZenodoServer, catalogue
 
@@ -90,13 +93,11 @@ def test_an_archive_that_was_spoilt_on_disk_is_fetched_again(host):
 def describe(value) -> str:
     """A test's parameter in a few words: of a fault, what is out of order."""
     if isinstance(value, Fault):
-        return " ".join(
-            f"{key}={field}" for key, field in vars(value).items() if field != getattr(Fault(), key)
-        )
+        return " ".join(f"{key}={field}" for key, field in vars(value).items() if field != getattr(Fault(), key))
     return value.__name__ if isinstance(value, type) else str(value)
 
 
-RESUME = 6 * download.PIECE
+RESUME = 6 * PIECE
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,7 @@ def test_retry_after_is_honoured_in_both_forms(host, kind):
     assert 0.9 < time.monotonic() - start < 2.5
 
 
-@pytest.mark.parametrize(
-    "value", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "Sat, 01 Jan 2000 00:00:00 GMT", "soon"]
-)
+@pytest.mark.parametrize("value", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "Sat, 01 Jan 2000 00:00:00 GMT", "soon"])
 def test_retry_after_is_capped_and_nonsense_passed_over(host, value):
     host.server.faults["content"].append(Fault(status=503, headers={"Retry-After": value}))
     start = time.monotonic()
@@ -245,9 +244,7 @@ def test_another_archive_than_the_catalogues_is_refused_before_it_is_fetched(hos
 
 def test_a_wrong_checksum_is_refused_after_a_second_try_and_leaves_nothing(host):
     host.server.faults["content"] += [Fault(corrupt=True)] * 2
-    with pytest.raises(
-        DataError, match=r"has the MD5 [0-9a-f]{32}; the catalogue expects [0-9a-f]{32}, twice"
-    ):
+    with pytest.raises(DataError, match=r"has the MD5 [0-9a-f]{32}; the catalogue expects [0-9a-f]{32}, twice"):
         host.fetch()
     assert host.ranges == [None, None]
     assert [path for path in host.folder.iterdir() if path.suffix != ".etag"] == []
@@ -352,10 +349,8 @@ def test_a_host_that_says_nothing_is_given_up_in_time(host):
 
 def test_as_shipped_it_gives_up_within_45_seconds_and_asks_within_15():
     assert Retry().silent_for + 1 < 45
-    assert (
-        sum(min(Retry().first_delay * 2**n, Retry().longest_delay) for n in range(Retry().attempts - 1)) < 45
-    )
-    assert download.QUICK.silent_for + 1 < 15
+    assert sum(min(Retry().first_delay * 2**n, Retry().longest_delay) for n in range(Retry().attempts - 1)) < 45
+    assert QUICK.silent_for + 1 < 15
 
 
 def test_whether_the_host_can_be_reached(host):
@@ -371,8 +366,8 @@ def test_whether_the_host_can_be_reached(host):
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_a_byte_is_fetched(host, monkeypatch):
-    usage = download.shutil.disk_usage(host.folder)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage._replace(free=70_000_000))
+    usage = shutil.disk_usage(host.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=70_000_000))
     with pytest.raises(ConfigurationError, match="70 MB free; 77 MB are needed.*EMOTION_HOME"):
         host.fetch(room_for=10_000_000 - len(host.data))
     assert host.server.log == []
@@ -393,12 +388,12 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
         server.faults["content"].append(Fault(pace=0.05))
         code = (
             "import sys; from pathlib import Path; from emotion.settings import Settings\n"
-            "from emotion.catalogue import find_entry; from emotion.download import fetch_archives\n"
+            "from emotion.datasets.catalogue import find_entry; from emotion.datasets.download import fetch_archives\n"
             "settings = Settings.from_environment()\n"
             "fetch_archives(settings, find_entry(settings.catalogue, 'ravdess-speech'), Path(sys.argv[1]))\n"
         )
         environ = os.environ | {
-            "PYTHONPATH": str(Path(download.__file__).parents[1]),
+            "PYTHONPATH": str(PROJECT / "plugins"),
             "EMOTION_ZENODO_URL": server.url,
             "EMOTION_DATASETS": str(host.settings.catalogue),
         }
@@ -524,7 +519,7 @@ def test_a_file_too_large_to_be_a_clip_is_refused(tmp_path):
 
 
 def test_too_many_files_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     assert len(members(write_zip(tmp_path / "a.zip", {f"{n}.wav": b"" for n in range(3)}))) == 3
     with pytest.raises(DataError, match="holds 4 files"):
         members(write_zip(tmp_path / "b.zip", {f"{n}.wav": b"" for n in range(4)}))

@@ -3,11 +3,13 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
-from emotion import drift
-from emotion.drift import MODES, SIZES, Reference, Sketch
 from emotion.errors import BundleError
 from emotion.features import feature_names
-from emotion.training import PROBABILITIES
+from emotion.monitoring import drift, statistics
+from emotion.monitoring.drift import Sketch
+from emotion.monitoring.reference import MODES, SIZES, UNCALIBRATED, Reference, build_reference
+from emotion.monitoring.statistics import LARGEST_SHIFT
+from emotion.vocabulary import PROBABILITIES
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]
@@ -27,9 +29,7 @@ def answers(rng, count, *, sharpness=1.0):
 
 def held_out(probabilities):
     frames = [
-        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(
-            protocol=protocol, row=np.arange(len(probabilities))
-        )
+        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(protocol=protocol, row=np.arange(len(probabilities)))
         for protocol in MODES.values()
     ]
     return {"forest": pd.concat(frames)}
@@ -46,7 +46,7 @@ def training():
 @pytest.fixture(scope="module")
 def reference(training):
     values, speakers, probabilities = training
-    return drift.reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    return build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
 
 
 def judge(reference, values, probabilities):
@@ -111,8 +111,7 @@ def test_figures_are_those_of_the_textbook(training, reference):
         assert top["mean"] == pytest.approx(here.mean(), rel=1e-4)
         edges = np.quantile(there, np.arange(1, 10) / 10)
         shares = [
-            (np.bincount(np.searchsorted(edges, side), minlength=10) + 0.5) / (len(side) + 5)
-            for side in (here, there)
+            (np.bincount(np.searchsorted(edges, side), minlength=10) + 0.5) / (len(side) + 5) for side in (here, there)
         ]
         psi = ((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum()
         assert top["psi"] == pytest.approx(psi, abs=0.02)
@@ -120,7 +119,7 @@ def test_figures_are_those_of_the_textbook(training, reference):
     assert emotions["p"] == pytest.approx(chi2_contingency(table).pvalue, rel=1e-6)
     here, there = rng.normal(size=300), rng.normal(0.15, size=400)
     test = ks_2samp(here, there, method="exact")
-    assert drift._ks_p(test.statistic, 300, 400) == pytest.approx(test.pvalue, rel=0.1)
+    assert statistics.ks_p(test.statistic, 300, 400) == pytest.approx(test.pvalue, rel=0.1)
 
 
 def test_sketches_of_shards_add_up_to_that_of_the_batch(reference):
@@ -150,9 +149,7 @@ def _same(one, other):
 def test_the_reference_survives_its_file(reference):
     again = Reference.from_bytes(reference.to_bytes())
     for name in Reference.__dataclass_fields__:
-        assert np.array_equal(
-            getattr(again, name), getattr(reference, name), equal_nan=name.endswith("levels")
-        )
+        assert np.array_equal(getattr(again, name), getattr(reference, name), equal_nan=name.endswith("levels"))
     with pytest.raises(BundleError, match="train again"):
         Reference.from_bytes(b"PK\x03\x04 nonsense")
 
@@ -168,10 +165,8 @@ def test_levels_fall_with_the_size_of_the_batch_and_small_batches_are_not_judged
 def test_with_few_speakers_fixed_levels_stand_in(training):
     values, speakers, probabilities = training
     some = speakers < "s3"
-    reference = drift.reference(
-        values[some], speakers[some], held_out(probabilities[some]), names=NAMES, seed=0
-    )
-    assert (reference.shift_levels == drift.UNCALIBRATED).all()
+    reference = build_reference(values[some], speakers[some], held_out(probabilities[some]), names=NAMES, seed=0)
+    assert (reference.shift_levels == UNCALIBRATED).all()
     found = judge(reference, values[~some], probabilities[~some])
     assert found["emotions"]["watch"] is None and found["verdict"] == "ok"
 
@@ -180,22 +175,22 @@ def test_a_feature_that_never_varied_in_training(training):
     values, speakers, probabilities = training
     values = values.copy()
     values[:, :9] = 1.0
-    reference = drift.reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    reference = build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
     assert judge(reference, values, probabilities)["features"]["shift"] < 1
     changed = values.copy()
     changed[:, :9] = 2.0
     found = judge(reference, changed, probabilities)
-    assert found["verdict"] == "alarm" and found["top"][0]["shift"] == drift.LARGEST_SHIFT
+    assert found["verdict"] == "alarm" and found["top"][0]["shift"] == LARGEST_SHIFT
 
 
 def test_held_out_predictions_must_cover_the_table(training):
     values, speakers, probabilities = training
     with pytest.raises(ValueError, match="not one for each of 400 clips"):
-        drift.reference(values, speakers, held_out(probabilities[:-1]), names=NAMES, seed=0)
+        build_reference(values, speakers, held_out(probabilities[:-1]), names=NAMES, seed=0)
 
 
 def test_the_same_seed_gives_the_same_reference(training, reference):
     values, speakers, probabilities = training
-    again = drift.reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    again = build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
     assert again.to_bytes() == reference.to_bytes()
     assert SIZES[0] == 4

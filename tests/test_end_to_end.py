@@ -12,11 +12,12 @@ import psutil
 import pytest
 import yaml
 
-from emotion import datasets, registry
-from emotion.labels import PROTOCOLS
-from emotion.local_airflow import DAG_ID, LocalAirflow, free_port
+from emotion.commands.local_airflow import DAG_ID, LocalAirflow, free_port
+from emotion.datasets import importing
+from emotion.models import registry
 from emotion.settings import INCLUDE
 from emotion.store import Store, run_folder
+from emotion.vocabulary import PROTOCOLS
 
 pytestmark = pytest.mark.airflow
 
@@ -93,7 +94,7 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
     os.killpg(airflow.processes["scheduler"].pid, signal.SIGKILL)
     airflow.processes["scheduler"].wait()
     before = stored_shards(store)
-    clips = len(datasets.read_manifest(store, "synthesized"))
+    clips = len(importing.read_manifest(store, "synthesized"))
     assert len(before) < clips / CONF["clips_per_shard"], "all was stored before anything was killed"
 
     airflow.start("scheduler")

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from emotion import evaluation
 from emotion.errors import DataError
-from emotion.labels import EMOTIONS
+from emotion.evaluation.folds import random_folds, random_split, speaker_folds
+from emotion.evaluation.scores import accuracy_interval, compute_scores, fold_summary, slice_scores
+from emotion.vocabulary import EMOTIONS
 
 LABELS = np.tile(np.repeat(EMOTIONS, 6), 6)
 SPEAKERS = np.repeat([f"s{number}" for number in range(6)], 48)
@@ -31,7 +32,7 @@ def one_hot(emotions: list[str]) -> np.ndarray:
 def test_scores_agree_with_scikit_learn():
     labels, probabilities = predictions(400)
     true, found = [EMOTIONS.index(label) for label in labels], probabilities.argmax(axis=1)
-    scores = evaluation.scores(labels, probabilities)
+    scores = compute_scores(labels, probabilities)
     assert scores["n"] == 400
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, found))
     assert scores["uar"] == pytest.approx(metrics.balanced_accuracy_score(true, found))
@@ -48,19 +49,19 @@ def test_scores_agree_with_scikit_learn():
 
 
 def test_emotions_that_do_not_occur_do_not_count():
-    scores = evaluation.scores(np.array(["happy", "sad"]), one_hot(["happy", "sad"]))
+    scores = compute_scores(np.array(["happy", "sad"]), one_hot(["happy", "sad"]))
     assert scores["f1_macro"] == scores["uar"] == scores["precision_macro"] == 1.0
     assert scores["per_emotion"]["calm"]["support"] == 0
 
 
 def test_one_emotion_taken_for_an_absent_one():
-    scores = evaluation.scores(np.array(["happy", "happy"]), one_hot(["happy", "calm"]))
+    scores = compute_scores(np.array(["happy", "happy"]), one_hot(["happy", "calm"]))
     assert scores["accuracy"] == scores["uar"] == 0.5
     assert scores["f1_macro"] == pytest.approx(2 / 3)
 
 
 def test_a_certain_error_costs_much_but_not_infinitely_much():
-    scores = evaluation.scores(np.array(["happy"]), one_hot(["sad"]))
+    scores = compute_scores(np.array(["happy"]), one_hot(["sad"]))
     assert scores["log_loss"] == pytest.approx(-np.log(1e-15))
     assert scores["ece"] == 1.0
 
@@ -69,29 +70,29 @@ def test_calibration_error_by_hand():
     """Of ten clips at confidence 0.75, five are right: 0.25 off; of ten at 1, all are: 0."""
     sure, unsure = np.eye(8)[[1]], np.array([[0.75, 0.25, 0, 0, 0, 0, 0, 0]])
     labels = np.array(["calm"] * 10 + ["neutral"] * 5 + ["calm"] * 5)
-    scores = evaluation.scores(labels, np.vstack([sure] * 10 + [unsure] * 10))
+    scores = compute_scores(labels, np.vstack([sure] * 10 + [unsure] * 10))
     assert scores["ece"] == pytest.approx(0.125)
     assert [row["count"] for row in scores["reliability"]] == [0, 0, 0, 0, 0, 0, 0, 10, 0, 10]
     assert scores["reliability"][0]["accuracy"] is None
 
 
 def test_random_splits_are_stratified_and_repeat_themselves():
-    train, test = evaluation.random_split(LABELS, seed=3)
+    train, test = random_split(LABELS, seed=3)
     assert len(test) == pytest.approx(0.2 * len(LABELS), abs=1) and not set(train) & set(test)
-    folds = evaluation.random_folds(LABELS, seed=3)
+    folds = random_folds(LABELS, seed=3)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(LABELS)))
     for train, test in folds:
         assert not set(train) & set(test)
         counts = pd.Series(LABELS[test]).value_counts()
         assert counts.max() - counts.min() <= 1
-    for (_, one), (_, two) in zip(folds, evaluation.random_folds(LABELS, seed=3), strict=True):
+    for (_, one), (_, two) in zip(folds, random_folds(LABELS, seed=3), strict=True):
         np.testing.assert_array_equal(one, two)
-    assert not np.array_equal(folds[0][1], evaluation.random_folds(LABELS, seed=4)[0][1])
+    assert not np.array_equal(folds[0][1], random_folds(LABELS, seed=4)[0][1])
 
 
 @pytest.mark.parametrize("published", [None, (("s0", "s3", "absent"), ("s1", "s2"), ("s4", "s5"), ("gone",))])
 def test_whole_speakers_are_held_out(published):
-    folds = evaluation.speaker_folds(LABELS, SPEAKERS, seed=0, published=published)
+    folds = speaker_folds(LABELS, SPEAKERS, seed=0, published=published)
     assert len(folds) == (6 if published is None else 3)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(LABELS)))
     for train, test in folds:
@@ -103,7 +104,7 @@ def test_whole_speakers_are_held_out(published):
 
 def test_fewer_speakers_than_folds():
     speakers = np.resize(["a", "b", "c"], len(LABELS))
-    assert len(evaluation.speaker_folds(LABELS, speakers, seed=0)) == 3
+    assert len(speaker_folds(LABELS, speakers, seed=0)) == 3
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,10 @@ def test_fewer_speakers_than_folds():
 )
 def test_speakers_that_cannot_be_held_out(speakers, published, says):
     with pytest.raises(DataError, match=says):
-        evaluation.speaker_folds(LABELS, speakers, seed=0, published=published)
+        speaker_folds(LABELS, speakers, seed=0, published=published)
 
 
-@pytest.mark.parametrize("split", [evaluation.random_split, evaluation.random_folds])
+@pytest.mark.parametrize("split", [random_split, random_folds])
 def test_too_few_clips_to_split(split):
     with pytest.raises(DataError, match=r"needs \d clips of each emotion; found 1 of calm"):
         split(np.array(["happy"] * 10 + ["calm"]), seed=0)
@@ -141,9 +142,9 @@ def test_slices():
             "statement": np.where(np.arange(200) < 20, "", np.where(np.arange(200) % 2, "kids", "dogs")),
         }
     )
-    slices = evaluation.slice_scores(table, probabilities)
+    slices = slice_scores(table, probabilities)
     assert set(slices) == {"gender", "statement"}, "nothing is known of intensity"
-    female = evaluation.scores(labels[:80], probabilities[:80])
+    female = compute_scores(labels[:80], probabilities[:80])
     for key in ("n", "accuracy", "f1_macro", "uar"):
         assert slices["gender"]["values"]["female"][key] == female[key]
     accuracies = [figures["accuracy"] for figures in slices["gender"]["values"].values()]
@@ -153,7 +154,7 @@ def test_slices():
 
 def test_fold_summary():
     folds = [{"accuracy": 0.5, "f1_macro": 0.4}, {"accuracy": 0.7, "f1_macro": 0.8}]
-    summary = evaluation.fold_summary(folds)
+    summary = fold_summary(folds)
     assert summary["accuracy"] == {
         "mean": pytest.approx(0.6),
         "std": pytest.approx(0.1),
@@ -165,5 +166,5 @@ def test_fold_summary():
 
 def test_accuracy_interval_is_wilsons():
     """80 of 100 at 95 %: 0.711 to 0.867."""
-    low, high = evaluation.accuracy_interval(np.arange(100) < 80)
+    low, high = accuracy_interval(np.arange(100) < 80)
     assert (low, high) == (pytest.approx(0.7112, abs=1e-4), pytest.approx(0.8666, abs=1e-4))

@@ -13,11 +13,14 @@ from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import LabelEncoder, Normalizer, StandardScaler
 
-from emotion import explanation, features, pipelines
+from emotion import features
 from emotion.errors import DataError
-from emotion.labels import EMOTIONS, FAMILIES
-from emotion.models import Classifier, Ensemble
+from emotion.explanation import export
+from emotion.explanation.values import Explanation, combine, explain_predictions, importance, top_contributions
+from emotion.models import pipelines
+from emotion.models.classifier import Classifier, Ensemble
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 WIDTH = 30
 NAMES = features.feature_names()[:WIDTH]
@@ -67,12 +70,10 @@ def fitted(family: str, rows: np.ndarray, labels: np.ndarray, steps: list | None
     if family != "logistic_regression":
         pipeline[-1].set_params(n_estimators=15)
     pipeline.fit(rows, encoder.transform(labels), **groups)
-    return Classifier(
-        family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)), temperature=0.7
-    )
+    return Classifier(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)), temperature=0.7)
 
 
-def misses(found: explanation.Explanation, outputs: np.ndarray) -> float:
+def misses(found: Explanation, outputs: np.ndarray) -> float:
     return np.abs(found.values.sum(axis=2) + found.base_values - outputs).max()
 
 
@@ -92,7 +93,7 @@ def members(eight):
 def test_contributions_add_up_to_the_margins(family, steps, emotions):
     rows, labels = clips(emotions)
     model = fitted(family, rows, labels, STEPS[steps])
-    found = explanation.explain(model, rows[::3], background=rows)
+    found = explain_predictions(model, rows[::3], background=rows)
     assert found.emotions == model.emotions
     assert found.values.shape == (len(rows[::3]), len(emotions), WIDTH)
     assert found.scale == ("probability" if family == "random_forest" else "log-odds")
@@ -106,7 +107,7 @@ def test_a_clip_like_the_background_mean_is_explained(eight):
     rows, labels = eight
     model = fitted("gradient_boosting", rows, labels, STEPS["pca"])
     mean = rows.mean(axis=0, keepdims=True)
-    found = explanation.explain(model, mean, background=rows)
+    found = explain_predictions(model, mean, background=rows)
     assert np.isfinite(found.values).all()
     assert misses(found, model.margins(mean)) < TOLERANCE
     assert np.abs(found.values).sum(axis=2).max() < 30 * np.abs(found.outputs).max()
@@ -115,7 +116,7 @@ def test_a_clip_like_the_background_mean_is_explained(eight):
 def test_linear_values_equal_those_of_shap(eight):
     rows, labels = eight
     model = fitted("logistic_regression", rows, labels, STEPS["scaled"])
-    found = explanation.explain(model, rows[:20], background=rows)
+    found = explain_predictions(model, rows[:20], background=rows)
     scaled = model.pipeline[:-1].transform(rows)
     theirs = shap.LinearExplainer(model.pipeline[-1], shap.maskers.Independent(scaled, max_samples=len(rows)))
     expected = theirs.shap_values(scaled[:20]).transpose(0, 2, 1)
@@ -127,8 +128,8 @@ def test_a_projection_keeps_linear_values_exact():
     rows, labels = clips(EMOTIONS[:4])
     plain = fitted("logistic_regression", rows, labels, [StandardScaler()])
     rotated = fitted("logistic_regression", rows, labels, [StandardScaler(), PCA(svd_solver="full")])
-    ours = explanation.explain(plain, rows[:10], background=rows).values
-    theirs = explanation.explain(rotated, rows[:10], background=rows).values
+    ours = explain_predictions(plain, rows[:10], background=rows).values
+    theirs = explain_predictions(rotated, rows[:10], background=rows).values
     np.testing.assert_allclose(ours, theirs, atol=5e-3 * np.abs(ours).max())
 
 
@@ -136,10 +137,8 @@ def test_two_emotion_boosting_equals_shaps_own():
     rows, labels = clips(EMOTIONS[3:5])
     model = fitted("gradient_boosting", rows, labels, STEPS["scaled"])
     scaled = model.pipeline[:-1].transform(rows[:9])
-    theirs = shap.TreeExplainer(model.pipeline[-1], feature_perturbation="tree_path_dependent").shap_values(
-        scaled
-    )
-    found = explanation.explain(model, rows[:9], background=rows)
+    theirs = shap.TreeExplainer(model.pipeline[-1], feature_perturbation="tree_path_dependent").shap_values(scaled)
+    found = explain_predictions(model, rows[:9], background=rows)
     np.testing.assert_allclose(found.values[:, 1], theirs, atol=1e-9)
     np.testing.assert_allclose(found.values[:, 0], -theirs, atol=1e-9)
 
@@ -150,7 +149,7 @@ def test_features_that_were_selected_away_contribute_nothing(family, eight):
     model = fitted(family, rows, labels, STEPS["selected"])
     kept = model.pipeline[1].get_support()
     kept[kept] = model.pipeline[2].get_support()
-    values = np.abs(explanation.explain(model, rows[:20], background=rows).values).sum(axis=(0, 1))
+    values = np.abs(explain_predictions(model, rows[:20], background=rows).values).sum(axis=(0, 1))
     assert kept.sum() == 12
     assert values[~kept].max() < 1e-9
     assert values[kept].min() > 1e-3
@@ -165,16 +164,14 @@ def test_the_feature_that_decides_gets_the_credit(steps):
     rows[:, 17] += 8.0 * np.repeat(np.arange(4), 40)
     rows = rows.astype(np.float32)
     model = fitted("random_forest", rows, labels, STEPS[steps])
-    ranking = explanation.importance(
-        explanation.explain(model, rows[::4], background=rows), feature_names=NAMES
-    )
+    ranking = importance(explain_predictions(model, rows[::4], background=rows), feature_names=NAMES)
     assert ranking["feature"][0] == NAMES[17]
 
 
 def test_the_ensemble_adds_up_to_its_probabilities(eight, members):
     rows, _ = eight
     ensemble = Ensemble(members)
-    found = explanation.explain(ensemble, rows[::4], background=rows)
+    found = explain_predictions(ensemble, rows[::4], background=rows)
     assert found.emotions == EMOTIONS
     assert found.scale == "probability"
     assert misses(found, ensemble.predict_proba(rows[::4])) < TOLERANCE
@@ -186,7 +183,7 @@ def test_the_ensemble_adds_up_to_its_probabilities(eight, members):
 def test_an_ensemble_that_knows_few_emotions_adds_up(emotions):
     rows, labels = clips(emotions)
     ensemble = Ensemble([fitted(family, rows, labels, STEPS["scaled"]) for family in FAMILIES])
-    found = explanation.explain(ensemble, rows[::5], background=rows)
+    found = explain_predictions(ensemble, rows[::5], background=rows)
     assert misses(found, ensemble.predict_proba(rows[::5])) < TOLERANCE
     unknown = [i for i, emotion in enumerate(EMOTIONS) if emotion not in emotions]
     assert np.abs(found.values[:, unknown]).max() == 0
@@ -195,10 +192,10 @@ def test_an_ensemble_that_knows_few_emotions_adds_up(emotions):
 def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
     rows = eight[0][:12]
     ensemble = Ensemble(members)
-    parts = [explanation.explain(member, rows, background=eight[0]) for member in members]
+    parts = [explain_predictions(member, rows, background=eight[0]) for member in members]
     np.testing.assert_array_equal(
-        explanation.combine(ensemble, parts).values,
-        explanation.explain(ensemble, rows, background=eight[0]).values,
+        combine(ensemble, parts).values,
+        explain_predictions(ensemble, rows, background=eight[0]).values,
     )
 
 
@@ -206,29 +203,29 @@ def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
 def test_a_model_that_could_learn_nothing_is_explained(family):
     rows, labels = np.ones((20, WIDTH), dtype=np.float32), np.repeat(EMOTIONS[:2], 10)
     model = fitted(family, rows, labels, [StandardScaler()])
-    found = explanation.explain(model, rows[:3], background=rows)
+    found = explain_predictions(model, rows[:3], background=rows)
     assert np.abs(found.values).max() < TOLERANCE
     assert misses(found, model.margins(rows[:3])) < TOLERANCE
-    assert explanation.importance(found, feature_names=NAMES).notna().all(axis=None)
+    assert importance(found, feature_names=NAMES).notna().all(axis=None)
 
 
 def test_a_step_that_is_not_affine_is_refused(eight):
     rows, labels = eight
     model = fitted("random_forest", rows, labels, [StandardScaler(), Normalizer()])
     with pytest.raises(DataError, match="StandardScaler, Normalizer.*affine"):
-        explanation.explain(model, rows[:5], background=rows)
+        explain_predictions(model, rows[:5], background=rows)
 
 
 def test_values_that_do_not_add_up_are_refused(eight, members, monkeypatch):
     monkeypatch.setattr(Classifier, "margins", lambda self, rows: np.full((len(rows), len(EMOTIONS)), 9.0))
     with pytest.raises(DataError, match="miss the model's output"):
-        explanation.explain(members[1], eight[0][:5], background=eight[0])
+        explain_predictions(members[1], eight[0][:5], background=eight[0])
 
 
 def test_top_contributions(eight, members):
     rows, _ = eight
-    found = explanation.explain(members[0], rows[:3], background=rows)
-    top = explanation.top_contributions(found, 1, "angry", 4, feature_names=NAMES)
+    found = explain_predictions(members[0], rows[:3], background=rows)
+    top = top_contributions(found, 1, "angry", 4, feature_names=NAMES)
     values = found.values[1, found.emotions.index("angry")]
     assert [item["contribution"] for item in top["towards"]] == sorted(values, reverse=True)[:4]
     assert [item["contribution"] for item in top["against"]] == sorted(values)[:4]
@@ -236,14 +233,14 @@ def test_top_contributions(eight, members):
     assert first["feature"] == NAMES[values.argmax()]
     assert first["value"] == rows[1, values.argmax()]
     assert first["description"] == features.describe(first["feature"])
-    everything = explanation.top_contributions(found, 1, "angry", 1000, feature_names=NAMES)
+    everything = top_contributions(found, 1, "angry", 1000, feature_names=NAMES)
     signs = [item["contribution"] > 0 for item in everything["towards"] + everything["against"]]
     assert signs == [True] * len(everything["towards"]) + [False] * len(everything["against"])
 
 
 def test_importance_is_sorted_and_shares_add_up(eight, members):
-    found = explanation.explain(members[1], eight[0][::6], background=eight[0])
-    ranking = explanation.importance(found, feature_names=NAMES)
+    found = explain_predictions(members[1], eight[0][::6], background=eight[0])
+    ranking = importance(found, feature_names=NAMES)
     assert list(ranking.columns) == ["feature", "description", "mean_abs", "share", *EMOTIONS]
     assert sorted(ranking["feature"]) == sorted(NAMES)
     assert ranking["mean_abs"].is_monotonic_decreasing
@@ -257,11 +254,11 @@ def test_importance_is_sorted_and_shares_add_up(eight, members):
 def test_export_writes_what_it_says(eight, members, tmp_path):
     rows, store = eight[0][::9], Store(str(tmp_path))
     model = members[2]
-    found = explanation.explain(model, rows, background=eight[0])
+    found = explain_predictions(model, rows, background=eight[0])
     table = pd.DataFrame(
         {"sha256": [f"{i:064x}" for i in range(len(rows))], "path": [f"{i}.wav" for i in range(len(rows))]}
     )
-    ranking = explanation.export(
+    ranking = export.export(
         store, "runs/r/shap", family=model.family, explanation=found, feature_names=NAMES, clips=table
     )
     values = store.read_table(f"runs/r/shap/{model.family}_values.parquet")
@@ -271,10 +268,8 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
     assert np.abs(added - values["output"]).max() < TOLERANCE
     margins = model.margins(rows)
     clip = values[values["sha256"] == table["sha256"][4]]
-    np.testing.assert_allclose(
-        clip["output"], margins[4][[model.emotions.index(name) for name in clip["emotion"]]]
-    )
-    read = explanation.read_export(store, "runs/r/shap", [*FAMILIES, "ensemble"])
+    np.testing.assert_allclose(clip["output"], margins[4][[model.emotions.index(name) for name in clip["emotion"]]])
+    read = export.read_export(store, "runs/r/shap", [*FAMILIES, "ensemble"])
     assert list(read) == [model.family]
     pd.testing.assert_frame_equal(read[model.family]["importance"], ranking)
     for name in ("beeswarm", "bar", "heatmap"):
@@ -287,9 +282,9 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
 def test_export_of_few_emotions(emotions, tmp_path):
     rows, labels = clips(emotions)
     model = fitted("random_forest", rows, labels, STEPS["scaled"])
-    found = explanation.explain(model, rows[:1], background=rows)
+    found = explain_predictions(model, rows[:1], background=rows)
     table = pd.DataFrame({"sha256": ["a"], "path": ["a.wav"]})
-    explanation.export(
+    export.export(
         Store(str(tmp_path)),
         "shap",
         family="random_forest",

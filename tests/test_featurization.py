@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion import audio, features, featurization
+from emotion import features
+from emotion.audio import decode
 from emotion.errors import DataError
-from emotion.featurization import ORIGINAL
+from emotion.features import feature_table, recipe
+from emotion.features.feature_table import MAX_SHARDS, ORIGINAL
 from small_data import wav
 
 LIMITS = {"min_seconds": 0.2, "max_seconds": 60}
@@ -41,21 +43,19 @@ def corpus(store):
 
 
 def featurize_all(store, manifest, **options) -> list[dict]:
-    plan = featurization.plan(store, manifest, clips_per_shard=3, **LIMITS)
-    return [
-        featurization.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards
-    ]
+    plan = feature_table.plan(store, manifest, clips_per_shard=3, **LIMITS)
+    return [feature_table.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards]
 
 
 def test_from_plan_to_table(store, corpus):
-    plan = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS)
+    plan = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS)
     assert (plan.total, plan.stored, plan.missing) == (7, 0, 7)
     assert [len(shard) for shard in plan.shards] == [3, 3, 1] and plan.refused.empty
     told = []
     done = featurize_all(store, corpus, progress=lambda *state: told.append(state))
     assert sum(shard["featurized"] for shard in done) == 5 and sum(shard["rejected"] for shard in done) == 2
     assert told == [(1, 3), (2, 3), (3, 3), (1, 3), (2, 3), (3, 3), (1, 1)]
-    found = featurization.collect(store, corpus, plan.refused)
+    found = feature_table.collect(store, corpus, plan.refused)
     assert found.table["path"].tolist() == ["0.wav", "1.wav", "2.wav", "3.wav"]
     assert found.duplicates["path"].tolist() == ["3-again.wav"]
     assert dict(zip(found.rejected["path"], found.rejected["reason"], strict=True)) == {
@@ -64,19 +64,19 @@ def test_from_plan_to_table(store, corpus):
     }
     assert found.rejected["message"].str.len().min() > 10
     names = list(features.feature_names())
-    loaded = audio.load(store.open("corpus/1.wav"))
+    loaded = decode.load(store.open("corpus/1.wav"))
     np.testing.assert_array_equal(found.table[names].to_numpy()[1], features.extract(loaded.samples))
     assert found.table["samples_sha256"].iloc[1] == loaded.samples_sha256
 
 
 def test_copies_are_those_of_the_table_in_its_order(store, corpus):
     featurize_all(store, corpus)
-    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
-    found = featurization.collect(store, corpus, refused)
+    refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    found = feature_table.collect(store, corpus, refused)
     assert found.augmented["sha256"].tolist() == found.table["sha256"].tolist() * len(features.VARIANTS)
     assert list(found.augmented["variant"].unique()) == list(features.VARIANTS)
     names, change = list(features.feature_names()), features.VARIANTS["slower"]
-    expected = features.extract(change(audio.load(store.open("corpus/2.wav")).samples))
+    expected = features.extract(change(decode.load(store.open("corpus/2.wav")).samples))
     slower = found.augmented[found.augmented["variant"] == "slower"]
     np.testing.assert_array_equal(slower[names].to_numpy()[2], expected)
     assert ORIGINAL not in set(found.augmented["variant"])
@@ -86,36 +86,32 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
     featurize_all(store, corpus.iloc[:3])
     calls = []
     extract = features.extract
-    monkeypatch.setattr(features, "extract", lambda samples: calls.append(1) or extract(samples))
-    plan = featurization.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS)
+    monkeypatch.setattr(recipe, "extract", lambda samples: calls.append(1) or extract(samples))
+    plan = feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS)
     assert (plan.stored, plan.missing) == (3, 1)
-    assert [clip["path"] for shard in plan.shards for clip in shard] == ["3.wav"], (
-        "one new clip costs one clip"
-    )
-    featurization.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    assert [clip["path"] for shard in plan.shards for clip in shard] == ["3.wav"], "one new clip costs one clip"
+    feature_table.featurize(store, "corpus", plan.shards[0], max_seconds=60)
     assert len(calls) == 1 + len(features.VARIANTS)
-    again = featurization.featurize(store, "corpus", plan.shards[0], max_seconds=60)
-    assert again["stored"] == 1 and len(calls) == 1 + len(features.VARIANTS), (
-        "a task tried again finds its shard"
-    )
-    assert featurization.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
+    again = feature_table.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    assert again["stored"] == 1 and len(calls) == 1 + len(features.VARIANTS), "a task tried again finds its shard"
+    assert feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
 
 
 def test_another_recipe_computes_all_again(store, corpus, monkeypatch):
     featurize_all(store, corpus)
-    monkeypatch.setattr(features, "recipe", lambda: "another")
-    assert featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
+    monkeypatch.setattr(recipe, "recipe", lambda: "another")
+    assert feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
 
 
 def test_the_same_bytes_are_featurized_once(store, corpus):
     twice = pd.concat([corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav")], ignore_index=True)
-    plan = featurization.plan(store, twice, clips_per_shard=3, **LIMITS)
+    plan = feature_table.plan(store, twice, clips_per_shard=3, **LIMITS)
     assert plan.total == 2 and plan.missing == 1
 
 
 def test_lengths_are_refused_from_headers_alone(store, corpus):
     corpus["duration"] = [0.1, 61.0, 0.2, 60.0, 0.25, 0.25, np.nan]
-    plan = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS)
+    plan = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS)
     assert plan.refused["reason"].tolist() == ["too_short", "too_long"]
     assert plan.refused["message"].iloc[0] == "0.10 s; expected 0.2 to 60 s"
     assert plan.missing == 5
@@ -123,8 +119,8 @@ def test_lengths_are_refused_from_headers_alone(store, corpus):
 
 def test_shards_are_no_more_than_airflow_maps(store):
     manifest = pd.DataFrame({"path": [f"{n}" for n in range(2500)], "duration": 1.0})
-    plan = featurization.plan(store, manifest.assign(sha256=manifest["path"]), clips_per_shard=1, **LIMITS)
-    assert len(plan.shards) <= featurization.MAX_SHARDS and sum(map(len, plan.shards)) == 2500
+    plan = feature_table.plan(store, manifest.assign(sha256=manifest["path"]), clips_per_shard=1, **LIMITS)
+    assert len(plan.shards) <= MAX_SHARDS and sum(map(len, plan.shards)) == 2500
 
 
 def test_a_file_that_changed_is_not_featurized(store, corpus):
@@ -136,20 +132,20 @@ def test_a_file_that_changed_is_not_featurized(store, corpus):
 def test_one_recording_with_two_emotions_is_an_error(store, corpus):
     featurize_all(store, corpus)
     corpus.loc[corpus["path"] == "3-again.wav", "emotion"] = "sad"
-    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
     with pytest.raises(DataError, match="carries two emotions: .*3.wav.*3-again.wav"):
-        featurization.collect(store, corpus, refused)
+        feature_table.collect(store, corpus, refused)
 
 
 def test_clips_without_features_are_an_error(store, corpus):
     featurize_all(store, corpus.iloc[:3])
-    refused = featurization.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
+    refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
     with pytest.raises(DataError, match="4 clips have no features, such as 3.wav"):
-        featurization.collect(store, corpus, refused)
+        feature_table.collect(store, corpus, refused)
 
 
 def test_too_many_rejected():
     rejected = pd.DataFrame({"reason": ["silent", "silent", "too_long"]})
-    featurization.check_rejected(rejected, 60, max_share=0.05)
+    feature_table.check_rejected(rejected, 60, max_share=0.05)
     with pytest.raises(DataError, match=r"3 of 59 clips \(5.1%\).*silent 2, too_long 1.*at most 5.0% may"):
-        featurization.check_rejected(rejected, 59, max_share=0.05)
+        feature_table.check_rejected(rejected, 59, max_share=0.05)

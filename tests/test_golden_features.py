@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion import audio, features
+from emotion import features
+from emotion.audio import decode
+from emotion.audio.decode import MIN_SECONDS
 
 GOLDEN = Path(__file__).with_name("golden_features.npz")
 CHANGED = "features changed: raise the recipe version, or find the mistake"
@@ -62,7 +64,7 @@ def clips() -> dict[str, bytes]:
         "voiced": wav(with_pauses(voiced(16_000, 1.6, low=110, high=190), 16_000), 16_000),
         "noise": wav(0.2 * noise(16_000), 16_000),
         "near-silence": wav(0.002 * voiced(16_000, 1.0, low=200, high=210), 16_000),
-        "shortest": wav(voiced(16_000, audio.MIN_SECONDS, low=180, high=170), 16_000),
+        "shortest": wav(voiced(16_000, MIN_SECONDS, low=180, high=170), 16_000),
         "stereo at 48 kHz": wav(np.stack([glide, 0.5 * glide], axis=1), 48_000),
         "8 kHz": wav(with_pauses(voiced(8_000, 1.2, low=220, high=160), 8_000), 8_000),
         "24 kHz": wav(voiced(24_000, 0.8, low=300, high=420), 24_000),
@@ -71,7 +73,7 @@ def clips() -> dict[str, bytes]:
 
 def vectors(data: bytes) -> np.ndarray:
     """Features of the clip and of its augmented copies, shape (1 + n_variants, n_features)."""
-    samples = audio.load(io.BytesIO(data)).samples
+    samples = decode.load(io.BytesIO(data)).samples
     return np.stack([features.extract(each) for each in (samples, *(f(samples) for f in features.VARIANTS.values()))])
 
 
@@ -86,7 +88,9 @@ def test_the_golden_values_are_of_this_recipe(golden):
         f"the golden values are of recipe {golden['recipe']}: run python {Path(__file__).name}"
     )
     assert tuple(golden["names"]) == features.feature_names(), CHANGED
-    assert golden.keys() - {"recipe", "names"} == {f"{kind} {name}" for name in clips() for kind in ("sha256", "values")}
+    assert golden.keys() - {"recipe", "names"} == {
+        f"{kind} {name}" for name in clips() for kind in ("sha256", "values")
+    }
 
 
 @pytest.mark.parametrize("name", clips())

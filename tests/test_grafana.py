@@ -17,7 +17,7 @@ import yaml
 
 import graphite_stack
 from emotion import metrics
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
 from graphite_stack import Graphite, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,9 +74,7 @@ def test_alert_rule_is_valid_by_grafanas_schema(rule):
 def test_contact_point_is_valid_by_grafanas_schema_and_the_policy_names_it():
     definitions = json.loads((SCHEMAS / "alerting.jsonschema.json").read_text())["definitions"]
     schema = {"$ref": "#/definitions/ContactPoint", "definitions": definitions}
-    points = yaml.safe_load((GRAFANA / "provisioning/alerting/contact-points.yaml").read_text())[
-        "contactPoints"
-    ]
+    points = yaml.safe_load((GRAFANA / "provisioning/alerting/contact-points.yaml").read_text())["contactPoints"]
     for receiver in points[0]["receivers"]:
         jsonschema.validate(receiver, schema)
     policy = yaml.safe_load((GRAFANA / "provisioning/alerting/policies.yaml").read_text())["policies"][0]
@@ -84,12 +82,8 @@ def test_contact_point_is_valid_by_grafanas_schema_and_the_policy_names_it():
 
 
 def test_every_reference_is_to_the_provisioned_data_source():
-    source = yaml.safe_load((GRAFANA / "provisioning/datasources/graphite.yaml").read_text())["datasources"][
-        0
-    ]
-    assert source[
-        "isDefault"
-    ]  # variables and panels name none: Grafana 7.5 does not know references by uid there
+    source = yaml.safe_load((GRAFANA / "provisioning/datasources/graphite.yaml").read_text())["datasources"][0]
+    assert source["isDefault"]  # variables and panels name none: Grafana 7.5 does not know references by uid there
     expected = {"type": source["type"], "uid": source["uid"]}
     targets = [target for name in NAMES for panel in panels(name) for target in panel["targets"]]
     targets += [rule["data"][0]["model"] for rule in RULES]
@@ -145,17 +139,13 @@ def test_an_alert_says_what_to_do_and_where_to_look(rule):
     assert len(notes["summary"]) > 20 and len(notes["runbook"]) > 40
     assert rule["uid"] in (ROOT / "docs/monitoring.md").read_text()
     dashboard = DASHBOARDS[notes["__dashboardUid__"].removeprefix("emotion-")]
-    assert int(notes["__panelId__"]) in {
-        panel["id"] for panel in dashboard["panels"] if panel["type"] != "row"
-    }
+    assert int(notes["__panelId__"]) in {panel["id"] for panel in dashboard["panels"] if panel["type"] != "row"}
     assert (rule["dashboardUid"], str(rule["panelId"])) == (notes["__dashboardUid__"], notes["__panelId__"])
     assert "$" not in yaml.safe_dump(rule), "Grafana would take it for an environment variable"
 
 
 def test_every_metric_of_the_table_is_drawn():
-    drawn = "\n".join(
-        target["target"] for name in NAMES for panel in panels(name) for target in panel["targets"]
-    )
+    drawn = "\n".join(target["target"] for name in NAMES for panel in panels(name) for target in panel["targets"])
     for metric in metrics.TABLE:
         if metric in (metrics.DRIFT_SHARE, metrics.DOCTOR):
             continue  # drift's signals are looked for below; the probe only shows that StatsD can be reached
@@ -367,11 +357,7 @@ def test_without_metrics_only_the_queries_that_then_say_zero_answer(graphite):
     answered = {
         target
         for _, target, since in asked
-        if any(
-            value is not None
-            for one in graphite.render(target, since=since)
-            for value, _ in one["datapoints"]
-        )
+        if any(value is not None for one in graphite.render(target, since=since) for value, _ in one["datapoints"])
     }
     assert answered == {target for _, target, _ in asked if "constantLine(0)" in target}
 
@@ -509,8 +495,7 @@ CASES = {
     },
     "importance": {
         "firing": {
-            "halved": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.02)
-            + weekly(SHAP + "rms_mean", 0.04, 0.04, 0.04),
+            "halved": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.02) + weekly(SHAP + "rms_mean", 0.04, 0.04, 0.04),
             "doubled": weekly(SHAP + "f0_mean", 0.02, 0.02, 0.05),
         },
         "quiet": {

@@ -17,12 +17,20 @@ import pytest
 import soundfile
 from sklearn.ensemble import RandomForestClassifier
 
-from emotion import audio, explanation, features, featurization, inference, models, registry
+from emotion import features
+from emotion.audio import decode
 from emotion.errors import AudioError, BundleError, ConfigurationError
-from emotion.inference import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE, CustomEmotionModel
-from emotion.labels import EMOTIONS, FAMILIES
+from emotion.explanation import values
+from emotion.features import feature_table
+from emotion.features.feature_table import ORIGINAL
+from emotion.inference import CustomEmotionModel
+from emotion.inference.model import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
+from emotion.inference.windows import read, stream_windows
+from emotion.models import registry
+from emotion.models.classifier import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 pytest_plugins = ("small_models",)
 
@@ -51,8 +59,8 @@ def voice(corpus) -> tuple[np.ndarray, int]:
 
 def originals(store):
     """The features of every clip itself, by sha256."""
-    stored = featurization.stored(store)
-    stored = stored[stored["variant"] == featurization.ORIGINAL]
+    stored = feature_table.stored(store)
+    stored = stored[stored["variant"] == ORIGINAL]
     return stored.set_index("sha256")[list(features.feature_names())]
 
 
@@ -60,7 +68,7 @@ def test_a_clip_gets_the_vector_that_featurization_stored(trained_store, corpus)
     stored = originals(trained_store)
     assert len(stored) == len(corpus)
     for path in corpus:
-        vector = features.extract(inference.read(path).samples)
+        vector = features.extract(read(path).samples)
         expected = stored.loc[hashlib.sha256(path.read_bytes()).hexdigest()].to_numpy(dtype=np.float32)
         assert vector.tobytes() == expected.tobytes()
 
@@ -73,10 +81,10 @@ def test_a_real_clip_gets_the_vector_that_featurization_stored(ravdess, tmp_path
     for path in paths:
         store.write_bytes(f"audio/{path.name}", path.read_bytes())
         clips.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-    featurization.featurize(store, "audio", clips, max_seconds=60)
+    feature_table.featurize(store, "audio", clips, max_seconds=60)
     stored = originals(store)
     for path, clip in zip(paths, clips, strict=True):
-        vector = features.extract(inference.read(path).samples)
+        vector = features.extract(read(path).samples)
         assert vector.tobytes() == stored.loc[clip["sha256"]].to_numpy(dtype=np.float32).tobytes()
 
 
@@ -85,7 +93,7 @@ def test_an_answer_is_the_models_own_in_plain_values(trained_store, corpus, fami
     model = CustomEmotionModel(trained_store.url(f"models/first/{family}_emotion_model.pkl"))
     found = model.predict_emotion_from_file(corpus[5])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    vector = features.extract(audio.load(corpus[5]).samples)[None]
+    vector = features.extract(decode.load(corpus[5]).samples)[None]
     entry = registry.entry(trained_store, "first")
     bundle = registry.load(trained_store, entry, registry.bundle_name(family), recipe=features.recipe())
     expected = bundle["plain"].predict_proba(vector)[0]
@@ -122,9 +130,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("container", "subtype", "rate", "channels"), FORMATS)
-def test_a_file_and_its_samples_get_the_same_answer(
-    model, voice, tmp_path, container, subtype, rate, channels
-):
+def test_a_file_and_its_samples_get_the_same_answer(model, voice, tmp_path, container, subtype, rate, channels):
     samples = voice[0][: 2 * rate] * 0.9
     path = tmp_path / "clip"
     levels = np.linspace(1, 0.5, channels, dtype=np.float32)
@@ -150,9 +156,7 @@ def test_integers_have_their_own_full_scale(model, voice, tmp_path, subtype):
 
 def test_doubles_are_taken_as_floats(model, voice):
     samples, rate = voice
-    assert model.predict_emotion_from_array(samples.astype(float), rate) == model.predict_emotion_from_array(
-        *voice
-    )
+    assert model.predict_emotion_from_array(samples.astype(float), rate) == model.predict_emotion_from_array(*voice)
 
 
 SPEECH = np.random.default_rng(0).normal(0, 0.1, 16_000)
@@ -325,13 +329,11 @@ def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, fami
     for name in ("version.json", registry.bundle_name(family)):
         shutil.copy(trained_store.url(f"models/first/{name}"), tmp_path)
     model = CustomEmotionModel(tmp_path / registry.bundle_name(family))
-    plain, explained = (
-        model.predict_emotion_from_file(corpus[3], explain=wanted) for wanted in (False, True)
-    )
+    plain, explained = (model.predict_emotion_from_file(corpus[3], explain=wanted) for wanted in (False, True))
     reasons = explained.pop("explanation")
     assert explained == plain
     json.dumps(reasons, allow_nan=False)
-    vector = dict(zip(features.feature_names(), features.extract(audio.load(corpus[3]).samples), strict=True))
+    vector = dict(zip(features.feature_names(), features.extract(decode.load(corpus[3]).samples), strict=True))
     assert reasons["towards"] or reasons["against"]
     for side, sign in (("towards", 1), ("against", -1)):
         strengths = [sign * reason["contribution"] for reason in reasons[side]]
@@ -346,10 +348,8 @@ def test_only_the_answers_asked_for_are_explained(model):
     wanted = np.array([False, True, False, False, True])
     found = model.predict_features(rows, explain=wanted)
     assert ["explanation" in answer for answer in found] == wanted.tolist()
-    whole = explanation.explain(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
-    expected = explanation.top_contributions(
-        whole, 4, found[4]["emotion"], 5, feature_names=features.feature_names()
-    )
+    whole = values.explain_predictions(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
+    expected = values.top_contributions(whole, 4, found[4]["emotion"], 5, feature_names=features.feature_names())
     assert [reason["feature"] for reason in found[4]["explanation"]["towards"]] == [
         reason["feature"] for reason in expected["towards"]
     ]
@@ -427,7 +427,7 @@ def test_a_batch_without_end_is_answered_while_it_is_read(model, corpus, bad, tm
 
 
 def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_path):
-    vectors = np.array([features.extract(audio.load(path).samples) for path in corpus])
+    vectors = np.array([features.extract(decode.load(path).samples) for path in corpus])
     (tmp_path / "empty.wav").touch()
     # 12 clips of a; 12 of b, of which 3 cannot be used; 4 of c; 6 of nobody known
     spoken = [("a", row) for row in range(12)] + [("b", row) for row in range(12, 21)] + [("b", None)] * 3
@@ -439,7 +439,7 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
     found = list(model.predict_batch(paths, speakers=speakers))
     assert [answer["path"] for answer in found] == list(map(str, paths))
     entry = model.entry
-    normalized = models.normalize_by_speaker(vectors[:12], np.zeros(12))
+    normalized = normalize_by_speaker(vectors[:12], np.zeros(12))
     for answer, speaker, row in zip(found, speakers, rows, strict=True):
         if row is None:
             assert answer["error"] == "empty"
@@ -455,7 +455,7 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
 
 def test_features_of_speakers_are_answered_as_their_files(model, corpus):
     paths, speakers = corpus[:16], ["a"] * 10 + ["b"] * 6
-    vectors = np.array([features.extract(audio.load(path).samples) for path in paths])
+    vectors = np.array([features.extract(decode.load(path).samples) for path in paths])
     by_file = list(model.predict_batch(paths, speakers=speakers))
     by_features = model.predict_features(vectors, speakers=speakers)
     for one, other in zip(by_file, by_features, strict=True):
@@ -555,19 +555,19 @@ def test_a_window_in_which_nobody_speaks(model, voice):
     ],
 )
 def test_what_is_left_at_the_end(seconds, ends):
-    found = list(inference.stream_windows([np.tile(SPEECH, 6)[: int(seconds * 16_000)]], 16_000))
+    found = list(stream_windows([np.tile(SPEECH, 6)[: int(seconds * 16_000)]], 16_000))
     assert [window.end for window in found] == ends
 
 
 def test_what_is_left_does_not_count_if_it_is_too_short():
-    windows = list(inference.stream_windows([np.tile(SPEECH, 4)[:62_000]], 16_000, window=3.0, hop=3.0))
+    windows = list(stream_windows([np.tile(SPEECH, 4)[:62_000]], 16_000, window=3.0, hop=3.0))
     assert [window.end for window in windows] == [3.0]
 
 
 @pytest.mark.parametrize("samples", [np.empty(0), SPEECH[:15_000]])
 def test_a_stream_without_a_window(samples):
     with pytest.raises(AudioError, match="at least 1 s") as caught:
-        list(inference.stream_windows([samples], 16_000))
+        list(stream_windows([samples], 16_000))
     assert caught.value.reason == "too_short"
 
 
@@ -576,7 +576,7 @@ def test_a_stream_without_a_window(samples):
 )
 def test_windows_that_make_no_sense(window, hop):
     with pytest.raises(ConfigurationError, match="windows of"):
-        next(inference.stream_windows([SPEECH], 16_000, window=window, hop=hop))
+        next(stream_windows([SPEECH], 16_000, window=window, hop=hop))
 
 
 @pytest.mark.parametrize(
@@ -584,7 +584,7 @@ def test_windows_that_make_no_sense(window, hop):
 )
 def test_streams_that_are_no_audio(block, rate):
     with pytest.raises(AudioError) as caught:
-        next(inference.stream_windows([block], rate))
+        next(stream_windows([block], rate))
     assert caught.value.reason == "not_audio"
 
 
@@ -651,6 +651,6 @@ def test_an_hour_takes_no_more_memory_than_a_minute(model, voice, tmp_path):
 
 def test_frames_of_a_table_are_not_needed(model, corpus):
     """Values may come from a stored table as well: the answer is the same."""
-    vector = features.extract(audio.load(corpus[0]).samples)
+    vector = features.extract(decode.load(corpus[0]).samples)
     table = pd.DataFrame([vector], columns=list(features.feature_names()))
     assert model.predict_features(table.to_numpy()) == model.predict_features(vector[None])

@@ -7,7 +7,8 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from emotion import features, kernels
+from emotion import features
+from emotion.features import kernels
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from emotion import local_airflow, progress
-from emotion.local_airflow import describe, environment, free_port
+from emotion import progress
+from emotion.commands import local_run
+from emotion.commands.local_airflow import AirflowProblem, LocalAirflow, environment, free_port
+from emotion.commands.local_run import describe
 from emotion.settings import PROJECT
 
 
-def state(
-    stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", finished: float | None = None
-) -> dict:
+def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", finished: float | None = None) -> dict:
     return {"stage": stage, "label": "", "unit": unit, "done": done, "total": total, "finished": finished}
 
 
@@ -93,9 +93,9 @@ def test_environment(tmp_path, monkeypatch):
 
 def test_airflow_home(tmp_path, monkeypatch):
     monkeypatch.delenv("AIRFLOW_HOME")
-    assert local_airflow.airflow_home() == PROJECT / ".airflow"
+    assert local_run.airflow_home() == PROJECT / ".airflow"
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    assert local_airflow.airflow_home() == tmp_path
+    assert local_run.airflow_home() == tmp_path
 
 
 def test_one_airflow_a_home(tmp_path):
@@ -104,9 +104,9 @@ def test_one_airflow_a_home(tmp_path):
 
     with open(tmp_path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        airflow = local_airflow.LocalAirflow(tmp_path, 1)
+        airflow = LocalAirflow(tmp_path, 1)
         with (
-            pytest.raises(local_airflow.AirflowProblem, match="another Airflow already runs"),
+            pytest.raises(AirflowProblem, match="another Airflow already runs"),
             airflow.running(),
         ):
             pass
@@ -116,5 +116,5 @@ def test_one_airflow_a_home(tmp_path):
 def test_an_unknown_dataset_is_said_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMOTION_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
-    assert local_airflow.main(["train", "--dataset", "nonsense"]) == 1
+    assert local_run.main(["train", "--dataset", "nonsense"]) == 1
     assert "ERROR: " in capsys.readouterr().err and not (tmp_path / "airflow").exists()

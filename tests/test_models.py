@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from emotion import models
 from emotion.errors import BundleError
-from emotion.labels import EMOTIONS, FAMILIES
-from emotion.models import Classifier, Ensemble
+from emotion.models import classifier
+from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
+from emotion.models.classifier import Classifier, Ensemble
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 WIDTH = 12
 
@@ -100,7 +101,7 @@ def test_temperature_is_found_again(true_temperature):
     logits = 2 * random.normal(size=(4000, 8))
     chances = softmax(logits, axis=1)
     labels = np.array(EMOTIONS)[[random.choice(8, p=row) for row in chances]]
-    found = models.fit_temperature(logits * true_temperature, labels)
+    found = classifier.fit_temperature(logits * true_temperature, labels)
     assert found == pytest.approx(true_temperature, rel=0.08)
 
 
@@ -108,9 +109,9 @@ def test_temperature_leaves_emotions_never_learnt_out():
     logits = np.random.default_rng(0).normal(size=(50, 8))
     labels = np.resize(EMOTIONS[1:], 50)
     logits[:, 0] = -np.inf
-    expected = models.fit_temperature(logits, labels)
+    expected = classifier.fit_temperature(logits, labels)
     more = np.vstack([logits, logits[:5]])
-    assert models.fit_temperature(more, np.append(labels, ["neutral"] * 5)) == pytest.approx(expected)
+    assert classifier.fit_temperature(more, np.append(labels, ["neutral"] * 5)) == pytest.approx(expected)
 
 
 def test_normalization_is_a_z_score_of_each_speaker():
@@ -118,7 +119,7 @@ def test_normalization_is_a_z_score_of_each_speaker():
     speakers = np.resize(["a", "b", "c"], 60)
     features = (random.normal(size=(60, 4)) * [1, 10, 1e4, 0] + [0, 5, -1e4, 3]).astype(np.float32)
     features[speakers == "b"] *= 100
-    found = models.normalize_by_speaker(features, speakers)
+    found = classifier.normalize_by_speaker(features, speakers)
     assert found.dtype == np.float32
     for speaker in "abc":
         own = found[speakers == speaker]
@@ -131,7 +132,7 @@ def test_only_known_rows_give_statistics():
     features = np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32)
     speakers, known = np.repeat(["a", "b", "c"], [16, 16, 8]), np.arange(40) % 4 != 0
     known[speakers == "c"] = False
-    found = models.normalize_by_speaker(features, speakers, known=known)
+    found = classifier.normalize_by_speaker(features, speakers, known=known)
     for speaker in "ab":
         own = features[(speakers == speaker) & known]
         rows = speakers == speaker
@@ -139,9 +140,9 @@ def test_only_known_rows_give_statistics():
     assert (found[speakers == "c"] == 0).all(), "nothing is known of her"
 
 
-def make_bundle(model: Classifier | Ensemble) -> dict:
+def small_bundle(model: Classifier | Ensemble) -> dict:
     rows, _ = clips(EMOTIONS)
-    return models.bundle(
+    return make_bundle(
         plain=model,
         adapted=model,
         background={"plain": rows, "adapted": rows},
@@ -152,10 +153,10 @@ def make_bundle(model: Classifier | Ensemble) -> dict:
 
 def test_a_bundle_comes_back_as_it_was(fitted):
     rows, _ = clips(EMOTIONS, seed=2)
-    data = models.dumps(make_bundle(fitted))
-    models.verify(data, sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")
-    found = models.unpickle(data)
-    assert found["format"] == models.FORMAT and found["family"] == fitted.family
+    data = dumps(small_bundle(fitted))
+    verify(data, sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")
+    found = unpickle(data)
+    assert found["format"] == FORMAT and found["family"] == fitted.family
     assert list(found["label_encoder"].classes_) == sorted(EMOTIONS)
     assert found["scaler"].n_features_in_ == WIDTH == len(found["feature_names"])
     assert found["metadata"]["version"] == "one" and "scikit-learn" in found["metadata"]["packages"]
@@ -164,11 +165,11 @@ def test_a_bundle_comes_back_as_it_was(fitted):
 
 def test_an_ensemble_bundle_holds_every_scaler():
     rows, labels = clips(EMOTIONS)
-    bundle = make_bundle(Ensemble([Classifier.fit(family, rows, labels, seed=0) for family in FAMILIES]))
+    bundle = small_bundle(Ensemble([Classifier.fit(family, rows, labels, seed=0) for family in FAMILIES]))
     assert bundle["family"] == "ensemble" and set(bundle["scaler"]) == set(FAMILIES)
 
 
 def test_a_changed_bundle_is_refused_before_it_is_opened():
-    data = models.dumps({"x": 1})
+    data = dumps({"x": 1})
     with pytest.raises(BundleError, match="x.pkl has sha256 .*; its registry entry says .*damaged"):
-        models.verify(data[:-1] + b"\0", sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")
+        verify(data[:-1] + b"\0", sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")

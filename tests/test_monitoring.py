@@ -14,7 +14,7 @@ import yaml
 
 import graphite_stack
 from emotion import settings
-from emotion.local_airflow import LocalAirflow, free_port
+from emotion.commands.local_airflow import LocalAirflow, free_port
 from test_grafana import RULE_OF, installed_graphite, state, unanswered
 
 pytestmark = pytest.mark.airflow

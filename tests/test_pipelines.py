@@ -9,8 +9,9 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from emotion import pipelines
-from emotion.labels import FAMILIES
+from emotion.models import pipelines
+from emotion.models.projection import PENALTIES, RidgeScores
+from emotion.vocabulary import FAMILIES
 
 
 def clips(n: int = 240, width: int = 30, speakers: int = 6, seed: int = 0):
@@ -25,33 +26,33 @@ def clips(n: int = 240, width: int = 30, speakers: int = 6, seed: int = 0):
 @pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
 def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty, width):
     rows, classes, speaker = clips(width=width)
-    scores = pipelines.RidgeScores(penalties=(penalty,)).fit_transform(rows, classes, groups=speaker)
+    scores = RidgeScores(penalties=(penalty,)).fit_transform(rows, classes, groups=speaker)
     for left_out in range(6):
         keep = speaker != left_out
-        fitted = pipelines.RidgeScores(penalties=(penalty,)).fit(rows[keep], classes[keep])
+        fitted = RidgeScores(penalties=(penalty,)).fit(rows[keep], classes[keep])
         np.testing.assert_allclose(scores[~keep], fitted.transform(rows[~keep]), atol=2e-4)
 
 
 @pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
 def test_transform_is_the_affine_map_it_says(width):
     rows, classes, speaker = clips(width=width)
-    scores = pipelines.RidgeScores(cross_fitted=False)
+    scores = RidgeScores(cross_fitted=False)
     own = scores.fit_transform(rows, classes, groups=speaker)
     np.testing.assert_allclose(scores.transform(rows), rows @ scores.coef_ + scores.intercept_, atol=1e-6)
     np.testing.assert_allclose(own, scores.transform(rows), atol=1e-4)
-    assert scores.penalty_ in pipelines.PENALTIES
-    crossed = pipelines.RidgeScores().fit_transform(rows, classes, groups=speaker)
+    assert scores.penalty_ in PENALTIES
+    crossed = RidgeScores().fit_transform(rows, classes, groups=speaker)
     assert np.abs(own - crossed).max() > 0.01
 
 
 def test_each_view_scores_by_its_columns_alone():
     rows, classes, speaker = clips()
     views = [np.arange(30), np.arange(5, 12), np.arange(20, 30)]
-    scores = pipelines.RidgeScores(views=views, penalties=(1.0,))
+    scores = RidgeScores(views=views, penalties=(1.0,))
     crossed = scores.fit_transform(rows, classes, groups=speaker)
     assert crossed.shape == scores.transform(rows).shape == (240, 12)
     for number, view in enumerate(views):
-        alone = pipelines.RidgeScores(penalties=(1.0,))
+        alone = RidgeScores(penalties=(1.0,))
         expected = alone.fit_transform(rows[:, view], classes, groups=speaker)
         columns = slice(4 * number, 4 * number + 4)
         np.testing.assert_allclose(crossed[:, columns], expected, atol=1e-5)
@@ -61,7 +62,7 @@ def test_each_view_scores_by_its_columns_alone():
 def test_noise_gets_no_score_from_its_own_label():
     rows = np.random.default_rng(0).normal(size=(120, 2000)).astype(np.float32)
     classes = np.random.default_rng(1).integers(0, 4, 120)
-    scores = pipelines.RidgeScores()
+    scores = RidgeScores()
     crossed = scores.fit_transform(rows, classes, groups=np.arange(120) // 10)
     assert (scores.transform(rows).argmax(axis=1) == classes).mean() > 0.9
     assert (crossed.argmax(axis=1) == classes).mean() < 0.4
@@ -73,7 +74,7 @@ def test_copies_of_a_clip_do_not_vouch_for_it():
     copies = np.vstack([rows, rows + np.float32(0.01)])
     twice, clip = np.tile(classes, 2), np.tile(np.arange(100), 2)
     right = [
-        (pipelines.RidgeScores().fit_transform(copies, twice, groups=groups).argmax(axis=1) == twice).mean()
+        (RidgeScores().fit_transform(copies, twice, groups=groups).argmax(axis=1) == twice).mean()
         for groups in (clip, np.arange(200))
     ]
     assert right[0] < 0.4 < 0.9 < right[1]
@@ -82,7 +83,7 @@ def test_copies_of_a_clip_do_not_vouch_for_it():
 def test_one_group_is_refused():
     rows, classes, _ = clips()
     with pytest.raises(ValueError, match="one group"):
-        pipelines.RidgeScores().fit(rows, classes, groups=np.zeros(len(rows)))
+        RidgeScores().fit(rows, classes, groups=np.zeros(len(rows)))
 
 
 @pytest.mark.parametrize(

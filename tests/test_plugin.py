@@ -16,7 +16,7 @@ import requests
 
 import emotion_plugin
 from browser import chromium
-from emotion.local_airflow import LocalAirflow, free_port
+from emotion.commands.local_airflow import LocalAirflow, free_port
 from emotion.store import Store
 
 RUN = "manual__2026-01-02T03:04:05+00:00"
@@ -45,12 +45,8 @@ def airflow(tmp_path_factory):
     with airflow.running("dag-processor", "scheduler"):
         for dag_id, run_id in (("emotion_training", RUN), ("emotion_scoring", "empty"), ("other", "one")):
             body = {"dag_run_id": run_id, "logical_date": None}
-            _when_there(
-                lambda dag_id=dag_id, body=body: airflow.api("POST", f"/dags/{dag_id}/dagRuns", json=body)
-            )
-        Store(str(folder / "home")).write_bytes(
-            emotion_plugin.report_key("emotion_training", RUN), EVIL.encode()
-        )
+            _when_there(lambda dag_id=dag_id, body=body: airflow.api("POST", f"/dags/{dag_id}/dagRuns", json=body))
+        Store(str(folder / "home")).write_bytes(emotion_plugin.report_key("emotion_training", RUN), EVIL.encode())
         Store(str(folder / "home")).write_bytes("secret/report.html", b"not for eyes")
         yield airflow
 
@@ -109,9 +105,7 @@ def test_only_for_those_who_are_logged_in(airflow):
     try:
         _when_there(lambda: requests.get(f"{asks.url}/api/v2/monitor/health", timeout=5).raise_for_status())
         for path in ("", f"/runs/{RUN}", f"/runs/{RUN}/report", "/runs/none"):
-            assert (
-                requests.get(f"{asks.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
-            )
+            assert requests.get(f"{asks.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
     finally:
         asks.stop()
 
@@ -161,14 +155,10 @@ def test_page(airflow, get, path, expected):
 def test_in_the_browser(airflow):
     with chromium() as browser:
         browser.resize(1400, 900)
-        browser.open(
-            f"{airflow.url}/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/plugin/emotion_run_report"
-        )
+        browser.open(f"{airflow.url}/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/plugin/emotion_run_report")
         browser.find("iframe[title='Emotion report']", timeout=60)
         _when_there(lambda: browser.run("return frames[0].document.querySelector('iframe').src") or 1 / 0)
-        links = browser.run(
-            "return [...frames[0].document.querySelectorAll('header a')].map(link => link.href)"
-        )
+        links = browser.run("return [...frames[0].document.querySelectorAll('header a')].map(link => link.href)")
         assert links[0].endswith("/report")
         assert links[1].startswith("http://localhost:3000/d/emotion-training?from=")
         inner = "try { return frames[0][0].document.title } catch { return 'of another origin' }"
@@ -194,9 +184,7 @@ def test_in_the_browser(airflow):
 def test_grafana_shows_the_time_of_the_run(ended, expected):
     began = datetime(2026, 1, 2, 3, tzinfo=UTC)
     run = SimpleNamespace(dag_id="emotion_scoring", start_date=began, run_after=began, end_date=ended)
-    link = urlsplit(
-        emotion_plugin.grafana_link("https://grafana.example/g/", run, airflow="http://localhost:8080")
-    )
+    link = urlsplit(emotion_plugin.grafana_link("https://grafana.example/g/", run, airflow="http://localhost:8080"))
     assert link.path == "/g/d/emotion-scoring"
     query = parse_qs(link.query)
     assert query["to"] == [expected]

@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion import features, models, promotion, registry, training
-from emotion.labels import EMOTIONS, FAMILIES
-from emotion.models import Ensemble
+from emotion import features
+from emotion.evaluation.folds import splits
+from emotion.models import promotion, registry
+from emotion.models.bundle import dumps, make_bundle
+from emotion.models.classifier import Ensemble
 from emotion.store import Store
+from emotion.training import fitting
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 SEED = 3
 CHANCE = 0.25
@@ -33,15 +37,15 @@ def noise(tmp_path_factory):
     )
     table["samples_sha256"] = [f"clip {number}" for number in range(len(table))]
     values = random.normal(size=(len(table), 300)).astype(np.float32)
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     folds |= dict.fromkeys(("random", "random_adapted"), folds["random"][:2])
     folds |= {"speaker_independent_adapted": folds["speaker_independent"][:2]}
-    trained = training.train(LOGISTIC, table, values, folds=folds, seed=SEED)
+    trained = fitting.train(LOGISTIC, table, values, folds=folds, seed=SEED)
     files = {}
     for family, plain in ((LOGISTIC, trained.plain), (Ensemble.family, Ensemble([trained.plain] * 3))):
-        bundle = models.bundle(plain=plain, adapted=plain, background={}, feature_names=(), metadata={})
-        files[registry.bundle_name(family)] = models.dumps(bundle)
-    files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), models.dumps(trained.folds))
+        bundle = make_bundle(plain=plain, adapted=plain, background={}, feature_names=(), metadata={})
+        files[registry.bundle_name(family)] = dumps(bundle)
+    files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), dumps(trained.folds))
     registry.register(store, "first", files=files, card="", facts=facts())
     registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     return store, table, values, trained
@@ -112,9 +116,7 @@ def challenge(noise, *, store=None, probabilities=None, margin=0.01, drop=0.1, s
     return promotion.challenge(
         store or own,
         challenger=facts(synthesized=synthesized) | {"version": "second", "family": LOGISTIC},
-        challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8)
-        if probabilities is None
-        else probabilities,
+        challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
         table=table,
         values=values,
         margin=margin,
@@ -137,10 +139,7 @@ def test_a_better_challenger_wins_and_it_is_said_by_how_much(noise):
 
 
 def test_the_margin_must_be_reached(noise):
-    gain = (
-        challenge(noise)["challenger"]["scores"]["f1_macro"]
-        - challenge(noise)["champion"]["scores"]["f1_macro"]
-    )
+    gain = challenge(noise)["challenger"]["scores"]["f1_macro"] - challenge(noise)["champion"]["scores"]["f1_macro"]
     assert challenge(noise, margin=gain)["verdict"] == "promote"
     assert challenge(noise, margin=gain + 1e-9)["verdict"] == "keep"
 

@@ -6,8 +6,9 @@ import hashlib
 
 import pytest
 
-from emotion import models, registry
 from emotion.errors import BundleError, ConfigurationError, DataError
+from emotion.models import bundle, registry
+from emotion.models.registry import CHAMPION
 
 FAMILY = "random_forest"
 NAME = registry.bundle_name(FAMILY)
@@ -15,9 +16,7 @@ NAME = registry.bundle_name(FAMILY)
 
 def register(store, version: str, content: object = "a model") -> dict:
     facts = {"recipe": "recipe", "selected": FAMILY}
-    return registry.register(
-        store, version, files={NAME: models.dumps(content)}, card="# Card\n", facts=facts
-    )
+    return registry.register(store, version, files={NAME: bundle.dumps(content)}, card="# Card\n", facts=facts)
 
 
 def decision(version: str, kind: str = "promoted") -> dict:
@@ -112,7 +111,7 @@ def test_a_decision_is_made_once(store):
 def test_a_task_killed_between_record_and_pointer_points_when_tried_again(store):
     register(store, "one")
     registry.decide(store, decision("one"))
-    store.delete(registry.CHAMPION)
+    store.delete(CHAMPION)
     registry.decide(store, decision("one"))
     assert registry.champion(store)["version"] == "one"
 

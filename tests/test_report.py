@@ -12,14 +12,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from browser import chromium
-from emotion import evaluation, explanation, features, report
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
-from emotion.models import Classifier
+from emotion import features
+from emotion.evaluation.scores import compute_scores, fold_summary, slice_scores
+from emotion.explanation import export, values
+from emotion.models.classifier import Classifier
+from emotion.reports import training_report
+from emotion.reports.training_report import SCORES
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
 
-HOSTILE = (
-    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
-)
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 SKILL = {"random": 3.0, "random_adapted": 3.4, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
 CLIPS = 480
 
@@ -39,12 +41,10 @@ def protocol_scores(skill: float, seed: int) -> dict:
     logits[np.arange(CLIPS), [EMOTIONS.index(emotion) for emotion in table["emotion"]]] += skill
     found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = table["emotion"].to_numpy()
-    folds = [
-        evaluation.scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)
-    ]
-    return evaluation.scores(labels, found) | {
-        "cv": evaluation.fold_summary(folds),
-        "slices": evaluation.slice_scores(table, found),
+    folds = [compute_scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
+    return compute_scores(labels, found) | {
+        "cv": fold_summary(folds),
+        "slices": slice_scores(table, found),
     }
 
 
@@ -60,7 +60,7 @@ def comparison() -> dict:
             "training_seconds": 31.0,
         }
         if model != "ensemble":
-            models[model]["random"]["split_80_20"] = evaluation.scores(
+            models[model]["random"]["split_80_20"] = compute_scores(
                 np.array(EMOTIONS), np.eye(len(EMOTIONS)) * 0.92 + 0.01
             )
     return {
@@ -152,21 +152,17 @@ def shap() -> dict:
     rows = (random.normal(size=(64, len(names))) + np.arange(64)[:, None] / 16).astype(np.float32)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
     model = Classifier(family="logistic_regression", pipeline=pipeline, emotions=tuple(pipeline.classes_))
-    found = explanation.explain(model, rows, background=rows)
-    clips = pd.DataFrame(
-        {"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]}
-    )
+    found = values.explain_predictions(model, rows, background=rows)
+    clips = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]})
     store = Store("memory://report")
-    explanation.export(
-        store, "shap", family=model.family, explanation=found, feature_names=names, clips=clips
-    )
-    read = explanation.read_export(store, "shap", [*FAMILIES, "ensemble"])
+    export.export(store, "shap", family=model.family, explanation=found, feature_names=names, clips=clips)
+    read = export.read_export(store, "shap", [*FAMILIES, "ensemble"])
     return read | {"ensemble": read[model.family]}
 
 
 @pytest.fixture(scope="module")
 def full(comparison, challenge, shap) -> str:
-    return report.render(comparison=comparison, challenge=challenge, decision=DECISION, shap=shap)
+    return training_report.render(comparison=comparison, challenge=challenge, decision=DECISION, shap=shap)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +186,7 @@ def bare(comparison) -> str:
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
     }
-    return report.render(comparison=poor, challenge=fresh, decision=None, shap={})
+    return training_report.render(comparison=poor, challenge=fresh, decision=None, shap={})
 
 
 class Outline(HTMLParser):
@@ -262,7 +258,7 @@ def test_the_page_says_what_matters(full, comparison, challenge):
 )
 def test_what_limits_the_figures_is_told_at_the_top(comparison, facts, notice, said):
     changed = comparison | {"notice": notice, "dataset": comparison["dataset"] | facts}
-    page = report.render(comparison=changed, challenge=None, decision=None, shap={})
+    page = training_report.render(comparison=changed, challenge=None, decision=None, shap={})
     banner = page[page.index('<aside class="banner"') : page.index("</aside>")]
     assert page.index("</aside>") < page.index("<h1>")
     for sentence in said:
@@ -273,7 +269,7 @@ def test_a_champion_that_could_not_be_scored(comparison, challenge):
     champion = {"version": "20261115T090002", "family": "random_forest", "scores": None}
     reason = "The champion can neither be re-scored nor used any more."
     changed = challenge | {"champion": champion, "per_emotion": [], "verdict": "promote", "reasons": [reason]}
-    page = report.render(comparison=comparison, challenge=changed, decision=None, shap={})
+    page = training_report.render(comparison=comparison, challenge=changed, decision=None, shap={})
     section = page[page.index('id="champion"') : page.index('id="time"')]
     assert reason in section and "<table" not in section
 
@@ -295,11 +291,11 @@ def test_names_from_outside_are_escaped(bare):
 
 
 def test_comparison_rows(comparison):
-    rows = report.comparison_rows(comparison).set_index(["model", "protocol"])
+    rows = training_report.comparison_rows(comparison).set_index(["model", "protocol"])
     assert len(rows) == 4 * len(PROTOCOLS) + 3
     row = rows.loc["random_forest", "speaker_independent"]
     expected = comparison["models"]["random_forest"]["speaker_independent"]
-    for score in report.SCORES:
+    for score in SCORES:
         assert row[score] == expected[score]
     assert row["cv_f1_macro_std"] == expected["cv"]["f1_macro"]["std"]
     assert row["predict_ms_single"] == 0.5
@@ -309,20 +305,20 @@ def test_comparison_rows(comparison):
 
 
 def test_comparison_rows_of_missing_figures():
-    rows = report.comparison_rows({"selected": "a", "models": {"a": {"random": {"accuracy": 0.5}}}})
+    rows = training_report.comparison_rows({"selected": "a", "models": {"a": {"random": {"accuracy": 0.5}}}})
     assert rows["accuracy"].tolist() == [0.5]
     assert rows[["f1_macro", "cv_f1_macro_mean", "fit_seconds"]].isna().all(axis=None)
 
 
 def test_text_table(comparison):
-    lines = report.text_table(comparison).splitlines()
+    lines = training_report.text_table(comparison).splitlines()
     assert [line.split()[0] for line in lines[3:7]] == [*FAMILIES, "*"]
     figures = comparison["models"]["gradient_boosting"]
     cells = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
     assert re.split(r"  +", lines[5].strip()) == ["gradient_boosting", *cells, "1.2", "0.50"]
     assert len({len(line) for line in lines[3:7]}) == 1 and max(map(len, lines)) <= 110
     assert "optimistic" in lines[-2]
-    assert "–" in report.text_table({"selected": "a", "models": {"a": {}}})
+    assert "–" in training_report.text_table({"selected": "a", "models": {"a": {}}})
 
 
 SIZES = """

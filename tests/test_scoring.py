@@ -14,15 +14,20 @@ import pandas as pd
 import pytest
 import soundfile
 
-from emotion import features, inbox, ledger, metrics, scoring
+from emotion import features, metrics
 from emotion.errors import ConfigurationError, DataError
 from emotion.inference import CustomEmotionModel
-from emotion.labels import EMOTIONS
 from emotion.metrics import Emitter
-from emotion.scoring import NothingToScore, Options, ScoringRun, score_folder
+from emotion.reports import batch_report
+from emotion.runs.scoring_run import ScoringRun, score_folder
+from emotion.scoring import inbox, ledger
+from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
+from emotion.scoring.options import NothingToScore, Options
+from emotion.scoring.plan import cut_into_shards
+from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.training import PROBABILITIES
+from emotion.vocabulary import EMOTIONS, PROBABILITIES
 from small_models import trained_store  # noqa: F401
 
 NOW = Options(settle_seconds=0)
@@ -87,9 +92,7 @@ def test_answers_are_those_of_the_model(home, box, voices):
 
 
 def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
-    by_actor = {
-        actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")
-    }
+    by_actor = {actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")}
     paths = by_actor["Actor_01"][:12] + by_actor["Actor_02"][:3]
     for path in paths:
         (box / path.parent.name).mkdir(exist_ok=True)
@@ -103,9 +106,7 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
     )
     for path, answer in zip(relative, answers, strict=True):
         assert found.loc[path, "mode"] == answer["mode"]
-        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(
-            list(answer["probabilities"].values())
-        )
+        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
     assert summary["modes"] == {"plain": 3, "adapted": 12}
     html = Store(home.home).read_bytes("scores/one/report.html").decode()
     assert html.count("<audio ") == 12 and "adapted" in html
@@ -130,10 +131,7 @@ def test_each_file_is_scored_once(home, box, voices):
     dag_run(home, "fifth", options=Options(settle_seconds=0, rescore=True))
     assert len(predictions(home, "fifth")) == 7
     dag_run(home, "sixth", model="second/random_forest")
-    assert (
-        set(predictions(home, "sixth")["family"]) == {"random_forest"}
-        and len(predictions(home, "sixth")) == 7
-    )
+    assert set(predictions(home, "sixth")["family"]) == {"random_forest"} and len(predictions(home, "sixth")) == 7
 
 
 def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatch):
@@ -147,19 +145,13 @@ def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatc
 
 def test_the_ledger_is_merged_and_forgets_nothing(home):
     store = Store(home.home)
-    for number in range(ledger.PARTS_BEFORE_MERGING + 3):
-        ledger.record(
-            store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}]
-        )
+    for number in range(PARTS_BEFORE_MERGING + 3):
+        ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}])
     before = ledger.read(store, "v/f")
     assert len(store.list("ledger/known/v/f")) == 1
     assert ledger.read(store, "v/f") == before
-    assert len(before.stamps) == ledger.PARTS_BEFORE_MERGING + 3
-    assert (
-        before.has("1", "other", "c")
-        and not before.has("1", "other", None)
-        and not before.has("0", "other", "")
-    )
+    assert len(before.stamps) == PARTS_BEFORE_MERGING + 3
+    assert before.has("1", "other", "c") and not before.has("1", "other", None) and not before.has("0", "other", "")
 
 
 def test_files_still_being_copied_are_left_alone(home, box, voices):
@@ -281,20 +273,14 @@ def test_a_hostile_inbox(home, box, voices, tmp_path):
     model = CustomEmotionModel(settings=home)
     whole = model.predict_emotion_from_file(voices[0])
     for name in good - {"eight_bit.wav", "voice.ogg", "voice.mp3"}:
-        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(
-            list(whole["probabilities"].values()), abs=1e-4
-        )
+        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(list(whole["probabilities"].values()), abs=1e-4)
     for name in ("eight_bit.wav", "voice.ogg", "voice.mp3"):
         assert found.loc[name, "emotion"] == model.predict_emotion_from_file(box / name)["emotion"]
     with open(run.store.path("scores/first/predictions.csv"), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     paths = {row["path"] for row in rows}
-    assert (
-        len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
-    )
-    assert not any(
-        cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell
-    )
+    assert len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
+    assert not any(cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell)
     html = run.store.read_bytes("scores/first/report.html").decode()
     assert "<script>" not in html and "secret.wav" not in html
     summary = run.store.read_json("scores/first/summary.json")
@@ -348,9 +334,7 @@ class Killed(BaseException):
         ("ledger/known/first/logistic_regression/first.parquet", 2),
     ],
 )
-def test_killed_at_a_write_each_file_is_in_one_batch_once(
-    home, box, voices, monkeypatch, batch, write, computed
-):
+def test_killed_at_a_write_each_file_is_in_one_batch_once(home, box, voices, monkeypatch, batch, write, computed):
     for path in voices[:2]:
         shutil.copy(path, box)
     options = Options(settle_seconds=0, files_per_shard=1)
@@ -361,7 +345,7 @@ def test_killed_at_a_write_each_file_is_in_one_batch_once(
             raise Killed
         write_bytes(self, key, data)
 
-    monkeypatch.setattr(scoring.report, "LISTEN", 0)  # the report takes most of the time
+    monkeypatch.setattr(batch_report, "LISTEN", 0)  # the report takes most of the time
     monkeypatch.setattr(features, "extract", lambda samples: [counted.append(1), extract(samples)][1])
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write_bytes", dying_write)
@@ -396,11 +380,12 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
     for number in range(30):
         shutil.copy(voices[number % 10], box / f"{number:02d}.wav")
     script = (
-        "import sys, time; from emotion.settings import Settings; from emotion import scoring\n"
+        "import sys, time; from emotion.settings import Settings; from emotion.runs.scoring_run import score_folder\n"
+        "from emotion.scoring.options import Options\n"
         "def slowly(stage, done, total):\n"
         "    print(stage, done, flush=True); time.sleep(0.05)\n"
-        "scoring.score_folder(Settings.from_environment(), sys.argv[1], progress=slowly, batch=sys.argv[2],\n"
-        "                     options=scoring.Options(settle_seconds=0, files_per_shard=5))"
+        "score_folder(Settings.from_environment(), sys.argv[1], progress=slowly, batch=sys.argv[2],\n"
+        "                     options=Options(settle_seconds=0, files_per_shard=5))"
     )
     environment = os.environ | {"EMOTION_HOME": home.home, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
@@ -415,9 +400,7 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     summary = score_folder(home, box, batch="next", options=Options(settle_seconds=0, files_per_shard=5))
-    assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [
-        f"{n:02d}.wav" for n in range(30)
-    ]
+    assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [f"{n:02d}.wav" for n in range(30)]
     plan = Store(home.home).read_json("scores/next/plan.json")
     assert sum(entry["part"].startswith("scores/killed/") for entry in plan["files"]) == 10
 
@@ -445,11 +428,7 @@ def test_a_long_recording_gets_a_timeline(home, box, voices):
     weights = (rows["end"] - rows["start"]).to_numpy()
     mean = weights @ rows[PROBABILITIES].to_numpy() / weights.sum()
     assert found.loc["long.flac", PROBABILITIES].tolist() == pytest.approx(mean.tolist())
-    assert (
-        found.loc["long.flac", "emotion"]
-        == EMOTIONS[mean.argmax()]
-        == found.loc["long.flac", "challenger_emotion"]
-    )
+    assert found.loc["long.flac", "emotion"] == EMOTIONS[mean.argmax()] == found.loc["long.flac", "challenger_emotion"]
     assert found["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
     assert summary["timelines"] == 1 and summary["comparison"]["agreement"] == 1
     assert "Long recordings" in Store(home.home).read_bytes("scores/one/report.html").decode()
@@ -466,10 +445,7 @@ def test_two_models_side_by_side(home, box, voices):
     assert len(found) == 24, "the table of labels is no recording"
     compared = summary["comparison"]
     ours, theirs = found["emotion"] == found["label"], found["challenger_emotion"] == found["label"]
-    assert (
-        compared["accuracy"]["value"] == ours.mean()
-        and compared["challenger_accuracy"]["value"] == theirs.mean()
-    )
+    assert compared["accuracy"]["value"] == ours.mean() and compared["challenger_accuracy"]["value"] == theirs.mean()
     assert compared["accuracy"]["low"] < compared["accuracy"]["value"] <= compared["accuracy"]["high"]
     assert compared["agreement"] == pytest.approx((found["emotion"] == found["challenger_emotion"]).mean())
     assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
@@ -492,7 +468,7 @@ def test_mcnemar_by_hand():
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
         label=right, path="x", confidence=0.5, challenger_confidence=0.5
     )
-    found = scoring._compare(good, good)
+    found = _compare(good, good)
     assert (found["only_model_right"], found["only_challenger_right"]) == (8, 1)
     assert found["mcnemar_p"] == pytest.approx(2 * (1 + 9) / 2**9)
     # Wilson's interval of 13 of 16, from its formula
@@ -522,17 +498,15 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 16
     assert len(sent["emotion.scoring.latency.decode"]) == 16
     assert (
-        sent["emotion.scoring.latency_quantile.total.p95"][0]
-        >= sent["emotion.scoring.latency_quantile.total.p50"][0]
+        sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
     )
     for metric in metrics.TABLE:
-        if metric.name.startswith("emotion.scoring."):
+        if metric.name.startswith("emotion.runs.scoring_run."):
             start = metric.name.partition("{")[0]
             assert any(name.startswith(start) for name in sent), metric.name
     for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
         assert (
-            f"emotion.process.{stage}.peak_memory_bytes" in sent
-            and f"emotion.scoring.stage.{stage}.duration" in sent
+            f"emotion.process.{stage}.peak_memory_bytes" in sent and f"emotion.scoring.stage.{stage}.duration" in sent
         )
 
 
@@ -612,34 +586,26 @@ def test_several_inboxes_are_swept_together(home, box, voices, tmp_path):
     shutil.copy(voices[0], box / "a.wav")
     shutil.copy(voices[1], tmp_path / "second/a.wav")
     dag_run(settings, "first")
-    assert sorted(predictions(settings, "first").index) == sorted(
-        [str(box / "a.wav"), str(tmp_path / "second/a.wav")]
-    )
+    assert sorted(predictions(settings, "first").index) == sorted([str(box / "a.wav"), str(tmp_path / "second/a.wav")])
 
 
 def test_a_speakers_clips_stay_together():
     entries = [
-        {"speaker": speaker, "path": f"{speaker}{n}", "size": 1}
-        for speaker in ("", "a", "b")
-        for n in range(25)
+        {"speaker": speaker, "path": f"{speaker}{n}", "size": 1} for speaker in ("", "a", "b") for n in range(25)
     ]
-    shards = scoring._shards(entries, 20)
+    shards = cut_into_shards(entries, 20)
     assert max(map(len, shards)) <= 20 and sum(map(len, shards)) == 75
     for speaker in ("a", "b"):
         counts = [sum(entry["speaker"] == speaker for entry in shard) for shard in shards]
         assert sorted(filter(None, counts)) == [12, 13]
-    large = scoring._shards([{"speaker": "", "path": str(n), "size": 200 << 20} for n in range(3)], 20)
+    large = cut_into_shards([{"speaker": "", "path": str(n), "size": 200 << 20} for n in range(3)], 20)
     assert [len(shard) for shard in large] == [1, 1, 1]
 
 
 def test_summary_is_strict_json(home, box):
     (box / "empty.wav").touch()
     summary = score_folder(home, box, options=NOW)
-    assert (
-        summary["scored"] == 0
-        and summary["confidence"]["mean"] is None
-        and summary["drift"]["verdict"] == "ok"
-    )
+    assert summary["scored"] == 0 and summary["confidence"]["mean"] is None and summary["drift"]["verdict"] == "ok"
     json.dumps(summary, allow_nan=False)
 
 
@@ -648,7 +614,7 @@ def test_a_claim_of_another_machine_holds_for_its_lease(home):
     claim = {"batch": "x", "owner": "elsewhere", "claimed": time.time()}
     assert not ledger.is_dead(store, claim)
     assert ledger.is_dead(store, claim, alone_as="elsewhere")
-    assert ledger.is_dead(store, claim | {"claimed": time.time() - ledger.LEASE_SECONDS - 1})
+    assert ledger.is_dead(store, claim | {"claimed": time.time() - LEASE_SECONDS - 1})
 
 
 def test_artifacts_may_lie_in_an_object_store(home, box, voices, trained_store):  # noqa: F811

@@ -10,10 +10,14 @@ import pytest
 import soundfile
 
 from browser import chromium
-from emotion import audio, scoring_report
-from emotion.scoring import Options, score_folder
+from emotion.audio import decode
+from emotion.reports import batch_report
+from emotion.reports.batch_report import EXCERPT_SECONDS, LISTEN, SEGMENTS
+from emotion.runs.scoring_run import score_folder
+from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store
+from emotion.vocabulary import PROBABILITIES
 from small_models import trained_store  # noqa: F401
 
 HOSTILE = "<script>document.title='owned'<∕script><img src=x onerror=document.title='owned'>\"'{{ 7*7 }}.wav"
@@ -67,7 +71,7 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
             assert browser.run(drawn) == [True] * 3
             browser.screenshot(tmp_path / f"{width}.png", whole=True)
         players = browser.run("return document.querySelectorAll('audio').length")
-        assert players == scoring_report.LISTEN
+        assert players == LISTEN
         playable = (
             "return [...document.querySelectorAll('audio')].map(a => a.error ? a.error.message : "
             "a.readyState >= 1 && a.duration > 0.5 && a.duration < 9)"
@@ -90,17 +94,12 @@ def test_the_least_certain_come_first_with_reasons(page, batch):
     store, _ = batch
     html = page.read_text()
     table = store.read_table("scores/one/predictions.parquet")
-    clips = table[(table["error"] == "") & (table["windows"] == 0)].nsmallest(
-        scoring_report.LISTEN, "confidence"
-    )
+    clips = table[(table["error"] == "") & (table["windows"] == 0)].nsmallest(LISTEN, "confidence")
     section = html[html.index('<section id="listen">') : html.index('<section id="comparison">')]
     places = [section.index(name) for name in clips["path"] if "<" not in name]
     assert places == sorted(places)
-    assert section.count("<h4>For ") == section.count("<h4>Against ") == scoring_report.LISTEN
-    assert (
-        section.count("<small>+") > scoring_report.LISTEN
-        and section.count("<small>-") > scoring_report.LISTEN
-    )
+    assert section.count("<h4>For ") == section.count("<h4>Against ") == LISTEN
+    assert section.count("<small>+") > LISTEN and section.count("<small>-") > LISTEN
 
 
 def test_the_page_stays_small(page):
@@ -109,10 +108,10 @@ def test_the_page_stays_small(page):
 
 def test_an_excerpt_is_short_and_small():
     samples = np.random.default_rng(0).normal(0, 0.1, 60 * 16_000).astype("float32")
-    clip = audio.from_blocks([samples], 16_000)
-    mp3 = scoring_report.excerpt(clip)
+    clip = decode.from_blocks([samples], 16_000)
+    mp3 = batch_report.excerpt(clip)
     assert len(mp3) < 80_000
-    assert audio.load(_file(mp3)).duration == pytest.approx(scoring_report.EXCERPT_SECONDS, abs=0.2)
+    assert decode.load(_file(mp3)).duration == pytest.approx(EXCERPT_SECONDS, abs=0.2)
 
 
 def _file(data):
@@ -126,15 +125,15 @@ def test_a_long_timeline_is_drawn_in_few_pieces():
     probabilities = np.full((windows, 8), 0.1)
     probabilities[: windows // 2, 4] = 0.3
     probabilities[windows // 2 :, 3] = 0.3
-    timeline = pd.DataFrame(probabilities, columns=scoring_report.PROBABILITIES).assign(
+    timeline = pd.DataFrame(probabilities, columns=PROBABILITIES).assign(
         path="a", sha256="b", start=np.arange(windows) * 3.0, end=np.arange(1, windows + 1) * 3.0
     )
-    pieces = scoring_report._segments(timeline, {"path": "a", "sha256": "b"})
-    assert len(pieces) == scoring_report.SEGMENTS
+    pieces = batch_report._segments(timeline, {"path": "a", "sha256": "b"})
+    assert len(pieces) == SEGMENTS
     assert pieces[0]["start"] == 0 and pieces[-1]["end"] == 3 * windows
     assert [pieces[0]["emotion"], pieces[-1]["emotion"]] == ["angry", "sad"]
     short = timeline.head(4).copy()
-    short.loc[2, scoring_report.PROBABILITIES] = np.nan
-    assert [piece["emotion"] for piece in scoring_report._segments(short, {"path": "a", "sha256": "b"})] == [
+    short.loc[2, PROBABILITIES] = np.nan
+    assert [piece["emotion"] for piece in batch_report._segments(short, {"path": "a", "sha256": "b"})] == [
         "angry", "angry", "", "angry",
     ]  # fmt: skip

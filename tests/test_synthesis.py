@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from emotion import synthesis
+from emotion.datasets import synthesis
+from emotion.datasets.synthesis import RATE, VERSION
 from emotion.errors import ConfigurationError
-from emotion.labels import EMOTIONS
 from emotion.settings import PROJECT
+from emotion.vocabulary import EMOTIONS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def measured(corpus):
 
 def _measure(name, samples):
     _, _, emotion, intensity, _, _, actor = name.removesuffix(".wav").rpartition("/")[2].split("-")
-    sound = librosa.resample(samples / 32768, orig_sr=synthesis.RATE, target_sr=16_000, res_type="soxr_qq")
+    sound = librosa.resample(samples / 32768, orig_sr=RATE, target_sr=16_000, res_type="soxr_qq")
     power = np.abs(librosa.stft(sound, n_fft=512, hop_length=160)) ** 2
     level = 10 * np.log10(power.sum(axis=0) + 1e-10)
     spoken = level > level.max() - 30
@@ -102,10 +103,10 @@ def test_other_names_are_refused(name):
 def test_clips_are_speech_length_and_level(corpus):
     for name, samples in corpus.items():
         assert samples.dtype == np.int16 and samples.ndim == 1, name
-        assert 1.2 < len(samples) / synthesis.RATE < 4.5, name
+        assert 1.2 < len(samples) / RATE < 4.5, name
         assert 300 < np.abs(samples.astype(int)).max() < 32_500, f"{name}: silent or clipped"
         assert abs(samples.mean()) < 30, f"{name}: offset"
-        silence = samples[: synthesis.RATE // 10].astype(int)
+        silence = samples[: RATE // 10].astype(int)
         assert 0 < np.abs(silence).max() < 10, f"{name}: no quiet room before the voice"
 
 
@@ -119,7 +120,7 @@ def test_wav_is_mono_pcm16_at_48_khz(corpus):
     with wave.open(io.BytesIO(data)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 48_000)
     decoded, rate = soundfile.read(io.BytesIO(data), dtype="int16")
-    assert rate == synthesis.RATE
+    assert rate == RATE
     np.testing.assert_array_equal(decoded, samples)
 
 
@@ -133,7 +134,7 @@ def test_a_clip_depends_on_its_name_alone(corpus):
 
 def test_another_process_makes_the_same_bytes():
     code = (
-        "import hashlib; from emotion.synthesis import synthesize_clip, wav_bytes;"
+        "import hashlib; from emotion.datasets.synthesis import synthesize_clip, wav_bytes;"
         f"wavs = {{name: wav_bytes(synthesize_clip(name)) for name in {SAMPLE[::-1]}}};"
         f"print(hashlib.sha256(b''.join(wavs[name] for name in {SAMPLE})).hexdigest())"
     )
@@ -150,7 +151,7 @@ def test_another_process_makes_the_same_bytes():
 
 def test_the_version_names_these_samples():
     known = {"1": "d42a5b18b82ca52163ed6e55a10c1dcdc95a039f4fd1fb534f4c8180950095c6"}
-    assert {synthesis.VERSION: _digest()} == known, "the samples changed: change VERSION too"
+    assert {VERSION: _digest()} == known, "the samples changed: change VERSION too"
 
 
 def _digest():

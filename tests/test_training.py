@@ -12,10 +12,17 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from emotion import features, featurization, pipelines, training
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
-from emotion.models import Classifier, fit_temperature, normalize_by_speaker
-from emotion.training import PROBABILITIES
+from emotion import features
+from emotion.evaluation import held_out
+from emotion.evaluation.folds import splits
+from emotion.features import feature_table
+from emotion.features.feature_table import ORIGINAL
+from emotion.models import pipelines
+from emotion.models.classifier import Classifier, fit_temperature, normalize_by_speaker
+from emotion.models.projection import PENALTIES
+from emotion.training import fitting
+from emotion.training.fitting import BACKGROUND_ROWS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS
 
 SEED = 5
 HELD_OUT = ("speaker_independent", "speaker_independent_adapted")
@@ -23,9 +30,7 @@ CHANCE = 0.26
 """Guesses among eight emotions are right less often, for as many clips as here, but for one case in 10⁴."""
 
 
-def clips(
-    *, speakers: int = 6, each: int = 3, width: int = 160, skill: float = 0.0
-) -> tuple[pd.DataFrame, np.ndarray]:
+def clips(*, speakers: int = 6, each: int = 3, width: int = 160, skill: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
     """A table of clips and their features.
 
     Clips of one speaker and emotion lie together, at a place that says nothing of where those of another
@@ -66,13 +71,13 @@ def ranking(predictions: pd.DataFrame, protocol: str, fold: int) -> np.ndarray:
 def learnable():
     """Data on which all speakers have something in common, and what training a family on it gives."""
     table, values = clips(skill=0.4, width=40)
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     told: list[tuple[int, int]] = []
 
     def tell(done: int, total: int) -> None:
         told.append((done, total))
 
-    trained = training.train(FAMILIES[0], table, values, folds=folds, seed=SEED, progress=tell)
+    trained = fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED, progress=tell)
     return table, values, folds, trained, told
 
 
@@ -91,13 +96,13 @@ def test_every_clip_is_predicted_once_by_every_protocol(learnable):
 @pytest.mark.parametrize("search", [False, True])
 def test_what_was_searched_is_recorded_of_every_fit(search):
     table, values = clips(speakers=4, width=20, skill=1.0)
-    folds = training.splits(table, seed=SEED, published=None)
-    found = training.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
+    folds = splits(table, seed=SEED, published=None)
+    found = fitting.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
     assert found["searched"] is search
     every = [found["plain"], found["adapted"], *(one for each in found["folds"].values() for one in each)]
     assert len(every) == sum(map(len, folds.values())) + 2
     grid = pipelines.hyperparameters()[FAMILIES[0]]["searched"]["C"]
-    assert all(one["penalty"] in pipelines.PENALTIES and one["C"] in grid for one in every)
+    assert all(one["penalty"] in PENALTIES and one["C"] in grid for one in every)
     shipped = pipelines.hyperparameters()[FAMILIES[0]]["shipped"]["C"]
     assert ({one["C"] for one in every} == {shipped}) is not search
 
@@ -120,12 +125,12 @@ def test_background_is_a_sample_of_what_each_was_fitted_on(learnable):
     adapted = {row.tobytes() for row in normalize_by_speaker(values, table["speaker"].to_numpy())}
     assert {row.tobytes() for row in trained.background["plain"]} <= rows
     assert {row.tobytes() for row in trained.background["adapted"]} <= adapted
-    assert len(trained.background["plain"]) == min(training.BACKGROUND_ROWS, len(table))
+    assert len(trained.background["plain"]) == min(BACKGROUND_ROWS, len(table))
 
 
 def test_scores_of_every_protocol(learnable):
     table, _, _, trained, _ = learnable
-    found = training.protocol_scores(table, trained.predictions)
+    found = held_out.protocol_scores(table, trained.predictions)
     assert set(found) == set(PROTOCOLS)
     for protocol in PROTOCOLS:
         assert found[protocol]["accuracy"] == pytest.approx(accuracy(trained.predictions, protocol))
@@ -143,9 +148,9 @@ def test_scores_of_every_protocol(learnable):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_data_and_seed_give_the_same_figures(family):
     table, values = clips(speakers=3, width=20, skill=1.0)
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     folds = {protocol: pairs[:2] for protocol, pairs in folds.items()}
-    one, two = (training.train(family, table, values, folds=folds, seed=SEED) for _ in range(2))
+    one, two = (fitting.train(family, table, values, folds=folds, seed=SEED) for _ in range(2))
     pd.testing.assert_frame_equal(one.predictions, two.predictions)
     np.testing.assert_array_equal(one.plain.predict_proba(values), two.plain.predict_proba(values))
     assert one.adapted.temperature == two.adapted.temperature
@@ -154,11 +159,11 @@ def test_the_same_data_and_seed_give_the_same_figures(family):
 def test_soft_vote(learnable):
     predictions = learnable[3].predictions
     other = predictions.assign(**{column: 1 / 8 for column in PROBABILITIES})
-    voted = training.vote([predictions, other])
+    voted = held_out.soft_vote([predictions, other])
     np.testing.assert_allclose(voted[PROBABILITIES], (predictions[PROBABILITIES] + 1 / 8) / 2)
     pd.testing.assert_frame_equal(voted.drop(columns=PROBABILITIES), predictions.drop(columns=PROBABILITIES))
     with pytest.raises(ValueError, match="not of the same clips"):
-        training.vote([predictions, other.iloc[::-1].reset_index(drop=True)])
+        held_out.soft_vote([predictions, other.iloc[::-1].reset_index(drop=True)])
 
 
 # Leaks
@@ -168,10 +173,10 @@ def test_soft_vote(learnable):
 def test_no_speaker_leaks(family):
     """Who has heard the speaker knows everything, nobody else can know anything."""
     table, values = clips()
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     folds["random"] = folds["random_adapted"] = folds["random"][:2]
     folds["speaker_independent"] = folds["speaker_independent_adapted"] = folds["speaker_independent"][:2]
-    predictions = training.train(family, table, values, folds=folds, seed=SEED).predictions
+    predictions = fitting.train(family, table, values, folds=folds, seed=SEED).predictions
     for protocol in HELD_OUT:
         assert accuracy(predictions, protocol) < CHANCE
     assert accuracy(predictions, "random") > 0.7, "clips drawn at random are the leak: it would show"
@@ -179,7 +184,7 @@ def test_no_speaker_leaks(family):
 
 def test_splits_never_part_a_speaker():
     table, _ = clips()
-    folds = training.splits(table, seed=SEED, published=None)
+    folds = splits(table, seed=SEED, published=None)
     speakers = table["speaker"].to_numpy()
     for protocol in HELD_OUT:
         assert all(not set(speakers[train]) & set(speakers[test]) for train, test in folds[protocol])
@@ -194,7 +199,7 @@ def three_folds(request, learnable):
     pairs = [np.flatnonzero(table["speaker"].isin([f"s{n}", f"s{n + 1}"])) for n in (0, 2, 4)]
     three = [(np.setdiff1d(np.arange(len(table)), test), test) for test in pairs]
     folds = dict.fromkeys(PROTOCOLS, three) | {"split_80_20": three[:1]}
-    train = partial(training.train, FAMILIES[0], folds=folds, search=request.param, seed=SEED)
+    train = partial(fitting.train, FAMILIES[0], folds=folds, search=request.param, seed=SEED)
     return folds, train, train(table=table, features=values)
 
 
@@ -207,9 +212,7 @@ def test_labels_of_held_out_clips_change_no_prediction_of_them(learnable, three_
     after = train(table=lied, features=values)
     for protocol in folds:
         assert after.hyperparameters["folds"][protocol][0] == before.hyperparameters["folds"][protocol][0]
-        np.testing.assert_array_equal(
-            ranking(after.predictions, protocol, 0), ranking(before.predictions, protocol, 0)
-        )
+        np.testing.assert_array_equal(ranking(after.predictions, protocol, 0), ranking(before.predictions, protocol, 0))
     heard = [model.logits(values[test]).argsort(axis=1) for model in (before.plain, after.plain)]
     assert not np.array_equal(*heard), "the final models, fitted on all clips, are the leak: it would show"
 
@@ -239,13 +242,13 @@ def test_no_augmented_copy_leaks():
     table, _ = clips(speakers=12, each=1)
     values = np.random.default_rng(SEED).normal(size=(len(table), 300)).astype(np.float32)
     copies = np.stack([values + np.float32(0.01), values - np.float32(0.01)])
-    folds = training.splits(table, seed=SEED, published=None)
-    found = training.train(FAMILIES[0], table, values, augmented=copies, folds=folds, seed=SEED).predictions
+    folds = splits(table, seed=SEED, published=None)
+    found = fitting.train(FAMILIES[0], table, values, augmented=copies, folds=folds, seed=SEED).predictions
     for protocol in PROTOCOLS:
         assert accuracy(found, protocol) < CHANCE
     twice, rows = pd.concat([table, table], ignore_index=True), np.concatenate([values, copies[0]])
-    folds["random"] = training.splits(twice, seed=SEED, published=None)["random"]
-    leaky = training.train(FAMILIES[0], twice, rows, folds=folds, seed=SEED).predictions
+    folds["random"] = splits(twice, seed=SEED, published=None)["random"]
+    leaky = fitting.train(FAMILIES[0], twice, rows, folds=folds, seed=SEED).predictions
     assert accuracy(leaky, "random") > 0.6, "copies that are rows of their own are the leak: it would show"
 
 
@@ -315,20 +318,20 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
     keys = manifest[["sha256"]].assign(samples_sha256=samples, reason="", message="")
     values = np.tile(random.normal(size=(recordings, len(names))).astype(np.float32), (2, 1))
     one = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
-    shard = pd.concat([one.assign(variant=name) for name in (featurization.ORIGINAL, *features.VARIANTS)])
+    shard = pd.concat([one.assign(variant=name) for name in (ORIGINAL, *features.VARIANTS)])
     store.write_table(f"features/{features.recipe()}/shard.parquet", shard)
     refused = pd.DataFrame(columns=["path", "sha256", "reason", "message"])
 
     def accuracies(table: pd.DataFrame) -> dict[str, float]:
-        folds = training.splits(table, seed=SEED, published=None)
-        found = training.train(
+        folds = splits(table, seed=SEED, published=None)
+        found = fitting.train(
             FAMILIES[0], table, table[names[:200]].to_numpy(dtype=np.float32), folds=folds, seed=SEED
         ).predictions
         return {protocol: accuracy(found, protocol) for protocol in ("random", "speaker_independent")}
 
-    collected = featurization.collect(store, manifest, refused)
+    collected = feature_table.collect(store, manifest, refused)
     assert len(collected.table) == len(collected.duplicates) == recordings
     assert max(accuracies(collected.table).values()) < CHANCE
-    everything = featurization.stored(store)
-    leaky = manifest.merge(everything[everything["variant"] == featurization.ORIGINAL], on="sha256")
+    everything = feature_table.stored(store)
+    leaky = manifest.merge(everything[everything["variant"] == ORIGINAL], on="sha256")
     assert min(accuracies(leaky).values()) > 0.6, "copies on both sides are the leak: it would show"

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion import metrics, promotion, registry, workflow
+from emotion import metrics
 from emotion.errors import ConfigurationError, DataError
-from emotion.labels import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.models import promotion, registry
+from emotion.runs.training_run import HEADLINE_SCORES, TrainingRun
 from emotion.store import Store
-from emotion.workflow import TrainingRun
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
 from small_data import make_settings, wav
 
 DATASET = "labelled-folder"
@@ -98,7 +99,7 @@ def test_comparison(trained):
         assert set(PROTOCOLS) <= set(model)
         for protocol in PROTOCOLS:
             assert model[protocol]["n"] == 60
-            assert set(workflow.HEADLINE_SCORES) <= set(model[protocol])
+            assert set(HEADLINE_SCORES) <= set(model[protocol])
         assert model["fit_seconds"] > 0 and model["predict_ms_single"] > 0
 
 

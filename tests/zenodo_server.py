@@ -146,9 +146,7 @@ class ZenodoServer:
                     self.send_header(key, value)
                 self.end_headers()
 
-            def _answer(
-                self, status: int, headers: dict[str, str], body: bytes, *, cut: int | None = None
-            ) -> None:
+            def _answer(self, status: int, headers: dict[str, str], body: bytes, *, cut: int | None = None) -> None:
                 measured = {"Content-Length": str(len(body))}
                 self._start(status, {"Content-Type": "text/html"} | headers | measured)
                 self.wfile.write(body[:cut])
@@ -213,11 +211,7 @@ def catalogue(zips: list[Path], *, record: int = 1188976) -> dict:
     archives = {}
     for path in zips:
         with zipfile.ZipFile(path) as archive:
-            stems = {
-                PurePosixPath(name).stem
-                for name in archive.namelist()
-                if re.search(r"(^|/)03-.*\.wav$", name)
-            }
+            stems = {PurePosixPath(name).stem for name in archive.namelist() if re.search(r"(^|/)03-.*\.wav$", name)}
             expanded = sum(info.file_size for info in archive.infolist())
         channel = {"01": "speech", "02": "song"}[min(stems)[3:5]]
         archives[channel] = {

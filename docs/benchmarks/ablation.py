@@ -25,11 +25,16 @@ from sklearn.model_selection import GroupKFold  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from emotion import audio, evaluation, features, pipelines  # noqa: E402
-from emotion.catalogue import find_entry  # noqa: E402
-from emotion.labels import EMOTIONS, FAMILIES  # noqa: E402
-from emotion.models import normalize_by_speaker  # noqa: E402
+from emotion import features  # noqa: E402
+from emotion.audio import decode  # noqa: E402
+from emotion.datasets.catalogue import find_entry  # noqa: E402
+from emotion.evaluation.folds import Fold, random_folds, speaker_folds  # noqa: E402
+from emotion.evaluation.scores import compute_scores  # noqa: E402
+from emotion.models import pipelines  # noqa: E402
+from emotion.models.classifier import normalize_by_speaker  # noqa: E402
+from emotion.models.pipelines import SEARCH_FOLDS  # noqa: E402
 from emotion.settings import INCLUDE  # noqa: E402
+from emotion.vocabulary import EMOTIONS, FAMILIES  # noqa: E402
 
 SEED = 0
 SHORT = dict(zip(FAMILIES, ("LR", "RF", "GB"), strict=True))
@@ -45,7 +50,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
     vectors: list[list[np.ndarray]] = []
     start = time.perf_counter()
     for path in sorted(folder.glob("Actor_*/*.wav")):
-        clip = audio.load(path)
+        clip = decode.load(path)
         if clip.samples_sha256 in seen:
             continue
         seen.add(clip.samples_sha256)
@@ -80,8 +85,8 @@ class Bench:
             return np.stack([normalize_by_speaker(part, speakers, known=known) for part in plain])
 
         entry = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech")
-        by_speaker = evaluation.speaker_folds(self.labels, speakers, seed=SEED, published=entry.folds.speakers)
-        random = evaluation.random_folds(self.labels, seed=SEED)
+        by_speaker = speaker_folds(self.labels, speakers, seed=SEED, published=entry.folds.speakers)
+        random = random_folds(self.labels, seed=SEED)
         clips = np.arange(len(self.labels))
         self.protocols = {
             "random": (lambda _: plain, random, clips),
@@ -112,15 +117,15 @@ class Bench:
             if len(found) > 1:
                 probabilities["mean"] = np.mean(list(probabilities.values()), axis=0)
             for label, each in probabilities.items():
-                figures = evaluation.scores(labels, each)
+                figures = compute_scores(labels, each)
                 cells.setdefault(label, []).append(f"{figures['accuracy']:.3f} / {figures['f1_macro']:.3f}")
         for label, figures in cells.items():
             print(f"| {name} | {label} | {' | '.join(figures)} |", flush=True)
 
 
-def _inside(folds: list[evaluation.Fold], groups: np.ndarray) -> Iterator[evaluation.Fold]:
+def _inside(folds: list[Fold], groups: np.ndarray) -> Iterator[Fold]:
     for train, _ in folds:
-        for known, held_out in GroupKFold(pipelines.SEARCH_FOLDS).split(train, groups=groups[train]):
+        for known, held_out in GroupKFold(SEARCH_FOLDS).split(train, groups=groups[train]):
             yield train[known], train[held_out]
 
 

@@ -27,9 +27,16 @@ import scipy.fft  # noqa: E402
 import soundfile  # noqa: E402
 import soxr  # noqa: E402
 
-from emotion import audio, features, pipelines  # noqa: E402
-from emotion.labels import EMOTIONS, FAMILIES  # noqa: E402
-from emotion.models import Classifier  # noqa: E402
+from emotion import features  # noqa: E402
+from emotion.audio import decode  # noqa: E402
+from emotion.features import recipe  # noqa: E402
+from emotion.features.descriptors import DESCRIPTORS  # noqa: E402
+from emotion.features.frames import Speech  # noqa: E402
+from emotion.features.functionals import FUNCTIONALS  # noqa: E402
+from emotion.features.scalars import SCALARS  # noqa: E402
+from emotion.models import pipelines  # noqa: E402
+from emotion.models.classifier import Classifier  # noqa: E402
+from emotion.vocabulary import EMOTIONS, FAMILIES  # noqa: E402
 
 MEL = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=64)
 WINDOW = librosa.filters.get_window("hann", 400).astype(np.float32)
@@ -46,7 +53,7 @@ def floor(path: Path) -> np.ndarray:
 
 def featurize(path: Path) -> np.ndarray:
     """This project's features."""
-    return features.extract(audio.load(path).samples)
+    return features.extract(decode.load(path).samples)
 
 
 def librosa_means(path: Path) -> np.ndarray:
@@ -113,8 +120,8 @@ def profile(paths: list[Path], repeats: int) -> None:
             least[stage, path] = min(least.get((stage, path), np.inf), time.process_time() - start)
             return result
 
-        clip = timed("decode, resample", lambda path=path: audio.load(path))
-        speech = timed("level, speech span", lambda clip=clip: features.Speech(clip.samples))
+        clip = timed("decode, resample", lambda path=path: decode.load(path))
+        speech = timed("level, speech span", lambda clip=clip: Speech(clip.samples))
         for stage, part in (
             ("Fourier transform", "power"),
             ("mel, chroma, autocorrelation, bands", "mel"),
@@ -125,13 +132,13 @@ def profile(paths: list[Path], repeats: int) -> None:
             timed(stage, lambda part=part, speech=speech: getattr(speech, part))
         parts = [
             timed(f"{next(iter(each.rows))} …", lambda each=each, speech=speech: each.compute(speech))
-            for each in features.DESCRIPTORS
+            for each in DESCRIPTORS
         ]
         table = np.concatenate(parts, dtype=np.float32)
         seen = {"span": table, "active": table[:, speech.active], "voiced": table[:, speech.over_voiced]}
-        for (name, functional), (_, rows) in zip(features.FUNCTIONALS.items(), features._plan(), strict=True):
+        for (name, functional), (_, rows) in zip(FUNCTIONALS.items(), recipe._plan(), strict=True):
             timed(f"functionals: {name}", lambda f=functional, r=seen[functional.frames][rows]: f.compute(r))
-        timed("scalars", lambda speech=speech: [each.compute(speech) for each in features.SCALARS])
+        timed("scalars", lambda speech=speech: [each.compute(speech) for each in SCALARS])
     spent: dict[str, float] = {}
     for (stage, _), seconds in least.items():
         spent[stage] = spent.get(stage, 0.0) + seconds
@@ -194,7 +201,7 @@ def main() -> None:
     if not found:
         parser.error(f"no .wav or .flac below {arguments.folder}")
     paths = found[:: max(1, len(found) // arguments.clips)][: arguments.clips]
-    print(f"{len(paths)} clips of {statistics.mean(audio.load(path).duration for path in paths):.2f} s on average\n")
+    print(f"{len(paths)} clips of {statistics.mean(decode.load(path).duration for path in paths):.2f} s on average\n")
     featurization(paths, arguments.repeats)
     profile(paths, arguments.repeats)
     one_clip(paths, arguments.repeats)

@@ -84,25 +84,26 @@ def measure(work, *arguments) -> dict:
 
 def stage(emitter, run: str, name: str, options: dict):
     """One stage of a training run."""
+    from emotion.runs.training_run import TrainingRun
     from emotion.settings import Settings
-    from emotion.workflow import TrainingRun
 
     return getattr(TrainingRun(Settings.from_environment(), run, emitter), name)(**options)
 
 
 def score(emitter, folder: str):
     """A whole scoring run over a folder."""
-    from emotion import scoring
+    from emotion.runs import scoring_run
     from emotion.settings import Settings
 
-    return scoring.score_folder(Settings.from_environment(), Path(folder), batch="bench")
+    return scoring_run.score_folder(Settings.from_environment(), Path(folder), batch="bench")
 
 
 def featurize_alone(emitter, folder: str):
     """Decode and featurize the same files, and nothing else."""
-    from emotion import audio, features
+    from emotion import features
+    from emotion.audio import decode
 
-    return sum(len(features.extract(audio.load(path).samples)) > 0 for path in sorted(Path(folder).rglob("*.wav")))
+    return sum(len(features.extract(decode.load(path).samples)) > 0 for path in sorted(Path(folder).rglob("*.wav")))
 
 
 def side_by_side(calls: list[tuple], processes: int = 2) -> tuple[list[dict], float]:

@@ -26,7 +26,7 @@ import requests
 import yaml
 from cryptography.fernet import Fernet
 
-from emotion.local_airflow import DAG_ID, AirflowProblem, LocalAirflow, free_port
+from emotion.commands.local_airflow import DAG_ID, AirflowProblem, LocalAirflow, free_port
 from emotion.settings import INCLUDE
 from emotion.store import Store
 

@@ -18,15 +18,19 @@ import numpy as np
 import soundfile
 import soxr
 
-from emotion import audio, evaluation, features, registry, scoring
-from emotion.labels import FAMILIES
+from emotion import features
+from emotion.audio import decode
+from emotion.datasets.ravdess import ravdess_emotion
+from emotion.evaluation import scores
 from emotion.metrics import Emitter
-from emotion.models import normalize_by_speaker
+from emotion.models import registry
+from emotion.models.classifier import normalize_by_speaker
+from emotion.runs import scoring_run
+from emotion.runs.training_run import TrainingRun
+from emotion.scoring.options import Options
 from emotion.settings import Settings
-from emotion.sources import ravdess_emotion
 from emotion.store import Store
-from emotion.training import PROBABILITIES
-from emotion.workflow import TrainingRun
+from emotion.vocabulary import FAMILIES, PROBABILITIES
 
 OPTIONS = {"settle_seconds": 0, "rescore": True}
 
@@ -81,25 +85,25 @@ def check(recordings: Path, base: Path) -> int:
 
     paths = sorted(unheard.rglob("*.wav"))
     labels = np.array([ravdess_emotion(path.stem) for path in paths])
-    values = np.stack([features.extract(audio.load(path).samples) for path in paths])
+    values = np.stack([features.extract(decode.load(path).samples) for path in paths])
     inputs = {"plain": values, "adapted": normalize_by_speaker(values, np.array([p.parent.name for p in paths]))}
     failed = False
     for family in (*FAMILIES, "ensemble"):
         bundle = registry.load(store, entry, registry.bundle_name(family), recipe=features.recipe())
         for mode, speakers in (("plain", "none"), ("adapted", "subfolder")):
-            summary = scoring.score_folder(
+            summary = scoring_run.score_folder(
                 settings,
                 unheard,
                 model=f"{champion['version']}/{family}",
                 batch=f"{family}-{mode}",
-                options=scoring.Options(speakers=speakers, **OPTIONS),
+                options=Options(speakers=speakers, **OPTIONS),
             )
             scored = store.read_table(f"scores/{family}-{mode}/predictions.parquet").set_index("path")
             found = scored.loc[[path.relative_to(unheard).as_posix() for path in paths], PROBABILITIES].to_numpy()
             own = bundle[mode].predict_proba(inputs[mode])
             same = bool((found.argmax(axis=1) == own.argmax(axis=1)).all())
             failed |= not same or summary["modes"][mode] != len(paths)
-            library = evaluation.scores(labels, own)["accuracy"]
+            library = scores.compute_scores(labels, own)["accuracy"]
             print(
                 f"{family:20} {mode:8} accuracy scored {summary['accuracy']['value']:.4f}, library {library:.4f}; "
                 f"answers {'all equal' if same else 'DIFFER'}, largest difference {np.abs(found - own).max():.1e}"
@@ -115,8 +119,10 @@ def check(recordings: Path, base: Path) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             samples, rate = soundfile.read(path, always_2d=True)
             change(samples.mean(axis=1), rate, target)
-        options = scoring.Options(**OPTIONS)
-        drift = scoring.score_folder(settings, base / "inbox" / name, batch=f"drift-{name}", options=options)["drift"]
+        options = Options(**OPTIONS)
+        drift = scoring_run.score_folder(settings, base / "inbox" / name, batch=f"drift-{name}", options=options)[
+            "drift"
+        ]
         failed |= drift["verdict"] != expected
         print(f"drift, {name:12} {drift['verdict']:6} (expected {expected})")
     return int(failed)

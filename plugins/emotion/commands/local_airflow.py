@@ -1,0 +1,254 @@
+"""Airflow on this machine alone: a scheduler, a DAG processor and an API server on SQLite, for the Makefile.
+
+``demo`` and ``train`` start them, run ``emotion_training`` once, tell how far it is, print what came out and stop
+everything; ``serve`` keeps them running until Ctrl-C. State lies in ``.airflow/`` (``AIRFLOW_HOME``), artifacts in
+``emotion-home/`` (``EMOTION_HOME``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+
+from emotion.errors import EmotionError
+from emotion.settings import PROJECT
+
+DAG_ID = "emotion_training"
+POOLS = {"emotion_featurize": "Featurization: one slot a core", "emotion_scoring": "Scoring: one slot a core"}
+START_SECONDS = 120
+STOP_SECONDS = 20
+POLL_SECONDS = 0.5
+
+
+class AirflowProblem(EmotionError):
+    """Airflow could not be started, or a run failed."""
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    """What every process of this Airflow gets; what the user has set herself wins, but for home and port."""
+    cores = os.cpu_count() or 1
+    ours = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(max(3, cores)),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        # Tasks run side by side and fill the cores; a library that starts threads of its own only gets in the way.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+    }
+    bin_folder = str(Path(sys.executable).parent)
+    fixed = {key: ours[key] for key in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")}
+    path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    return ours | dict(os.environ) | fixed | path
+
+
+class LocalAirflow:
+    """Airflow's processes on one port of the loopback interface.
+
+    Parameters
+    ----------
+    home : Path
+        ``AIRFLOW_HOME``: database, logs, settings.
+    port : int
+    extra : dict
+        Environment variables on top of :func:`environment`.
+    """
+
+    def __init__(self, home: Path, port: int, extra: dict[str, str] | None = None):
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.env = environment(home, port) | (extra or {})
+        self.processes: dict[str, subprocess.Popen] = {}
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy has no business on the loopback interface
+
+    @contextlib.contextmanager
+    def running(self, *components: str) -> Iterator[LocalAirflow]:
+        """Start the components (``scheduler``, ``dag-processor``, ``triggerer``; the API server always), wait until
+        they answer, and stop them at the end, however it comes."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AirflowProblem(
+                    f"another Airflow already runs from {self.home}: stop it first (Ctrl-C where `make airflow` runs)"
+                ) from None
+            try:
+                self._migrate()
+                self.start("api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+                for component in components:
+                    self.start(component)
+                self._wait_until_ready()
+                yield self
+            finally:
+                self.stop()
+
+    def start(self, component: str, *arguments: str) -> subprocess.Popen:
+        """Start one component in a process group of its own, its output in ``<home>/<component>.log``."""
+        with open(self.log(component), "ab") as output:
+            self.processes[component] = subprocess.Popen(
+                ["airflow", component, *arguments],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self.processes[component]
+
+    def log(self, component: str) -> Path:
+        """Where a component's output goes."""
+        return self.home / f"{component}.log"
+
+    def stop(self) -> None:
+        """Stop all processes and what they have started."""
+        for process in self.processes.values():
+            _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+        self.processes.clear()
+
+    def check_alive(self) -> None:
+        """Raise AirflowProblem if a process has ended by itself."""
+        for component, process in self.processes.items():
+            if process.poll() is not None:
+                raise AirflowProblem(
+                    f"Airflow's {component} ended with code {process.returncode}. The end of {self.log(component)}:\n"
+                    + _tail(self.log(component))
+                )
+
+    def api(self, method: str, path: str, **arguments) -> dict:
+        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON."""
+        if "Authorization" not in self._session.headers:
+            token = self._session.get(f"{self.url}/auth/token", timeout=30)
+            token.raise_for_status()
+            self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+        response = self._session.request(method, f"{self.url}/api/v2{path}", timeout=30, **arguments)
+        if not response.ok:
+            raise AirflowProblem(f"{method} {path}: HTTP {response.status_code}: {response.text[:500]}")
+        return response.json() if response.content else {}
+
+    def trigger(self, conf: dict, *, run_id: str) -> None:
+        """Start one run of the training DAG."""
+        self.api("PATCH", f"/dags/{DAG_ID}", params={"update_mask": "is_paused"}, json={"is_paused": False})
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+        self.api("POST", f"/dags/{DAG_ID}/dagRuns", json=body)
+
+    def abandon_unfinished(self) -> list[str]:
+        """Mark the training runs that an Airflow stopped in mid-run has left as failed; only one may be active."""
+        query = {"state": ["queued", "running"]}
+        left = [run["dag_run_id"] for run in self.api("GET", f"/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]]
+        for run_id in left:
+            self.api("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", json={"state": "failed"})
+        return left
+
+    def state(self, run_id: str) -> str:
+        """The state of a run of the training DAG."""
+        return self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}")["state"]
+
+    def failures(self, run_id: str) -> list[tuple[str, str]]:
+        """Each failed task of a run, with its own error."""
+        found = self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
+        failed = [task for task in found["task_instances"] if task["state"] == "failed"]
+        return [(task["task_id"], self._error(run_id, task)) for task in failed]
+
+    def _error(self, run_id: str, task: dict) -> str:
+        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        lines = self.api("GET", path, params={"map_index": task["map_index"]})["content"]
+        errors = []
+        for line in lines:
+            for error in line.get("error_detail") or () if isinstance(line, dict) else ():
+                errors.append(f"{error['exc_type']}: {error['exc_value']}")
+        return errors[-1] if errors else "it left no error in its log: was it killed?"
+
+    def _migrate(self) -> None:
+        stamp = self.home / "migrated"
+        from importlib.metadata import version
+
+        if stamp.exists() and stamp.read_text() == version("apache-airflow"):
+            return
+        with open(self.log("migrate"), "wb") as output:
+            done = subprocess.run(
+                ["airflow", "db", "migrate"],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        if done.returncode:
+            raise AirflowProblem(f"`airflow db migrate` failed:\n{_tail(self.log('migrate'))}")
+        stamp.write_text(version("apache-airflow"))
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self.check_alive()
+            try:
+                health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+                if health["scheduler"]["status"] == "healthy" and self._has_dag():
+                    break
+            except (requests.RequestException, AirflowProblem, ValueError):
+                pass
+            if time.monotonic() > deadline:
+                errors = _tail(self.log("dag-processor"))
+                raise AirflowProblem(
+                    f"Airflow was not ready after {START_SECONDS} s; its DAG processor says:\n{errors}"
+                )
+            time.sleep(POLL_SECONDS)
+        known = {pool["name"] for pool in self.api("GET", "/pools")["pools"]}
+        for name, description in POOLS.items():
+            pool = {"name": name, "slots": os.cpu_count() or 1, "description": description}
+            if name in known:
+                self.api("PATCH", f"/pools/{name}", json=pool | {"include_deferred": False})
+            else:
+                self.api("POST", "/pools", json=pool)
+
+    def _has_dag(self) -> bool:
+        return any(dag["dag_id"] == DAG_ID for dag in self.api("GET", "/dags")["dags"])
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _tail(file: Path, lines: int = 15) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else "(nothing)"
+
+
+def free_port(preferred: int = 0) -> int:
+    """``preferred`` if nothing listens there, otherwise any free port of the loopback interface."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return probe.getsockname()[1]
+    raise AirflowProblem("no free port on 127.0.0.1")

@@ -1,0 +1,78 @@
+"""SHAP values, importance and plots of a run, written to the artifact store and read again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from emotion.explanation.plots import PLOTS, bar_plot, beeswarm_plot, heatmap_plot
+from emotion.explanation.values import Explanation, importance
+from emotion.store import Store
+
+
+def export(
+    store: Store,
+    prefix: str,
+    *,
+    family: str,
+    explanation: Explanation,
+    feature_names: tuple[str, ...],
+    clips: pd.DataFrame,
+) -> pd.DataFrame:
+    """Write a model's explanation below ``prefix`` and return its :func:`importance`.
+
+    ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output, then a
+    float32 column per feature), ``<family>_importance.csv``, and ``<family>_bar.png``, ``_heatmap.png`` and
+    ``_beeswarm.png``.
+
+    Parameters
+    ----------
+    store : Store
+    prefix : str
+        Such as ``runs/<run id>/shap``.
+    family : str
+    explanation : Explanation
+    feature_names : tuple of str
+    clips : pandas.DataFrame
+        The rows explained: sha256, path.
+    """
+    count = len(explanation.emotions)
+    rows = pd.DataFrame(
+        {
+            "sha256": np.repeat(clips["sha256"].to_numpy(), count),
+            "path": np.repeat(clips["path"].to_numpy(), count),
+            "emotion": np.tile(explanation.emotions, len(clips)),
+            "base_value": np.tile(explanation.base_values, len(clips)),
+            "output": explanation.outputs.ravel(),
+        }
+    )
+    values = explanation.values.astype(np.float32).reshape(len(rows), -1)
+    ranking = importance(explanation, feature_names=feature_names)
+    store.write_table(
+        f"{prefix}/{family}_values.parquet",
+        pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1),
+    )
+    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
+    drawn = {
+        "beeswarm": beeswarm_plot(explanation, feature_names),
+        "bar": bar_plot(explanation, ranking),
+        "heatmap": heatmap_plot(explanation, ranking),
+    }
+    for name in PLOTS:
+        store.write_bytes(f"{prefix}/{family}_{name}.png", drawn[name])
+    return ranking
+
+
+def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dict]:
+    """What :func:`export` wrote, as the report takes it.
+
+    ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``, without families that were not explained.
+    """
+    return {
+        family: {
+            "importance": pd.read_csv(store.open(f"{prefix}/{family}_importance.csv")),
+            "plots": {name: store.read_bytes(f"{prefix}/{family}_{name}.png") for name in PLOTS},
+        }
+        for family in families
+        if store.exists(f"{prefix}/{family}_importance.csv")
+    }

@@ -1,0 +1,34 @@
+"""Samples to one named vector per clip, and to the feature table of a dataset.
+
+In: float32 mono samples at 16 kHz. Out: a float32 vector in the order of :func:`feature_names`, and Parquet tables
+below ``features/<recipe>/`` that hold it by the clip's sha256.
+
+>>> import numpy as np
+>>> samples = np.sin(np.arange(16_000) / 10).astype(np.float32)
+>>> extract(samples).shape == (len(feature_names()),)
+True
+"""
+
+import importlib
+import os
+
+from emotion.features.augmentation import VARIANTS
+from emotion.features.descriptors import VIEWS
+from emotion.features.recipe import RECIPE_VERSION, describe, extract, feature_names, recipe, register, views
+from emotion.features.spectrum import SAMPLE_RATE
+
+__all__ = [
+    "RECIPE_VERSION",
+    "SAMPLE_RATE",
+    "VARIANTS",
+    "VIEWS",
+    "describe",
+    "extract",
+    "feature_names",
+    "recipe",
+    "register",
+    "views",
+]
+
+for _module in filter(None, os.environ.get("EMOTION_FEATURES", "").split(",")):
+    importlib.import_module(_module.strip())

@@ -1,0 +1,5 @@
+"""A folder of new audio to a table of emotions, each file once.
+
+In: inboxes (folders that anybody may drop files into) and one or two models. Out: the rows of
+``predictions.csv``, timelines of long recordings, and the figures of ``summary.json``.
+"""
