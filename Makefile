@@ -46,8 +46,8 @@ bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_D
 	@test -n "$(RAVDESS_DIR)" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
 	@$(BIN)/python docs/benchmarks/bench.py '$(RAVDESS_DIR)' --two-cores
 
-lint: $(INSTALLED) ## style, and Airflow 3's own rules
-	@$(BIN)/ruff check .
+lint: $(INSTALLED) ## style, types, and Airflow 3's own rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean: ## remove what the targets above have made, but for the artifacts in emotion-home/
 	rm -rf .venv .airflow

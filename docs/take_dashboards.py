@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "grafana")]
+sys.path[:0] = [str(PROJECT / "tests" / "support"), str(PROJECT / "grafana")]
 import pictures  # noqa: E402
 
 import graphite_stack  # noqa: E402

@@ -44,7 +44,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
     """Features of each clip and of its variants, shape (1 + n_variants, n, n_features), labels and speakers."""
     if cache and cache.exists():
         stored = dict(np.load(cache))
-        if str(stored["recipe"]) == features.recipe():
+        if str(stored["recipe"]) == features.recipe_version():
             return stored
     seen, labels, speakers = set(), [], []
     vectors: list[list[np.ndarray]] = []
@@ -64,7 +64,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
         "vectors": np.array(vectors).transpose(1, 0, 2),
         "labels": np.array(labels),
         "speakers": np.array(speakers),
-        "recipe": np.array(features.recipe()),
+        "recipe": np.array(features.recipe_version()),
     }
     if cache:
         np.savez(cache, **table)

@@ -89,7 +89,7 @@ def check(recordings: Path, base: Path) -> int:
     inputs = {"plain": values, "adapted": normalize_by_speaker(values, np.array([p.parent.name for p in paths]))}
     failed = False
     for family in (*FAMILIES, "ensemble"):
-        bundle = registry.load(store, entry, registry.bundle_name(family), recipe=features.recipe())
+        bundle = registry.load(store, entry, registry.bundle_name(family), recipe=features.recipe_version())
         for mode, speakers in (("plain", "none"), ("adapted", "subfolder")):
             summary = scoring_run.score_folder(
                 settings,

@@ -14,7 +14,7 @@ import os
 
 from emotion.features.augmentation import VARIANTS
 from emotion.features.descriptors import VIEWS
-from emotion.features.recipe import RECIPE_VERSION, describe, extract, feature_names, recipe, register, views
+from emotion.features.recipe import RECIPE_VERSION, describe, extract, feature_names, recipe_version, register, views
 from emotion.features.spectrum import SAMPLE_RATE
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "describe",
     "extract",
     "feature_names",
-    "recipe",
+    "recipe_version",
     "register",
     "views",
 ]

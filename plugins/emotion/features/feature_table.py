@@ -43,7 +43,7 @@ class Plan:
 def stored(store: Store) -> pd.DataFrame:
     """Every clip stored for the present recipe, one row a sha256 and variant: :data:`KEYS` and the features."""
     columns = [*KEYS, *recipe.feature_names()]
-    parts = [store.read_table(key, columns) for key in store.list(f"features/{recipe.recipe()}", "*.parquet")]
+    parts = [store.read_table(key, columns) for key in store.list(f"features/{recipe.recipe_version()}", "*.parquet")]
     if not parts:
         return pd.DataFrame(columns=columns)
     return pd.concat(parts, ignore_index=True).drop_duplicates(["sha256", "variant"])
@@ -64,7 +64,7 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     ]
     known = {
         sha256
-        for key in store.list(f"features/{recipe.recipe()}", "*.parquet")
+        for key in store.list(f"features/{recipe.recipe_version()}", "*.parquet")
         for sha256 in store.read_table(key, ["sha256"])["sha256"]
     }
     wanted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
@@ -113,7 +113,7 @@ def featurize(
         If a file's content is no longer what the manifest says.
     """
     shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
-    key = f"features/{recipe.recipe()}/{shard}.parquet"
+    key = f"features/{recipe.recipe_version()}/{shard}.parquet"
     start = time.perf_counter()
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}

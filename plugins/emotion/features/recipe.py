@@ -26,7 +26,7 @@ Put functions in a module that workers can import, register them there, and name
 
 The function takes float32 samples, shape (n,), and their rate, and returns a finite number for each name. Its
 features, here ``crossings_count`` and ``crossings_per_second``, join the table, the models and their explanations.
-The source of its module is part of :func:`recipe`, so a change of it recomputes every clip.
+The source of its module is part of :func:`recipe_version`, so a change of it recomputes every clip.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from emotion.features.spectrum import SAMPLE_RATE
 
 RECIPE_VERSION = "v1"
 """Raise it with every change of a feature's value, name or place: in decoding (:mod:`emotion.audio.decode`), here, in
-:mod:`emotion.features.kernels` or in :data:`VARIANTS`. ``tests/test_golden_features.py`` notices a change that was not meant."""
+:mod:`emotion.features.kernels` or in :data:`VARIANTS`. ``tests/data/test_golden_features.py`` notices a change that was not meant."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,12 @@ def extract(samples: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def recipe() -> str:
+def recipe_version() -> str:
     """The version of everything that turns a recording into its vector.
 
     Features are stored below it, and a model is used only with the recipe it was trained on.
 
-    >>> recipe()
+    >>> recipe_version()
     'v1'
 
     Features of one's own add a hash of their names and of their modules' code, comments and layout aside:
@@ -204,5 +204,5 @@ def recipe() -> str:
 
 
 def _forget() -> None:
-    for cached in (_meanings, feature_names, recipe):
+    for cached in (_meanings, feature_names, recipe_version):
         cached.cache_clear()

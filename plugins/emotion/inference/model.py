@@ -97,7 +97,7 @@ class CustomEmotionModel:
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
     def _open(self, entry: dict, name: str, data: bytes) -> None:
-        bundle = registry.open_pickle(data, entry, name, recipe=features.recipe())
+        bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
         self.entry = entry
         self.version: str = entry["version"]
         self.family: str = bundle["family"]

@@ -43,10 +43,12 @@ def rescore(store: Store, champion: dict, table: pd.DataFrame, values: np.ndarra
     entry = registry.entry(store, champion["version"])
     families = FAMILIES if champion["family"] == Ensemble.family else (champion["family"],)
     folds = {
-        family: registry.load(store, entry, registry.fold_models_name(family), recipe=features.recipe())
+        family: registry.load(store, entry, registry.fold_models_name(family), recipe=features.recipe_version())
         for family in families
     }
-    whole = registry.load(store, entry, registry.bundle_name(champion["family"]), recipe=features.recipe())["plain"]
+    whole = registry.load(store, entry, registry.bundle_name(champion["family"]), recipe=features.recipe_version())[
+        "plain"
+    ]
 
     fold_of_clip, fold_of_speaker = {}, {}
     for number, fold in enumerate(folds[families[0]]):

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import chi2, false_discovery_control
 
 from emotion import features as acoustic
-from emotion.monitoring.reference import MODES, SHIFT_FLOOR, SIZES, Reference, bin_counts, build_reference, level_for
+from emotion.monitoring.reference import MODES, SHIFT_FLOOR, SIZES, Reference, bin_counts, level_for
 from emotion.monitoring.statistics import (
     PSI_BINS,
     confidence_counts,
@@ -54,12 +54,12 @@ class Sketch:
     """
 
     def __init__(self, reference: Reference):
-        self.reference = build_reference
+        self.reference = reference
         self.clips = 0
-        self.counts = np.zeros_like(build_reference.counts)
-        self.sums = np.zeros(len(build_reference.mean))
-        self.emotions = np.zeros_like(build_reference.emotions)
-        self.confidence = np.zeros_like(build_reference.confidence)
+        self.counts = np.zeros_like(reference.counts)
+        self.sums = np.zeros(len(reference.mean))
+        self.emotions = np.zeros_like(reference.emotions)
+        self.confidence = np.zeros_like(reference.confidence)
 
     def add(self, values: np.ndarray) -> None:
         """Count clips' features, before any normalization by speaker: float32, shape (n, n_features)."""

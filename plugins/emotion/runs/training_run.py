@@ -167,7 +167,7 @@ class TrainingRun(Run):
                 "created": registry.now(),
                 "seed": seed,
                 "speaker_folds": speaker_folds,
-                "recipe": features.recipe(),
+                "recipe": features.recipe_version(),
                 "features": len(features.feature_names()),
                 "packages": packages(),
                 "selected": selected,
@@ -367,7 +367,7 @@ class TrainingRun(Run):
         return {
             "version": self.name,
             "run_id": self.run_id,
-            "recipe": features.recipe(),
+            "recipe": features.recipe_version(),
             "seed": seed,
             "dataset": {key: facts[key] for key in ("name", "title", "fingerprint", "licence", "synthesized")},
         }

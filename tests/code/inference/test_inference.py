@@ -95,7 +95,7 @@ def test_an_answer_is_the_models_own_in_plain_values(trained_store, corpus, fami
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     vector = features.extract(decode.load(corpus[5]).samples)[None]
     entry = registry.entry(trained_store, "first")
-    bundle = registry.load(trained_store, entry, registry.bundle_name(family), recipe=features.recipe())
+    bundle = registry.load(trained_store, entry, registry.bundle_name(family), recipe=features.recipe_version())
     expected = bundle["plain"].predict_proba(vector)[0]
     assert tuple(found["probabilities"]) == EMOTIONS
     assert list(found["probabilities"].values()) == expected.tolist()

@@ -20,9 +20,9 @@ from emotion import metrics
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
 from graphite_stack import Graphite, wait_for
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 GRAFANA = ROOT / "grafana"
-SCHEMAS = Path(__file__).parent / "schemas"  # of the Grafana Foundation SDK, Apache-2.0
+SCHEMAS = ROOT / "tests" / "support" / "schemas"  # of the Grafana Foundation SDK, Apache-2.0
 NAMES = ("training", "explanation", "scoring", "airflow")
 DASHBOARDS = {name: json.loads((GRAFANA / "dashboards" / f"{name}.json").read_text()) for name in NAMES}
 RULES = yaml.safe_load((GRAFANA / "provisioning/alerting/rules.yaml").read_text())["groups"][0]["rules"]
@@ -157,7 +157,7 @@ def test_every_metric_of_the_table_is_drawn():
 def test_airflow_sends_every_name_that_is_drawn(generator):
     """Against the names read off the wire of a real Airflow 3.3.2."""
     kinds = {"g": "gauge", "c": "counter", "ms": "timer"}
-    lines = (Path(__file__).parent / "airflow_metrics.txt").read_text().splitlines()
+    lines = (ROOT / "tests" / "support" / "airflow_metrics.txt").read_text().splitlines()
     seen = [line.split() for line in lines if not line.startswith("#")]
     for metric in importlib.import_module("queries").AIRFLOW:
         pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", r"[^.]+", re.escape(metric.name)))
@@ -270,7 +270,7 @@ def emit_airflow(address: tuple[str, int]) -> None:
     from statsd import StatsClient
 
     client = StatsClient(*address, prefix=metrics.PREFIX)
-    for line in (Path(__file__).parent / "airflow_metrics.txt").read_text().splitlines():
+    for line in (ROOT / "tests" / "support" / "airflow_metrics.txt").read_text().splitlines():
         if line.startswith("#"):
             continue
         name, kind = line.split()

@@ -99,7 +99,7 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
 
 def test_another_recipe_computes_all_again(store, corpus, monkeypatch):
     featurize_all(store, corpus)
-    monkeypatch.setattr(recipe, "recipe", lambda: "another")
+    monkeypatch.setattr(recipe, "recipe_version", lambda: "another")
     assert feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from test_grafana import RULE_OF, installed_graphite, state, unanswered
 
 import graphite_stack
 from emotion import settings
 from emotion.commands.local_airflow import LocalAirflow, free_port
-from test_grafana import RULE_OF, installed_graphite, state, unanswered
 
 pytestmark = pytest.mark.airflow
 MINUTES = 20

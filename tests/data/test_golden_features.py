@@ -1,6 +1,6 @@
 """Features of seven synthesized clips, against the values that were committed with the recipe's version.
 
-After a change of the recipe that is meant: raise ``RECIPE_VERSION``, then ``python tests/test_golden_features.py`` writes
+After a change of the recipe that is meant: raise ``RECIPE_VERSION``, then ``python tests/data/test_golden_features.py`` writes
 the values anew.
 """
 

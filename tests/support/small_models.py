@@ -85,7 +85,7 @@ def build(root: str) -> Store:
             card="# A small model\n",
             facts={
                 "run_id": version,
-                "recipe": features.recipe(),
+                "recipe": features.recipe_version(),
                 "feature_names": list(features.feature_names()),
                 "dataset": {"name": "synthesized", "synthesized": True, "notice": NOTICE},
                 "selected": "logistic_regression",

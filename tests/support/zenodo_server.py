@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-SHIPPED = Path(__file__).resolve().parents[1] / "include" / "datasets.yaml"
+SHIPPED = Path(__file__).resolve().parents[2] / "include" / "datasets.yaml"
 
 
 @dataclass(frozen=True)

@@ -585,7 +585,7 @@ def test_own_recordings_need_a_source(local):
 
 def test_a_clip_too_long_to_be_one_is_refused(local, monkeypatch):
     settings, store = local
-    monkeypatch.setattr("emotion.sources.MAX_MEMBER_BYTES", 5000)
+    monkeypatch.setattr("emotion.datasets.clips.MAX_MEMBER_BYTES", 5000)
     source = own_folder(settings, {"happy/1.wav": wav(1), "sad/1.wav": wav(2)})
     with pytest.raises(DataError, match="is longer than 5,000 bytes"):
         obtain(store, settings, OWN, source=source)

@@ -79,7 +79,7 @@ def run(capsys):
 
 def process(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "emotion.commands.main", *arguments],
+        [sys.executable, "-m", "emotion", *arguments],
         env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
         **options,
     )
@@ -293,7 +293,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_pa
 def test_output_to_a_terminal_that_knows_no_bars(home, clips):
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins"), "PYTHONIOENCODING": "ascii"}
     found = subprocess.run(
-        [sys.executable, "-m", "emotion.commands.main", "predict", clips[0]],
+        [sys.executable, "-m", "emotion", "predict", clips[0]],
         env=environment,
         capture_output=True,
         text=True,

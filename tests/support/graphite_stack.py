@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-CONFIGURATION = Path(__file__).resolve().parents[1] / "grafana" / "graphite"
+CONFIGURATION = Path(__file__).resolve().parents[2] / "grafana" / "graphite"
 REQUIREMENTS = (
     "whisper==1.1.10",
     "carbon==1.1.10",

@@ -25,7 +25,7 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def facts(*, recipe: str | None = None, synthesized: bool = False) -> dict:
-    return {"recipe": recipe or features.recipe(), "dataset": {"name": "noise", "synthesized": synthesized}}
+    return {"recipe": recipe or features.recipe_version(), "dataset": {"name": "noise", "synthesized": synthesized}}
 
 
 @pytest.fixture(scope="module")

@@ -319,7 +319,7 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
     values = np.tile(random.normal(size=(recordings, len(names))).astype(np.float32), (2, 1))
     one = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
     shard = pd.concat([one.assign(variant=name) for name in (ORIGINAL, *features.VARIANTS)])
-    store.write_table(f"features/{features.recipe()}/shard.parquet", shard)
+    store.write_table(f"features/{features.recipe_version()}/shard.parquet", shard)
     refused = pd.DataFrame(columns=["path", "sha256", "reason", "message"])
 
     def accuracies(table: pd.DataFrame) -> dict[str, float]:
