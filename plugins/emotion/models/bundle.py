@@ -6,10 +6,11 @@ import hashlib
 import io
 import platform
 from importlib.metadata import version
+from typing import Any, TypedDict
 
 import joblib
 import numpy as np
-from sklearn.preprocessing import LabelEncoder
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
 from emotion.models.classifier import Classifier, Ensemble
@@ -17,6 +18,25 @@ from emotion.models.classifier import Classifier, Ensemble
 FORMAT = "emotion-model/2"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
+
+
+class Bundle(TypedDict):
+    """The content of a ``.pkl``, as :func:`make_bundle` makes it."""
+
+    format: str
+    family: str
+    feature_names: tuple[str, ...]
+    scaler: StandardScaler | dict[str, StandardScaler]
+    """That of the plain model; for an ensemble, those of its members by family."""
+    label_encoder: LabelEncoder
+    """Its ``classes_`` are the emotions that the model was fitted on."""
+    plain: Classifier | Ensemble
+    """For features as they are."""
+    adapted: Classifier | Ensemble
+    """For features that are z-scored by speaker."""
+    background: dict[str, np.ndarray]
+    """For ``plain`` and ``adapted``: rows, float32 (n, n_features), that explanations are measured against."""
+    metadata: dict[str, Any]
 
 
 def make_bundle(
