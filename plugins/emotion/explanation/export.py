@@ -42,6 +42,21 @@ def export(
     pandas.DataFrame
         The importance of the features, see :func:`emotion.explanation.ranking.importance`.
     """
+    ranking = importance(explanation, feature_names=feature_names)
+    store.write_table(f"{prefix}/{family}_values.parquet", _values_table(explanation, feature_names, clips))
+    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
+    plots = {
+        "bar": bar_plot(explanation, ranking),
+        "heatmap": heatmap_plot(explanation, ranking),
+        "beeswarm": beeswarm_plot(explanation, feature_names),
+    }
+    for name in PLOTS:
+        store.write_bytes(f"{prefix}/{family}_{name}.png", plots[name])
+    return ranking
+
+
+def _values_table(explanation: Explanation, feature_names: tuple[str, ...], clips: pd.DataFrame) -> pd.DataFrame:
+    """A row per clip and emotion."""
     count = len(explanation.emotions)
     rows = pd.DataFrame(
         {
@@ -53,20 +68,7 @@ def export(
         }
     )
     values = explanation.values.astype(np.float32).reshape(len(rows), -1)
-    ranking = importance(explanation, feature_names=feature_names)
-    store.write_table(
-        f"{prefix}/{family}_values.parquet",
-        pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1),
-    )
-    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
-    plots = {
-        "bar": bar_plot(explanation, ranking),
-        "heatmap": heatmap_plot(explanation, ranking),
-        "beeswarm": beeswarm_plot(explanation, feature_names),
-    }
-    for name in PLOTS:
-        store.write_bytes(f"{prefix}/{family}_{name}.png", plots[name])
-    return ranking
+    return pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1)
 
 
 def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dict]:

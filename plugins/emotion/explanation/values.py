@@ -101,9 +101,11 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
     (True, 0.0)
     """
     if isinstance(model, Ensemble):
-        return combine(
-            model, [explain_predictions(member, features, background=background) for member in model.members]
-        )
+        return combine(model, [_explain_classifier(member, features, background) for member in model.members])
+    return _explain_classifier(model, features, background)
+
+
+def _explain_classifier(model: Classifier, features: np.ndarray, background: np.ndarray) -> Explanation:
     steps, classifier = model.pipeline[:-1], model.pipeline[-1]
     inputs = np.asarray(steps.transform(features))
     matrix, offset = _affine(steps, features, inputs, background)

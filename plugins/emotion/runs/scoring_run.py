@@ -206,7 +206,7 @@ def score_folder(
     emitter: Emitter | None = None,
     progress: StageProgress = no_progress,
 ) -> dict:
-    """Score a folder in this process, as the DAG does.
+    """Score a folder in this process, as the DAG does; returns what ``summary.json`` of the batch holds.
 
     Parameters
     ----------
@@ -217,15 +217,9 @@ def score_folder(
         See :meth:`ScoringRun.find_new_audio`.
     batch : str, optional
         Name of the batch. With the name of a batch that was interrupted, that batch is continued.
-    options : Options, optional
-    emitter : Emitter, optional
+    options, emitter : optional
     progress : callable
         Called with the stage (``find_new_audio``, ``score``), files done, files in all and ``files``.
-
-    Returns
-    -------
-    dict
-        What ``summary.json`` of the batch holds.
 
     Raises
     ------
@@ -244,7 +238,7 @@ def score_folder(
         shards = run._claim(Request([place], (place,), model, challenger, options or Options()))
         done_before, total = 0, sum(shard["files"] for shard in shards)
         for shard in shards:
-            run.progress = _after(progress, done_before, total)
+            run.progress = _in_all_shards(progress, done_before, total)
             run.score(part=shard["part"])
             done_before += shard["files"]
         run.progress = progress
@@ -253,6 +247,6 @@ def score_folder(
     return run.store.read_json(f"scores/{run.name}/summary.json")
 
 
-def _after(progress: StageProgress, done_before: int, total: int) -> StageProgress:
-    """The progress over all shards, from the progress over the files of one shard."""
+def _in_all_shards(progress: StageProgress, done_before: int, total: int) -> StageProgress:
+    """The progress of one shard as progress over the files of all shards."""
     return lambda stage, done, _, unit: progress(stage, done_before + done, total, unit)

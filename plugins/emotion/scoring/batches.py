@@ -118,25 +118,7 @@ def open_batch(
         If a table of labels cannot be used, or another batch took this batch over.
     """
     if not store.exists(f"scores/{batch}/plan.json"):
-        models = pinned_models(store, request.model, request.challenger)
-        created = registry.now()
-        ledger.claim(store, batch, alone_as or socket.gethostname())
-        others = look_at_others(store, batch, alone_as=alone_as)
-        for finished in others.committed:
-            close_batch(store, finished)
-        adopted = _take_over(store, others.dead, request, models, batch=batch)
-        claimed = _claimed_files(others.live, models, adopted)
-        new = _find_unscored(store, request, models, claimed, batch=batch, progress=progress)
-        plan = make_plan(
-            request,
-            batch=batch,
-            run_id=run_id,
-            created=created,
-            models=models,
-            new=new,
-            adopted=adopted,
-            took_over=list(others.dead),
-        )
+        plan = _plan_batch(store, request, batch=batch, run_id=run_id, alone_as=alone_as, progress=progress)
         if not plan["files"]:
             for name in [batch, *plan["took_over"]]:
                 ledger.release(store, name)
@@ -147,6 +129,31 @@ def open_batch(
     for name in plan["took_over"]:
         ledger.release(store, name)
     return plan
+
+
+def _plan_batch(
+    store: Store, request: Request, *, batch: str, run_id: str, alone_as: str | None, progress: Progress
+) -> Plan:
+    """Claim the batch, close and take over what other batches left, and plan the new files."""
+    models = pinned_models(store, request.model, request.challenger)
+    created = registry.now()
+    ledger.claim(store, batch, alone_as or socket.gethostname())
+    others = look_at_others(store, batch, alone_as=alone_as)
+    for plan in others.committed:
+        close_batch(store, plan)
+    adopted = _take_over(store, others.dead, request, models, batch=batch)
+    claimed = _claimed_files(others.live, models, adopted)
+    new = _find_unscored(store, request, models, claimed, batch=batch, progress=progress)
+    return make_plan(
+        request,
+        batch=batch,
+        run_id=run_id,
+        created=created,
+        models=models,
+        new=new,
+        adopted=adopted,
+        took_over=list(others.dead),
+    )
 
 
 def close_batch(store: Store, plan: Plan) -> None:

@@ -92,8 +92,8 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     ``./`` is put before such a path, which still names the same file, and an apostrophe before any other such text.
     The Parquet file beside the CSV has the text as it is.
 
-    >>> for_spreadsheets(pd.DataFrame({"path": ["=cmd.wav"], "speaker": ["+1"], "duration": [-1.0]})).iloc[0].to_list()
-    ['./=cmd.wav', "'+1", -1.0]
+    >>> for_spreadsheets(pd.DataFrame({"path": ["=cmd.wav"], "speaker": ["+1"], "duration": [-1.0]})).to_dict("records")
+    [{'path': './=cmd.wav', 'speaker': "'+1", 'duration': -1.0}]
     """
     guarded = table.copy()
     for column in guarded.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in guarded.dtypes]]:
