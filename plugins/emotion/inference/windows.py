@@ -122,10 +122,8 @@ def stream_windows(
     size, step = round(window * sample_rate), max(1, round(hop * sample_rate))
     parts: list[np.ndarray] = []
     start, held, end = 0, 0, 0  # in samples: of the next window; kept in parts; of the last window
-    for block in blocks:
-        block = np.asarray(block)
-        decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
-        parts.append(decode.to_mono(block).copy())
+    for block in _mono_blocks(blocks, sample_rate):
+        parts.append(block)
         held += len(block)
         if held < size:
             continue
@@ -142,6 +140,14 @@ def stream_windows(
             "too_short",
             f"the stream ended after {held / sample_rate:.3f} s; expected at least {MIN_WINDOW_SECONDS:g} s",
         )
+
+
+def _mono_blocks(blocks: Iterable[np.ndarray], sample_rate: float) -> Iterator[np.ndarray]:
+    """Each block as mono samples, copied, as the caller may reuse its buffer."""
+    for block in blocks:
+        block = np.asarray(block)
+        decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
+        yield decode.to_mono(block).copy()
 
 
 def _check_lengths(window: float, hop: float) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import platform
 from importlib.metadata import version
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import joblib
 import numpy as np
@@ -21,22 +21,30 @@ PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", 
 
 
 class Bundle(TypedDict):
-    """The content of a ``.pkl``, as :func:`make_bundle` makes it."""
+    """What ``<family>_emotion_model.pkl`` holds.
+
+    ``plain`` and ``adapted`` are the models; ``background`` has, for each of the two, the rows that its explanations
+    are measured against. An ensemble has a scaler per member, by family.
+    """
 
     format: str
     family: str
     feature_names: tuple[str, ...]
     scaler: StandardScaler | dict[str, StandardScaler]
-    """That of the plain model; for an ensemble, those of its members by family."""
     label_encoder: LabelEncoder
-    """Its ``classes_`` are the emotions that the model was fitted on."""
     plain: Classifier | Ensemble
-    """For features as they are."""
     adapted: Classifier | Ensemble
-    """For features that are z-scored by speaker."""
     background: dict[str, np.ndarray]
-    """For ``plain`` and ``adapted``: rows, float32 (n, n_features), that explanations are measured against."""
-    metadata: dict[str, Any]
+    metadata: dict
+
+
+class FoldModel(TypedDict):
+    """One entry of ``<family>_fold_models.pkl``: a plain model, and the speakers and clips (by ``samples_sha256``)
+    that were held out when it was fitted."""
+
+    speakers: list[str]
+    clips: list[str]
+    model: Classifier
 
 
 def make_bundle(

@@ -9,10 +9,8 @@ import pandas as pd
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL
 from emotion.metrics import Emitter
-from emotion.vocabulary import EMOTIONS, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
-HEADLINE_SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
-"""The scores that are sent as metrics, and that a version's entry in the registry holds."""
 TOP_FEATURES = 20
 """Features of each model whose importance is sent."""
 
@@ -20,7 +18,7 @@ TOP_FEATURES = 20
 def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
     """The scores and times of one model; ``figures`` as in ``comparison.json``, ``models``."""
     for protocol in PROTOCOLS:
-        for score in HEADLINE_SCORES:
+        for score in SCORES:
             emitter.gauge(metrics.SCORE, figures[protocol][score], model=name, protocol=protocol, score=score)
         for statistic in ("mean", "std", "min", "max"):
             value = figures[protocol]["cv"]["f1_macro"][statistic]
@@ -52,7 +50,7 @@ def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:
     emitter.gauge(metrics.RUN_FINISHED, time.time())
     champion = challenge["challenger" if is_promoted else "champion"]
     if champion and champion["scores"]:
-        for score in HEADLINE_SCORES:
+        for score in SCORES:
             emitter.gauge(metrics.CHAMPION_SCORE, champion["scores"][score], protocol=PROTOCOL, score=score)
     if is_promoted:
         emitter.gauge(metrics.CHAMPION_SINCE, time.time())

@@ -10,8 +10,7 @@ from emotion.evaluation import selection
 from emotion.evaluation.selection import PROTOCOL, SCORE
 from emotion.models import registry
 from emotion.models.bundle import packages
-from emotion.runs.training_metrics import HEADLINE_SCORES
-from emotion.vocabulary import PROTOCOLS
+from emotion.vocabulary import PROTOCOLS, SCORES
 
 POLICIES = ("auto", "ask", "never")
 """Who decides on a promotion: the rules, a person after the rules, or nobody (the version is only registered)."""
@@ -69,7 +68,7 @@ def version_facts(result: dict[str, Any]) -> dict[str, Any]:
         "selected": result["selected"],
         "seed": result["seed"],
         "scores": {
-            name: {protocol: {score: figures[protocol][score] for score in HEADLINE_SCORES} for protocol in PROTOCOLS}
+            name: {protocol: {score: figures[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
             for name, figures in result["models"].items()
         },
     }

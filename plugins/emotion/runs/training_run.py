@@ -213,7 +213,7 @@ class TrainingRun(Run):
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
             challenge = promotion.challenge(
                 self.store,
-                challenger=entry | {"family": result["selected"]},
+                challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],

@@ -182,6 +182,17 @@ def look(
             listing.leave("over_limit")
         else:
             fresh.append((file, real))
+    _list_unknown(fresh, listing, is_known, progress)
+    return listing
+
+
+def _list_unknown(
+    fresh: list[tuple[File, str]],
+    listing: Listing,
+    is_known: Callable[[str, str, str | None], bool],
+    progress: Progress,
+) -> None:
+    """Hash files (with the real paths of their content), and list those whose content is not known either."""
     for number, (file, real) in enumerate(fresh, start=1):
         hashed = file if file.error else _with_checksum(file, real)
         if hashed is None:
@@ -192,7 +203,6 @@ def look(
         else:
             listing.files.append(hashed)
         progress(number, len(fresh))
-    return listing
 
 
 def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tuple[File, str, float]]:
