@@ -14,7 +14,7 @@ from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.inference import bundles
-from emotion.inference.batch import MIN_SPEAKER_CLIPS, Batch, read_clip
+from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.bundle import Bundle
@@ -285,9 +285,8 @@ class CustomEmotionModel:
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
             standard deviation, and given to the model that was trained on such features (``mode`` is ``adapted``), if
-            at least :data:`~emotion.inference.batch.MIN_SPEAKER_CLIPS` of them can be used. That is more accurate if
-            the clips show several emotions. It is wrong if all of them show the same emotion, as that emotion then
-            becomes the speaker's zero.
+            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show several
+            emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the speaker's zero.
         explain : bool
             Whether the answers have an ``explanation``.
 
@@ -307,14 +306,14 @@ class CustomEmotionModel:
         Memory holds the features of at most 32 clips and, with ``speakers``, those of all speakers that are not
         complete: if the files come speaker by speaker, a folder of any length takes no more than its longest speaker.
         """
-        batch = Batch(
+        queue = AnswerQueue(
             lambda vectors, names: self.predict_features(vectors, speakers=names, explain=explain), speakers or ()
         )
         pairs = ((path, "") for path in paths) if speakers is None else zip(paths, speakers, strict=True)
         for path, speaker in pairs:
-            batch.add(*read_clip(path), speaker=speaker)
-            yield from batch.pop_answered()
-        yield from batch.finish()
+            queue.add(*read_clip(path), speaker=speaker)
+            yield from queue.pop_answered()
+        yield from queue.finish()
 
     def predict_stream(
         self, blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP

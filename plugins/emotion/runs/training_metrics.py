@@ -35,7 +35,7 @@ def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
 
 
 def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
-    """The most important features of one model; see :func:`emotion.explanation.values.importance`."""
+    """The most important features of one model; see :func:`emotion.explanation.ranking.importance`."""
     for row in importance.head(TOP_FEATURES).to_dict("records"):
         emitter.gauge(metrics.SHAP, row["share"], model=name, feature=row["feature"])
         for emotion in EMOTIONS:

@@ -71,7 +71,7 @@ def look_at_others(store: Store, batch: str, *, alone_as: str | None) -> OtherBa
         name = claim["batch"]
         if name == batch:
             continue
-        # Asked first: a batch of which nobody writes any more stays committed, or not, from here on.
+        # Before the search for a summary: a batch that is dead now cannot be committed later.
         dead = ledger.is_dead(store, claim, alone_as=alone_as)
         key = f"scores/{name}/plan.json"
         plan: Plan | None = store.read_json(key) if store.exists(key) else None

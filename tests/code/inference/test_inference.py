@@ -27,7 +27,7 @@ from emotion.explanation.values import explain_predictions
 from emotion.features import feature_table
 from emotion.features.feature_table import ORIGINAL
 from emotion.inference import CustomEmotionModel
-from emotion.inference.batch import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
+from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import registry
 from emotion.models.classifier import normalize_by_speaker

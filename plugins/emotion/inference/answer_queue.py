@@ -1,4 +1,4 @@
-"""Keeps the clips of several files until they can be answered together, and gives the answers in the files' order."""
+"""A queue of clips: it answers clips together, and gives the answers in the order in which the clips were added."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 32
 """Clips that are given to the model together: a forest takes hardly longer for 32 than for one."""
 
 
-class Batch:
+class AnswerQueue:
     """Clips on their way to their answers.
 
     Clips of a speaker with at least :data:`MIN_SPEAKER_CLIPS` clips are answered once all of them were added; all other
@@ -35,12 +35,12 @@ class Batch:
 
     Examples
     --------
-    >>> batch = Batch(lambda vectors, speakers: [{"emotion": "calm"} for _ in vectors], speakers=[])
-    >>> batch.add({"path": "a.wav"}, np.zeros(2), speaker="")
-    >>> batch.add({"path": "b.wav", "error": "silent"}, None, speaker="")
-    >>> list(batch.pop_answered())
+    >>> queue = AnswerQueue(lambda vectors, speakers: [{"emotion": "calm"} for _ in vectors], speakers=[])
+    >>> queue.add({"path": "a.wav"}, np.zeros(2), speaker="")
+    >>> queue.add({"path": "b.wav", "error": "silent"}, None, speaker="")
+    >>> list(queue.pop_answered())
     []
-    >>> list(batch.finish())
+    >>> list(queue.finish())
     [{'path': 'a.wav', 'emotion': 'calm'}, {'path': 'b.wav', 'error': 'silent'}]
     """
 
@@ -49,26 +49,26 @@ class Batch:
         self._group_sizes = {
             speaker: count for speaker, count in Counter(speakers).items() if speaker and count >= MIN_SPEAKER_CLIPS
         }
-        self._in_order: deque[dict] = deque()
+        self._records: deque[dict] = deque()
         self._groups: defaultdict[str, list[tuple[dict, np.ndarray | None]]] = defaultdict(list)
 
     def add(self, record: dict, vector: np.ndarray | None, *, speaker: str) -> None:
         """Add a clip: its features, or None if ``record`` says why there are none. ``record`` gets the answer."""
         group = speaker if speaker in self._group_sizes else ""
-        self._in_order.append(record)
+        self._records.append(record)
         self._groups[group].append((record, vector))
         if len(self._groups[group]) == self._group_sizes.get(group, ROWS_AT_ONCE):
             self._answer(group)
 
     def pop_answered(self) -> Iterator[dict]:
         """Remove and give the records that are complete, up to the first that is not, in the order they were added."""
-        while self._in_order and self._in_order[0].keys() & {"emotion", "error"}:
-            yield self._in_order.popleft()
+        while self._records and self._records[0].keys() & {"emotion", "error"}:
+            yield self._records.popleft()
 
     def finish(self) -> Iterator[dict]:
         """Answer what is left, and give all remaining records."""
         self._answer("")
-        yield from self._in_order
+        yield from self._records
 
     def _answer(self, group: str) -> None:
         clips = [(record, vector) for record, vector in self._groups.pop(group, []) if vector is not None]
