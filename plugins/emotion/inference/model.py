@@ -285,8 +285,9 @@ class CustomEmotionModel:
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
             standard deviation, and given to the model that was trained on such features (``mode`` is ``adapted``), if
-            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show several
-            emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the speaker's zero.
+            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show
+            several emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the
+            speaker's zero.
         explain : bool
             Whether the answers have an ``explanation``.
 
