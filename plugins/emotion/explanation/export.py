@@ -1,4 +1,4 @@
-"""SHAP values, importance and plots of a run, written to the artifact store and read again."""
+"""Writes SHAP values, importance and plots of a run to the artifact store, and reads them for the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from emotion.explanation.plots import PLOTS, bar_plot, beeswarm_plot, heatmap_plot
-from emotion.explanation.values import Explanation, importance
+from emotion.explanation.ranking import importance
+from emotion.explanation.values import Explanation
 from emotion.store import Store
 
 
@@ -19,10 +20,10 @@ def export(
     feature_names: tuple[str, ...],
     clips: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Write a model's explanation below ``prefix`` and return its :func:`importance`.
+    """Write the explanation of a model below ``prefix``.
 
-    ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output, then a
-    float32 column per feature), ``<family>_importance.csv``, and ``<family>_bar.png``, ``_heatmap.png`` and
+    The files are ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output,
+    then a float32 column per feature), ``<family>_importance.csv``, and ``<family>_bar.png``, ``_heatmap.png`` and
     ``_beeswarm.png``.
 
     Parameters
@@ -34,8 +35,28 @@ def export(
     explanation : Explanation
     feature_names : tuple of str
     clips : pandas.DataFrame
-        The rows explained: sha256, path.
+        The clips that are explained, in the order of the explanation: sha256, path.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The importance of the features, see :func:`emotion.explanation.ranking.importance`.
     """
+    ranking = importance(explanation, feature_names=feature_names)
+    store.write_table(f"{prefix}/{family}_values.parquet", _values_table(explanation, feature_names, clips))
+    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
+    plots = {
+        "bar": bar_plot(explanation, ranking),
+        "heatmap": heatmap_plot(explanation, ranking),
+        "beeswarm": beeswarm_plot(explanation, feature_names),
+    }
+    for name in PLOTS:
+        store.write_bytes(f"{prefix}/{family}_{name}.png", plots[name])
+    return ranking
+
+
+def _values_table(explanation: Explanation, feature_names: tuple[str, ...], clips: pd.DataFrame) -> pd.DataFrame:
+    """A row per clip and emotion."""
     count = len(explanation.emotions)
     rows = pd.DataFrame(
         {
@@ -47,26 +68,16 @@ def export(
         }
     )
     values = explanation.values.astype(np.float32).reshape(len(rows), -1)
-    ranking = importance(explanation, feature_names=feature_names)
-    store.write_table(
-        f"{prefix}/{family}_values.parquet",
-        pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1),
-    )
-    store.write_table(f"{prefix}/{family}_importance.csv", ranking)
-    drawn = {
-        "beeswarm": beeswarm_plot(explanation, feature_names),
-        "bar": bar_plot(explanation, ranking),
-        "heatmap": heatmap_plot(explanation, ranking),
-    }
-    for name in PLOTS:
-        store.write_bytes(f"{prefix}/{family}_{name}.png", drawn[name])
-    return ranking
+    return pd.concat([rows, pd.DataFrame(values, columns=list(feature_names))], axis=1)
 
 
 def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dict]:
     """What :func:`export` wrote, as the report takes it.
 
-    ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``, without families that were not explained.
+    Returns
+    -------
+    dict
+        ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``, without families that were not explained.
     """
     return {
         family: {

@@ -1,4 +1,4 @@
-"""Pictures of SHAP values: bar, heat map, beeswarm."""
+"""Plots of SHAP values as PNGs: bars, heat map, beeswarm."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import io
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from emotion.explanation.values import Explanation, ordered_emotions
+from emotion.explanation.ranking import ordered_emotions
+from emotion.explanation.values import Explanation
 from emotion.vocabulary import EMOTION_COLOURS
 
 PLOTS = ("bar", "heatmap", "beeswarm")
 
 
 def png(figure: Figure) -> bytes:
-    """Drawn without pyplot, which is not made for threads; 256 colours, for a third of the bytes."""
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    """A figure as a PNG.
+
+    It is drawn without pyplot, which is not safe in threads, and has 256 colours, which takes a third of the bytes.
+    """
     figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -30,15 +35,23 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _bare(axes) -> None:
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure; width and height in inches."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+
+
+def _remove_frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(length=0, labelsize=9)
 
 
 def bar_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) -> bytes:
-    """The most important features, each bar made up of its emotions."""
+    """A bar for each of the most important features, divided by emotion; ``shown``: how many features.
+
+    ``ranking``: from :func:`emotion.explanation.ranking.importance`.
+    """
     top = ranking.head(shown)[::-1]
-    figure = Figure(figsize=(9, 1.6 + 0.28 * len(top)), layout="constrained")
+    figure = _figure(9, 1.6 + 0.28 * len(top))
     axes = figure.subplots()
     left = np.zeros(len(top))
     for emotion in ordered_emotions(explanation):
@@ -49,18 +62,21 @@ def bar_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20
     axes.margins(y=0.01)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
-    _bare(axes)
+    _remove_frame(axes)
     figure.legend(loc="outside upper center", ncols=len(explanation.emotions), frameon=False, fontsize=9)
     return png(figure)
 
 
 def heatmap_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) -> bytes:
-    """Which feature matters for which emotion: each emotion's share, in percent, of its own total."""
+    """Which feature matters for which emotion: a feature's share, in percent, of all contributions to the emotion.
+
+    ``ranking``: from :func:`emotion.explanation.ranking.importance`; ``shown``: how many features.
+    """
     emotions = ordered_emotions(explanation)
     totals = ranking[emotions].sum()
     top = ranking.head(shown)
     shares = 100 * (top[emotions] / totals.where(totals > 0, 1.0)).to_numpy()
-    figure = Figure(figsize=(9, 1.4 + 0.3 * len(top)), layout="constrained")
+    figure = _figure(9, 1.4 + 0.3 * len(top))
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="viridis", aspect="auto", vmin=0)
     largest = shares.max(initial=0.0)
@@ -78,12 +94,15 @@ def heatmap_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int 
 
 
 def beeswarm_plot(explanation: Explanation, feature_names: tuple[str, ...], *, shown: int = 8) -> bytes:
-    """For each emotion its most important features: a dot a clip, at its contribution, coloured by value."""
+    """For each emotion, its most important features: a dot for each clip, at its contribution, coloured by its value.
+
+    ``shown``: how many features per emotion.
+    """
     colours = LinearSegmentedColormap.from_list("value", ("#1e88e5", "#9c5fb5", "#ff0d57"))
-    rank = _ranks(explanation.features)
+    ranks = _ranks(explanation.features)
     columns = 2
     rows = -(-len(explanation.emotions) // columns)
-    figure = Figure(figsize=(12, 0.6 + 2.7 * rows), layout="constrained")
+    figure = _figure(12, 0.6 + 2.7 * rows)
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat[len(explanation.emotions) :]:
         axes.set_axis_off()
@@ -96,7 +115,7 @@ def beeswarm_plot(explanation: Explanation, feature_names: tuple[str, ...], *, s
             dots = axes.scatter(
                 values[:, feature],
                 height + _jitter(values[:, feature]),
-                c=rank[:, feature],
+                c=ranks[:, feature],
                 cmap=colours,
                 vmin=0,
                 vmax=1,
@@ -108,7 +127,7 @@ def beeswarm_plot(explanation: Explanation, feature_names: tuple[str, ...], *, s
         axes.set_ylim(-0.6, len(top) - 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_title(emotion, fontsize=11, fontweight="bold", loc="left")
-        _bare(axes)
+        _remove_frame(axes)
         axes.spines["left"].set_visible(False)
     figure.supxlabel(f"SHAP value: what the feature adds to the emotion's {explanation.scale}", fontsize=10)
     bar = figure.colorbar(dots, ax=panels, aspect=60, pad=0.01, ticks=[0, 1])
@@ -119,13 +138,13 @@ def beeswarm_plot(explanation: Explanation, feature_names: tuple[str, ...], *, s
 
 
 def _ranks(features: np.ndarray) -> np.ndarray:
-    """Each column's ranks scaled to 0 … 1, robust to the heavy tails of acoustic features."""
+    """The ranks of each column, scaled to 0 … 1: they do not suffer from the heavy tails of acoustic features."""
     ranks = pd.DataFrame(features).rank().to_numpy() - 1
     return ranks / max(len(features) - 1, 1)
 
 
 def _jitter(values: np.ndarray, *, bins: int = 80, height: float = 0.38) -> np.ndarray:
-    """Vertical offsets that stack dots of like value, the fullest stack ``height`` high each way."""
+    """Vertical offsets that stack dots of similar value; the fullest stack reaches ``height`` up and down."""
     span = np.ptp(values)
     slots = np.zeros(len(values), dtype=int) if span == 0 else ((values - values.min()) / span * bins).astype(int)
     place = pd.Series(slots).groupby(slots).cumcount().to_numpy()

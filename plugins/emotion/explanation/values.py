@@ -1,16 +1,16 @@
-"""Why a model said what it said: SHAP values per named acoustic feature that add up to the model's output.
+"""Explains a model's output by SHAP values: contributions per named acoustic feature that add up to the output.
 
-What is exact and what is propagated:
+Which values are exact and which are propagated:
 
-- **LogisticRegression**: exact. Whatever affine steps stand before it, the log-odds stay linear in the
-  features, so the Shapley value of feature i is coefficient × (value − background mean).
-- **Trees**: exact for the path-dependent value function (Lundberg et al. 2020, "From local explanations to
-  global understanding with explainable AI for trees"), on what the trees are given. scikit-learn's
-  multi-class gradient boosting is a sum of trees per emotion, and is explained one emotion at a time.
-- **Scaling and selection before trees**: carried over one to one; still exact.
+- **LogisticRegression**: exact. The steps before it are affine, so the log-odds are linear in the features, and the
+  Shapley value of feature i is coefficient × (value − background mean).
+- **Trees**: exact for the path-dependent value function (Lundberg et al. 2020, "From local explanations to global
+  understanding with explainable AI for trees"), for the inputs of the trees. Multi-class gradient boosting of
+  scikit-learn is a sum of trees per emotion, and is explained one emotion at a time.
+- **Scaling and selection before trees**: each input belongs to one feature, which gets its value; still exact.
 - **Projections before trees** (PCA, LDA): propagated through the linear map, after Chen, Lundberg & Lee 2022,
   "Explaining a series of models by propagating Shapley values", Nature Communications 13:4512.
-- **Ensemble**: each member's values are propagated through its calibrated softmax by the Jacobian integrated
+- **Ensemble**: the values of each member are propagated through its calibrated softmax by the Jacobian integrated
   along the straight path from its base margins to its margins (Aumann & Shapley 1974), then averaged.
 """
 
@@ -19,41 +19,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import shap
 from scipy.special import softmax
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from emotion import features as acoustic
 from emotion.errors import DataError
 from emotion.models.classifier import LEAST_PROBABILITY, Classifier, Ensemble
 from emotion.vocabulary import EMOTIONS
 
 LOG_ODDS, PROBABILITY = "log-odds", "probability"
 PATH_NODES = 32
+"""Nodes of the Gauss-Legendre quadrature along the path through the softmax."""
 ROUNDING = 1e-3
-"""What float32 or the quadrature may leave over, relative to the output, to be spread over the features."""
+"""The largest error of float32 or of the quadrature, relative to the output, that is spread over the features."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Contributions of each feature to each emotion's output, for some clips.
+    """Contributions of each feature to the output for each emotion, for some clips.
 
     Attributes
     ----------
     emotions : tuple of str
         In the order of the columns below.
-    features : array, shape (n, n_features)
-        The rows explained.
+    features : float32 array, shape (n, n_features)
+        The rows that are explained.
     values : float64 array, shape (n, n_emotions, n_features)
-        What each feature adds; ``values.sum(axis=2) + base_values`` equals ``outputs`` within 1e-6.
+        The contributions; ``values.sum(axis=2) + base_values`` equals ``outputs`` within 1e-6.
     base_values : float64 array, shape (n_emotions,)
+        The output without any contribution.
     outputs : float64 array, shape (n, n_emotions)
-        The model's own: :meth:`Classifier.margins` or :meth:`Ensemble.predict_proba`.
+        The output of the model: :meth:`Classifier.margins` or :meth:`Ensemble.predict_proba`.
     scale : str
-        ``log-odds`` or ``probability``: the unit of all three.
+        ``log-odds`` or ``probability``: the unit of the three arrays above.
     """
 
     emotions: tuple[str, ...]
@@ -65,37 +65,52 @@ class Explanation:
 
 
 def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, background: np.ndarray) -> Explanation:
-    """Explain a model's output for some clips.
+    """Explain the output of a model for some clips.
 
     Parameters
     ----------
     model : Classifier or Ensemble
     features : float32 array, shape (n, n_features)
-        As the model takes them: normalized by speaker for an adapted model.
+        As the model takes them: z-scored by speaker for an adapted model.
     background : float32 array, shape (n_background, n_features)
-        Rows the model was fitted on, or a sample of them: what a contribution is measured against for a
-        linear model, and how inputs vary together for a projection.
+        Rows that the model was fitted on, or a sample of them. For a linear model, a contribution is measured against
+        their mean; for a projection, they show how its inputs vary together.
+
+    Returns
+    -------
+    Explanation
 
     Raises
     ------
     DataError
-        If a step before the classifier is not affine, or the values do not add up.
+        If a step before the classifier is not affine, or the values do not add up to the output.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> rows = np.float32([[1, 5], [2, 5], [8, 5], [9, 5]])
+    >>> labels = np.array(["calm", "calm", "angry", "angry"])
+    >>> pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", LogisticRegression())]).fit(rows, labels)
+    >>> model = Classifier(family="logistic_regression", pipeline=pipeline, emotions=("angry", "calm"))
+    >>> explanation = explain_predictions(model, rows, background=rows)
+    >>> explanation.values.shape, explanation.scale
+    ((4, 2, 2), 'log-odds')
+    >>> np.allclose(explanation.values.sum(axis=2) + explanation.base_values, explanation.outputs)
+    True
+    >>> bool(explanation.values[3, 0, 0] > 0), float(explanation.values[3, 0, 1])
+    (True, 0.0)
     """
     if isinstance(model, Ensemble):
-        return combine(
-            model, [explain_predictions(member, features, background=background) for member in model.members]
-        )
+        return combine(model, [_explain_classifier(member, features, background) for member in model.members])
+    return _explain_classifier(model, features, background)
+
+
+def _explain_classifier(model: Classifier, features: np.ndarray, background: np.ndarray) -> Explanation:
     steps, classifier = model.pipeline[:-1], model.pipeline[-1]
     inputs = np.asarray(steps.transform(features))
     matrix, offset = _affine(steps, features, inputs, background)
-    centre = background.mean(axis=0, dtype=np.float64)
     if isinstance(classifier, LogisticRegression):
-        coefficients, intercept = np.float64(classifier.coef_), np.float64(classifier.intercept_)
-        if len(model.emotions) == 2:
-            coefficients = np.vstack([-coefficients, coefficients])
-            intercept = np.append(-intercept, intercept)
-        values = (coefficients @ matrix)[None] * (features.astype(np.float64) - centre)[:, None]
-        base = coefficients @ (matrix @ centre + offset) + intercept
+        values, base = _explain_linear(classifier, matrix, offset, features, background)
     else:
         values, base = _explain_trees(classifier, inputs)
         values = _propagate(values, matrix, features, background)
@@ -111,44 +126,83 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
 
 
 def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:
-    """The ensemble's explanation from its members' explanations of the same clips, in the members' order."""
-    values, base, outputs = 0.0, 0.0, 0.0
-    for model, found in zip(ensemble.members, members, strict=True):
-        own_values, own_base, own_outputs = _through_softmax(model, found)
-        values, base, outputs = values + own_values, base + own_base, outputs + own_outputs
-    count = len(members)
+    """The explanation of an ensemble, from explanations of the same clips by its members, in the members' order.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    members : list of Explanation
+        From :func:`explain_predictions`.
+
+    Returns
+    -------
+    Explanation
+        On the scale of probabilities, for all eight emotions.
+    """
+    parts = [_through_softmax(model, member) for model, member in zip(ensemble.members, members, strict=True)]
     return Explanation(
         emotions=EMOTIONS,
         features=members[0].features,
-        values=values / count,
-        base_values=base / count,
-        outputs=outputs / count,
+        values=_mean([part.values for part in parts]),
+        base_values=_mean([part.base_values for part in parts]),
+        outputs=_mean([part.outputs for part in parts]),
         scale=PROBABILITY,
     )
+
+
+def _mean(arrays: list[np.ndarray]) -> np.ndarray:
+    total = np.zeros_like(arrays[0])
+    for array in arrays:
+        total = total + array
+    return total / len(arrays)
 
 
 def _affine(
     steps: Pipeline, features: np.ndarray, inputs: np.ndarray, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier."""
+    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier.
+
+    They are found by probing: the steps transform the mean, and the mean with one feature changed at a time.
+    ``inputs`` (n, n_inputs) is what the steps make of ``features``.
+    """
     centre = background.mean(axis=0, dtype=np.float64)
-    far = 1000 * _spread(background)  # what an affine map makes no matter of, but a float32 one loses less by
-    probes = steps.transform(np.vstack([centre, centre + np.diag(far)])).astype(np.float64)
-    matrix = ((probes[1:] - probes[0]) / far[:, None]).T
+    # An affine map gives the same matrix at any distance; at a large one, the rounding of float32 matters less.
+    distance = 1000 * _spread(background)
+    probes = steps.transform(np.vstack([centre, centre + np.diag(distance)])).astype(np.float64)
+    matrix = ((probes[1:] - probes[0]) / distance[:, None]).T
     offset = probes[0] - matrix @ centre
     expected = features @ matrix.T + offset
-    off = np.abs(expected - inputs).max(initial=0.0)
-    if off > ROUNDING * (1 + np.abs(expected).max(initial=0.0)):
+    error = np.abs(expected - inputs).max(initial=0.0)
+    if error > ROUNDING * (1 + np.abs(expected).max(initial=0.0)):
         names = ", ".join(type(step).__name__ for _, step in steps.steps)
         raise DataError(
-            f"the steps before the classifier ({names}) are off an affine map by {off:.3g}; expected "
-            "scaling, selection and linear projections, through which contributions can be carried back to "
-            "the features"
+            f"the steps before the classifier ({names}) differ from an affine map by {error:.3g}; expected scaling, "
+            "selection and linear projections, through which contributions can be propagated back to the features"
         )
     return matrix, offset
 
 
-def _explain_trees(classifier, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _explain_linear(
+    classifier: LogisticRegression,
+    matrix: np.ndarray,
+    offset: np.ndarray,
+    features: np.ndarray,
+    background: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """SHAP values (n, n_emotions, n_features) and base values (n_emotions,) of a linear model after an affine map."""
+    coefficients = np.asarray(classifier.coef_, dtype=np.float64)
+    intercept = np.asarray(classifier.intercept_, dtype=np.float64)
+    if len(coefficients) == 1:  # two emotions: the log-odds of the second
+        coefficients = np.vstack([-coefficients, coefficients])
+        intercept = np.append(-intercept, intercept)
+    centre = background.mean(axis=0, dtype=np.float64)
+    values = (coefficients @ matrix)[None] * (features.astype(np.float64) - centre)[:, None]
+    return values, coefficients @ (matrix @ centre + offset) + intercept
+
+
+def _explain_trees(
+    classifier: RandomForestClassifier | GradientBoostingClassifier, inputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Path-dependent SHAP values (n, n_emotions, n_inputs) and base values (n_emotions,) of trees."""
     if not isinstance(classifier, GradientBoostingClassifier):
         explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
@@ -172,39 +226,39 @@ def _explain_trees(classifier, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _propagate(values: np.ndarray, matrix: np.ndarray, features: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Carry values (n, n_emotions, n_inputs) of projected inputs back to the features.
+    """Propagate values (n, n_emotions, n_inputs) of projected inputs back to the features: (n, n_emotions, n_features).
 
-    A feature's share in input j, against background row b, is c_ij(b) / s_j(b), where
-    c_ij(b) = matrix_ji (x_i − b_i) and s_j(b) is the sum of them over i. The average over background rows
-    weighs each by s_j(b)², so that rows which the clip (nearly) equals in j, where the share is undefined, do
-    not count. It has a closed form, whose denominator is at least the variance of input j::
+    The share of feature i in input j, against background row b, is c_ij(b) / s_j(b), where
+    c_ij(b) = matrix_ji (x_i − b_i) and s_j(b) is the sum of these over i. The average over background rows weighs each
+    row by s_j(b)². So a row that (nearly) equals the clip in input j, for which the share is undefined, does not count.
+    The average has a closed form, whose denominator is at least the variance of input j::
 
         share_ij = matrix_ji (d_i s_j + cov(i, j)) / (s_j² + var(j))
 
-    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to
-    1; an input made of one feature alone is that feature's altogether.
+    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to 1. If an
+    input is made of one feature only, that feature gets its whole value.
     """
-    used = values.any(axis=(0, 1))  # few of many inputs, as a rule, for a clip or two
+    used = np.any(values, axis=(0, 1))  # for one or two clips, trees usually look at few of many inputs
     values, matrix = values[:, :, used], matrix[used]
-    reached = matrix.any(axis=0)
-    found = np.zeros((*values.shape[:2], len(reached)))
+    reached: np.ndarray = np.any(matrix, axis=0)
+    contributions = np.zeros((*values.shape[:2], len(reached)))
     matrix, features, background = matrix[:, reached], features[:, reached], background[:, reached]
 
     spread = _spread(background)
     centre = background.mean(axis=0, dtype=np.float64)
     matrix = matrix * spread
-    away = (features - centre) / spread
-    others = (background - centre) / spread
-    sums = away @ matrix.T
-    joint = matrix * ((others @ matrix.T).T @ others) / len(others)
+    distances = (features - centre) / spread
+    background_distances = (background - centre) / spread
+    sums = distances @ matrix.T
+    covariance = matrix * ((background_distances @ matrix.T).T @ background_distances) / len(background_distances)
     # An input that is constant over the background is shared as if the features varied independently.
-    alone = matrix**2
-    constant = joint.sum(axis=1) <= 1e-12 * alone.sum(axis=1)
-    joint[constant] = alone[constant]
-    variance = joint.sum(axis=1)
+    independent = matrix**2
+    constant = covariance.sum(axis=1) <= 1e-12 * independent.sum(axis=1)
+    covariance[constant] = independent[constant]
+    variance = covariance.sum(axis=1)
     scaled = values / (sums**2 + variance)[:, None]
-    found[:, :, reached] = (scaled * sums[:, None]) @ matrix * away[:, None] + scaled @ joint
-    return found
+    contributions[:, :, reached] = (scaled * sums[:, None]) @ matrix * distances[:, None] + scaled @ covariance
+    return contributions
 
 
 def _spread(background: np.ndarray) -> np.ndarray:
@@ -213,38 +267,44 @@ def _spread(background: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, spread, 1.0)
 
 
-def _through_softmax(model: Classifier, found: Explanation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A member's values, base values and outputs as calibrated probabilities of all eight emotions."""
-    columns = [EMOTIONS.index(emotion) for emotion in found.emotions]
-    is_probability = found.scale == PROBABILITY
+def _through_softmax(model: Classifier, explanation: Explanation) -> Explanation:
+    """A member's explanation on the scale of its calibrated probabilities, for all eight emotions."""
+    columns = [EMOTIONS.index(emotion) for emotion in explanation.emotions]
+    is_probability = explanation.scale == PROBABILITY
     # softmax of (−m/2, m/2) is the logistic function of m, see Classifier.logits
     steepness = (0.5 if len(columns) == 2 and not is_probability else 1.0) / model.temperature
 
     def logits(margins: np.ndarray) -> np.ndarray:
         return steepness * (np.log(np.maximum(margins, LEAST_PROBABILITY)) if is_probability else margins)
 
-    # A logit depends on its own margin alone: the secant carries it over (the rescale rule of Chen et al.). The path
-    # through the softmax is straight in the logits, where the Jacobian is smooth however near 0 a margin comes.
-    start, end = logits(found.base_values), logits(found.outputs)
-    distance = found.outputs - found.base_values
+    # Each logit depends on one margin only, so the secant propagates it (the rescale rule of Chen et al.). The path
+    # through the softmax is straight in the logits, where the Jacobian is smooth even if a margin comes near 0.
+    start, end = logits(explanation.base_values), logits(explanation.outputs)
+    distance = explanation.outputs - explanation.base_values
     secant = np.divide(end - start, distance, out=np.zeros_like(distance), where=distance != 0)
-    nodes, weights = np.polynomial.legendre.leggauss(PATH_NODES)
-    jacobian = np.zeros((len(found.outputs), len(columns), len(columns)))
-    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-        p = softmax(start + node * (end - start), axis=-1)
-        jacobian += weight * p[:, :, None] * (np.eye(len(columns)) - p[:, None, :])
-    jacobian *= secant[:, None, :]
+    jacobian = _softmax_jacobian(start, end) * secant[:, None, :]
 
-    base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(found.outputs), len(EMOTIONS)))
+    base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(end), len(EMOTIONS)))
     base[columns] = softmax(start)
     outputs[:, columns] = softmax(end, axis=1)
-    values = np.zeros((len(outputs), len(EMOTIONS), found.values.shape[2]))
-    values[:, columns] = _complete(jacobian @ found.values, outputs[:, columns] - base[columns])
-    return values, base, outputs
+    values = np.zeros((len(outputs), len(EMOTIONS), explanation.values.shape[2]))
+    values[:, columns] = _complete(jacobian @ explanation.values, outputs[:, columns] - base[columns])
+    return Explanation(EMOTIONS, explanation.features, values, base, outputs, PROBABILITY)
+
+
+def _softmax_jacobian(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The Jacobian of the softmax, mean over the straight path from ``start`` (k,) to ``end`` (n, k): (n, k, k)."""
+    count = end.shape[1]
+    nodes, weights = np.polynomial.legendre.leggauss(PATH_NODES)
+    jacobian = np.zeros((len(end), count, count))
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        p = softmax(start + node * (end - start), axis=-1)
+        jacobian += weight * p[:, :, None] * (np.eye(count) - p[:, None, :])
+    return jacobian
 
 
 def _complete(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Spread what rounding left over, so that values (n, k, n_features) add up to targets (n, k)."""
+    """Spread the rounding errors over the features, so that values (n, k, n_features) add up to targets (n, k)."""
     missing = targets - values.sum(axis=2)
     worst = np.abs(missing).max(initial=0.0)
     if worst > ROUNDING * (1 + np.abs(targets).max(initial=0.0)):
@@ -253,54 +313,3 @@ def _complete(values: np.ndarray, targets: np.ndarray) -> np.ndarray:
     total = size.sum(axis=2, keepdims=True)
     even = np.full_like(size, 1 / size.shape[2])
     return values + missing[:, :, None] * np.divide(size, total, out=even, where=total > 0)
-
-
-def top_contributions(
-    explanation: Explanation, row: int, emotion: str, k: int, *, feature_names: tuple[str, ...]
-) -> dict[str, list[dict]]:
-    """What pushed one clip's output for one emotion ``towards`` it and ``against`` it, strongest first.
-
-    At most ``k`` of each, as ``{"feature", "description", "value", "contribution"}``: the feature's value for
-    the clip, and what it added in the explanation's scale.
-    """
-    values = explanation.values[row, explanation.emotions.index(emotion)]
-    found = {}
-    for name, sign in (("towards", 1.0), ("against", -1.0)):
-        order = np.argsort(-sign * values, kind="stable")[:k]
-        found[name] = [
-            {
-                "feature": feature_names[i],
-                "description": acoustic.describe(feature_names[i]),
-                "value": float(explanation.features[row, i]),
-                "contribution": float(values[i]),
-            }
-            for i in order
-            if sign * values[i] > 0
-        ]
-    return found
-
-
-def importance(explanation: Explanation, *, feature_names: tuple[str, ...]) -> pd.DataFrame:
-    """Mean absolute contribution of each feature over the clips, most important first.
-
-    Columns: ``feature``, ``description``, ``mean_abs`` (over emotions too), ``share`` of their sum, and one
-    column per emotion.
-    """
-    by_emotion = np.abs(explanation.values).mean(axis=0)
-    mean_abs = by_emotion.mean(axis=0)
-    total = mean_abs.sum()
-    frame = pd.DataFrame(
-        {
-            "feature": list(feature_names),
-            "description": [acoustic.describe(name) for name in feature_names],
-            "mean_abs": mean_abs,
-            "share": mean_abs / total if total else mean_abs,
-            **{emotion: by_emotion[explanation.emotions.index(emotion)] for emotion in ordered_emotions(explanation)},
-        }
-    )
-    return frame.sort_values("mean_abs", ascending=False, kind="stable", ignore_index=True)
-
-
-def ordered_emotions(explanation: Explanation) -> list[str]:
-    """Its emotions in the order of every table and plot."""
-    return sorted(explanation.emotions, key=EMOTIONS.index)

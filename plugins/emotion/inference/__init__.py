@@ -1,10 +1,9 @@
-"""Recordings to answers, with a trained model.
+"""Answers of a trained model for recordings: a file, an array of samples, several files, or a stream.
 
-In: a file, an array, several files or a stream. Out: ``{"emotion", "confidence", "probabilities", ...}``.
+In: recordings and a model. Out: ``{"emotion", "confidence", "probabilities", ...}``::
 
->>> from emotion.inference import CustomEmotionModel
->>> CustomEmotionModel("model.pkl").predict_emotion_from_file("audio.wav")  # doctest: +SKIP
-{'emotion': 'angry', 'confidence': 0.83, ...}
+    CustomEmotionModel("random_forest_emotion_model.pkl").predict_emotion_from_file("audio.wav")
+    # {"emotion": "angry", "confidence": 0.83, ...}
 """
 
 from emotion.inference.model import CHAMPION, CustomEmotionModel

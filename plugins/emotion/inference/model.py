@@ -2,162 +2,245 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
-from emotion.errors import AudioError, BundleError, ConfigurationError
+from emotion.inference import bundles
+from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
 from emotion.models import registry
-from emotion.models.classifier import Ensemble, normalize_by_speaker
-from emotion.models.registry import ENTRY
+from emotion.models.bundle import Bundle
+from emotion.models.classifier import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS
 
 CHAMPION = "champion"
-MIN_SPEAKER_CLIPS = 10
-"""So many clips of a speaker are needed to normalize by them. Macro F1 on speakers 13-18 of RAVDESS (logistic
-regression fitted on 1-12), adapted against plain: 3 clips 0.54 and 0.53, 5 clips 0.59 and 0.53, 10 clips 0.66
-and 0.55, 20 clips 0.67 and 0.54, 60 clips 0.69 and 0.54."""
-ROWS_AT_ONCE = 32
-"""Clips that are put to the model together: a forest takes hardly longer for 32 than for one."""
 TOP_CONTRIBUTIONS = 5
+"""Features that an explanation names, of each kind."""
+
+Mode = Literal["plain", "adapted"]
 
 
 class CustomEmotionModel:
-    """A trained model, from its bundle.
+    """A trained model: give it a recording, and it answers with an emotion and a calibrated confidence.
 
     Parameters
     ----------
     path : path, optional
-        A bundle, such as ``models/<version>/random_forest_emotion_model.pkl``, with the ``version.json`` of
-        its version beside it. Without it: the champion of ``settings``.
+        A bundle, such as ``models/<version>/random_forest_emotion_model.pkl``. The ``version.json`` of its version must
+        be in the same folder. Without a path, the champion is loaded.
     settings : Settings, optional
-        By default what the environment says (``EMOTION_HOME``).
+        Names the artifact store in which the champion is; by default from the environment (``EMOTION_HOME``).
 
     Attributes
     ----------
-    version, family : str
+    version : str
+        The training run that made the model.
+    family : str
+        ``logistic_regression``, ``random_forest``, ``gradient_boosting`` or ``ensemble``.
     name : str
         ``<version>/<family>``.
     emotions : tuple of str
-        Those that the model can answer.
+        The emotions that the model can answer.
     metadata : dict
-        What the bundle says of its making.
+        From the bundle: run_id, recipe, seed, dataset and packages of the training run.
     entry : dict
-        The registry's entry of its version.
+        The registry entry of the version (``version.json``).
 
     Raises
     ------
     BundleError
-        Before anything is unpickled: no registry entry beside the bundle, another checksum than the entry's,
-        another bundle format, feature recipe or minor version of scikit-learn than this code's.
+        Before anything is unpickled: the bundle or its registry entry is not there; or the checksum differs from the
+        entry's; or the bundle format, the feature recipe or the minor version of scikit-learn is not this code's.
     ConfigurationError
         If there is no champion.
 
     Notes
     -----
-    An answer is a dict of plain Python values: ``emotion``; ``confidence``; ``probabilities`` of all eight
-    emotions; ``duration`` in seconds; ``model``, the version, and ``family``; ``mode``, ``plain`` or
-    ``adapted`` (see :meth:`predict_batch`); and, if asked for, ``explanation``: the features that spoke most
-    ``towards`` the answer and ``against`` it, as lists of ``{"feature", "description", "value",
-    "contribution"}``.
+    An answer is a dict of plain Python values, which ``json.dumps`` accepts:
+
+    ================= ===============================================================================================
+    ``emotion``       the most probable emotion
+    ``confidence``    its calibrated probability, 0 to 1
+    ``probabilities`` the probabilities of all eight emotions, by emotion; their sum is 1
+    ``duration``      of the recording, in seconds
+    ``model``         the version
+    ``family``        the family
+    ``mode``          ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
+    ``explanation``   only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
+                      lists of ``{"feature", "description", "value", "contribution"}``
+    ================= ===============================================================================================
+
+    Examples
+    --------
+    A bundle that was copied out of the artifact store together with its ``version.json``, and a recording::
+
+        model = CustomEmotionModel("champion/random_forest_emotion_model.pkl")
+        answer = model.predict_emotion_from_file("call.wav", explain=True)
+        answer["emotion"], answer["confidence"]             # ('angry', 0.83)
+        answer["probabilities"]["sad"]                      # 0.04
+        answer["explanation"]["towards"][0]["feature"]      # 'f0_semitone_voiced_mean'
+
+    The champion of the artifact store, and samples that are in memory already::
+
+        samples, sample_rate = soundfile.read("call.wav")
+        CustomEmotionModel().predict_emotion_from_array(samples, sample_rate)["emotion"]
+
+    Many files, of which some may be unusable, and a long recording window by window::
+
+        for answer in model.predict_batch(["a.wav", "b.wav"]):
+            print(answer["path"], answer.get("emotion", answer.get("error")))
+        for answer in model.predict_timeline("meeting.flac"):
+            print(answer["start"], answer["end"], answer.get("emotion", answer.get("error")))
     """
 
     def __init__(self, path: str | os.PathLike | None = None, *, settings: Settings | None = None):
         if path is None:
             store = Store((settings or Settings.from_environment()).home)
-            self._open(*_stored(store, None, None))
+            self._open(*bundles.read_from_store(store, None, None))
         else:
-            self._open(*_beside(Path(path)))
+            self._open(*bundles.read_from_folder(Path(path)))
 
     @classmethod
     def from_store(cls, store: Store, version: str | None = None, family: str | None = None) -> CustomEmotionModel:
-        """A model of the artifact store: by version and family; a version's selected family; or the champion.
+        """Load a model from an artifact store.
 
-        Raises as the class does, and ConfigurationError if there is no such version or family.
+        Parameters
+        ----------
+        store : Store
+        version : str, optional
+            Without it, the champion is loaded.
+        family : str, optional
+            Without it, the family that was selected when the version was trained.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no champion, or no such version or family.
+        BundleError
+            As the class does.
         """
         model = cls.__new__(cls)
-        model._open(*_stored(store, version, family))
+        model._open(*bundles.read_from_store(store, version, family))
         return model
 
     @classmethod
     def named(cls, store: Store, name: str) -> CustomEmotionModel:
-        """A model by what a person calls it: ``champion``, ``<version>`` or ``<version>/<family>``."""
+        """Load a model by its name: ``champion``, ``<version>`` or ``<version>/<family>``.
+
+        Raises as :meth:`from_store` does.
+        """
         version, _, family = name.partition("/")
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
     def _open(self, entry: dict, name: str, data: bytes) -> None:
-        bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
+        bundle = cast(Bundle, registry.open_pickle(data, entry, name, recipe=features.recipe_version()))
         self.entry = entry
         self.version: str = entry["version"]
-        self.family: str = bundle["family"]
+        self.family = bundle["family"]
         self.name = f"{self.version}/{self.family}"
         self.emotions = tuple(emotion for emotion in EMOTIONS if emotion in bundle["label_encoder"].classes_)
-        self.metadata: dict = bundle["metadata"]
+        self.metadata = bundle["metadata"]
         self._bundle = bundle
 
     def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:
-        """The answer for a recording of at most 60 s, in any format libsndfile reads. Raises AudioError."""
+        """Answer for a recording of at most 60 s.
+
+        Parameters
+        ----------
+        path : path
+            A file in any format that libsndfile reads (WAV, FLAC, OGG, MP3 …), at any rate, with up to eight channels.
+        explain : bool
+            Whether the answer has an ``explanation``.
+
+        Returns
+        -------
+        dict
+            See the notes on the class.
+
+        Raises
+        ------
+        AudioError
+            If the recording cannot be used; ``reason`` is a short word, such as ``silent`` or ``too_long``.
+        """
         return self._answer(read(path), explain)
 
     def predict_emotion_from_array(self, samples: np.ndarray, sample_rate: float, *, explain: bool = False) -> dict:
-        """The answer for samples, shape (n,) or (n, channels), floats (full scale 1) or integers, at any rate
-        in Hz.
+        """Answer for samples in memory, at most 60 s of them.
 
-        Raises AudioError.
+        Parameters
+        ----------
+        samples : array, shape (n,) or (n, channels)
+            Floats with full scale 1, or integers with the full scale of their type.
+        sample_rate : float
+            Hz.
+        explain : bool
+            Whether the answer has an ``explanation``.
+
+        Returns
+        -------
+        dict
+            See the notes on the class; the same as for a file with these samples, bit for bit.
+
+        Raises
+        ------
+        AudioError
+            If the samples cannot be used.
         """
         clip = decode.from_blocks([np.asarray(samples)], sample_rate, max_seconds=MAX_CLIP_SECONDS)
         return self._answer(clip, explain)
 
     def _answer(self, clip: Clip, explain: bool) -> dict:
-        return self.predict_features(features.extract(clip.samples)[None], explain=explain)[0] | {
-            "duration": clip.duration
-        }
+        answers = self.predict_features(features.extract(clip.samples)[None], explain=explain)
+        return answers[0] | {"duration": clip.duration}
 
     def predict_features(
         self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool | np.ndarray = False
     ) -> list[dict]:
-        """The answers, less ``duration``, for clips that are featurized already.
+        """Answer for clips whose features are computed already.
 
         Parameters
         ----------
         values : float32 array, shape (n, n_features)
-            As :func:`emotion.features.extract` gives them.
-        speakers : sequence of str, optional
-            Who speaks, ``""`` if unknown: see :meth:`predict_batch`.
+            From :func:`emotion.features.extract`.
+        speakers : sequence of str, length n, optional
+            The speaker of each clip, ``""`` if unknown: see :meth:`predict_batch`.
         explain : bool, or bool array, shape (n,)
-            Which answers to explain. An adapted one is explained by features in standard deviations from the
-            speaker's mean.
+            Which answers have an ``explanation``. That of an adapted answer gives the value of a feature in standard
+            deviations from the speaker's mean.
+
+        Returns
+        -------
+        list of dict, length n
+            See the notes on the class; without ``duration``.
         """
         values = np.asarray(values, dtype=np.float32)
         explain = np.broadcast_to(explain, len(values))
-        speakers = np.array([""] * len(values) if speakers is None else speakers)
-        counts = Counter(speakers.tolist())
-        adapted = np.array([bool(who) and counts[who] >= MIN_SPEAKER_CLIPS for who in speakers.tolist()], dtype=bool)
+        names = np.array([""] * len(values) if speakers is None else speakers)
+        counts = Counter(names.tolist())
+        is_adapted = [bool(name) and counts[name] >= MIN_SPEAKER_CLIPS for name in names.tolist()]
         answers: list[dict] = [{}] * len(values)
-        for mode, where in (("plain", np.flatnonzero(~adapted)), ("adapted", np.flatnonzero(adapted))):
-            if len(where):
-                rows = values[where]
-                if mode == "adapted":
-                    rows = normalize_by_speaker(rows, speakers[where])
-                for index, answer in zip(where, self._predict(rows, mode, explain[where]), strict=True):
-                    answers[index] = answer
+        adapted = np.flatnonzero(is_adapted)
+        plain = np.flatnonzero(np.logical_not(is_adapted))
+        if len(plain):
+            _put(answers, plain, self._predict(values[plain], "plain", explain[plain]))
+        if len(adapted):
+            rows = normalize_by_speaker(values[adapted], names[adapted])
+            _put(answers, adapted, self._predict(rows, "adapted", explain[adapted]))
         return answers
 
-    def _predict(self, rows: np.ndarray, mode: str, explain: np.ndarray) -> list[dict]:
-        found = self._bundle[mode].predict_proba(rows)
+    def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
         answers = []
-        for probabilities in found.tolist():
+        for probabilities in self._bundle[mode].predict_proba(rows).tolist():
             confidence = max(probabilities)
             answers.append(
                 {
@@ -170,19 +253,21 @@ class CustomEmotionModel:
                 }
             )
         if explain.any():
-            from emotion.explanation.values import (  # here, as shap takes longer to import than all the rest
-                explain_predictions,
-                top_contributions,
-            )
-
-            background = self._bundle["background"][mode]
-            explained = explain_predictions(self._bundle[mode], rows[explain], background=background)
-            names = self._bundle["feature_names"]
-            for row, index in enumerate(np.flatnonzero(explain)):
-                answers[index]["explanation"] = top_contributions(
-                    explained, row, answers[index]["emotion"], TOP_CONTRIBUTIONS, feature_names=names
-                )
+            explained = [answer for answer, is_wanted in zip(answers, explain, strict=True) if is_wanted]
+            self._add_explanations(explained, rows[explain], mode)
         return answers
+
+    def _add_explanations(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> None:
+        # imported here, as shap takes longer to import than everything else together
+        from emotion.explanation.ranking import top_contributions
+        from emotion.explanation.values import explain_predictions
+
+        explanation = explain_predictions(self._bundle[mode], rows, background=self._bundle["background"][mode])
+        names = self._bundle["feature_names"]
+        for row, answer in enumerate(answers):
+            answer["explanation"] = top_contributions(
+                explanation, row, answer["emotion"], TOP_CONTRIBUTIONS, feature_names=names
+            )
 
     def predict_batch(
         self,
@@ -191,108 +276,105 @@ class CustomEmotionModel:
         speakers: Sequence[str] | None = None,
         explain: bool = False,
     ) -> Iterator[dict]:
-        """An answer a file, with its ``path``, in their order; a file that cannot be used gets
-        ``{"path", "error", "message"}`` and the others go on.
+        """Answer for several files, each a recording of at most 60 s.
 
-        With ``speakers`` (one a path, ``""`` if unknown), a speaker's clips are z-scored by their own mean
-        and standard deviation and put to the model that was trained on such features (``mode`` is
-        ``adapted``), if at least :data:`MIN_SPEAKER_CLIPS` of them can be used. That is more accurate where
-        they show several emotions, and wrong where they all show the same one, as it would become that
-        speaker's zero.
+        Parameters
+        ----------
+        paths : iterable of path
+            Read one after the other, so that it may be endless.
+        speakers : sequence of str, optional
+            The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
+            standard deviation, and given to the model that was trained on such features (``mode`` is ``adapted``), if
+            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show
+            several emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the
+            speaker's zero.
+        explain : bool
+            Whether the answers have an ``explanation``.
 
-        Memory holds at most 32 clips' features, and with ``speakers`` those of the speakers under way too:
-        speaker by speaker, a folder of any length takes no more than its longest speaker.
+        Yields
+        ------
+        dict
+            In the order of the files: the answer with its ``path``, see the notes on the class. A file that cannot be
+            used gets ``{"path", "error", "message"}``, and the others are answered all the same.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many speakers as paths.
+
+        Notes
+        -----
+        Memory holds the features of at most 32 clips and, with ``speakers``, those of all speakers that are not
+        complete: if the files come speaker by speaker, a folder of any length takes no more than its longest speaker.
         """
-        counts = Counter(speakers or ())
-        enough = {who for who, count in counts.items() if who and count >= MIN_SPEAKER_CLIPS}
+        queue = AnswerQueue(
+            lambda vectors, names: self.predict_features(vectors, speakers=names, explain=explain), speakers or ()
+        )
         pairs = ((path, "") for path in paths) if speakers is None else zip(paths, speakers, strict=True)
-        waiting: deque[dict] = deque()  # in the order of paths
-        under_way: dict[str, list[tuple[dict, np.ndarray | None]]] = defaultdict(list)  # by speaker
-
-        def answer(who: str) -> None:
-            group = [(record, vector) for record, vector in under_way.pop(who, ()) if vector is not None]
-            if group:
-                vectors = np.array([vector for _, vector in group])
-                answers = self.predict_features(vectors, speakers=[who] * len(group), explain=explain)
-                for (record, _), found in zip(group, answers, strict=True):
-                    record |= found
-
         for path, speaker in pairs:
-            who = speaker if speaker in enough else ""
-            record = {"path": os.fsdecode(path)}
-            waiting.append(record)
-            vector = None
-            try:
-                clip = read(path)
-            except AudioError as error:
-                record |= {"error": error.reason, "message": str(error)}
-            else:
-                record["duration"] = clip.duration
-                vector = features.extract(clip.samples)
-            under_way[who].append((record, vector))
-            if len(under_way[who]) == (counts[who] if who else ROWS_AT_ONCE):
-                answer(who)
-            while waiting and waiting[0].keys() & {"emotion", "error"}:
-                yield waiting.popleft()
-        answer("")
-        yield from waiting
+            queue.add(*read_clip(path), speaker=speaker)
+            yield from queue.pop_answered()
+        yield from queue.finish()
 
     def predict_stream(
         self, blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP
     ) -> Iterator[dict]:
-        """An answer a window of a stream, with its ``start`` and ``end`` in seconds, as soon as it has come.
+        """Answer for each window of a stream, as soon as its last sample has come.
 
-        A window that cannot be used gets ``{"start", "end", "error", "message"}``, as when nobody speaks
-        (``silent``). Parameters and errors are those of :func:`stream_windows`.
+        Parameters
+        ----------
+        blocks : iterable of arrays, shape (n,) or (n, channels)
+            Of any size, in the order of time.
+        sample_rate : float
+            Hz.
+        window, hop : float
+            Seconds of a window, and from the start of one window to the start of the next.
+
+        Yields
+        ------
+        dict
+            The answer with its ``start`` and ``end`` in seconds, without ``duration``. A window that cannot be used,
+            such as one in which nobody speaks (``silent``), gets ``{"start", "end", "error", "message"}``.
+
+        Raises
+        ------
+        AudioError, ConfigurationError
+            As :func:`~emotion.inference.windows.stream_windows` does.
         """
-        return self._answers(stream_windows(blocks, sample_rate, window=window, hop=hop))
+        return self._answer_windows(stream_windows(blocks, sample_rate, window=window, hop=hop))
 
     def predict_timeline(
         self, file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, hop: float = HOP
     ) -> Iterator[dict]:
-        """As :meth:`predict_stream`, for a recording of any length, in constant memory; see
-        :func:`file_windows`."""
-        return self._answers(file_windows(file, window=window, hop=hop))
+        """Answer for each window of a recording of any length, in constant memory.
 
-    def _answers(self, windows: Iterator[Window]) -> Iterator[dict]:
-        for start, end, vector, error in windows:
-            if error:
-                found = {"error": error.reason, "message": str(error)}
-            else:
-                found = self.predict_features(vector[None])[0]
-            yield {"start": start, "end": end} | found
+        Parameters
+        ----------
+        file : path or binary file
+        window, hop : float
+            Seconds of a window, and from the start of one window to the start of the next.
+
+        Yields
+        ------
+        dict
+            As :meth:`predict_stream` does.
+
+        Raises
+        ------
+        AudioError, ConfigurationError
+            As :func:`~emotion.inference.windows.file_windows` does.
+        """
+        return self._answer_windows(file_windows(file, window=window, hop=hop))
+
+    def _answer_windows(self, windows: Iterator[Window]) -> Iterator[dict]:
+        for window in windows:
+            span = {"start": window.start, "end": window.end}
+            if window.error is not None:
+                yield span | {"error": window.error.reason, "message": str(window.error)}
+            elif window.vector is not None:
+                yield span | self.predict_features(window.vector[None])[0]
 
 
-def _stored(store: Store, version: str | None, family: str | None) -> tuple[dict, str, bytes]:
-    """Registry entry, name and content of a bundle in the artifact store."""
-    if version is None:
-        pointer = registry.champion(store)
-        if pointer is None:
-            raise ConfigurationError(
-                f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
-            )
-        version, family = pointer["version"], pointer["family"]
-    entry = registry.entry(store, version)
-    name = registry.bundle_name(family or entry["selected"])
-    return entry, name, registry.read_file(store, entry, name)
-
-
-def _beside(path: Path) -> tuple[dict, str, bytes]:
-    """Registry entry, name and content of a bundle in a folder of its own."""
-    names = {registry.bundle_name(family) for family in (*FAMILIES, Ensemble.family)}
-    if path.name not in names:
-        raise BundleError(f"{path} is no model bundle; expected one of {', '.join(sorted(names))}")
-    beside = path.parent / ENTRY
-    try:
-        data = path.read_bytes()
-        entry = json.loads(beside.read_bytes())
-    except FileNotFoundError as error:
-        raise BundleError(
-            f"{error.filename} is not there; expected a bundle with its version's {ENTRY} beside "
-            "it, as the artifact store has them: copy both"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} or the {ENTRY} beside it cannot be read: {error}") from error
-    if not isinstance(entry, dict) or path.name not in entry.get("files", {}):
-        raise BundleError(f"{beside} does not list {path.name}; expected the registry entry of the bundle's version")
-    return entry, path.name, data
+def _put(answers: list[dict], positions: np.ndarray, new_answers: list[dict]) -> None:
+    for position, answer in zip(positions, new_answers, strict=True):
+        answers[position] = answer

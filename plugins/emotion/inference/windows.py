@@ -1,18 +1,11 @@
-"""Ask a trained model what it hears: in a file, an array, a folder of files, or a stream as it comes in.
+"""Reads recordings for a model: a short one as a clip, a stream or a long file as windows.
 
-A recording goes the way it goes in training, :func:`emotion.audio.decode.load` and :func:`emotion.features.extract`,
-and so gets the same vector to the bit. ``confidence`` is the probability of the emotion answered, calibrated
-on speakers the model had not heard (temperature scaling, Guo et al. 2017); its expected calibration error is
-in the model card.
+A recording is processed as in training, by :func:`emotion.audio.decode.load` and :func:`emotion.features.extract`, so
+that it gets the same features, bit for bit.
 
-Streams and long files are cut into windows, each of which is treated as a recording of its own: it is
-resampled and featurized by itself, so that its answer is that of
-:meth:`CustomEmotionModel.predict_emotion_from_array` for the same samples, to the bit, whatever came before
-it and however the stream was cut into blocks.
-
->>> model = CustomEmotionModel()                                         # doctest: +SKIP
->>> model.predict_emotion_from_file("clip.wav")["emotion"]               # doctest: +SKIP
-'happy'
+Each window of a stream or a long file is treated as a recording of its own: it is resampled and featurized by itself.
+Its answer is therefore that of :meth:`~emotion.inference.CustomEmotionModel.predict_emotion_from_array` for the same
+samples, bit for bit, whatever came before it and however the stream was divided into blocks.
 """
 
 from __future__ import annotations
@@ -30,20 +23,35 @@ from emotion.audio.decode import Clip
 from emotion.errors import AudioError, ConfigurationError
 
 MAX_CLIP_SECONDS = 60.0
-"""The longest recording that gets a single answer; models are trained on sentences."""
+"""The longest recording that gets a single answer, as models are trained on sentences."""
 WINDOW, HOP = 3.0, 1.5
-"""Seconds of a window, and from the start of one to the start of the next: a sentence, and half of it."""
+"""Seconds of a window, and from the start of one window to the start of the next: a sentence, and half of one."""
 MIN_WINDOW_SECONDS = 1.0
-"""The shortest window; what is left at the end of a stream is a window of its own from this length on."""
+"""The shortest window. What is left at the end of a stream becomes a window if it is at least this long."""
 
 
 def read(file: str | os.PathLike | BinaryIO) -> Clip:
-    """Decode a recording short enough for a single answer; a path must lead to a regular file.
+    """Decode a recording that is short enough for a single answer.
+
+    Parameters
+    ----------
+    file : path or binary file
+        A path must name a regular file: a pipe or a device, which may never end, is not opened.
 
     Raises
     ------
     AudioError
-        As :func:`emotion.audio.decode.load`; ``unreadable``; ``not_file``, without opening what may never end.
+        As :func:`emotion.audio.decode.load`, and ``unreadable`` or ``not_file``.
+
+    Examples
+    --------
+    >>> import io, wave
+    >>> file = io.BytesIO()
+    >>> with wave.open(file, "wb") as writer:
+    ...     writer.setparams((1, 2, 16_000, 0, "NONE", ""))
+    ...     writer.writeframes(np.random.default_rng(0).integers(-999, 999, 8_000, dtype=np.int16).tobytes())
+    >>> read(file).duration
+    0.5
     """
     with _regular(file):
         try:
@@ -56,9 +64,10 @@ def read(file: str | os.PathLike | BinaryIO) -> Clip:
 
 @contextmanager
 def _regular(file: str | os.PathLike | BinaryIO) -> Iterator[None]:
-    name = str(file) if hasattr(file, "read") else os.path.basename(os.fsdecode(file))
+    """Raise AudioError if a path does not name a regular file, or if reading it in the block fails."""
+    name = os.path.basename(os.fsdecode(file)) if isinstance(file, str | bytes | os.PathLike) else str(file)
     try:
-        if not hasattr(file, "read") and os.path.exists(file) and not os.path.isfile(file):
+        if isinstance(file, str | bytes | os.PathLike) and os.path.exists(file) and not os.path.isfile(file):
             raise AudioError("not_file", f"{name} is a folder, a pipe or a device; expected a regular file")
         yield
     except OSError as error:
@@ -66,50 +75,55 @@ def _regular(file: str | os.PathLike | BinaryIO) -> Iterator[None]:
 
 
 class Window(NamedTuple):
-    """A stretch of a stream: ``start`` and ``end`` in seconds, and its features, float32 (n_features,), or
-    the reason why it has none (``silent``, ``not_finite``)."""
+    """A part of a stream. Exactly one of ``vector`` and ``error`` is None."""
 
     start: float
+    """Seconds from the start of the stream."""
     end: float
+    """Seconds from the start of the stream."""
     vector: np.ndarray | None
+    """Features, float32 (n_features,)."""
     error: AudioError | None
+    """Why the window cannot be used; its reason is ``silent`` or ``not_finite``."""
 
 
 def stream_windows(
     blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP
 ) -> Iterator[Window]:
-    """Cut a stream into windows and featurize each as soon as its last sample has come.
+    """Cut a stream into windows, and compute the features of each window as soon as its last sample has come.
 
     Parameters
     ----------
     blocks : iterable of arrays, shape (n,) or (n, channels)
-        Of any size and type of :func:`emotion.audio.decode.to_mono`. No more than a window and a block is ever held.
+        Of any size, and of any type that :func:`emotion.audio.decode.to_mono` takes. Memory never holds more than one
+        window and one block.
     sample_rate : float
         Hz.
     window, hop : float
-        Seconds, rounded to samples. What is left at the end, and is in no window yet, counts from
-        :data:`MIN_WINDOW_SECONDS` on.
+        Seconds of a window, and from the start of one window to the start of the next; rounded to samples. What is left
+        at the end, and is in no window yet, becomes the last window if it is at least :data:`MIN_WINDOW_SECONDS` long
+        with what it shares with the window before.
 
     Raises
     ------
     ConfigurationError
-        If a window is not 1 to 60 s, or the hop not within it.
+        If the window is not 1 to 60 s, or the hop is not above 0 s and at most one window.
     AudioError
-        ``not_audio``; ``too_short`` if there is not one window.
+        ``not_audio``; ``too_short`` if the stream does not have a single window.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000)
+    >>> [(window.start, window.end) for window in stream_windows([noise], 16_000, window=2, hop=1)]
+    [(0.0, 2.0), (1.0, 3.0)]
     """
-    if not MIN_WINDOW_SECONDS <= window <= MAX_CLIP_SECONDS or not 0 < hop <= window:
-        raise ConfigurationError(
-            f"windows of {window} s every {hop} s; expected {MIN_WINDOW_SECONDS:g} to {MAX_CLIP_SECONDS:g} "
-            "s, and no longer from one to the next"
-        )
+    _check_lengths(window, hop)
     decode.check_format("the stream", sample_rate, 1)
     size, step = round(window * sample_rate), max(1, round(hop * sample_rate))
     parts: list[np.ndarray] = []
-    start, held, end = 0, 0, 0
-    for block in blocks:
-        block = np.asarray(block)
-        decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
-        parts.append(decode.to_mono(block).copy())
+    start, held, end = 0, 0, 0  # in samples: of the next window; kept in parts; of the last window
+    for block in _mono_blocks(blocks, sample_rate):
+        parts.append(block)
         held += len(block)
         if held < size:
             continue
@@ -128,6 +142,22 @@ def stream_windows(
         )
 
 
+def _mono_blocks(blocks: Iterable[np.ndarray], sample_rate: float) -> Iterator[np.ndarray]:
+    """Each block as mono samples, copied, as the caller may reuse its buffer."""
+    for block in blocks:
+        block = np.asarray(block)
+        decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
+        yield decode.to_mono(block).copy()
+
+
+def _check_lengths(window: float, hop: float) -> None:
+    if not MIN_WINDOW_SECONDS <= window <= MAX_CLIP_SECONDS or not 0 < hop <= window:
+        raise ConfigurationError(
+            f"windows of {window} s every {hop} s; expected {MIN_WINDOW_SECONDS:g} to {MAX_CLIP_SECONDS:g} "
+            "s, and at most one window from the start of one to the start of the next"
+        )
+
+
 def _featurize(samples: np.ndarray, start: int, rate: float) -> Window:
     seconds = start / rate, (start + len(samples)) / rate
     try:
@@ -137,10 +167,19 @@ def _featurize(samples: np.ndarray, start: int, rate: float) -> Window:
 
 
 def file_windows(file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, hop: float = HOP) -> Iterator[Window]:
-    """The windows of a recording of any length, which is decoded as they are asked for.
+    """The windows of a recording of any length, which is decoded as far as windows are asked for.
 
-    Raises AudioError and ConfigurationError as :func:`read` and :func:`stream_windows` do, but for
-    ``too_long``; a recording that turns out to be cut short raises ``truncated`` after its last whole window.
+    Parameters
+    ----------
+    file : path or binary file
+    window, hop : float
+        As in :func:`stream_windows`.
+
+    Raises
+    ------
+    AudioError, ConfigurationError
+        As :func:`read` and :func:`stream_windows` do, except ``too_long``. A recording that turns out to be cut short
+        raises ``truncated`` after its last whole window.
     """
     with _regular(file), decode.open_recording(file) as recording:
         yield from stream_windows(recording.blocks, recording.sample_rate, window=window, hop=hop)

@@ -6,10 +6,11 @@ import hashlib
 import io
 import platform
 from importlib.metadata import version
+from typing import TypedDict
 
 import joblib
 import numpy as np
-from sklearn.preprocessing import LabelEncoder
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
 from emotion.models.classifier import Classifier, Ensemble
@@ -17,6 +18,33 @@ from emotion.models.classifier import Classifier, Ensemble
 FORMAT = "emotion-model/2"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
+
+
+class Bundle(TypedDict):
+    """What ``<family>_emotion_model.pkl`` holds.
+
+    ``plain`` and ``adapted`` are the models; ``background`` has, for each of the two, the rows that its explanations
+    are measured against. An ensemble has a scaler per member, by family.
+    """
+
+    format: str
+    family: str
+    feature_names: tuple[str, ...]
+    scaler: StandardScaler | dict[str, StandardScaler]
+    label_encoder: LabelEncoder
+    plain: Classifier | Ensemble
+    adapted: Classifier | Ensemble
+    background: dict[str, np.ndarray]
+    metadata: dict
+
+
+class FoldModel(TypedDict):
+    """One entry of ``<family>_fold_models.pkl``: a plain model, and the speakers and clips (by ``samples_sha256``)
+    that were held out when it was fitted."""
+
+    speakers: list[str]
+    clips: list[str]
+    model: Classifier
 
 
 def make_bundle(

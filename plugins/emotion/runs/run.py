@@ -1,5 +1,4 @@
-"""What the stages of every kind of run share: a folder in the artifact store, progress, duration,
-resources."""
+"""What the stages of every kind of run share: a folder in the artifact store, progress, duration and resources."""
 
 from __future__ import annotations
 
@@ -10,46 +9,55 @@ from contextlib import contextmanager
 
 from emotion import metrics
 from emotion.metrics import Emitter, Metric
-from emotion.progress import Progress
+from emotion.progress import Progress, StageProgress, StageRecord, no_progress
 from emotion.settings import Settings
 from emotion.store import Store, run_folder
 
 
 class Run:
-    """A run, each stage of which is a method of paths and small values.
+    """A run. Each stage is a method that takes and returns small values; artifacts go through the store.
 
     Parameters
     ----------
     settings : Settings
     run_id : str
-        The orchestrator's; runs of the same id share their artifacts.
+        From the orchestrator. Runs of the same id share their artifacts.
     emitter : Emitter
         Where metrics go.
+    progress : callable
+        Called with stage, done, total and unit as each stage goes on; the artifact store has a record of it in any
+        case.
     """
 
     folder: str
-    """The folder of the artifact store in which such runs have theirs."""
+    """The folder of the artifact store that holds the folders of these runs."""
 
     duration: Metric
     """The timer of a stage."""
 
-    def __init__(self, settings: Settings, run_id: str, emitter: Emitter):
+    def __init__(self, settings: Settings, run_id: str, emitter: Emitter, progress: StageProgress = no_progress):
         self.settings = settings
         self.store = Store(settings.home)
         self.name = run_folder(run_id)
         self.run_id = run_id
         self.emitter = emitter
+        self.progress = progress
 
     def _key(self, name: str) -> str:
         return f"{self.folder}/{self.name}/{name}"
 
     @contextmanager
     def _stage(self, stage: str, *, label: str = "", unit: str = "") -> Iterator[Progress]:
-        """Progress, duration and resources of one stage."""
+        """Progress, duration and resources of one stage; yields the callable that the stage reports to."""
         cpu = time.process_time()
-        progress = Progress(self.store, self._key("progress"), stage, label=label, unit=unit)
+        record = StageRecord(self.store, self._key("progress"), stage, label=label, unit=unit)
+
+        def progress(done: int, total: int) -> None:
+            record(done, total)
+            self.progress(stage, done, total, unit)
+
         yield progress
-        self.emitter.timing(self.duration, progress.finish(), stage=stage)
+        self.emitter.timing(self.duration, record.finish(), stage=stage)
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.emitter.gauge(metrics.RESOURCE, peak, stage=stage, resource="peak_memory_bytes")
         self.emitter.gauge(metrics.RESOURCE, time.process_time() - cpu, stage=stage, resource="cpu_seconds")

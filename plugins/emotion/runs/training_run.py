@@ -1,4 +1,4 @@
-"""The stages of a training run, each one function of paths and small values; the DAG draws them, nothing else.
+"""The stages of a training run, each one a method of paths and small values; the DAG draws them and does nothing else.
 
 Every stage reads what earlier ones left below ``runs/<run>/`` in the artifact store and writes there too, so that it
 may run on any machine, be killed and be tried again.
@@ -6,57 +6,57 @@ may run on any machine, be killed and be tried again.
 
 from __future__ import annotations
 
-import hashlib
-import time
 from pathlib import Path
-
-import pandas as pd
+from typing import cast
 
 from emotion import features, metrics
 from emotion.datasets import importing
-from emotion.errors import ConfigurationError
-from emotion.evaluation import folds, selection
 from emotion.evaluation.held_out import protocol_scores, soft_vote
-from emotion.evaluation.selection import PROTOCOL, SCORE
+from emotion.evaluation.selection import PROTOCOL
 from emotion.explanation import export
-from emotion.explanation.values import combine, explain_predictions
+from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import feature_table
+from emotion.metrics import Emitter
 from emotion.models import promotion, registry
-from emotion.models.bundle import dumps, make_bundle, packages, unpickle, verify
-from emotion.models.classifier import Ensemble
+from emotion.models.bundle import make_bundle
+from emotion.models.classifier import Classifier, Ensemble
 from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
+from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
+from emotion.runs import training_metrics, training_results
 from emotion.runs.run import Run
+from emotion.runs.training_artifacts import MODELS, TrainingArtifacts
+from emotion.settings import Settings
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS
-
-HEADLINE_SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
-TOP_FEATURES = 20
-POLICIES = ("auto", "ask", "never")
+from emotion.vocabulary import FAMILIES, PROBABILITIES, PROTOCOLS
 
 
 class TrainingRun(Run):
-    """One training run: its stages, in the order of the diagram."""
+    """One training run: its stages, in the order of the diagram. Parameters as in :class:`Run`."""
 
     folder = "runs"
     duration = metrics.STAGE_DURATION
 
+    def __init__(self, settings: Settings, run_id: str, emitter: Emitter, progress: StageProgress = no_progress):
+        super().__init__(settings, run_id, emitter, progress)
+        self.artifacts = TrainingArtifacts(self.store, f"{self.folder}/{self.name}")
+
     def download(self, *, dataset: str, source: str | None = None) -> dict:
         """Bring the dataset into the artifact store, with its manifest."""
         with self._stage("download") as progress:
-            found = importing.obtain(
+            imported = importing.obtain(
                 self.store,
                 self.settings,
                 dataset,
                 source=Path(source) if source else None,
                 progress=lambda stage, done, total, unit: progress(done, total),
             )
-        self.store.write_json(self._key("dataset.json"), found.facts)
-        return {"dataset": dataset, "clips": found.facts["clips"], "fingerprint": found.facts["fingerprint"]}
+        self.store.write_json(self._key("dataset.json"), imported.facts)
+        return {"dataset": dataset, "clips": imported.facts["clips"], "fingerprint": imported.facts["fingerprint"]}
 
     def plan_shards(self, *, dataset: str, clips_per_shard: int, min_seconds: float, max_seconds: float) -> list[dict]:
-        """Divide the clips without stored features into shards, one mapped task each."""
+        """Divide the clips without stored features into shards, one for each mapped task."""
         with self._stage("plan_shards"):
             plan = feature_table.plan(
                 self.store,
@@ -76,7 +76,7 @@ class TrainingRun(Run):
         return shards
 
     def featurize(self, *, dataset: str, shard: str, max_seconds: float) -> dict:
-        """Featurize one shard."""
+        """Compute and store the features of one shard."""
         with self._stage("featurize", label=shard, unit="clips") as progress:
             clips = self.store.read_json(self._key(f"shards/{shard}.json"))
             done = feature_table.featurize(
@@ -89,7 +89,7 @@ class TrainingRun(Run):
         return done
 
     def collect(self, *, dataset: str, max_rejected_share: float) -> dict:
-        """Join manifest and features to the run's table; list what cannot be used in ``rejected.csv``."""
+        """Join the manifest and the features to one table; list the clips that cannot be used in ``rejected.csv``."""
         with self._stage("collect"):
             manifest = importing.read_manifest(self.store, dataset)
             refused = self.store.read_table(self._key("refused.parquet"))
@@ -109,16 +109,16 @@ class TrainingRun(Run):
         return counts
 
     def train(self, *, family: str, seed: int, speaker_folds: str, search: bool) -> dict:
-        """Train one family over every protocol and on all clips."""
+        """Train one family by every protocol and on all clips."""
         with self._stage(f"train_{family}", unit="fits") as progress:
-            table, values = self._table()
+            table, values = self.artifacts.clips()
             trained = fitting.train(
                 family,
                 table,
                 values,
-                augmented=self._augmented(table),
+                augmented=self.artifacts.augmented(len(table)),
                 views=list(features.views().values()),
-                folds=self._folds(table, seed, speaker_folds),
+                folds=self.artifacts.splits(table, seed=seed, speaker_folds=speaker_folds),
                 search=search,
                 seed=seed,
                 progress=progress,
@@ -130,138 +130,90 @@ class TrainingRun(Run):
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
-            files = {
-                registry.bundle_name(family): dumps(bundle),
-                registry.fold_models_name(family): dumps(trained.folds),
-            }
-            for name, data in files.items():
-                self.store.write_bytes(self._key(f"train/{name}"), data)
-            self.store.write_table(self._key(f"train/{family}_predictions.parquet"), trained.predictions)
-            found = protocol_scores(table, trained.predictions) | trained.timings
-            found["hyperparameters"] = trained.hyperparameters
-            checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-            self.store.write_json(self._key(f"train/{family}.json"), {"model": found, "sha256": checksums})
-        self._emit_model(family, found)
-        return {"family": family} | {protocol: round(found[protocol]["f1_macro"], 4) for protocol in PROTOCOLS}
+            figures = protocol_scores(table, trained.predictions) | trained.timings
+            figures["hyperparameters"] = trained.hyperparameters
+            self.artifacts.save_trained(family, bundle, trained, figures)
+        training_metrics.emit_model(self.emitter, family, figures)
+        return {"family": family} | {protocol: round(figures[protocol]["f1_macro"], 4) for protocol in PROTOCOLS}
 
     def compare(self, *, seed: int, speaker_folds: str) -> dict:
-        """Put the three models and their soft vote side by side and choose one."""
+        """Compare the three models and their ensemble, and select one."""
         with self._stage("compare"):
-            table, values = self._table()
-            trained = {family: self.store.read_json(self._key(f"train/{family}.json")) for family in FAMILIES}
-            ensemble_bundle = self._build_ensemble(seed)
-            vote = soft_vote(
-                [self.store.read_table(self._key(f"train/{family}_predictions.parquet")) for family in FAMILIES]
-            )
-            self.store.write_table(self._key(f"train/{Ensemble.family}_predictions.parquet"), vote)
-            found = {family: trained[family]["model"] for family in FAMILIES}
-            found[Ensemble.family] = (
+            table, values = self.artifacts.clips()
+            models = {family: self.artifacts.figures(family) for family in FAMILIES}
+            ensemble = self._ensemble_bundle(seed)
+            vote = soft_vote([self.artifacts.predictions(family) for family in FAMILIES])
+            self.artifacts.save_ensemble(ensemble, vote)
+            models[Ensemble.family] = (
                 protocol_scores(table, vote)
-                | fitting.prediction_times(ensemble_bundle["plain"], values)
-                | {key: sum(found[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
+                | fitting.prediction_times(ensemble["plain"], values)
+                | {key: sum(models[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
             )
-            selected, reason = selection.select(found)
-            dataset = self._dataset(table)
-            result = {
-                "run_id": self.run_id,
-                "created": registry.now(),
-                "seed": seed,
-                "speaker_folds": speaker_folds,
-                "recipe": features.recipe_version(),
-                "features": len(features.feature_names()),
-                "packages": packages(),
-                "selected": selected,
-                "selection": {"protocol": PROTOCOL, "score": SCORE, "reason": reason},
-                "notice": dataset["notice"] or None,
-                "dataset": dataset,
-                "models": found,
-            }
+            result = training_results.comparison(
+                run_id=self.run_id,
+                seed=seed,
+                speaker_folds=speaker_folds,
+                dataset=self.artifacts.dataset(table),
+                models=models,
+            )
             self.store.write_json(self._key("comparison.json"), result)
             self.store.write_table(self._key("comparison.csv"), training_report.comparison_rows(result))
-        self._emit_model(Ensemble.family, found[Ensemble.family])
-        return {"selected": selected, "reason": reason}
-
-    def _build_ensemble(self, seed: int) -> dict:
-        members = {family: self._load_trained(registry.bundle_name(family), family) for family in FAMILIES}
-        bundle = make_bundle(
-            plain=Ensemble([member["plain"] for member in members.values()]),
-            adapted=Ensemble([member["adapted"] for member in members.values()]),
-            background=members[FAMILIES[0]]["background"],
-            feature_names=features.feature_names(),
-            metadata=self._metadata(seed),
-        )
-        self.store.write_bytes(self._key(f"train/{registry.bundle_name(Ensemble.family)}"), dumps(bundle))
-        return bundle
-
-    def _load_trained(self, name: str, family: str):
-        sha256 = self.store.read_json(self._key(f"train/{family}.json"))["sha256"][name]
-        data = self.store.read_bytes(self._key(f"train/{name}"))
-        verify(data, sha256=sha256, name=name)
-        return unpickle(data)
+        training_metrics.emit_model(self.emitter, Ensemble.family, models[Ensemble.family])
+        return {"selected": result["selected"], "reason": result["selection"]["reason"]}
 
     def explain(self, *, seed: int, explained_clips: int) -> dict:
-        """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions."""
+        """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions.
+
+        Returns the three most important features of each model.
+        """
         with self._stage("explain", unit="models") as progress:
-            table, values = self._table()
+            table, values = self.artifacts.clips()
             share = min(1.0, explained_clips / len(table))
             rows = table.groupby("emotion", group_keys=False).sample(frac=share, random_state=seed).index.to_numpy()
-            members = [self._load_trained(registry.bundle_name(family), family)["plain"] for family in FAMILIES]
-            explained = {}
-            for model in members:
-                explained[model.family] = explain_predictions(model, values[rows], background=values)
-                progress(len(explained), len(FAMILIES) + 1)
-            explained[Ensemble.family] = combine(Ensemble(members), list(explained.values()))
-            progress(len(explained), len(FAMILIES) + 1)
+            members = [cast(Classifier, self.artifacts.bundle(family)["plain"]) for family in FAMILIES]
+            explanations: dict[str, Explanation] = {}
+            for member in members:
+                explanations[member.family] = explain_predictions(member, values[rows], background=values)
+                progress(len(explanations), len(MODELS))
+            explanations[Ensemble.family] = combine(
+                Ensemble(members), [explanations[member.family] for member in members]
+            )
+            progress(len(explanations), len(MODELS))
             top = {}
-            for name, found in explained.items():
+            for name, explanation in explanations.items():
                 importance = export.export(
                     self.store,
                     self._key("shap"),
                     family=name,
-                    explanation=found,
+                    explanation=explanation,
                     feature_names=features.feature_names(),
                     clips=table.iloc[rows],
                 )
-                self._emit_importance(name, importance)
+                training_metrics.emit_importance(self.emitter, name, importance)
                 top[name] = importance["feature"].head(3).tolist()
         return top
 
     def register_challenger(self, *, margin: float, max_emotion_drop: float, policy: str) -> dict:
-        """Publish the run's models as a version, and hold the selected one against the champion."""
-        if policy not in POLICIES:
-            raise ConfigurationError(f"promotion policy {policy!r}; expected one of {', '.join(POLICIES)}")
+        """Register the models of the run as a version, and compare the selected one with the champion.
+
+        Raises ConfigurationError for an unknown promotion policy.
+        """
+        training_results.check_policy(policy)
         with self._stage("register_challenger"):
             result = self.store.read_json(self._key("comparison.json"))
-            names = [registry.bundle_name(family) for family in (*FAMILIES, Ensemble.family)]
-            names += [registry.fold_models_name(family) for family in FAMILIES]
             entry = registry.register(
                 self.store,
                 self.name,
-                files={name: self.store.read_bytes(self._key(f"train/{name}")) for name in names}
-                | {REFERENCE: self._drift_reference(result["seed"])},
+                files=self.artifacts.files() | {REFERENCE: self._drift_reference(result["seed"])},
                 card=model_card.render(result, version=self.name),
-                facts={
-                    "run_id": self.run_id,
-                    "recipe": result["recipe"],
-                    "feature_names": list(features.feature_names()),
-                    "dataset": result["dataset"],
-                    "selected": result["selected"],
-                    "seed": result["seed"],
-                    "scores": {
-                        name: {
-                            protocol: {score: found[protocol][score] for score in HEADLINE_SCORES}
-                            for protocol in PROTOCOLS
-                        }
-                        for name, found in result["models"].items()
-                    },
-                },
+                facts=training_results.version_facts(result),
             )
-            table, values = self._table()
-            predictions = self.store.read_table(self._key(f"train/{result['selected']}_predictions.parquet"))
+            table, values = self.artifacts.clips()
+            predictions = self.artifacts.predictions(result["selected"])
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
             challenge = promotion.challenge(
                 self.store,
-                challenger=entry | {"family": result["selected"]},
+                challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
@@ -276,50 +228,46 @@ class TrainingRun(Run):
             "policy": policy,
         }
 
-    def _drift_reference(self, seed: int) -> bytes:
-        table, values = self._table()
-        predictions = {
-            name: self.store.read_table(self._key(f"train/{name}_predictions.parquet"))
-            for name in (*FAMILIES, Ensemble.family)
-        }
-        return reference.build_reference(
-            values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=seed
-        ).to_bytes()
-
     def promote(self, *, policy: str, approved: bool | None = None) -> dict:
-        """Make the challenger the champion, or not, and record why.
+        """Make the challenger the champion, or keep the champion, and record why.
 
-        ``approved``: what a person said where the policy is ``ask``; None where nobody was asked.
+        ``approved``: what a person answered where the policy is ``ask``; None if nobody was asked or nobody answered.
         """
         with self._stage("promote"):
             challenge = self.store.read_json(self._key("challenge.json"))
             result = self.store.read_json(self._key("comparison.json"))
-            reasons = list(challenge["reasons"])
-            if challenge["verdict"] == "keep":
-                promoted, by = False, "the rules"
-            elif policy == "never":
-                promoted, by = False, "policy"
-                reasons.append("The promotion policy is never: the version is registered, the champion stays.")
-            elif policy == "ask":
-                promoted, by = bool(approved), "a person" if approved is not None else "nobody"
-                reasons.append("A person approved." if approved else "No person approved: no answer means no.")
-            else:
-                promoted, by = True, "the rules"
             decision = registry.decide(
-                self.store,
-                {
-                    "decision": "promoted" if promoted else "kept",
-                    "version": challenge["challenger"]["version"],
-                    "family": challenge["challenger"]["family"],
-                    "policy": policy,
-                    "by": by,
-                    "reasons": reasons,
-                },
+                self.store, training_results.promotion_decision(challenge, policy=policy, approved=approved)
             )
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
-        self._emit_decision(decision, challenge)
+        training_metrics.emit_decision(self.emitter, decision, challenge)
         return decision
+
+    def _ensemble_bundle(self, seed: int) -> dict:
+        bundles = [self.artifacts.bundle(family) for family in FAMILIES]
+        return make_bundle(
+            plain=Ensemble([cast(Classifier, bundle["plain"]) for bundle in bundles]),
+            adapted=Ensemble([cast(Classifier, bundle["adapted"]) for bundle in bundles]),
+            background=bundles[0]["background"],
+            feature_names=features.feature_names(),
+            metadata=self._metadata(seed),
+        )
+
+    def _metadata(self, seed: int) -> dict:
+        return training_results.bundle_metadata(
+            version=self.name, run_id=self.run_id, seed=seed, dataset_facts=self.artifacts.dataset_facts()
+        )
+
+    def _drift_reference(self, seed: int) -> bytes:
+        table, values = self.artifacts.clips()
+        return reference.build_reference(
+            values,
+            table["speaker"].to_numpy(),
+            {name: self.artifacts.predictions(name) for name in MODELS},
+            names=features.feature_names(),
+            seed=seed,
+        ).to_bytes()
 
     def _write_report(self, result: dict, challenge: dict, decision: dict | None) -> None:
         page = training_report.render(
@@ -329,83 +277,3 @@ class TrainingRun(Run):
             shap=export.read_export(self.store, self._key("shap"), list(result["models"])),
         )
         self.store.write_bytes(self._key("report.html"), page.encode())
-
-    def _table(self):
-        table = self.store.read_table(self._key("table.parquet"))
-        names = list(features.feature_names())
-        values = table[names].to_numpy(dtype="float32")
-        return table.drop(columns=names), values
-
-    def _augmented(self, table: pd.DataFrame):
-        """Features of the clips' augmented copies, shape (n_variants, n_clips, n_features)."""
-        copies = self.store.read_table(self._key("augmented.parquet"))
-        values = copies[list(features.feature_names())].to_numpy(dtype="float32")
-        return values.reshape(len(features.VARIANTS), len(table), -1)
-
-    def _folds(self, table: pd.DataFrame, seed: int, speaker_folds: str) -> dict:
-        published = None
-        facts = self.store.read_json(self._key("dataset.json"))
-        if speaker_folds == "published":
-            published = facts["folds"] and tuple(map(tuple, facts["folds"]))
-        elif speaker_folds != "grouped":
-            raise ConfigurationError(f"speaker folds {speaker_folds!r}; expected published or grouped")
-        return folds.splits(table, seed=seed, published=published)
-
-    def _dataset(self, table: pd.DataFrame) -> dict:
-        facts = self.store.read_json(self._key("dataset.json"))
-        return facts | {
-            "used": len(table),
-            "rejected": len(self.store.read_table(self._key("rejected.csv"))),
-            "duplicates": len(self.store.read_table(self._key("duplicates.csv"))),
-            "speakers": int(table["speaker"].nunique()),
-            "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in EMOTIONS},
-            "seconds": float(table["duration"].sum()),
-        }
-
-    def _metadata(self, seed: int) -> dict:
-        facts = self.store.read_json(self._key("dataset.json"))
-        return {
-            "version": self.name,
-            "run_id": self.run_id,
-            "recipe": features.recipe_version(),
-            "seed": seed,
-            "dataset": {key: facts[key] for key in ("name", "title", "fingerprint", "licence", "synthesized")},
-        }
-
-    def _emit_model(self, name: str, found: dict) -> None:
-        emit = self.emitter
-        for protocol in PROTOCOLS:
-            for score in HEADLINE_SCORES:
-                emit.gauge(metrics.SCORE, found[protocol][score], model=name, protocol=protocol, score=score)
-            for statistic in ("mean", "std", "min", "max"):
-                value = found[protocol]["cv"]["f1_macro"][statistic]
-                emit.gauge(metrics.CV_SCORE, value, model=name, protocol=protocol, statistic=statistic)
-            for emotion, figures in found[protocol]["per_emotion"].items():
-                if figures["support"]:
-                    emit.gauge(metrics.EMOTION_F1, figures["f1"], model=name, protocol=protocol, emotion=emotion)
-        for statistic in ("mean", "p10", "p50", "p90"):
-            value = found[PROTOCOL]["confidence"][statistic]
-            emit.gauge(metrics.TRAIN_CONFIDENCE, value, model=name, statistic=statistic)
-        emit.gauge(metrics.FIT_SECONDS, found["fit_seconds"], model=name)
-        for batch in ("single", "batch"):
-            emit.gauge(metrics.PREDICT_MS, found[f"predict_ms_{batch}"], model=name, batch=batch)
-
-    def _emit_importance(self, name: str, importance: pd.DataFrame) -> None:
-        for row in importance.head(TOP_FEATURES).to_dict("records"):
-            self.emitter.gauge(metrics.SHAP, row["share"], model=name, feature=row["feature"])
-            for emotion in EMOTIONS:
-                if emotion in row:
-                    self.emitter.gauge(
-                        metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"]
-                    )
-
-    def _emit_decision(self, decision: dict, challenge: dict) -> None:
-        self.emitter.count(metrics.PROMOTION, decision=decision["decision"])
-        self.emitter.gauge(metrics.RUN_FINISHED, time.time())
-        side = "challenger" if decision["decision"] == "promoted" else "champion"
-        if challenge[side] and challenge[side]["scores"]:
-            for score in HEADLINE_SCORES:
-                value = challenge[side]["scores"][score]
-                self.emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
-        if decision["decision"] == "promoted":
-            self.emitter.gauge(metrics.CHAMPION_SINCE, time.time())

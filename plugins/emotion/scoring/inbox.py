@@ -1,9 +1,8 @@
-"""Folders that strangers drop recordings into: what lies there, listed and opened so that nothing harms or
-hangs.
+"""Lists and opens the recordings of an inbox, a folder that strangers may write to, without harm and without hanging.
 
-Names may be any bytes; links may lead anywhere; a pipe, a device or a half-copied file may stand where a
-recording should. Every entry below the folder ends up either listed as found, listed with an error, or
-counted as left alone.
+File names may be any bytes, links may lead anywhere, and there may be a pipe, a device or a half-copied file in the
+place of a recording. Every entry below the folder is listed, listed with an error, known already, or counted as left
+for the next sweep.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from emotion.errors import AudioError, ConfigurationError
+from emotion.progress import Progress, no_progress
 
 UNFINISHED_SUFFIXES = (
     ".part",
@@ -31,8 +31,7 @@ UNFINISHED_SUFFIXES = (
     ".swp",
     "~",
 )
-"""Names that programs give to files they are still writing."""
-READ_AT_ONCE = 1 << 20
+"""Endings of the names that programs give to files that they are still writing."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,23 @@ class File:
     Attributes
     ----------
     path : str
-        Relative to the folder that was listed; a name that is no UTF-8 is shown with ``\\xNN`` for what is
-        not.
+        Relative to the folder that was listed. Bytes of the name that are not UTF-8 are shown as ``\\xNN``.
     place : str
-        Its absolute path, as hexadecimal bytes: any name survives.
+        The absolute path as hexadecimal bytes, so that no name is changed.
     stamp : str
-        Size and times of last change, to tell cheaply that a file is as it was. ctime is part of it: a copy
-        that sets an old mtime cannot fake it, and a mended permission shows.
+        Size and times of last change: a cheap test of whether a file is unchanged. ctime is part of it, as a copy can
+        set an old mtime but not an old ctime, and as a corrected permission changes it.
+    size : int
+        Bytes.
     sha256 : str
         Of the content; "" where there is an error.
     error, message : str
-        Why it cannot be read at all: ``outside_inbox``, ``not_file`` or ``unreadable``; "" otherwise.
+        Why the file cannot be read at all: ``outside_inbox``, ``not_file`` or ``unreadable``; "" otherwise.
+
+    Examples
+    --------
+    >>> File(path="a.wav", place="2f696e626f782f612e776176", stamp="9-1-1", size=9).where
+    '/inbox/a.wav'
     """
 
     path: str
@@ -65,33 +70,58 @@ class File:
 
     @property
     def where(self) -> str:
-        """The absolute path, to open it with."""
+        """The absolute path, to open the file."""
         return os.fsdecode(bytes.fromhex(self.place))
 
 
 @dataclass
 class Listing:
-    """What a look into a folder found: files to score, the number already known, and those left for the next
-    sweep by reason (``unsettled``, ``unfinished_name``, ``over_limit``)."""
+    """The files of a folder.
+
+    Attributes
+    ----------
+    files : list of File
+        To score.
+    known : int
+        Number of files that are known already.
+    restamped : list of File
+        Those of the known files that have a new stamp: only their content is known.
+    left : dict of int
+        Number of files left for the next sweep, by reason: ``unsettled``, ``unfinished_name`` or ``over_limit``.
+    """
 
     files: list[File] = field(default_factory=list)
     known: int = 0
+    restamped: list[File] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
 
     def leave(self, reason: str) -> None:
-        """Count one more that is left alone."""
+        """Count one more file that is left for the next sweep."""
         self.left[reason] = self.left.get(reason, 0) + 1
 
 
 def shown(name: str) -> str:
-    """A file name as text that can be stored and printed, whatever bytes it is made of."""
+    r"""A file name as text that can be stored and printed, whatever its bytes are.
+
+    >>> shown("M\udcfcller.wav")
+    'M\\xfcller.wav'
+    """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def confine(folder: str, inboxes: tuple[Path, ...]) -> Path:
-    """A folder given by a user as a real path, below one of the inboxes.
+    """The real path of a folder that a user named; it must lie in one of the inboxes.
 
-    Raises ConfigurationError if it leads elsewhere, is not there or is no folder.
+    Parameters
+    ----------
+    folder : str
+        Relative to an inbox, or absolute.
+    inboxes : tuple of Path
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder lies elsewhere, is not there, or is not a folder.
     """
     for inbox in inboxes:
         place = Path(os.path.realpath(inbox / folder))
@@ -115,9 +145,9 @@ def look(
     is_known: Callable[[str, str, str | None], bool],
     skip: frozenset[str] = frozenset(),
     limit: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Listing:
-    """List the files below a folder that are not known yet, with their checksums.
+    """List the files below a folder that are not known yet, with their checksums. Nothing is written.
 
     Parameters
     ----------
@@ -126,52 +156,65 @@ def look(
     inboxes : tuple of Path
         Where links may lead.
     settle_seconds : float
-        A file changed less than so long ago is left alone: it may still be copied. So is one that changes
-        between two looks. A time of change in the future says nothing and is not held against the file.
+        A file that was changed less than this long ago is left for the next sweep, as it may still be copied. So is a
+        file that changes while it is read. A time of change in the future is ignored.
     is_known : callable
-        Told place, stamp and, on a second call if that was not enough, sha256.
+        Called with place, stamp and None, and, if the file is not known by these, again with its sha256.
     skip : frozenset of str
         Paths to leave out, such as the table of labels.
     limit : int
-        The most files to take.
+        The highest number of files to list.
+    progress : callable
+        Called with files done and files in all.
     """
     roots = tuple(os.path.realpath(inbox) for inbox in inboxes)
     listing = Listing()
     fresh: list[tuple[File, str]] = []
-    for found, real, changed in _walk(str(folder), roots, listing):
-        if found.path in skip:
+    for file, real, changed in _walk(str(folder), roots, listing):
+        if file.path in skip:
             continue
         age = time.time() - changed
-        if is_known(found.place, found.stamp, None):
+        if is_known(file.place, file.stamp, None):
             listing.known += 1
         elif 0 <= age < settle_seconds:
             listing.leave("unsettled")
         elif len(fresh) == limit:
             listing.leave("over_limit")
         else:
-            fresh.append((found, real))
-    for number, (found, real) in enumerate(fresh):
-        taken = found if found.error else _with_checksum(found, real)
-        if taken is None:
-            listing.leave("unsettled")
-        elif taken.sha256 and is_known(taken.place, taken.stamp, taken.sha256):
-            listing.known += 1
-        else:
-            listing.files.append(taken)
-        progress(number + 1, len(fresh))
+            fresh.append((file, real))
+    _list_unknown(fresh, listing, is_known, progress)
     return listing
 
 
+def _list_unknown(
+    fresh: list[tuple[File, str]],
+    listing: Listing,
+    is_known: Callable[[str, str, str | None], bool],
+    progress: Progress,
+) -> None:
+    """Hash files (with the real paths of their content), and list those whose content is not known either."""
+    for number, (file, real) in enumerate(fresh, start=1):
+        hashed = file if file.error else _with_checksum(file, real)
+        if hashed is None:
+            listing.leave("unsettled")
+        elif hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
+            listing.known += 1
+            listing.restamped.append(hashed)
+        else:
+            listing.files.append(hashed)
+        progress(number, len(fresh))
+
+
 def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tuple[File, str, float]]:
-    """Each entry that is no folder, with the real path of its content and its time of change; by name."""
+    """Each entry that is not a folder, with the real path of its content and its time of change; sorted by name."""
     waiting = [folder]
     while waiting:
-        inside = waiting.pop()
+        current = waiting.pop()
         try:
-            with os.scandir(inside) as entries:
+            with os.scandir(current) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            yield _refused(folder, inside, "unreadable", f"the folder cannot be listed: {error.strerror}")
+            yield _refused(folder, current, "unreadable", f"the folder cannot be listed: {error.strerror}")
             continue
         folders = []
         for entry in ordered:
@@ -186,25 +229,26 @@ def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tup
 
 def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, float]:
     try:
-        own = os.lstat(place)
+        entry_status = os.lstat(place)
         real = os.path.realpath(place)
-        if stat.S_ISLNK(own.st_mode) and not any(Path(real).is_relative_to(root) for root in roots):
+        if stat.S_ISLNK(entry_status.st_mode) and not any(Path(real).is_relative_to(root) for root in roots):
             return _refused(
                 folder, place, "outside_inbox", "is a link that leads out of the inbox; it was not followed"
             )
-        found = os.stat(real)
+        content_status = os.stat(real)
     except OSError as error:
         return _refused(folder, place, "unreadable", f"cannot be read: {error.strerror}")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(content_status.st_mode):
         return _refused(folder, place, "not_file", "is a pipe, a device or a link to a folder; expected a regular file")
-    return File(*_names(folder, place), _stamp(found), found.st_size), real, found.st_mtime
+    file = File(*_names(folder, place), _stamp(content_status), content_status.st_size)
+    return file, real, content_status.st_mtime
 
 
 def _refused(folder: str, place: str, error: str, message: str) -> tuple[File, str, float]:
     path, hexadecimal = _names(folder, place)
     try:
-        own = os.lstat(place)
-        stamp, changed = _stamp(own), own.st_mtime
+        entry_status = os.lstat(place)
+        stamp, changed = _stamp(entry_status), entry_status.st_mtime
     except OSError:
         stamp, changed = "", 0.0
     return File(path, hexadecimal, stamp, 0, error=error, message=f"{path} {message}"), place, changed
@@ -214,12 +258,12 @@ def _names(folder: str, place: str) -> tuple[str, str]:
     return shown(os.path.relpath(place, folder)), os.fsencode(place).hex()
 
 
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
-def _with_checksum(found: File, real: str) -> File | None:
-    """The file with its sha256, or with the reason why it cannot be read; None if it changed meanwhile."""
+def _with_checksum(file: File, real: str) -> File | None:
+    """The file with its sha256, or with the reason why it cannot be read; None if it changed in the meantime."""
     try:
         with _open_regular(real) as handle:
             digest = _sha256(handle)
@@ -227,46 +271,52 @@ def _with_checksum(found: File, real: str) -> File | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        message = f"{found.path} cannot be read: {error.strerror}"
-        return File(found.path, found.place, found.stamp, found.size, error="unreadable", message=message)
-    return File(found.path, found.place, after, found.size, digest) if after == found.stamp else None
+        message = f"{file.path} cannot be read: {error.strerror}"
+        return replace(file, error="unreadable", message=message)
+    return replace(file, sha256=digest) if after == file.stamp else None
 
 
-def _sha256(handle: BinaryIO) -> str:
+def _sha256(handle: BufferedReader) -> str:
     return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _open_regular(place: str) -> BinaryIO:
-    """Open for reading without following a link at the end of the path, nor waiting on a pipe."""
+def _open_regular(place: str) -> BufferedReader:
+    """Open a regular file for reading; a link at the end of the path is not followed, and a pipe is not waited for."""
     handle = open(place, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
-        raise OSError(0, "it is no regular file any more")
+        raise OSError(0, "it is not a regular file any more")
     return handle
 
 
 @contextmanager
-def reopen(found: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
-    """Open a listed file, which must still be the one that was listed.
+def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BufferedReader]:
+    """Open a listed file, which must have the content that it had when it was listed.
+
+    Parameters
+    ----------
+    file : File
+    inboxes : tuple of Path
+        Where links may lead.
 
     Raises
     ------
     AudioError
-        The file's own ``error``; ``outside_inbox`` if it has become a link out of the inbox; ``unreadable``;
+        The ``error`` of the file; ``outside_inbox`` if it has become a link out of the inbox; ``unreadable``;
         ``changed`` if its content differs from when it was listed.
     """
-    if found.error:
-        raise AudioError(found.error, found.message)
-    real = os.path.realpath(found.where)
+    if file.error:
+        raise AudioError(file.error, file.message)
+    real = os.path.realpath(file.where)
     if not any(Path(real).is_relative_to(os.path.realpath(inbox)) for inbox in inboxes):
-        raise AudioError("outside_inbox", f"{found.path} now leads out of the inbox; it was not followed")
+        raise AudioError("outside_inbox", f"{file.path} now leads out of the inbox; it was not followed")
     try:
         handle = _open_regular(real)
     except OSError as error:
-        raise AudioError("unreadable", f"{found.path} cannot be read: {error.strerror}") from error
+        raise AudioError("unreadable", f"{file.path} cannot be read: {error.strerror}") from error
     with handle:
-        if _stamp(os.fstat(handle.fileno())) != found.stamp:
-            if _sha256(handle) != found.sha256:
-                raise AudioError("changed", f"{found.path} changed after it was listed; the next sweep takes it anew")
+        if _stamp(os.fstat(handle.fileno())) != file.stamp:
+            if _sha256(handle) != file.sha256:
+                raise AudioError("changed", f"{file.path} changed after it was listed; the next sweep scores it")
             handle.seek(0)
         yield handle

@@ -1,9 +1,9 @@
-"""Which file was scored by which model, and which batch is at work on which files: each file exactly once.
+"""Which file was scored by which model, and which batch is scoring which files, so that each file is scored once.
 
-``ledger/open/<batch>.json`` is a batch's claim; its ``scores/<batch>/plan.json`` lists the files. Once the
-batch's ``summary.json`` is there, its files are *known* to its models:
-``ledger/known/<version>/<family>/<batch>.parquet`` (place, stamp, sha256). Then the claim goes. A batch whose
-process died leaves its claim; the next sweep takes its files over, and what it has computed.
+``ledger/open/<batch>.json`` is the claim of a batch; its ``scores/<batch>/plan.json`` lists the files. Once the
+``summary.json`` of the batch is there, its files are *known* to its models:
+``ledger/known/<version>/<family>/<batch>.parquet`` (place, stamp, sha256). Then the claim is released. A batch whose
+process died leaves its claim behind; the next sweep takes over its files, and what was computed of them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,46 @@ import pandas as pd
 from emotion.store import Store
 
 OPEN = "ledger/open"
+COLUMNS = ["place", "stamp", "sha256"]
+"""What the ledger keeps of a file: see :class:`emotion.scoring.inbox.File`."""
 PARTS_BEFORE_MERGING = 24
+"""So many parts of a model are merged into one."""
 LEASE_SECONDS = 24 * 3600.0
-"""A claim of another machine, which cannot be asked whether it lives, holds for so long."""
+"""How long a claim of another machine holds, as this machine cannot see whether its process still runs."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """Files known to a model: by place and stamp, and by place and content."""
+    """Files that are known: by place and stamp, and by place and content.
+
+    Attributes
+    ----------
+    stamps : set of (place, stamp)
+    contents : set of (place, sha256)
+
+    Examples
+    --------
+    >>> known = Known.of_files([{"place": "2f61", "stamp": "9-1-1", "sha256": "ab"}])
+    >>> known.has("2f61", "9-1-1", None), known.has("2f61", "9-2-2", None), known.has("2f61", "9-2-2", "ab")
+    (True, False, True)
+    """
 
     stamps: set[tuple[str, str]]
     contents: set[tuple[str, str]]
+
+    @classmethod
+    def of_files(cls, files: list[dict]) -> Known:
+        """What these files (dicts with place, stamp, sha256) make known; sha256 is "" where it is not known."""
+        return cls.of_table(pd.DataFrame(files, columns=COLUMNS))
+
+    @classmethod
+    def of_table(cls, table: pd.DataFrame) -> Known:
+        """As :meth:`of_files`, from a table with these columns."""
+        contents = table[table["sha256"] != ""]
+        return cls(
+            stamps=set(zip(table["place"], table["stamp"], strict=True)),
+            contents=set(zip(contents["place"], contents["sha256"], strict=True)),
+        )
 
     def has(self, place: str, stamp: str, sha256: str | None) -> bool:
         """Whether the file is known, by its stamp or, if given, by its content."""
@@ -39,27 +68,33 @@ class Known:
 
 
 def read(store: Store, model: str) -> Known:
-    """What is known to a model (``<version>/<family>``)."""
-    parts = store.list(_folder(model), "*.parquet")
-    table = pd.concat([_EMPTY, *(store.read_table(key) for key in parts)], ignore_index=True).drop_duplicates()
-    if len(parts) >= PARTS_BEFORE_MERGING:
-        name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-        store.write_table(f"{_folder(model)}/merged-{name}.parquet", table)
-        for key in parts:  # if this is cut short, some rows are there twice, which says the same
-            store.delete(key)
-    contents = table[table["sha256"] != ""]
-    return Known(
-        stamps=set(zip(table["place"], table["stamp"], strict=True)),
-        contents=set(zip(contents["place"], contents["sha256"], strict=True)),
-    )
+    """The files known to a model (``<version>/<family>``)."""
+    return Known.of_table(_read_parts(store, _parts(store, model)))
 
 
-_EMPTY = pd.DataFrame(columns=["place", "stamp", "sha256"], dtype=str)
+def merge_parts(store: Store, model: str) -> None:
+    """Write the parts of a model as one, if there are many: each batch adds one, and a sweep reads them all."""
+    parts = _parts(store, model)
+    if len(parts) < PARTS_BEFORE_MERGING:
+        return
+    name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    store.write_table(f"{_folder(model)}/merged-{name}.parquet", _read_parts(store, parts))
+    for key in parts:  # if the process dies here, some rows are there twice, which means the same
+        store.delete(key)
+
+
+def _parts(store: Store, model: str) -> list[str]:
+    return store.list(_folder(model), "*.parquet")
+
+
+def _read_parts(store: Store, parts: list[str]) -> pd.DataFrame:
+    empty = pd.DataFrame(columns=COLUMNS, dtype=str)
+    return pd.concat([empty, *(store.read_table(key) for key in parts)], ignore_index=True).drop_duplicates()
 
 
 def record(store: Store, model: str, name: str, files: list[dict]) -> None:
-    """Make files (dicts with place, stamp, sha256) known to a model, in a part of this name."""
-    store.write_table(f"{_folder(model)}/{name}.parquet", pd.DataFrame(files, columns=list(_EMPTY.columns)))
+    """Make files (dicts with place, stamp, sha256) known to a model, by a part with this name."""
+    store.write_table(f"{_folder(model)}/{name}.parquet", pd.DataFrame(files, columns=COLUMNS))
 
 
 def _folder(model: str) -> str:
@@ -67,17 +102,17 @@ def _folder(model: str) -> str:
 
 
 def claim(store: Store, batch: str, owner: str) -> None:
-    """Say that a batch is under way."""
+    """Write that a batch is under way. ``owner``: the DAG, or the host name of a process."""
     store.write_json(f"{OPEN}/{batch}.json", {"batch": batch, "owner": owner, "claimed": time.time()})
 
 
 def claims(store: Store) -> list[dict]:
-    """Claims of all batches under way, or dead: batch, owner, claimed (Unix seconds)."""
+    """The claims of all batches that are under way or dead: batch, owner, claimed (Unix seconds)."""
     return [store.read_json(key) for key in store.list(OPEN, "*.json")]
 
 
 def release(store: Store, batch: str) -> None:
-    """Take a claim away."""
+    """Delete the claim of a batch; nothing happens if there is none."""
     store.delete(f"{OPEN}/{batch}.json")
 
 
@@ -97,10 +132,11 @@ def lock(store: Store, name: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
-    """Whether nobody is at work on a claim any more.
+    """Whether nobody works on a claimed batch any more.
 
-    Claims of this machine are asked by their lock. No two batches of the owner ``alone_as`` are ever at work
-    at the same time (the DAG runs once at a time): to it, any other claim of its own is dead.
+    A process of this machine holds a lock of the batch for as long as it lives. A claim of another machine is dead
+    after :data:`LEASE_SECONDS`. No two batches of the owner ``alone_as`` are ever under way at the same time (only one
+    run of the DAG is active at a time), so any other claim of this owner is dead.
     """
     if claim["owner"] == alone_as:
         return True

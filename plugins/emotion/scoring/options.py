@@ -1,4 +1,4 @@
-"""How a batch is to be scored."""
+"""The options of a scoring run."""
 
 from __future__ import annotations
 
@@ -12,29 +12,43 @@ SPEAKERS = ("labels", "subfolder", "none")
 
 
 class NothingToScore(EmotionError):
-    """There is no new recording, or no model yet: no fault, and nothing to do."""
+    """There is no new recording, or no model yet. This is not a fault: there is nothing to do."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to score.
+    """How a batch is scored.
 
     Attributes
     ----------
     window_seconds : float
-        Length of the windows into which long recordings are cut.
+        Length of the windows into which long recordings are cut, 1 to 60 s.
     min_confidence : float
-        Below it a clip ``needs_listener``.
+        An answer with a lower confidence is marked ``needs_listener``; 0 to 1.
     settle_seconds : float
-        Files changed less than so long ago are left for the next sweep.
+        Files that were changed less than this many seconds ago are left for the next sweep.
     files_per_shard : int
     rescore : bool
         Whether to score files again that the model has scored before.
     speakers : str
-        Where speakers are named, for speaker-adapted prediction: ``labels`` (the column speaker of the labels
-        file), ``subfolder`` (the first-level subfolders) or ``none``.
+        Where the speakers of files are named, for adapted predictions: ``labels`` (the column speaker of the labels
+        file), ``subfolder`` (the first-level subfolder that a file lies in) or ``none``.
     labels : str or None
-        A CSV in the folder with the columns path, emotion and, if wanted, speaker; a folder may lack it.
+        Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``speakers`` or ``window_seconds`` is not one of these values.
+
+    Examples
+    --------
+    >>> Options(speakers="subfolder").files_per_shard
+    200
+    >>> Options(window_seconds=0.5)
+    Traceback (most recent call last):
+        ...
+    emotion.errors.ConfigurationError: windows of 0.5 s; expected 1 to 60 s
     """
 
     window_seconds: float = WINDOW

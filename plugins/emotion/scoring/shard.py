@@ -1,4 +1,4 @@
-"""Scores the files of one shard: decoding, features, models, long recordings by windows."""
+"""Scores the files of one shard: decoding, features, models; long recordings window by window."""
 
 from __future__ import annotations
 
@@ -16,27 +16,39 @@ from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError
 from emotion.inference import CustomEmotionModel
-from emotion.inference.windows import file_windows, read
+from emotion.inference.windows import Window, file_windows, read
 from emotion.monitoring.drift import Sketch
 from emotion.scoring import inbox
 from emotion.scoring.options import Options
-from emotion.scoring.plan import decoded_paths, listed_file
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, LATENCIES, TIMELINE_COLUMNS
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.scoring.plan import Plan, decoded_paths, listed_file
+from emotion.scoring.tables import answer_columns, challenger_columns, clip_table, timeline_table
+from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
 LONG = 5
-"""A recording longer than so many windows becomes a timeline."""
+"""A recording that is longer than this many windows gets a timeline."""
 WINDOWS_AT_ONCE = 64
+"""Windows of a long recording that are given to the models together; memory holds no more of them."""
 INTERNAL = "internal"
 """Reason of a file on which the code itself failed: a bug, which must not keep the other files from being
 scored."""
 
 
 class Shard:
-    """The files of one shard on their way through decoding, features and models."""
+    """The files of one shard on their way through decoding, features and models.
 
-    def __init__(self, models: list[CustomEmotionModel], plan: dict, sketch: Sketch):
+    Call :meth:`add` with each file, then :meth:`predict` once.
+
+    Parameters
+    ----------
+    models : list of CustomEmotionModel
+        The model, and the challenger if there is one.
+    plan : Plan
+    sketch : Sketch
+        Gets the features and predictions of the shard's clips.
+    """
+
+    def __init__(self, models: list[CustomEmotionModel], plan: Plan, sketch: Sketch):
         self.models = models
         self.sketch = sketch
         self._inboxes = decoded_paths(plan["inboxes"])
@@ -46,7 +58,7 @@ class Shard:
         self._vectors: list[np.ndarray] = []
 
     def add(self, entry: dict) -> None:
-        """Decode and featurize a file, or find out why it cannot be used; a long one is answered at once."""
+        """Decode and featurize a file of the plan, or record why it cannot be used; a long one is answered at once."""
         row = {key: entry[key] for key in ("path", "sha256", "label", "speaker")}
         row |= {"error": "", "message": "", "windows": 0, "vector": -1}
         row |= {"model": self.models[0].version, "family": self.models[0].family}
@@ -57,122 +69,143 @@ class Shard:
                 clip = self._read_short(handle)
                 if clip is None:
                     row |= self._answer_long(handle, entry)
-                    return
-                decoded = time.perf_counter()
-                vector = features.extract(clip.samples)
-                row |= {
-                    "decode_ms": 1000 * (decoded - start),
-                    "features_ms": 1000 * (time.perf_counter() - decoded),
-                }
-                row |= {"duration": clip.duration, "vector": len(self._vectors)}
-                self._vectors.append(vector)
+                else:
+                    row |= self._featurize(clip, start)
         except AudioError as error:
             row |= {"error": error.reason, "message": inbox.shown(str(error))}
         except Exception as error:
             log.exception("%s: scoring it failed", entry["path"])
             row |= {"error": INTERNAL, "message": inbox.shown(f"{type(error).__name__}: {error}")}
 
-    def _read_short(self, handle: BinaryIO) -> Clip | None:
-        """A clip, or None if the recording is a long one."""
-        with decode.open_recording(handle) as recording:
-            promised = (recording.frames or 0) / recording.sample_rate
-        if promised > LONG * self._options.window_seconds:
-            return None
-        try:
-            return read(handle)
-        except AudioError as error:
-            if error.reason == "too_long":  # its header did not say, or windows are long
-                return None
-            raise
-
-    def _answer_long(self, handle: BinaryIO, entry: dict) -> dict:
-        """One answer for the file, the mean of its windows' probabilities, each weighted by its length."""
-        window = self._options.window_seconds
-        windows = file_windows(handle, window=window, hop=window)
-        found: list[dict] = []
-        sums = np.zeros((len(self.models), len(EMOTIONS)))
-        end = 0.0
-        while some := list(islice(windows, WINDOWS_AT_ONCE)):
-            end = some[-1].end
-            answers: list[list[dict]] = []
-            good = [one for one in some if one.vector is not None]
-            if good:
-                values, weights = (
-                    np.array([one.vector for one in good]),
-                    [one.end - one.start for one in good],
-                )
-                answers = [model.predict_features(values) for model in self.models]
-                for total, of_model in zip(sums, answers, strict=True):
-                    total += np.array(weights) @ _probabilities(of_model)
-            own = iter(answers[0] if answers else [])
-            for one in some:
-                row = {"path": entry["path"], "sha256": entry["sha256"], "start": one.start, "end": one.end}
-                found.append(row | ({"error": one.error.reason} if one.error else _flat(next(own)) | {"error": ""}))
-        if not sums.any():
-            raise AudioError(found[0]["error"], f"{entry['path']}: none of its {len(found)} windows can be used")
-        self._timeline += found
-        means = sums / sums.sum(axis=1, keepdims=True)
-        row = {"duration": end, "windows": len(found), "mode": "plain"}
-        row |= _best(means[0]) | dict(zip(PROBABILITIES, means[0].tolist(), strict=True))
-        if len(self.models) > 1:
-            row |= {f"challenger_{key}": value for key, value in _best(means[1]).items()}
-        return row
-
     def predict(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The shard's rows and timeline, once every file was added."""
+        """The shard's table and timelines, once every file was added.
+
+        Returns
+        -------
+        tuple of pandas.DataFrame
+            See :func:`emotion.scoring.tables.clip_table` and :func:`emotion.scoring.tables.timeline_table`.
+        """
         rows = [row for row in self._rows if row["vector"] >= 0]
         if rows:
-            values = np.array(self._vectors)
-            speakers = [row["speaker"] for row in rows]
-            start = time.perf_counter()
-            answers = self.models[0].predict_features(values, speakers=speakers)
-            model_ms = 1000 * (time.perf_counter() - start) / len(rows)
-            for row, answer in zip(rows, answers, strict=True):
-                row |= _flat(answer) | {"mode": answer["mode"], "model_ms": model_ms}
-                row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
-            self.sketch.add(values)
-            self.sketch.add_predictions(
-                _probabilities(answers), np.array([row["mode"] for row in rows]), family=self.models[0].family
-            )
-            for model in self.models[1:]:
-                for row, answer in zip(rows, model.predict_features(values, speakers=speakers), strict=True):
-                    row |= {f"challenger_{key}": answer[key] for key in ("emotion", "confidence")}
-        columns = COLUMNS + CHALLENGER_COLUMNS + ["vector", *(f"{stage}_ms" for stage in LATENCIES)]
-        table = pd.DataFrame(self._rows, columns=columns)
-        numbers = [
-            "confidence",
-            *PROBABILITIES,
-            "duration",
-            "challenger_confidence",
-            *columns[-len(LATENCIES) :],
-        ]
-        table[numbers] = table[numbers].astype(float)
-        words = ["emotion", "mode", "challenger_emotion"]
-        table[words] = table[words].astype(object).where(table[words].notna(), "").astype(str)
-        table["needs_listener"] = (table["error"] == "") & (table["confidence"] < self._options.min_confidence)
-        timeline = pd.DataFrame(self._timeline, columns=TIMELINE_COLUMNS)
-        figures = ["start", "end", "confidence", *PROBABILITIES]
-        timeline[figures] = timeline[figures].astype(float)
-        timeline["emotion"] = timeline["emotion"].astype(object).where(timeline["emotion"].notna(), "").astype(str)
-        return table, timeline
+            self._answer_clips(rows)
+        return clip_table(self._rows, min_confidence=self._options.min_confidence), timeline_table(self._timeline)
 
     def vectors_file(self) -> bytes:
-        """The features, rows as the column ``vector`` says, as an ``.npy`` file: explanations are made of
-        them."""
+        """The features as an ``.npy`` file, float32 (n_clips, n_features), rows as the column ``vector`` says.
+
+        Explanations are computed from them.
+        """
         buffer = io.BytesIO()
         np.save(buffer, np.array(self._vectors, dtype=np.float32), allow_pickle=False)
         return buffer.getvalue()
 
+    def _read_short(self, handle: BinaryIO) -> Clip | None:
+        """The clip, or None if the recording is a long one."""
+        with decode.open_recording(handle) as recording:
+            stated_seconds = (recording.frames or 0) / recording.sample_rate
+        if stated_seconds > LONG * self._options.window_seconds:
+            return None
+        try:
+            return read(handle)
+        except AudioError as error:
+            if error.reason == "too_long":  # the header states no length, or windows are long
+                return None
+            raise
 
-def _probabilities(answers: list[dict]) -> np.ndarray:
-    return np.array([list(answer["probabilities"].values()) for answer in answers])
+    def _featurize(self, clip: Clip, start: float) -> dict:
+        """Keep the clip's features; returns columns of its row. ``start``: when decoding began."""
+        decoded = time.perf_counter()
+        vector = features.extract(clip.samples)
+        columns = {
+            "decode_ms": 1000 * (decoded - start),
+            "features_ms": 1000 * (time.perf_counter() - decoded),
+            "duration": clip.duration,
+            "vector": len(self._vectors),
+        }
+        self._vectors.append(vector)
+        return columns
+
+    def _answer_clips(self, rows: list[dict]) -> None:
+        """Fill in the answers for all clips of the shard together, and add them to the sketch."""
+        values = np.array(self._vectors)
+        speakers = [row["speaker"] for row in rows]
+        start = time.perf_counter()
+        answers = self.models[0].predict_features(values, speakers=speakers)
+        model_ms = 1000 * (time.perf_counter() - start) / len(rows)
+        for row, answer in zip(rows, answers, strict=True):
+            row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
+            row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
+        self.sketch.add(values)
+        modes = np.array([answer["mode"] for answer in answers])
+        self.sketch.add_predictions(probability_matrix(answers), modes, family=self.models[0].family)
+        for challenger in self.models[1:]:
+            answers = challenger.predict_features(values, speakers=speakers)
+            for row, answer in zip(rows, answers, strict=True):
+                row |= challenger_columns(answer)
+
+    def _answer_long(self, handle: BinaryIO, entry: dict) -> dict:
+        """One answer for a long recording: the mean of its windows' probabilities, weighted by their lengths.
+
+        Keeps the timeline; returns columns of the file's row.
+        """
+        seconds = self._options.window_seconds
+        windows = file_windows(handle, window=seconds, hop=seconds)
+        timeline: list[dict] = []
+        sums = np.zeros((len(self.models), len(EMOTIONS)))
+        end = 0.0
+        while block := list(islice(windows, WINDOWS_AT_ONCE)):
+            end = block[-1].end
+            answers = self._answer_windows(block)
+            if answers[0]:
+                lengths = np.array([window.end - window.start for window in block if window.vector is not None])
+                for total, model_answers in zip(sums, answers, strict=True):
+                    total += lengths @ probability_matrix(model_answers)
+            timeline += _timeline_rows(entry, block, answers[0])
+        if not sums.any():
+            raise AudioError(timeline[0]["error"], f"{entry['path']}: none of its {len(timeline)} windows can be used")
+        self._timeline += timeline
+        means = sums / sums.sum(axis=1, keepdims=True)
+        columns = {"duration": end, "windows": len(timeline), "mode": "plain"} | answer_columns(_mean_answer(means[0]))
+        if len(self.models) > 1:
+            columns |= challenger_columns(_mean_answer(means[1]))
+        return columns
+
+    def _answer_windows(self, block: list[Window]) -> list[list[dict]]:
+        """The answers of each model for the usable windows of a block, in their order."""
+        vectors = [window.vector for window in block if window.vector is not None]
+        if not vectors:
+            return [[] for _ in self.models]
+        return [model.predict_features(np.array(vectors)) for model in self.models]
 
 
-def _flat(answer: dict) -> dict:
-    found = {key: answer[key] for key in ("emotion", "confidence")}
-    return found | dict(zip(PROBABILITIES, answer["probabilities"].values(), strict=True))
+def probability_matrix(answers: list[dict]) -> np.ndarray:
+    """The probabilities of answers, float64 (n, 8), in the order of :data:`emotion.vocabulary.EMOTIONS`.
+
+    >>> probability_matrix([{"probabilities": {emotion: float(emotion == "calm") for emotion in reversed(EMOTIONS)}}])
+    array([[0., 1., 0., 0., 0., 0., 0., 0.]])
+    """
+    return np.array([[answer["probabilities"][emotion] for emotion in EMOTIONS] for answer in answers])
 
 
-def _best(probabilities: np.ndarray) -> dict:
+def _timeline_rows(entry: dict, block: list[Window], answers: list[dict]) -> list[dict]:
+    """The rows of a block of windows; ``answers``: one for each usable window."""
+    rows = []
+    remaining = iter(answers)
+    for window in block:
+        row = {"path": entry["path"], "sha256": entry["sha256"], "start": window.start, "end": window.end}
+        if window.error:
+            row |= {"error": window.error.reason}
+        else:
+            row |= answer_columns(next(remaining)) | {"error": ""}
+        rows.append(row)
+    return rows
+
+
+def _mean_answer(probabilities: np.ndarray) -> dict:
+    """The answer that mean probabilities (8,) give."""
     best = int(probabilities.argmax())
-    return {"emotion": EMOTIONS[best], "confidence": float(probabilities[best])}
+    return {
+        "emotion": EMOTIONS[best],
+        "confidence": float(probabilities[best]),
+        "probabilities": dict(zip(EMOTIONS, probabilities.tolist(), strict=True)),
+    }

@@ -1,4 +1,4 @@
-"""The figures on a batch: counts, confidence, latency, accuracy where labels are known, model against challenger."""
+"""The figures of a batch: counts, confidence, latency, accuracy where labels are known, and two models compared."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ from scipy.stats import binomtest
 
 from emotion.evaluation import scores
 from emotion.monitoring.reference import MODES
+from emotion.scoring.plan import Plan
 from emotion.scoring.tables import LATENCIES
 from emotion.vocabulary import EMOTIONS
 
+LISTED = 200
+"""Rows of a list in the report; the files beside it have all rows."""
 
-def summarize(table: pd.DataFrame, plan: dict, *, seconds: float) -> dict:
-    """The figures on a batch's predictions, for ``summary.json``.
 
-    ``table`` has the columns of the parts; ``seconds`` is the work spent on scoring, over all shards.
+def summarize(table: pd.DataFrame, plan: Plan, *, seconds: float) -> dict:
+    """The figures of a batch, for ``summary.json``.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The tables of all shards, see :func:`emotion.scoring.tables.clip_table`.
+    plan : Plan
+    seconds : float
+        Time spent on scoring, the sum over all shards.
     """
     good, bad = table[table["error"] == ""], table[table["error"] != ""]
-    clips = good[good["vector"] >= 0]
     labelled = good[good["label"] != ""]
-    options = plan["options"]
-    found = {
+    challenger = plan["models"][1] if len(plan["models"]) > 1 else None
+    return {
         "batch": plan["batch"],
         "run_id": plan["run_id"],
         "created": plan["created"],
         "folders": plan["folders"],
         "model": plan["models"][0],
-        "challenger": plan["models"][1] if len(plan["models"]) > 1 else None,
-        "options": options,
+        "challenger": challenger,
+        "options": plan["options"],
         "files": len(table),
         "scored": len(good),
         "rejected": {str(reason): int(count) for reason, count in bad["error"].value_counts().items()},
@@ -40,32 +49,32 @@ def summarize(table: pd.DataFrame, plan: dict, *, seconds: float) -> dict:
         "needs_listener": int(good["needs_listener"].sum()),
         "modes": {mode: int((good["mode"] == mode).sum()) for mode in MODES},
         "timelines": int((good["windows"] > 0).sum()),
-        "latency_ms": {
-            stage: {
-                "p50": float(clips[f"{stage}_ms"].median()),
-                "p95": float(clips[f"{stage}_ms"].quantile(0.95)),
-            }
-            for stage in LATENCIES
-            if len(clips)
-        },
+        "latency_ms": _latencies(good[good["vector"] >= 0]),
         "clips_per_second": len(good) / seconds if seconds else None,
         "accuracy": _accuracy(labelled["emotion"] == labelled["label"]) if len(labelled) else None,
-        "comparison": None,
+        "comparison": _compare(good, labelled) if challenger else None,
     }
-    if found["challenger"]:
-        found["comparison"] = _compare(good, labelled)
-    return found
+
+
+def _latencies(clips: pd.DataFrame) -> dict:
+    """Median and 95th percentile of each stage's time per clip, in ms; {} without clips."""
+    if not len(clips):
+        return {}
+    return {
+        stage: {"p50": float(clips[f"{stage}_ms"].median()), "p95": float(clips[f"{stage}_ms"].quantile(0.95))}
+        for stage in LATENCIES
+    }
 
 
 def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
-    """Two models side by side: agreement, disagreements and, where labels are known, who is right more often.
+    """Two models on the same clips: agreement, disagreements and, where labels are known, which is right more often.
 
-    McNemar's exact test asks whether the clips that just one of them gets right are evenly divided between
-    them.
+    McNemar's exact test (McNemar 1947, in its binomial form) asks whether the clips that only one of the two models
+    gets right are evenly divided between the models.
     """
     differ = good[good["emotion"] != good["challenger_emotion"]]
     columns = ["path", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
-    found = {
+    agreement = {
         "clips": len(good),
         "agreement": 1 - len(differ) / len(good) if len(good) else None,
         "disagreements": len(differ),
@@ -73,18 +82,18 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
         "labelled": len(labelled),
     }
     if not len(labelled):
-        return found
-    ours, theirs = (
-        labelled["emotion"] == labelled["label"],
-        labelled["challenger_emotion"] == labelled["label"],
-    )
-    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return found | {
-        "accuracy": _accuracy(ours),
-        "challenger_accuracy": _accuracy(theirs),
-        "only_model_right": only_ours,
-        "only_challenger_right": only_theirs,
-        "mcnemar_p": float(binomtest(only_ours, only_ours + only_theirs).pvalue) if only_ours + only_theirs else 1.0,
+        return agreement
+    model_right = labelled["emotion"] == labelled["label"]
+    challenger_right = labelled["challenger_emotion"] == labelled["label"]
+    only_model = int((model_right & ~challenger_right).sum())
+    only_challenger = int((challenger_right & ~model_right).sum())
+    only_one = only_model + only_challenger
+    return agreement | {
+        "accuracy": _accuracy(model_right),
+        "challenger_accuracy": _accuracy(challenger_right),
+        "only_model_right": only_model,
+        "only_challenger_right": only_challenger,
+        "mcnemar_p": float(binomtest(only_model, only_one).pvalue) if only_one else 1.0,
     }
 
 
@@ -94,6 +103,13 @@ def _accuracy(right: pd.Series) -> dict:
 
 
 def spread(values: pd.Series) -> dict:
+    """Mean and quantiles of some confidences; None each if there are none.
+
+    >>> spread(pd.Series([0.2, 0.4, 0.6]))["p50"]
+    0.4
+    >>> spread(pd.Series([], dtype=float))["mean"] is None
+    True
+    """
     if not len(values):
         return dict.fromkeys(("mean", "p10", "p50", "p90"))
     p10, p50, p90 = values.quantile([0.1, 0.5, 0.9])
@@ -102,7 +118,3 @@ def spread(values: pd.Series) -> dict:
 
 def _histogram(values: pd.Series) -> list[int]:
     return np.histogram(values, bins=20, range=(0, 1))[0].tolist()
-
-
-LISTED = 200
-"""Rows of a list in the report; the files beside it have all."""

@@ -1,4 +1,4 @@
-"""Columns of the tables of predictions, and the CSV that is safe to open in a spreadsheet."""
+"""The tables of predictions: their columns, rows from answers, and a CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import EMOTIONS, PROBABILITIES
 
 COLUMNS = [
     "path",
@@ -19,23 +19,86 @@ COLUMNS = [
     "family",
     "mode",
     "windows",
-] + ["needs_listener", "label", "speaker", "error", "message"]
+    "needs_listener",
+    "label",
+    "speaker",
+    "error",
+    "message",
+]
+"""Columns of ``predictions.parquet`` and ``predictions.csv``."""
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
 LATENCIES = ("decode", "features", "model", "total")
+"""Stages of one clip; their time in ms is in the columns ``<stage>_ms`` of a shard's table."""
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 
 
-def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose text cells no spreadsheet takes for a formula (CWE-1236).
+def answer_columns(answer: dict) -> dict:
+    """The columns that an answer of a model fills: emotion, confidence and a probability for each emotion.
 
-    A path is led by ``./``, which leads to the same file; any other text by an apostrophe. The Parquet file
-    beside the CSV has the text as it is.
+    Parameters
+    ----------
+    answer : dict
+        With ``emotion``, ``confidence`` and ``probabilities`` by emotion; other keys are left out.
+
+    Examples
+    --------
+    >>> shares = dict.fromkeys(EMOTIONS, 0.0) | {"sad": 1.0}
+    >>> columns = answer_columns({"emotion": "sad", "confidence": 1.0, "probabilities": shares, "mode": "plain"})
+    >>> columns["emotion"], columns["p_sad"], columns["p_calm"], len(columns)
+    ('sad', 1.0, 0.0, 10)
+    """
+    probabilities = {f"p_{emotion}": answer["probabilities"][emotion] for emotion in EMOTIONS}
+    return {"emotion": answer["emotion"], "confidence": answer["confidence"]} | probabilities
+
+
+def challenger_columns(answer: dict) -> dict:
+    """The columns that an answer of the challenger fills."""
+    return {"challenger_emotion": answer["emotion"], "challenger_confidence": answer["confidence"]}
+
+
+def clip_table(rows: list[dict], *, min_confidence: float) -> pd.DataFrame:
+    """The table of a shard, a row per file: missing numbers are NaN, missing words are "".
+
+    ``vector`` is the row of the file's features in the shard's ``.npy`` file, -1 if it has none. An answer whose
+    confidence is below ``min_confidence`` is marked ``needs_listener``.
+    """
+    latencies = [f"{stage}_ms" for stage in LATENCIES]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *CHALLENGER_COLUMNS, "vector", *latencies])
+    numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *latencies]
+    table[numbers] = table[numbers].astype(float)
+    for column in ("emotion", "mode", "challenger_emotion"):
+        table[column] = _words(table[column])
+    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    return table
+
+
+def timeline_table(rows: list[dict]) -> pd.DataFrame:
+    """The timelines of a shard's long recordings, a row per window: missing numbers are NaN, missing words are ""."""
+    table = pd.DataFrame(rows, columns=TIMELINE_COLUMNS)
+    numbers = ["start", "end", "confidence", *PROBABILITIES]
+    table[numbers] = table[numbers].astype(float)
+    table["emotion"] = _words(table["emotion"])
+    return table
+
+
+def _words(column: pd.Series) -> pd.Series:
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which a spreadsheet takes no text cell for a formula (CWE-1236).
+
+    ``./`` is put before such a path, which still names the same file, and an apostrophe before any other such text.
+    The Parquet file beside the CSV has the text as it is.
+
+    >>> for_spreadsheets(pd.DataFrame({"path": ["=cmd.wav"], "speaker": ["+1"], "duration": [-1.0]})).to_dict("records")
+    [{'path': './=cmd.wav', 'speaker': "'+1", 'duration': -1.0}]
     """
     guarded = table.copy()
     for column in guarded.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in guarded.dtypes]]:
-        lead = "./" if column == "path" else "'"
+        prefix = "./" if column == "path" else "'"
         guarded[column] = [
-            lead + text if isinstance(text, str) and _FORMULA.match(text) else text for text in guarded[column]
+            prefix + text if isinstance(text, str) and _FORMULA.match(text) else text for text in guarded[column]
         ]
     return guarded

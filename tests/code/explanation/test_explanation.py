@@ -16,7 +16,8 @@ from sklearn.preprocessing import LabelEncoder, Normalizer, StandardScaler
 from emotion import features
 from emotion.errors import DataError
 from emotion.explanation import export
-from emotion.explanation.values import Explanation, combine, explain_predictions, importance, top_contributions
+from emotion.explanation.ranking import importance, top_contributions
+from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.models import pipelines
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.store import Store
@@ -73,8 +74,8 @@ def fitted(family: str, rows: np.ndarray, labels: np.ndarray, steps: list | None
     return Classifier(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)), temperature=0.7)
 
 
-def misses(found: Explanation, outputs: np.ndarray) -> float:
-    return np.abs(found.values.sum(axis=2) + found.base_values - outputs).max()
+def misses(explanation: Explanation, outputs: np.ndarray) -> float:
+    return np.abs(explanation.values.sum(axis=2) + explanation.base_values - outputs).max()
 
 
 @pytest.fixture(scope="module")
@@ -93,34 +94,34 @@ def members(eight):
 def test_contributions_add_up_to_the_margins(family, steps, emotions):
     rows, labels = clips(emotions)
     model = fitted(family, rows, labels, STEPS[steps])
-    found = explain_predictions(model, rows[::3], background=rows)
-    assert found.emotions == model.emotions
-    assert found.values.shape == (len(rows[::3]), len(emotions), WIDTH)
-    assert found.scale == ("probability" if family == "random_forest" else "log-odds")
-    np.testing.assert_array_equal(found.outputs, model.margins(rows[::3]))
-    assert misses(found, model.margins(rows[::3])) < TOLERANCE
+    explanation = explain_predictions(model, rows[::3], background=rows)
+    assert explanation.emotions == model.emotions
+    assert explanation.values.shape == (len(rows[::3]), len(emotions), WIDTH)
+    assert explanation.scale == ("probability" if family == "random_forest" else "log-odds")
+    np.testing.assert_array_equal(explanation.outputs, model.margins(rows[::3]))
+    assert misses(explanation, model.margins(rows[::3])) < TOLERANCE
     # Bounded: a projection must not blow contributions up where a clip lies near the background's mean.
-    assert np.abs(found.values).sum(axis=2).max() < 30 * np.ptp(found.outputs)
+    assert np.abs(explanation.values).sum(axis=2).max() < 30 * np.ptp(explanation.outputs)
 
 
 def test_a_clip_like_the_background_mean_is_explained(eight):
     rows, labels = eight
     model = fitted("gradient_boosting", rows, labels, STEPS["pca"])
     mean = rows.mean(axis=0, keepdims=True)
-    found = explain_predictions(model, mean, background=rows)
-    assert np.isfinite(found.values).all()
-    assert misses(found, model.margins(mean)) < TOLERANCE
-    assert np.abs(found.values).sum(axis=2).max() < 30 * np.abs(found.outputs).max()
+    explanation = explain_predictions(model, mean, background=rows)
+    assert np.isfinite(explanation.values).all()
+    assert misses(explanation, model.margins(mean)) < TOLERANCE
+    assert np.abs(explanation.values).sum(axis=2).max() < 30 * np.abs(explanation.outputs).max()
 
 
 def test_linear_values_equal_those_of_shap(eight):
     rows, labels = eight
     model = fitted("logistic_regression", rows, labels, STEPS["scaled"])
-    found = explain_predictions(model, rows[:20], background=rows)
+    explanation = explain_predictions(model, rows[:20], background=rows)
     scaled = model.pipeline[:-1].transform(rows)
     theirs = shap.LinearExplainer(model.pipeline[-1], shap.maskers.Independent(scaled, max_samples=len(rows)))
     expected = theirs.shap_values(scaled[:20]).transpose(0, 2, 1)
-    np.testing.assert_allclose(found.values, expected, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(explanation.values, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_a_projection_keeps_linear_values_exact():
@@ -138,9 +139,9 @@ def test_two_emotion_boosting_equals_shaps_own():
     model = fitted("gradient_boosting", rows, labels, STEPS["scaled"])
     scaled = model.pipeline[:-1].transform(rows[:9])
     theirs = shap.TreeExplainer(model.pipeline[-1], feature_perturbation="tree_path_dependent").shap_values(scaled)
-    found = explain_predictions(model, rows[:9], background=rows)
-    np.testing.assert_allclose(found.values[:, 1], theirs, atol=1e-9)
-    np.testing.assert_allclose(found.values[:, 0], -theirs, atol=1e-9)
+    explanation = explain_predictions(model, rows[:9], background=rows)
+    np.testing.assert_allclose(explanation.values[:, 1], theirs, atol=1e-9)
+    np.testing.assert_allclose(explanation.values[:, 0], -theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,22 +172,22 @@ def test_the_feature_that_decides_gets_the_credit(steps):
 def test_the_ensemble_adds_up_to_its_probabilities(eight, members):
     rows, _ = eight
     ensemble = Ensemble(members)
-    found = explain_predictions(ensemble, rows[::4], background=rows)
-    assert found.emotions == EMOTIONS
-    assert found.scale == "probability"
-    assert misses(found, ensemble.predict_proba(rows[::4])) < TOLERANCE
+    explanation = explain_predictions(ensemble, rows[::4], background=rows)
+    assert explanation.emotions == EMOTIONS
+    assert explanation.scale == "probability"
+    assert misses(explanation, ensemble.predict_proba(rows[::4])) < TOLERANCE
     # Probabilities add up to one whatever the clip: what one emotion gains, others lose.
-    np.testing.assert_allclose(found.values.sum(axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(explanation.values.sum(axis=1), 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])
 def test_an_ensemble_that_knows_few_emotions_adds_up(emotions):
     rows, labels = clips(emotions)
     ensemble = Ensemble([fitted(family, rows, labels, STEPS["scaled"]) for family in FAMILIES])
-    found = explain_predictions(ensemble, rows[::5], background=rows)
-    assert misses(found, ensemble.predict_proba(rows[::5])) < TOLERANCE
+    explanation = explain_predictions(ensemble, rows[::5], background=rows)
+    assert misses(explanation, ensemble.predict_proba(rows[::5])) < TOLERANCE
     unknown = [i for i, emotion in enumerate(EMOTIONS) if emotion not in emotions]
-    assert np.abs(found.values[:, unknown]).max() == 0
+    assert np.abs(explanation.values[:, unknown]).max() == 0
 
 
 def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
@@ -203,10 +204,10 @@ def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
 def test_a_model_that_could_learn_nothing_is_explained(family):
     rows, labels = np.ones((20, WIDTH), dtype=np.float32), np.repeat(EMOTIONS[:2], 10)
     model = fitted(family, rows, labels, [StandardScaler()])
-    found = explain_predictions(model, rows[:3], background=rows)
-    assert np.abs(found.values).max() < TOLERANCE
-    assert misses(found, model.margins(rows[:3])) < TOLERANCE
-    assert importance(found, feature_names=NAMES).notna().all(axis=None)
+    explanation = explain_predictions(model, rows[:3], background=rows)
+    assert np.abs(explanation.values).max() < TOLERANCE
+    assert misses(explanation, model.margins(rows[:3])) < TOLERANCE
+    assert importance(explanation, feature_names=NAMES).notna().all(axis=None)
 
 
 def test_a_step_that_is_not_affine_is_refused(eight):
@@ -224,42 +225,42 @@ def test_values_that_do_not_add_up_are_refused(eight, members, monkeypatch):
 
 def test_top_contributions(eight, members):
     rows, _ = eight
-    found = explain_predictions(members[0], rows[:3], background=rows)
-    top = top_contributions(found, 1, "angry", 4, feature_names=NAMES)
-    values = found.values[1, found.emotions.index("angry")]
+    explanation = explain_predictions(members[0], rows[:3], background=rows)
+    top = top_contributions(explanation, 1, "angry", 4, feature_names=NAMES)
+    values = explanation.values[1, explanation.emotions.index("angry")]
     assert [item["contribution"] for item in top["towards"]] == sorted(values, reverse=True)[:4]
     assert [item["contribution"] for item in top["against"]] == sorted(values)[:4]
     first = top["towards"][0]
     assert first["feature"] == NAMES[values.argmax()]
     assert first["value"] == rows[1, values.argmax()]
     assert first["description"] == features.describe(first["feature"])
-    everything = top_contributions(found, 1, "angry", 1000, feature_names=NAMES)
+    everything = top_contributions(explanation, 1, "angry", 1000, feature_names=NAMES)
     signs = [item["contribution"] > 0 for item in everything["towards"] + everything["against"]]
     assert signs == [True] * len(everything["towards"]) + [False] * len(everything["against"])
 
 
 def test_importance_is_sorted_and_shares_add_up(eight, members):
-    found = explain_predictions(members[1], eight[0][::6], background=eight[0])
-    ranking = importance(found, feature_names=NAMES)
+    explanation = explain_predictions(members[1], eight[0][::6], background=eight[0])
+    ranking = importance(explanation, feature_names=NAMES)
     assert list(ranking.columns) == ["feature", "description", "mean_abs", "share", *EMOTIONS]
     assert sorted(ranking["feature"]) == sorted(NAMES)
     assert ranking["mean_abs"].is_monotonic_decreasing
     assert ranking["share"].sum() == pytest.approx(1)
     row = ranking.set_index("feature").loc[NAMES[8]]
-    column = found.emotions.index("sad")
-    assert row["sad"] == pytest.approx(np.abs(found.values[:, column, 8]).mean())
+    column = explanation.emotions.index("sad")
+    assert row["sad"] == pytest.approx(np.abs(explanation.values[:, column, 8]).mean())
     assert row["mean_abs"] == pytest.approx(row[list(EMOTIONS)].astype(float).mean())
 
 
 def test_export_writes_what_it_says(eight, members, tmp_path):
     rows, store = eight[0][::9], Store(str(tmp_path))
     model = members[2]
-    found = explain_predictions(model, rows, background=eight[0])
+    explanation = explain_predictions(model, rows, background=eight[0])
     table = pd.DataFrame(
         {"sha256": [f"{i:064x}" for i in range(len(rows))], "path": [f"{i}.wav" for i in range(len(rows))]}
     )
     ranking = export.export(
-        store, "runs/r/shap", family=model.family, explanation=found, feature_names=NAMES, clips=table
+        store, "runs/r/shap", family=model.family, explanation=explanation, feature_names=NAMES, clips=table
     )
     values = store.read_table(f"runs/r/shap/{model.family}_values.parquet")
     assert list(values.columns) == ["sha256", "path", "emotion", "base_value", "output", *NAMES]
@@ -282,13 +283,13 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
 def test_export_of_few_emotions(emotions, tmp_path):
     rows, labels = clips(emotions)
     model = fitted("random_forest", rows, labels, STEPS["scaled"])
-    found = explain_predictions(model, rows[:1], background=rows)
+    explanation = explain_predictions(model, rows[:1], background=rows)
     table = pd.DataFrame({"sha256": ["a"], "path": ["a.wav"]})
     export.export(
         Store(str(tmp_path)),
         "shap",
         family="random_forest",
-        explanation=found,
+        explanation=explanation,
         feature_names=NAMES,
         clips=table,
     )

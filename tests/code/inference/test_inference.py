@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import json
 import os
 import pickle
 import shutil
+import textwrap
 import tracemalloc
 from pathlib import Path
 
@@ -20,11 +22,12 @@ from sklearn.ensemble import RandomForestClassifier
 from emotion import features
 from emotion.audio import decode
 from emotion.errors import AudioError, BundleError, ConfigurationError
-from emotion.explanation import values
+from emotion.explanation.ranking import top_contributions
+from emotion.explanation.values import explain_predictions
 from emotion.features import feature_table
 from emotion.features.feature_table import ORIGINAL
 from emotion.inference import CustomEmotionModel
-from emotion.inference.model import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
+from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import registry
 from emotion.models.classifier import normalize_by_speaker
@@ -91,19 +94,19 @@ def test_a_real_clip_gets_the_vector_that_featurization_stored(ravdess, tmp_path
 @pytest.mark.parametrize("family", MODELS)
 def test_an_answer_is_the_models_own_in_plain_values(trained_store, corpus, family):
     model = CustomEmotionModel(trained_store.url(f"models/first/{family}_emotion_model.pkl"))
-    found = model.predict_emotion_from_file(corpus[5])
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    answer = model.predict_emotion_from_file(corpus[5])
+    assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     vector = features.extract(decode.load(corpus[5]).samples)[None]
     entry = registry.entry(trained_store, "first")
     bundle = registry.load(trained_store, entry, registry.bundle_name(family), recipe=features.recipe_version())
     expected = bundle["plain"].predict_proba(vector)[0]
-    assert tuple(found["probabilities"]) == EMOTIONS
-    assert list(found["probabilities"].values()) == expected.tolist()
-    assert sum(found["probabilities"].values()) == pytest.approx(1)
-    assert found["emotion"] == EMOTIONS[expected.argmax()]
-    assert found["confidence"] == expected.max()
-    assert found["duration"] == soundfile.info(corpus[5]).duration
-    assert (found["model"], found["family"], found["mode"]) == ("first", family, "plain")
+    assert tuple(answer["probabilities"]) == EMOTIONS
+    assert list(answer["probabilities"].values()) == expected.tolist()
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert answer["emotion"] == EMOTIONS[expected.argmax()]
+    assert answer["confidence"] == expected.max()
+    assert answer["duration"] == soundfile.info(corpus[5]).duration
+    assert (answer["model"], answer["family"], answer["mode"]) == ("first", family, "plain")
     assert (model.version, model.family, model.name) == ("first", family, f"first/{family}")
     assert model.emotions == EMOTIONS and model.metadata["seed"] == entry["seed"] and model.entry == entry
 
@@ -136,10 +139,10 @@ def test_a_file_and_its_samples_get_the_same_answer(model, voice, tmp_path, cont
     levels = np.linspace(1, 0.5, channels, dtype=np.float32)
     soundfile.write(path, np.outer(samples, levels), rate, format=container, subtype=subtype)
     decoded, _ = soundfile.read(path, dtype="float32", always_2d=channels > 1)
-    found = model.predict_emotion_from_file(path)
-    assert found == model.predict_emotion_from_array(decoded, rate)
-    assert found == model.predict_emotion_from_array(np.asfortranarray(decoded), float(rate))
-    assert found["duration"] == pytest.approx(2, abs=0.1)
+    answer = model.predict_emotion_from_file(path)
+    assert answer == model.predict_emotion_from_array(decoded, rate)
+    assert answer == model.predict_emotion_from_array(np.asfortranarray(decoded), float(rate))
+    assert answer["duration"] == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_32"])
@@ -164,7 +167,7 @@ NAN = np.where(np.arange(16_000) == 7, np.nan, SPEECH)
 
 
 @pytest.mark.parametrize(
-    ("samples", "rate", "reason", "said"),
+    ("samples", "rate", "reason", "message"),
     [
         (np.zeros(16_000), 16_000, "silent", "silent"),
         (np.full(16_000, 0.3), 16_000, "silent", "silent"),
@@ -180,8 +183,8 @@ NAN = np.where(np.arange(16_000) == 7, np.nan, SPEECH)
         (SPEECH, float("nan"), "not_audio", "nan Hz"),
     ],
 )
-def test_samples_that_cannot_be_used(model, samples, rate, reason, said):
-    with pytest.raises(AudioError, match=said) as caught:
+def test_samples_that_cannot_be_used(model, samples, rate, reason, message):
+    with pytest.raises(AudioError, match=message) as caught:
         model.predict_emotion_from_array(samples, rate)
     assert caught.value.reason == reason
 
@@ -225,17 +228,16 @@ WRONG = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_this_code_must_not_load_is_not_unpickled(trap, what):
-    (key, value), said = WRONG[what]
+    (key, value), message = WRONG[what]
     entry_file = trap.parent / "version.json"
     entry_file.write_text(json.dumps(json.loads(entry_file.read_text()) | {key: value}))
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=message):
         CustomEmotionModel(trap)
     assert not (trap.parent / "sprung").exists()
 
 
 def test_the_checks_are_made_in_order(trap):
-    """Everything is wrong; mending one thing after the other, each is complained of, and nothing is
-    unpickled."""
+    """Everything is wrong. Each fault is reported in turn as the one before is corrected, and nothing is unpickled."""
     entry_file = trap.parent / "version.json"
     good = json.loads(entry_file.read_text())
     entry = json.loads(entry_file.read_text())
@@ -255,14 +257,14 @@ def test_the_checks_are_made_in_order(trap):
     assert "cannot be read" in complaint()
     entry_file.write_text("{}")
     assert "does not list" in complaint()
-    for key, said in (
+    for key, message in (
         ("files", "sha256"),
         ("format", "format"),
         ("recipe", "recipe"),
         ("packages", "scikit-learn"),
     ):
         entry_file.write_text(json.dumps(entry))
-        assert said in complaint()
+        assert message in complaint()
         entry[key] = good[key]
 
 
@@ -308,7 +310,7 @@ def test_models_by_name(trained_store, name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("third", "versions: first, second"),
         ("first/best", "has no best"),
@@ -316,9 +318,39 @@ def test_models_by_name(trained_store, name, expected):
         ("", "no model"),
     ],
 )
-def test_no_such_model(trained_store, name, said):
-    with pytest.raises(ConfigurationError, match=said):
+def test_no_such_model(trained_store, name, message):
+    with pytest.raises(ConfigurationError, match=message):
         CustomEmotionModel.named(trained_store, name)
+
+
+def code_blocks(text: str) -> list[str]:
+    """The literal blocks (``::``) of a docstring."""
+    lines = inspect.cleandoc(text).splitlines()
+    blocks = []
+    for number, line in enumerate(lines):
+        if line.endswith("::"):
+            inside = itertools.takewhile(lambda line: not line or line.startswith("    "), lines[number + 1 :])
+            blocks.append(textwrap.dedent("\n".join(inside)))
+    return blocks
+
+
+def test_the_examples_of_the_class_run(trained_store, corpus, voice, tmp_path, monkeypatch, capsys):
+    (tmp_path / "champion").mkdir()
+    for name in ("version.json", registry.bundle_name("random_forest")):
+        shutil.copy(trained_store.url(f"models/first/{name}"), tmp_path / "champion")
+    for name, path in zip(("call.wav", "a.wav", "b.wav"), corpus, strict=False):
+        shutil.copy(path, tmp_path / name)
+    soundfile.write(tmp_path / "meeting.flac", *voice)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOTION_HOME", trained_store.root)
+    names = {"CustomEmotionModel": CustomEmotionModel, "soundfile": soundfile}
+    blocks = code_blocks(CustomEmotionModel.__doc__)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, names)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in printed[:2]] == ["a.wav", "b.wav"] and printed[2][:2] == ["0.0", "3.0"]
+    assert {line[-1] for line in printed} <= set(EMOTIONS)
 
 
 # --- explanations -------------------------------------------------------------------------------------------
@@ -329,7 +361,7 @@ def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, fami
     for name in ("version.json", registry.bundle_name(family)):
         shutil.copy(trained_store.url(f"models/first/{name}"), tmp_path)
     model = CustomEmotionModel(tmp_path / registry.bundle_name(family))
-    plain, explained = (model.predict_emotion_from_file(corpus[3], explain=wanted) for wanted in (False, True))
+    plain, explained = (model.predict_emotion_from_file(corpus[3], explain=explain) for explain in (False, True))
     reasons = explained.pop("explanation")
     assert explained == plain
     json.dumps(reasons, allow_nan=False)
@@ -345,12 +377,12 @@ def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, fami
 
 def test_only_the_answers_asked_for_are_explained(model):
     rows = model._bundle["background"]["plain"][:5]
-    wanted = np.array([False, True, False, False, True])
-    found = model.predict_features(rows, explain=wanted)
-    assert ["explanation" in answer for answer in found] == wanted.tolist()
-    whole = values.explain_predictions(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
-    expected = values.top_contributions(whole, 4, found[4]["emotion"], 5, feature_names=features.feature_names())
-    assert [reason["feature"] for reason in found[4]["explanation"]["towards"]] == [
+    explain = np.array([False, True, False, False, True])
+    answers = model.predict_features(rows, explain=explain)
+    assert ["explanation" in answer for answer in answers] == explain.tolist()
+    whole = explain_predictions(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
+    expected = top_contributions(whole, 4, answers[4]["emotion"], 5, feature_names=features.feature_names())
+    assert [reason["feature"] for reason in answers[4]["explanation"]["towards"]] == [
         reason["feature"] for reason in expected["towards"]
     ]
 
@@ -362,7 +394,7 @@ def test_only_the_answers_asked_for_are_explained(model):
 def hostile(corpus, tmp_path) -> dict[Path, str]:
     """Files that cannot be used, each with its reason."""
     good = corpus[0].read_bytes()
-    found = {
+    files = {
         "missing.wav": (None, "unreadable"),
         "empty.wav": (b"", "empty"),
         "header.wav": (good[:44], "truncated"),
@@ -371,7 +403,7 @@ def hostile(corpus, tmp_path) -> dict[Path, str]:
         "n" * 300 + ".wav": (None, "unreadable"),
     }
     reasons = {}
-    for name, (data, reason) in found.items():
+    for name, (data, reason) in files.items():
         path = tmp_path / name
         if data is not None:
             path.write_bytes(data)
@@ -391,9 +423,9 @@ def hostile(corpus, tmp_path) -> dict[Path, str]:
 
 def test_a_batch_goes_on_after_bad_files(model, corpus, hostile):
     paths = [path for pair in itertools.zip_longest(corpus, hostile) for path in pair if path]
-    found = list(model.predict_batch(map(str, paths)))
-    assert [answer["path"] for answer in found] == list(map(str, paths))
-    for path, answer in zip(paths, found, strict=True):
+    answers = list(model.predict_batch(map(str, paths)))
+    assert [answer["path"] for answer in answers] == list(map(str, paths))
+    for path, answer in zip(paths, answers, strict=True):
         if path in hostile:
             assert answer.keys() == {"path", "error", "message"}
             assert answer["error"] == hostile[path]
@@ -421,8 +453,8 @@ def test_a_batch_without_end_is_answered_while_it_is_read(model, corpus, bad, tm
             drawn += 1
             yield tmp_path if bad and number else corpus[0]
 
-    found = list(itertools.islice(model.predict_batch(paths()), ROWS_AT_ONCE + 1))
-    assert found[0]["emotion"] in EMOTIONS
+    answers = list(itertools.islice(model.predict_batch(paths()), ROWS_AT_ONCE + 1))
+    assert answers[0]["emotion"] in EMOTIONS
     assert drawn <= 2 * ROWS_AT_ONCE
 
 
@@ -436,11 +468,11 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
     speakers = [spoken[i][0] for i in order]
     rows = [spoken[i][1] for i in order]
     paths = [tmp_path / "empty.wav" if row is None else corpus[row] for row in rows]
-    found = list(model.predict_batch(paths, speakers=speakers))
-    assert [answer["path"] for answer in found] == list(map(str, paths))
+    answers = list(model.predict_batch(paths, speakers=speakers))
+    assert [answer["path"] for answer in answers] == list(map(str, paths))
     entry = model.entry
     normalized = normalize_by_speaker(vectors[:12], np.zeros(12))
-    for answer, speaker, row in zip(found, speakers, rows, strict=True):
+    for answer, speaker, row in zip(answers, speakers, rows, strict=True):
         if row is None:
             assert answer["error"] == "empty"
             continue
@@ -458,9 +490,9 @@ def test_features_of_speakers_are_answered_as_their_files(model, corpus):
     vectors = np.array([features.extract(decode.load(path).samples) for path in paths])
     by_file = list(model.predict_batch(paths, speakers=speakers))
     by_features = model.predict_features(vectors, speakers=speakers)
-    for one, other in zip(by_file, by_features, strict=True):
-        assert one["mode"] == other["mode"]
-        assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
+    for file_answer, features_answer in zip(by_file, by_features, strict=True):
+        assert file_answer["mode"] == features_answer["mode"]
+        assert file_answer["confidence"] == pytest.approx(features_answer["confidence"], abs=1e-5)
     assert model.predict_features(np.empty((0, vectors.shape[1]))) == []
 
 
@@ -492,12 +524,12 @@ def test_a_stream_is_answered_as_arrays_are(model, voice, size, rate, channels):
     samples = voice[0][: int(5.5 * rate)]
     if channels > 1:
         samples = np.outer(samples, [1, 0.3]).astype(np.float32)
-    found = list(model.predict_stream(blocks_of(samples, size), rate, window=2.0, hop=0.75))
-    assert [(answer["start"], answer["end"]) for answer in found] == [
+    answers = list(model.predict_stream(blocks_of(samples, size), rate, window=2.0, hop=0.75))
+    assert [(answer["start"], answer["end"]) for answer in answers] == [
         *[(start, start + 2.0) for start in (0, 0.75, 1.5, 2.25, 3.0)],
         (3.75, 5.5),
     ]
-    for answer in found:
+    for answer in answers:
         start, end = answer.pop("start"), answer.pop("end")
         alone = model.predict_emotion_from_array(samples[int(start * rate) : int(end * rate)], rate)
         assert alone.pop("duration") == end - start
@@ -513,8 +545,8 @@ def test_blocks_may_be_of_any_type_and_reused(model, voice):
             buffer[:, 0] = block
             yield buffer
 
-    (found,) = model.predict_stream(blocks(), 48_000, window=2.0)
-    assert found["probabilities"] == model.predict_emotion_from_array(whole, 48_000)["probabilities"]
+    (answer,) = model.predict_stream(blocks(), 48_000, window=2.0)
+    assert answer["probabilities"] == model.predict_emotion_from_array(whole, 48_000)["probabilities"]
 
 
 def test_a_window_is_answered_once_its_last_sample_has_come(model, voice):
@@ -536,11 +568,11 @@ def test_a_window_is_answered_once_its_last_sample_has_come(model, voice):
 def test_a_window_in_which_nobody_speaks(model, voice):
     samples = np.concatenate([voice[0][:32_000], np.zeros(32_000, np.float32), voice[0][:32_000]])
     samples[70_000] = np.nan
-    found = list(model.predict_stream([samples], 16_000, window=2.0, hop=2.0))
-    assert found[0]["emotion"] in EMOTIONS
-    assert found[1].keys() == {"start", "end", "error", "message"}
-    assert (found[1]["start"], found[1]["end"], found[1]["error"]) == (2.0, 4.0, "silent")
-    assert found[2]["error"] == "not_finite"
+    answers = list(model.predict_stream([samples], 16_000, window=2.0, hop=2.0))
+    assert answers[0]["emotion"] in EMOTIONS
+    assert answers[1].keys() == {"start", "end", "error", "message"}
+    assert (answers[1]["start"], answers[1]["end"], answers[1]["error"]) == (2.0, 4.0, "silent")
+    assert answers[2]["error"] == "not_finite"
 
 
 @pytest.mark.parametrize(
@@ -555,8 +587,8 @@ def test_a_window_in_which_nobody_speaks(model, voice):
     ],
 )
 def test_what_is_left_at_the_end(seconds, ends):
-    found = list(stream_windows([np.tile(SPEECH, 6)[: int(seconds * 16_000)]], 16_000))
-    assert [window.end for window in found] == ends
+    windows = list(stream_windows([np.tile(SPEECH, 6)[: int(seconds * 16_000)]], 16_000))
+    assert [window.end for window in windows] == ends
 
 
 def test_what_is_left_does_not_count_if_it_is_too_short():
@@ -596,23 +628,23 @@ def test_a_timeline_is_the_stream_of_a_file(model, voice, tmp_path, ending):
     path = tmp_path / f"long.{ending}"
     soundfile.write(path, np.outer(voice[0], [1, 0.5]), voice[1])
     samples, rate = soundfile.read(path, dtype="float32")
-    found = list(model.predict_timeline(path))
-    assert found == list(model.predict_stream([samples], rate))
+    answers = list(model.predict_timeline(path))
+    assert answers == list(model.predict_stream([samples], rate))
     with open(path, "rb") as handle:
-        assert found == list(model.predict_timeline(handle))
-    assert found[-1]["end"] == pytest.approx(len(samples) / rate)
+        assert answers == list(model.predict_timeline(handle))
+    assert answers[-1]["end"] == pytest.approx(len(samples) / rate)
 
 
 def test_a_timeline_of_what_is_cut_short_ends_with_the_reason(model, voice, tmp_path):
     path = tmp_path / "long.flac"
     soundfile.write(path, voice[0], voice[1])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    found = []
+    answers = []
     with pytest.raises(AudioError) as caught:
         for answer in model.predict_timeline(path):
-            found.append(answer)
+            answers.append(answer)
     assert caught.value.reason == "truncated"
-    assert found[0]["end"] == 3.0
+    assert answers[0]["end"] == 3.0
 
 
 def test_a_timeline_of_a_bad_file(model, hostile):
@@ -627,7 +659,7 @@ def test_an_hour_takes_no_more_memory_than_a_minute(model, voice, tmp_path):
     """Speech at both ends and silence between, so that an hour of windows is cut, and few are featurized."""
     rate = 8_000
     speech = voice[0][: 3 * rate]
-    peaks, found = [], []
+    peaks, timelines = [], []
     for seconds in (60, 3600):
         path = tmp_path / f"{seconds}.wav"
         with soundfile.SoundFile(path, "w", rate, 1, subtype="PCM_U8") as file:
@@ -640,9 +672,9 @@ def test_an_hour_takes_no_more_memory_than_a_minute(model, voice, tmp_path):
         answers = list(model.predict_timeline(path, window=3.0, hop=3.0))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        found.append(answers)
-    assert [len(answers) for answers in found] == [20, 1200]
-    for answers in found:
+        timelines.append(answers)
+    assert [len(answers) for answers in timelines] == [20, 1200]
+    for answers in timelines:
         assert answers[0]["emotion"] in EMOTIONS and answers[-1]["emotion"] in EMOTIONS
         assert {answer["error"] for answer in answers[1:-1]} == {"silent"}
     kept = 1200 * 2_000  # the answers themselves, which the list holds; the file's samples would be 115 MB

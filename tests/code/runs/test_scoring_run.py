@@ -19,8 +19,8 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.reports import batch_report
-from emotion.runs.scoring_run import ScoringRun, score_folder
-from emotion.scoring import inbox, ledger
+from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
+from emotion.scoring import batches, inbox, ledger
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import cut_into_shards
@@ -71,10 +71,10 @@ def test_answers_are_those_of_the_model(home, box, voices):
     for path in voices[:12]:
         shutil.copy(path, box)
     summary = score_folder(home, box, batch="one", options=Options(settle_seconds=0, files_per_shard=5))
-    found = predictions(home, "one")
+    scored = predictions(home, "one")
     model = CustomEmotionModel(settings=home)
-    assert sorted(found.index) == sorted(path.name for path in voices[:12])
-    for name, row in found.iterrows():
+    assert sorted(scored.index) == sorted(path.name for path in voices[:12])
+    for name, row in scored.iterrows():
         answer = model.predict_emotion_from_file(box / name)
         assert row["emotion"] == answer["emotion"]
         assert row[PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
@@ -99,14 +99,14 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
         shutil.copy(path, box / path.parent.name)
     options = Options(settle_seconds=0, speakers="subfolder", files_per_shard=13)
     summary = score_folder(home, box, batch="one", options=options)
-    found = predictions(home, "one")
+    scored = predictions(home, "one")
     relative = [f"{path.parent.name}/{path.name}" for path in paths]
     answers = CustomEmotionModel(settings=home).predict_batch(
         [box / path for path in relative], speakers=[path.split("/")[0] for path in relative]
     )
     for path, answer in zip(relative, answers, strict=True):
-        assert found.loc[path, "mode"] == answer["mode"]
-        assert found.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
+        assert scored.loc[path, "mode"] == answer["mode"]
+        assert scored.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
     assert summary["modes"] == {"plain": 3, "adapted": 12}
     html = Store(home.home).read_bytes("scores/one/report.html").decode()
     assert html.count("<audio ") == 12 and "adapted" in html
@@ -148,8 +148,12 @@ def test_the_ledger_is_merged_and_forgets_nothing(home):
     for number in range(PARTS_BEFORE_MERGING + 3):
         ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": "c" * (number % 2)}])
     before = ledger.read(store, "v/f")
+    assert len(store.list("ledger/known/v/f")) == PARTS_BEFORE_MERGING + 3, "reading writes nothing"
+    ledger.merge_parts(store, "v/f")
     assert len(store.list("ledger/known/v/f")) == 1
     assert ledger.read(store, "v/f") == before
+    ledger.merge_parts(store, "v/f")
+    assert len(store.list("ledger/known/v/f")) == 1
     assert len(before.stamps) == PARTS_BEFORE_MERGING + 3
     assert before.has("1", "other", "c") and not before.has("1", "other", None) and not before.has("0", "other", "")
 
@@ -267,19 +271,21 @@ def test_a_hostile_inbox(home, box, voices, tmp_path):
     bad, good = hostile(box, outside, voices[0])
     assert len(bad) + len(good) >= 40
     run = dag_run(home, "first", options=Options(settle_seconds=0, files_per_shard=9))
-    found = predictions(home, "first")
-    assert found["error"].to_dict() == bad | dict.fromkeys(good, "")
-    assert (found.loc[list(bad), "message"].str.len() > 10).all()
+    scored = predictions(home, "first")
+    assert scored["error"].to_dict() == bad | dict.fromkeys(good, "")
+    assert (scored.loc[list(bad), "message"].str.len() > 10).all()
     model = CustomEmotionModel(settings=home)
     whole = model.predict_emotion_from_file(voices[0])
     for name in good - {"eight_bit.wav", "voice.ogg", "voice.mp3"}:
-        assert found.loc[name, PROBABILITIES].tolist() == pytest.approx(list(whole["probabilities"].values()), abs=1e-4)
+        assert scored.loc[name, PROBABILITIES].tolist() == pytest.approx(
+            list(whole["probabilities"].values()), abs=1e-4
+        )
     for name in ("eight_bit.wav", "voice.ogg", "voice.mp3"):
-        assert found.loc[name, "emotion"] == model.predict_emotion_from_file(box / name)["emotion"]
+        assert scored.loc[name, "emotion"] == model.predict_emotion_from_file(box / name)["emotion"]
     with open(run.store.path("scores/first/predictions.csv"), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     paths = {row["path"] for row in rows}
-    assert len(rows) == len(found) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
+    assert len(rows) == len(scored) and "./=cmd|' calc'!A0.wav" in paths and "new\nline \"quote' 🎤.wav" in paths
     assert not any(cell[:1] in "=+-@\t\r" and not _is_number(cell) for row in rows for cell in row.values() if cell)
     html = run.store.read_bytes("scores/first/report.html").decode()
     assert "<script>" not in html and "secret.wav" not in html
@@ -310,9 +316,9 @@ def test_a_bug_on_one_file_does_not_keep_the_others_from_being_scored(home, box,
 
     monkeypatch.setattr(features, "extract", broken)
     score_folder(home, box, batch="one", options=NOW)
-    found = predictions(home, "one")
-    assert found["error"].value_counts().to_dict() == {"": 2, "internal": 1}
-    assert found.loc[found["error"] == "internal", "message"].item() == "ZeroDivisionError: oh"
+    scored = predictions(home, "one")
+    assert scored["error"].value_counts().to_dict() == {"": 2, "internal": 1}
+    assert scored.loc[scored["error"] == "internal", "message"].item() == "ZeroDivisionError: oh"
 
 
 class Killed(BaseException):
@@ -357,12 +363,51 @@ def test_killed_at_a_write_each_file_is_in_one_batch_once(home, box, voices, mon
         assert batch == "second" and "known" in write, "all was there but the ledger's entry"
     assert len(counted) == computed, "nothing but the shard under way is computed again"
     store = Store(home.home)
-    batches = [key.split("/")[1] for key in store.list("scores", "summary.json")]
-    found = pd.concat([predictions(home, name) for name in batches])
-    assert sorted(found.index) == sorted(path.name for path in voices[:2])
+    committed = [key.split("/")[1] for key in store.list("scores", "summary.json")]
+    scored = pd.concat([predictions(home, name) for name in committed])
+    assert sorted(scored.index) == sorted(path.name for path in voices[:2])
     with pytest.raises(NothingToScore, match="2 files are known"):
         dag_run(home, "third", options=options)
     assert not ledger.claims(store) and not store.list("scores", "*.npy")
+
+
+def contents(store):
+    return {key: store.read_bytes(key) for key in store.list("")}
+
+
+def test_looking_at_other_batches_writes_nothing(home, box, voices):
+    """A batch is committed once it has a summary, dead once nobody works on it, and live otherwise."""
+    shutil.copy(voices[0], box)
+    store = Store(home.home)
+    ScoringRun(home, "dead", Emitter(None)).find_new_audio(folder=None, options=NOW)
+    plan = store.read_json("scores/dead/plan.json")
+    for batch, owner in (("committed", DAG), ("live", "another machine")):
+        ledger.claim(store, batch, owner)
+        store.write_json(f"scores/{batch}/plan.json", plan | {"batch": batch})
+    store.write_json("scores/committed/summary.json", {})
+    ledger.claim(store, "without_plan", DAG)
+    for number in range(PARTS_BEFORE_MERGING):
+        ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": ""}])
+    before = contents(store)
+    others = batches.look_at_others(store, "new", alone_as=DAG)
+    ledger.read(store, "v/f")
+    assert contents(store) == before
+    assert [plan["batch"] for plan in others.committed] == ["committed"]
+    assert [plan["batch"] for plan in others.live] == ["live"]
+    assert sorted(others.dead) == ["dead", "without_plan"] and others.dead["without_plan"] is None
+
+
+def test_progress_counts_the_files_of_all_shards(home, box, voices):
+    for path in voices[:5]:
+        shutil.copy(path, box)
+    reports = []
+    score_folder(
+        home,
+        box,
+        options=Options(settle_seconds=0, files_per_shard=2),
+        progress=lambda *report: reports.append(report),
+    )
+    assert reports == [(stage, done, 5, "files") for stage in ("find_new_audio", "score") for done in (1, 2, 3, 4, 5)]
 
 
 def test_a_run_whose_files_were_taken_over_says_so(home, box, voices):
@@ -382,7 +427,7 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
     script = (
         "import sys, time; from emotion.settings import Settings; from emotion.runs.scoring_run import score_folder\n"
         "from emotion.scoring.options import Options\n"
-        "def slowly(stage, done, total):\n"
+        "def slowly(stage, done, total, unit):\n"
         "    print(stage, done, flush=True); time.sleep(0.05)\n"
         "score_folder(Settings.from_environment(), sys.argv[1], progress=slowly, batch=sys.argv[2],\n"
         "                     options=Options(settle_seconds=0, files_per_shard=5))"
@@ -415,8 +460,8 @@ def test_a_long_recording_gets_a_timeline(home, box, voices):
     shutil.copy(voices[0], box / "short.wav")
     options = Options(settle_seconds=0, window_seconds=2)
     summary = score_folder(home, box, batch="one", challenger="latest", options=options)
-    found = predictions(home, "one")
-    assert found["error"].to_dict() == {"long.flac": "", "mute.wav": "silent", "short.wav": ""}
+    scored = predictions(home, "one")
+    assert scored["error"].to_dict() == {"long.flac": "", "mute.wav": "silent", "short.wav": ""}
     timeline = pd.read_csv(Store(home.home).path("scores/one/timeline.csv"))
     rows = timeline[timeline["error"].isna()]
     model = CustomEmotionModel(settings=home)
@@ -427,9 +472,11 @@ def test_a_long_recording_gets_a_timeline(home, box, voices):
     assert rows["emotion"].tolist() == [answer["emotion"] for answer in answers if "emotion" in answer]
     weights = (rows["end"] - rows["start"]).to_numpy()
     mean = weights @ rows[PROBABILITIES].to_numpy() / weights.sum()
-    assert found.loc["long.flac", PROBABILITIES].tolist() == pytest.approx(mean.tolist())
-    assert found.loc["long.flac", "emotion"] == EMOTIONS[mean.argmax()] == found.loc["long.flac", "challenger_emotion"]
-    assert found["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
+    assert scored.loc["long.flac", PROBABILITIES].tolist() == pytest.approx(mean.tolist())
+    assert (
+        scored.loc["long.flac", "emotion"] == EMOTIONS[mean.argmax()] == scored.loc["long.flac", "challenger_emotion"]
+    )
+    assert scored["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
     assert summary["timelines"] == 1 and summary["comparison"]["agreement"] == 1
     assert "Long recordings" in Store(home.home).read_bytes("scores/one/report.html").decode()
 
@@ -441,16 +488,22 @@ def test_two_models_side_by_side(home, box, voices):
         table.append(f"{number:02d}.wav,{EMOTIONS[int(path.stem.split('-')[2]) - 1].upper()},")
     (box / "labels.csv").write_text("\n".join(table))
     summary = score_folder(home, box, batch="one", challenger="second/random_forest", options=NOW)
-    found = predictions(home, "one")
-    assert len(found) == 24, "the table of labels is no recording"
+    scored = predictions(home, "one")
+    assert len(scored) == 24, "the table of labels is no recording"
     compared = summary["comparison"]
-    ours, theirs = found["emotion"] == found["label"], found["challenger_emotion"] == found["label"]
-    assert compared["accuracy"]["value"] == ours.mean() and compared["challenger_accuracy"]["value"] == theirs.mean()
+    model_right, challenger_right = (
+        scored["emotion"] == scored["label"],
+        scored["challenger_emotion"] == scored["label"],
+    )
+    assert (
+        compared["accuracy"]["value"] == model_right.mean()
+        and compared["challenger_accuracy"]["value"] == challenger_right.mean()
+    )
     assert compared["accuracy"]["low"] < compared["accuracy"]["value"] <= compared["accuracy"]["high"]
-    assert compared["agreement"] == pytest.approx((found["emotion"] == found["challenger_emotion"]).mean())
+    assert compared["agreement"] == pytest.approx((scored["emotion"] == scored["challenger_emotion"]).mean())
     assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
     forest = CustomEmotionModel.named(Store(home.home), "second/random_forest")
-    for name, row in found.iterrows():
+    for name, row in scored.iterrows():
         answer = forest.predict_emotion_from_file(box / name)
         assert (row["challenger_emotion"], row["challenger_confidence"]) == (
             answer["emotion"],
@@ -468,14 +521,14 @@ def test_mcnemar_by_hand():
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
         label=right, path="x", confidence=0.5, challenger_confidence=0.5
     )
-    found = _compare(good, good)
-    assert (found["only_model_right"], found["only_challenger_right"]) == (8, 1)
-    assert found["mcnemar_p"] == pytest.approx(2 * (1 + 9) / 2**9)
+    comparison = _compare(good, good)
+    assert (comparison["only_model_right"], comparison["only_challenger_right"]) == (8, 1)
+    assert comparison["mcnemar_p"] == pytest.approx(2 * (1 + 9) / 2**9)
     # Wilson's interval of 13 of 16, from its formula
     n, p, z = 16, 13 / 16, 1.959964
     centre, half = p + z * z / 2 / n, z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
-    assert found["accuracy"]["low"] == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-6)
-    assert found["accuracy"]["high"] == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-6)
+    assert comparison["accuracy"]["low"] == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-6)
+    assert comparison["accuracy"]["high"] == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-6)
 
 
 class Recorder:
@@ -501,7 +554,7 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
         sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
     )
     for metric in metrics.TABLE:
-        if metric.name.startswith("emotion.runs.scoring_run."):
+        if metric.name.startswith("emotion.scoring."):
             start = metric.name.partition("{")[0]
             assert any(name.startswith(start) for name in sent), metric.name
     for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
@@ -535,7 +588,7 @@ def test_what_a_sweep_does_without_a_champion_or_an_inbox(home, box):
         ({"folder": "absent"}, "not a folder"),
         ({"model": "third"}, "no model version 'third'"),
         ({"model": "first/forest"}, "has no forest"),
-        ({"challenger": "first"}, "set against itself"),
+        ({"challenger": "first"}, "compared with itself"),
     ],
 )
 def test_what_is_not_there_is_named(home, box, tmp_path, arguments, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,9 @@ import pytest
 from emotion import metrics
 from emotion.errors import ConfigurationError, DataError
 from emotion.models import promotion, registry
-from emotion.runs.training_run import HEADLINE_SCORES, TrainingRun
+from emotion.runs.training_run import TrainingRun
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 from small_data import make_settings, wav
 
 DATASET = "labelled-folder"
@@ -59,22 +60,22 @@ def trained(tmp_path_factory):
         server.bind(("127.0.0.1", 0))
         server.setblocking(False)
         run = make(settings, metrics.statsd_emitter(server.getsockname()))
-        told = until_promote(run)
-        told["decision"] = run.promote(policy="auto")
+        returned = until_promote(run)
+        returned["decision"] = run.promote(policy="auto")
         sent = []
         while True:
             try:
                 sent.append(server.recv(2000).decode().split(":")[0].removeprefix("airflow."))
             except BlockingIOError:
                 break
-    return run, told, set(sent)
+    return run, returned, set(sent)
 
 
 def test_the_run_leaves_what_it_promises(trained):
-    run, told, _ = trained
+    run, returned, _ = trained
     store, folder = run.store, f"runs/{run.name}"
-    assert [shard["clips"] for shard in told["shards"]] == [30, 30]
-    assert told["counts"] == {"used": 60, "rejected": 0, "duplicates": 0}
+    assert [shard["clips"] for shard in returned["shards"]] == [30, 30]
+    assert returned["counts"] == {"used": 60, "rejected": 0, "duplicates": 0}
     for name in (
         "comparison.json",
         "comparison.csv",
@@ -91,23 +92,23 @@ def test_the_run_leaves_what_it_promises(trained):
 
 
 def test_comparison(trained):
-    run, told, _ = trained
-    found = run.store.read_json(f"runs/{run.name}/comparison.json")
-    assert set(found["models"]) == set(MODELS) and found["selected"] == told["compare"]["selected"]
-    assert found["dataset"]["used"] == 60 and found["dataset"]["speakers"] == 3
-    for model in found["models"].values():
+    run, returned, _ = trained
+    comparison = run.store.read_json(f"runs/{run.name}/comparison.json")
+    assert set(comparison["models"]) == set(MODELS) and comparison["selected"] == returned["compare"]["selected"]
+    assert comparison["dataset"]["used"] == 60 and comparison["dataset"]["speakers"] == 3
+    for model in comparison["models"].values():
         assert set(PROTOCOLS) <= set(model)
         for protocol in PROTOCOLS:
             assert model[protocol]["n"] == 60
-            assert set(HEADLINE_SCORES) <= set(model[protocol])
+            assert set(SCORES) <= set(model[protocol])
         assert model["fit_seconds"] > 0 and model["predict_ms_single"] > 0
 
 
 def test_the_first_model_becomes_champion(trained):
-    run, told, _ = trained
+    run, returned, _ = trained
     pointer = registry.champion(run.store)
-    assert told["decision"]["decision"] == "promoted"
-    assert (pointer["version"], pointer["family"]) == (run.name, told["compare"]["selected"])
+    assert returned["decision"]["decision"] == "promoted"
+    assert (pointer["version"], pointer["family"]) == (run.name, returned["compare"]["selected"])
     entry = registry.entry(run.store, run.name)
     assert entry["run_id"] == "run:1" and entry["dataset"]["name"] == DATASET
 
@@ -115,24 +116,24 @@ def test_the_first_model_becomes_champion(trained):
 def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
     """The same clips, each by the model that has not heard its speaker: the same probabilities."""
     run, _, _ = trained
-    table, values = run._table()
+    table, values = run.artifacts.clips()
     for family in FAMILIES:
         rows = run.store.read_table(f"runs/{run.name}/train/{family}_predictions.parquet")
         rows = rows[rows["protocol"] == "speaker_independent"].sort_values("row")
         pointer = registry.champion(run.store) | {"family": family}
-        found, counts = promotion.rescore(run.store, pointer, table, values)
-        np.testing.assert_allclose(found, rows[[f"p_{emotion}" for emotion in EMOTIONS]], atol=1e-6)
+        rescored, counts = promotion.rescore(run.store, pointer, table, values)
+        np.testing.assert_allclose(rescored, rows[[f"p_{emotion}" for emotion in EMOTIONS]], atol=1e-6)
         assert counts["unheard_clips"] == 0
 
 
 def test_metrics_are_those_of_the_table(trained):
-    _, told, sent = trained
+    _, returned, sent = trained
     for stage in ("download", "plan_shards", "featurize", "collect", "compare", "explain", "promote"):
         assert metrics.STAGE_DURATION.path(stage=stage) in sent
     for model in MODELS:
         for protocol in PROTOCOLS:
             assert metrics.SCORE.path(model=model, protocol=protocol, score="f1_macro") in sent
-    top = told["explain"]["ensemble"][0]
+    top = returned["explain"]["ensemble"][0]
     assert metrics.SHAP.path(model="ensemble", feature=top) in sent
     assert metrics.PROMOTION.path(decision="promoted") in sent
 
@@ -145,7 +146,7 @@ def test_a_second_run_featurizes_nothing_and_changes_no_figure(trained):
     assert again.plan_shards(dataset=DATASET, **limits) == []
     again.collect(dataset=DATASET, max_rejected_share=0.05)
     again.train(family=FAMILIES[0], search=False, **SHARED)
-    keys = [f"runs/{one.name}/train/{FAMILIES[0]}_predictions.parquet" for one in (run, again)]
+    keys = [f"runs/{each_run.name}/train/{FAMILIES[0]}_predictions.parquet" for each_run in (run, again)]
     pd.testing.assert_frame_equal(*map(run.store.read_table, keys))
 
 
@@ -186,12 +187,11 @@ def test_who_decides(trained, tmp_path, monkeypatch, policy, verdict, approved, 
     store = Store(str(tmp_path))
     for key in (*run.store.list(f"runs/{run.name}"), *run.store.list(f"models/{run.name}")):
         store.write_bytes(key, run.store.read_bytes(key))
-    other = make(run.settings, metrics.Emitter(None))
-    other.store = store
+    other = make(replace(run.settings, home=str(tmp_path)), metrics.Emitter(None))
     challenge = store.read_json(f"runs/{run.name}/challenge.json")
     store.write_json(f"runs/{run.name}/challenge.json", challenge | {"verdict": verdict})
-    found = other.promote(policy=policy, approved=approved)
-    assert (found["decision"], found["by"]) == (decision, by)
+    recorded = other.promote(policy=policy, approved=approved)
+    assert (recorded["decision"], recorded["by"]) == (decision, by)
     assert (registry.champion(store) is None) == (decision == "kept")
 
 

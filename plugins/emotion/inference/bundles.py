@@ -1,0 +1,57 @@
+"""Reads a bundle and the registry entry that belongs to it, from the artifact store or from any folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from emotion.errors import BundleError, ConfigurationError
+from emotion.models import registry
+from emotion.models.classifier import Ensemble
+from emotion.models.registry import ENTRY
+from emotion.store import Store
+from emotion.vocabulary import FAMILIES
+
+
+def read_from_store(store: Store, version: str | None, family: str | None) -> tuple[dict, str, bytes]:
+    """Registry entry, name and content of a bundle in the artifact store.
+
+    Without ``version``: the champion's bundle. Without ``family``: that of the family which the version selected.
+    Raises ConfigurationError if there is no champion, or no such version or family.
+    """
+    if version is None:
+        champion = registry.champion(store)
+        if champion is None:
+            raise ConfigurationError(
+                f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
+            )
+        version, family = champion["version"], champion["family"]
+    entry = registry.entry(store, version)
+    name = registry.bundle_name(family or entry["selected"])
+    return entry, name, registry.read_file(store, entry, name)
+
+
+def read_from_folder(path: Path) -> tuple[dict, str, bytes]:
+    """Registry entry, name and content of a bundle with its version's ``version.json`` in the same folder.
+
+    Raises BundleError if the file is not a bundle, or one of the two files is not there or cannot be read.
+    """
+    names = {registry.bundle_name(family) for family in (*FAMILIES, Ensemble.family)}
+    if path.name not in names:
+        raise BundleError(f"{path} is no model bundle; expected one of {', '.join(sorted(names))}")
+    entry_path = path.parent / ENTRY
+    try:
+        data = path.read_bytes()
+        entry = json.loads(entry_path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{error.filename} is not there; expected a bundle and the {ENTRY} of its version in one folder, as in "
+            "the artifact store: copy both"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} or the {ENTRY} beside it cannot be read: {error}") from error
+    if not isinstance(entry, dict) or path.name not in entry.get("files", {}):
+        raise BundleError(
+            f"{entry_path} does not list {path.name}; expected the registry entry of the bundle's version"
+        )
+    return entry, path.name, data

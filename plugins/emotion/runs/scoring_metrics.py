@@ -1,0 +1,55 @@
+"""Sends the metrics of a scoring run; :mod:`emotion.metrics` has the table of them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emotion import metrics
+from emotion.metrics import Emitter
+from emotion.monitoring.drift import VERDICTS
+from emotion.scoring.summary import spread
+from emotion.scoring.tables import LATENCIES
+
+TIMED_PER_SHARD = 50
+"""Clips of a shard whose latency is sent as a metric; the quantiles in the summary are over all clips."""
+
+
+def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
+    """Counts and latencies of one shard; ``table`` as in :func:`emotion.scoring.tables.clip_table`."""
+    good = table[table["error"] == ""]
+    emitter.count(metrics.SCORED, len(good), outcome="scored")
+    emitter.count(metrics.SCORED, len(table) - len(good), outcome="rejected")
+    emitter.count(metrics.AUDIO_SECONDS, round(good["duration"].sum()))
+    for reason, count in table.loc[table["error"] != "", "error"].value_counts().items():
+        emitter.count(metrics.SCORING_REJECTED, int(count), reason=str(reason))
+    for emotion, count in good["emotion"].value_counts().items():
+        emitter.count(metrics.PREDICTED, int(count), emotion=str(emotion))
+    clips = table[table["vector"] >= 0]
+    for stage in LATENCIES:
+        for milliseconds in clips[f"{stage}_ms"].head(TIMED_PER_SHARD):
+            emitter.timing(metrics.LATENCY, milliseconds / 1000, stage=stage)
+
+
+def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
+    """Latency quantiles and confidences of a batch; ``figures`` from :func:`emotion.scoring.summary.summarize`."""
+    for stage, quantiles in figures["latency_ms"].items():
+        for quantile, value in quantiles.items():
+            emitter.gauge(metrics.LATENCY_QUANTILE, value, stage=stage, quantile=quantile)
+    for statistic in ("mean", "p10", "p50", "p90"):
+        if figures["scored"]:
+            emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
+    for emotion, rows in table[table["error"] == ""].groupby("emotion"):
+        for statistic, value in spread(rows["confidence"]).items():
+            emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)
+
+
+def emit_drift(emitter: Emitter, verdict: dict) -> None:
+    """The drift of a batch; ``verdict`` from :func:`emotion.monitoring.drift.judge`."""
+    emitter.gauge(metrics.DRIFT_VERDICT, VERDICTS.index(verdict["verdict"]))
+    if verdict["features"]:
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["share"], signal="features")
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["shift"], signal="shift")
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["emotions"]["psi"], signal="emotions")
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["confidence"]["ks"], signal="confidence")
+    for feature in verdict["top"]:
+        emitter.gauge(metrics.DRIFT_FEATURE, feature["psi"], feature=feature["feature"])

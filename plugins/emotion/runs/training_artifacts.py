@@ -1,0 +1,121 @@
+"""The files that the stages of a training run leave for each other, below ``runs/<run>/`` in the artifact store."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from emotion import features
+from emotion.errors import ConfigurationError
+from emotion.evaluation import folds
+from emotion.evaluation.folds import Fold
+from emotion.models import registry
+from emotion.models.bundle import Bundle, dumps, unpickle, verify
+from emotion.models.classifier import Ensemble
+from emotion.store import Store
+from emotion.training.fitting import Trained
+from emotion.vocabulary import EMOTIONS, FAMILIES
+
+MODELS = (*FAMILIES, Ensemble.family)
+"""The models of a run: three families and their ensemble."""
+FILES = (*map(registry.bundle_name, MODELS), *map(registry.fold_models_name, FAMILIES))
+"""Names of the files that become part of the registered version."""
+
+
+class TrainingArtifacts:
+    """Reads and writes what a training run leaves in the artifact store.
+
+    Parameters
+    ----------
+    store : Store
+    folder : str
+        The folder of the run, such as ``runs/<run>``.
+    """
+
+    def __init__(self, store: Store, folder: str):
+        self.store = store
+        self.folder = folder
+
+    def clips(self) -> tuple[pd.DataFrame, np.ndarray]:
+        """The clips of the run (a row per clip), and their features, float32 (n_clips, n_features)."""
+        table = self.store.read_table(f"{self.folder}/table.parquet")
+        names = list(features.feature_names())
+        return table.drop(columns=names), table[names].to_numpy(dtype="float32")
+
+    def augmented(self, clips: int) -> np.ndarray:
+        """Features of the augmented copies of so many clips, float32 (n_variants, n_clips, n_features)."""
+        copies = self.store.read_table(f"{self.folder}/augmented.parquet")
+        values = copies[list(features.feature_names())].to_numpy(dtype="float32")
+        return values.reshape(len(features.VARIANTS), clips, -1)
+
+    def splits(self, table: pd.DataFrame, *, seed: int, speaker_folds: str) -> dict[str, list[Fold]]:
+        """The folds of each protocol; ``speaker_folds``: ``published`` (where the dataset has such) or ``grouped``.
+
+        Raises ConfigurationError for another value.
+        """
+        published = None
+        facts = self.dataset_facts()
+        if speaker_folds == "published":
+            published = facts["folds"] and tuple(map(tuple, facts["folds"]))
+        elif speaker_folds != "grouped":
+            raise ConfigurationError(f"speaker folds {speaker_folds!r}; expected published or grouped")
+        return folds.splits(table, seed=seed, published=published)
+
+    def dataset_facts(self) -> dict[str, Any]:
+        """What is known of the dataset from its import."""
+        return self.store.read_json(f"{self.folder}/dataset.json")
+
+    def dataset(self, table: pd.DataFrame) -> dict[str, Any]:
+        """The dataset as ``comparison.json`` describes it: its facts, and counts of the clips that the run used."""
+        return self.dataset_facts() | {
+            "used": len(table),
+            "rejected": len(self.store.read_table(f"{self.folder}/rejected.csv")),
+            "duplicates": len(self.store.read_table(f"{self.folder}/duplicates.csv")),
+            "speakers": int(table["speaker"].nunique()),
+            "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in EMOTIONS},
+            "seconds": float(table["duration"].sum()),
+        }
+
+    def save_trained(self, family: str, bundle: dict, trained: Trained, figures: dict) -> None:
+        """Write a family's bundle, fold models, held-out predictions, and last its figures with the checksums."""
+        files = {
+            registry.bundle_name(family): dumps(bundle),
+            registry.fold_models_name(family): dumps(trained.folds),
+        }
+        for name, data in files.items():
+            self.store.write_bytes(f"{self.folder}/train/{name}", data)
+        self.save_predictions(family, trained.predictions)
+        checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        self.store.write_json(f"{self.folder}/train/{family}.json", {"model": figures, "sha256": checksums})
+
+    def save_ensemble(self, bundle: dict, predictions: pd.DataFrame) -> None:
+        """Write the bundle and the held-out predictions of the ensemble."""
+        self.store.write_bytes(f"{self.folder}/train/{registry.bundle_name(Ensemble.family)}", dumps(bundle))
+        self.save_predictions(Ensemble.family, predictions)
+
+    def save_predictions(self, family: str, predictions: pd.DataFrame) -> None:
+        """Write the held-out predictions of a model."""
+        self.store.write_table(f"{self.folder}/train/{family}_predictions.parquet", predictions)
+
+    def predictions(self, family: str) -> pd.DataFrame:
+        """The held-out predictions of a model, see :class:`emotion.training.fitting.Trained`."""
+        return self.store.read_table(f"{self.folder}/train/{family}_predictions.parquet")
+
+    def figures(self, family: str) -> dict[str, Any]:
+        """The scores, times and hyper-parameters of a family."""
+        return self.store.read_json(f"{self.folder}/train/{family}.json")["model"]
+
+    def bundle(self, family: str) -> Bundle:
+        """A family's bundle. Raises BundleError if it is not the one that was written."""
+        name = registry.bundle_name(family)
+        sha256 = self.store.read_json(f"{self.folder}/train/{family}.json")["sha256"][name]
+        data = self.store.read_bytes(f"{self.folder}/train/{name}")
+        verify(data, sha256=sha256, name=name)
+        return cast(Bundle, unpickle(data))
+
+    def files(self) -> dict[str, bytes]:
+        """The files that become part of the registered version, by name."""
+        return {name: self.store.read_bytes(f"{self.folder}/train/{name}") for name in FILES}

@@ -1,0 +1,56 @@
+"""Sends the metrics of a training run; :mod:`emotion.metrics` has the table of them."""
+
+from __future__ import annotations
+
+import time
+
+import pandas as pd
+
+from emotion import metrics
+from emotion.evaluation.selection import PROTOCOL
+from emotion.metrics import Emitter
+from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
+
+TOP_FEATURES = 20
+"""Features of each model whose importance is sent."""
+
+
+def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
+    """The scores and times of one model; ``figures`` as in ``comparison.json``, ``models``."""
+    for protocol in PROTOCOLS:
+        for score in SCORES:
+            emitter.gauge(metrics.SCORE, figures[protocol][score], model=name, protocol=protocol, score=score)
+        for statistic in ("mean", "std", "min", "max"):
+            value = figures[protocol]["cv"]["f1_macro"][statistic]
+            emitter.gauge(metrics.CV_SCORE, value, model=name, protocol=protocol, statistic=statistic)
+        for emotion, scores in figures[protocol]["per_emotion"].items():
+            if scores["support"]:
+                emitter.gauge(metrics.EMOTION_F1, scores["f1"], model=name, protocol=protocol, emotion=emotion)
+    for statistic in ("mean", "p10", "p50", "p90"):
+        value = figures[PROTOCOL]["confidence"][statistic]
+        emitter.gauge(metrics.TRAIN_CONFIDENCE, value, model=name, statistic=statistic)
+    emitter.gauge(metrics.FIT_SECONDS, figures["fit_seconds"], model=name)
+    for batch in ("single", "batch"):
+        emitter.gauge(metrics.PREDICT_MS, figures[f"predict_ms_{batch}"], model=name, batch=batch)
+
+
+def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
+    """The most important features of one model; see :func:`emotion.explanation.ranking.importance`."""
+    for row in importance.head(TOP_FEATURES).to_dict("records"):
+        emitter.gauge(metrics.SHAP, row["share"], model=name, feature=row["feature"])
+        for emotion in EMOTIONS:
+            if emotion in row:
+                emitter.gauge(metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"])
+
+
+def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:
+    """A promotion decision, and the scores of the model that is the champion after it."""
+    is_promoted = decision["decision"] == "promoted"
+    emitter.count(metrics.PROMOTION, decision=decision["decision"])
+    emitter.gauge(metrics.RUN_FINISHED, time.time())
+    champion = challenge["challenger" if is_promoted else "champion"]
+    if champion and champion["scores"]:
+        for score in SCORES:
+            emitter.gauge(metrics.CHAMPION_SCORE, champion["scores"][score], protocol=PROTOCOL, score=score)
+    if is_promoted:
+        emitter.gauge(metrics.CHAMPION_SINCE, time.time())

@@ -1,0 +1,120 @@
+"""The documents of a training run: the comparison of the models, the facts of the version, the promotion decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emotion import features
+from emotion.errors import ConfigurationError
+from emotion.evaluation import selection
+from emotion.evaluation.selection import PROTOCOL, SCORE
+from emotion.models import registry
+from emotion.models.bundle import packages
+from emotion.vocabulary import PROTOCOLS, SCORES
+
+POLICIES = ("auto", "ask", "never")
+"""Who decides on a promotion: the rules, a person after the rules, or nobody (the version is only registered)."""
+
+
+def comparison(*, run_id: str, seed: int, speaker_folds: str, dataset: dict, models: dict[str, dict]) -> dict[str, Any]:
+    """What ``comparison.json`` holds: the figures of all models, and which model is selected and why.
+
+    Parameters
+    ----------
+    run_id : str
+    seed : int
+    speaker_folds : str
+        ``published`` or ``grouped``.
+    dataset : dict
+        From :meth:`emotion.runs.training_artifacts.TrainingArtifacts.dataset`.
+    models : dict
+        The figures of each model, by its name.
+    """
+    selected, reason = selection.select(models)
+    return {
+        "run_id": run_id,
+        "created": registry.now(),
+        "seed": seed,
+        "speaker_folds": speaker_folds,
+        "recipe": features.recipe_version(),
+        "features": len(features.feature_names()),
+        "packages": packages(),
+        "selected": selected,
+        "selection": {"protocol": PROTOCOL, "score": SCORE, "reason": reason},
+        "notice": dataset["notice"] or None,
+        "dataset": dataset,
+        "models": models,
+    }
+
+
+def bundle_metadata(*, version: str, run_id: str, seed: int, dataset_facts: dict) -> dict[str, Any]:
+    """What a bundle says of how it was made."""
+    return {
+        "version": version,
+        "run_id": run_id,
+        "recipe": features.recipe_version(),
+        "seed": seed,
+        "dataset": {key: dataset_facts[key] for key in ("name", "title", "fingerprint", "licence", "synthesized")},
+    }
+
+
+def version_facts(result: dict[str, Any]) -> dict[str, Any]:
+    """What the registry's entry of a version holds besides its files; ``result`` from :func:`comparison`."""
+    return {
+        "run_id": result["run_id"],
+        "recipe": result["recipe"],
+        "feature_names": list(features.feature_names()),
+        "dataset": result["dataset"],
+        "selected": result["selected"],
+        "seed": result["seed"],
+        "scores": {
+            name: {protocol: {score: figures[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
+            for name, figures in result["models"].items()
+        },
+    }
+
+
+def check_policy(policy: str) -> None:
+    """Raise ConfigurationError if a promotion policy is not one of :data:`POLICIES`."""
+    if policy not in POLICIES:
+        raise ConfigurationError(f"promotion policy {policy!r}; expected one of {', '.join(POLICIES)}")
+
+
+def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -> dict[str, Any]:
+    """The decision on a challenger, for :func:`emotion.models.registry.decide`.
+
+    Parameters
+    ----------
+    challenge : dict
+        From :func:`emotion.models.promotion.challenge`.
+    policy : str
+        One of :data:`POLICIES`.
+    approved : bool or None
+        What a person answered, under the policy ``ask``; None if nobody answered.
+
+    Examples
+    --------
+    >>> challenge = {"verdict": "promote", "reasons": [], "challenger": {"version": "v1", "family": "ensemble"}}
+    >>> decision = promotion_decision(challenge, policy="ask", approved=None)
+    >>> decision["decision"], decision["by"], decision["reasons"]
+    ('kept', 'nobody', ['No person approved: no answer means no.'])
+    """
+    reasons = list(challenge["reasons"])
+    if challenge["verdict"] == "keep":
+        promoted, by = False, "the rules"
+    elif policy == "never":
+        promoted, by = False, "policy"
+        reasons.append("The promotion policy is never: the version is registered, the champion stays.")
+    elif policy == "ask":
+        promoted, by = bool(approved), "a person" if approved is not None else "nobody"
+        reasons.append("A person approved." if approved else "No person approved: no answer means no.")
+    else:
+        promoted, by = True, "the rules"
+    return {
+        "decision": "promoted" if promoted else "kept",
+        "version": challenge["challenger"]["version"],
+        "family": challenge["challenger"]["family"],
+        "policy": policy,
+        "by": by,
+        "reasons": reasons,
+    }
