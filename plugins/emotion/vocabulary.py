@@ -15,6 +15,8 @@ clips of that speaker on the training side.
 ``speaker_independent_adapted``: the same speakers held out, features z-scored per speaker with the
 *unlabelled* clips of that speaker, those it is judged on included.
 """
+SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
+"""The scores that reports, versions and metrics give of every model: see :mod:`emotion.evaluation.scores`."""
 PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 EMOTION_COLOURS = dict(
     zip(

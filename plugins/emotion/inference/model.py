@@ -18,7 +18,7 @@ from emotion.errors import AudioError, BundleError, ConfigurationError
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.classifier import Ensemble, normalize_by_speaker
-from emotion.models.registry import ENTRY
+from emotion.models.registry import ENTRY, VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES
@@ -96,7 +96,7 @@ class CustomEmotionModel:
         version, _, family = name.partition("/")
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
-    def _open(self, entry: dict, name: str, data: bytes) -> None:
+    def _open(self, entry: VersionEntry, name: str, data: bytes) -> None:
         bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
         self.entry = entry
         self.version: str = entry["version"]
@@ -263,7 +263,7 @@ class CustomEmotionModel:
             yield {"start": start, "end": end} | found
 
 
-def _stored(store: Store, version: str | None, family: str | None) -> tuple[dict, str, bytes]:
+def _stored(store: Store, version: str | None, family: str | None) -> tuple[VersionEntry, str, bytes]:
     """Registry entry, name and content of a bundle in the artifact store."""
     if version is None:
         pointer = registry.champion(store)
@@ -277,7 +277,7 @@ def _stored(store: Store, version: str | None, family: str | None) -> tuple[dict
     return entry, name, registry.read_file(store, entry, name)
 
 
-def _beside(path: Path) -> tuple[dict, str, bytes]:
+def _beside(path: Path) -> tuple[VersionEntry, str, bytes]:
     """Registry entry, name and content of a bundle in a folder of its own."""
     names = {registry.bundle_name(family) for family in (*FAMILIES, Ensemble.family)}
     if path.name not in names:
@@ -285,7 +285,7 @@ def _beside(path: Path) -> tuple[dict, str, bytes]:
     beside = path.parent / ENTRY
     try:
         data = path.read_bytes()
-        entry = json.loads(beside.read_bytes())
+        entry: VersionEntry = json.loads(beside.read_bytes())
     except FileNotFoundError as error:
         raise BundleError(
             f"{error.filename} is not there; expected a bundle with its version's {ENTRY} beside "

@@ -6,10 +6,11 @@ import hashlib
 import io
 import platform
 from importlib.metadata import version
+from typing import Any, TypedDict
 
 import joblib
 import numpy as np
-from sklearn.preprocessing import LabelEncoder
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
 from emotion.models.classifier import Classifier, Ensemble
@@ -19,6 +20,33 @@ FORMAT = "emotion-model/2"
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
 
 
+class Bundle(TypedDict):
+    """What ``<family>_emotion_model.pkl`` holds.
+
+    ``plain`` and ``adapted`` are the models; ``background`` has, for each of the two, the rows that its explanations
+    are measured against. An ensemble has a scaler per member, by family.
+    """
+
+    format: str
+    family: str
+    feature_names: tuple[str, ...]
+    scaler: StandardScaler | dict[str, StandardScaler]
+    label_encoder: LabelEncoder
+    plain: Classifier | Ensemble
+    adapted: Classifier | Ensemble
+    background: dict[str, np.ndarray]
+    metadata: dict
+
+
+class FoldModel(TypedDict):
+    """One entry of ``<family>_fold_models.pkl``: a plain model, and the speakers and clips (by ``samples_sha256``)
+    that were held out when it was fitted."""
+
+    speakers: list[str]
+    clips: list[str]
+    model: Classifier
+
+
 def make_bundle(
     *,
     plain: Classifier | Ensemble,
@@ -26,9 +54,20 @@ def make_bundle(
     background: dict[str, np.ndarray],
     feature_names: tuple[str, ...],
     metadata: dict,
-) -> dict:
-    """What a ``.pkl`` holds: ``plain`` and ``adapted`` models, the ``background`` rows that explanations of each are
-    measured against, ``scaler``, ``label_encoder``, ``metadata``."""
+) -> Bundle:
+    """Put a model's parts together; ``metadata`` also gets the versions of all packages.
+
+    Examples
+    --------
+    >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
+    >>> background = {"plain": rows, "adapted": rows}
+    >>> bundle = make_bundle(
+    ...     plain=model, adapted=model, background=background, feature_names=("a", "b", "c", "d"), metadata={}
+    ... )
+    >>> bundle["family"], bundle["label_encoder"].classes_.tolist(), bundle["scaler"].n_features_in_
+    ('logistic_regression', ['happy', 'sad'], 4)
+    """
     members = plain.members if isinstance(plain, Ensemble) else [plain]
     scalers = {member.family: member.pipeline.named_steps["scaler"] for member in members}
     return {
@@ -45,11 +84,15 @@ def make_bundle(
 
 
 def packages() -> dict[str, str]:
-    """Versions of Python and of what a model depends on."""
+    """Versions of Python and of the packages that a model depends on.
+
+    >>> sorted(packages())[:3]
+    ['joblib', 'librosa', 'numpy']
+    """
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def dumps(value: object) -> bytes:
+def dumps(value: Bundle | list[FoldModel]) -> bytes:
     """A joblib pickle, compressed."""
     buffer = io.BytesIO()
     joblib.dump(value, buffer, compress=3)
@@ -57,15 +100,45 @@ def dumps(value: object) -> bytes:
 
 
 def verify(data: bytes, *, sha256: str, name: str) -> None:
-    """Raise BundleError if a pickle's checksum is not the one that was written down when it was made."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    """Compare a pickle's checksum with the one that was recorded when it was written.
+
+    Parameters
+    ----------
+    data : bytes
+    sha256 : str
+        The recorded checksum.
+    name : str
+        The file's name, for the message.
+
+    Raises
+    ------
+    BundleError
+        If the two differ.
+
+    Examples
+    --------
+    >>> recorded = hashlib.sha256(b"a pickle").hexdigest()
+    >>> verify(b"a pickle", sha256=recorded, name="model.pkl")
+    >>> try:
+    ...     verify(b"another pickle", sha256=recorded, name="model.pkl")
+    ... except BundleError as error:
+    ...     print(str(error).partition(". ")[2].partition(":")[0])
+    It was changed or damaged after it was written
+    """
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
         raise BundleError(
-            f"{name} has sha256 {found}; its registry entry says {sha256}. It was changed or damaged after it was "
-            "written: do not load it; train again or roll back to another version"
+            f"{name} has sha256 {actual}; its registry entry says {sha256}. It was changed or damaged after it was "
+            "written: do not load it; train again, or roll back to another version"
         )
 
 
-def unpickle(data: bytes) -> object:
-    """What :func:`dumps` wrote; only for data that :func:`verify` let pass."""
+def unpickle(data: bytes) -> Any:
+    """A :class:`Bundle` or a list of :class:`FoldModel`, from :func:`dumps`.
+
+    Only for data that :func:`verify` has accepted: a pickle can run any code.
+
+    >>> unpickle(dumps([]))
+    []
+    """
     return joblib.load(io.BytesIO(data))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -22,16 +23,15 @@ from emotion.explanation import export
 from emotion.explanation.values import combine, explain_predictions
 from emotion.features import feature_table
 from emotion.models import promotion, registry
-from emotion.models.bundle import dumps, make_bundle, packages, unpickle, verify
+from emotion.models.bundle import Bundle, dumps, make_bundle, packages, unpickle, verify
 from emotion.models.classifier import Ensemble
 from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
 from emotion.reports import model_card, training_report
 from emotion.runs.run import Run
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS, SCORES
 
-HEADLINE_SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 TOP_FEATURES = 20
 POLICIES = ("auto", "ask", "never")
 
@@ -181,7 +181,7 @@ class TrainingRun(Run):
         self._emit_model(Ensemble.family, found[Ensemble.family])
         return {"selected": selected, "reason": reason}
 
-    def _build_ensemble(self, seed: int) -> dict:
+    def _build_ensemble(self, seed: int) -> Bundle:
         members = {family: self._load_trained(registry.bundle_name(family), family) for family in FAMILIES}
         bundle = make_bundle(
             plain=Ensemble([member["plain"] for member in members.values()]),
@@ -248,10 +248,7 @@ class TrainingRun(Run):
                     "selected": result["selected"],
                     "seed": result["seed"],
                     "scores": {
-                        name: {
-                            protocol: {score: found[protocol][score] for score in HEADLINE_SCORES}
-                            for protocol in PROTOCOLS
-                        }
+                        name: {protocol: {score: found[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
                         for name, found in result["models"].items()
                     },
                 },
@@ -261,7 +258,7 @@ class TrainingRun(Run):
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
             challenge = promotion.challenge(
                 self.store,
-                challenger=entry | {"family": result["selected"]},
+                challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
@@ -321,7 +318,7 @@ class TrainingRun(Run):
         self._emit_decision(decision, challenge)
         return decision
 
-    def _write_report(self, result: dict, challenge: dict, decision: dict | None) -> None:
+    def _write_report(self, result: dict, challenge: Mapping, decision: dict | None) -> None:
         page = training_report.render(
             comparison=result,
             challenge=challenge,
@@ -375,7 +372,7 @@ class TrainingRun(Run):
     def _emit_model(self, name: str, found: dict) -> None:
         emit = self.emitter
         for protocol in PROTOCOLS:
-            for score in HEADLINE_SCORES:
+            for score in SCORES:
                 emit.gauge(metrics.SCORE, found[protocol][score], model=name, protocol=protocol, score=score)
             for statistic in ("mean", "std", "min", "max"):
                 value = found[protocol]["cv"]["f1_macro"][statistic]
@@ -404,7 +401,7 @@ class TrainingRun(Run):
         self.emitter.gauge(metrics.RUN_FINISHED, time.time())
         side = "challenger" if decision["decision"] == "promoted" else "champion"
         if challenge[side] and challenge[side]["scores"]:
-            for score in HEADLINE_SCORES:
+            for score in SCORES:
                 value = challenge[side]["scores"][score]
                 self.emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
         if decision["decision"] == "promoted":

@@ -11,9 +11,9 @@ import pytest
 from emotion import metrics
 from emotion.errors import ConfigurationError, DataError
 from emotion.models import promotion, registry
-from emotion.runs.training_run import HEADLINE_SCORES, TrainingRun
+from emotion.runs.training_run import TrainingRun
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 from small_data import make_settings, wav
 
 DATASET = "labelled-folder"
@@ -99,7 +99,7 @@ def test_comparison(trained):
         assert set(PROTOCOLS) <= set(model)
         for protocol in PROTOCOLS:
             assert model[protocol]["n"] == 60
-            assert set(HEADLINE_SCORES) <= set(model[protocol])
+            assert set(SCORES) <= set(model[protocol])
         assert model["fit_seconds"] > 0 and model["predict_ms_single"] > 0
 
 
