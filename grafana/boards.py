@@ -42,14 +42,13 @@ from queries import (
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL, SCORE
 from emotion.metrics import Metric
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 
 SCHEMA_VERSION = 27
 """Grafana 7.5's; later ones bring a dashboard of this version up to date when they load it."""
 TRAINING_DAG, SCORING_DAG = "emotion_training", "emotion_scoring"
 AIRFLOW = "http://localhost:8080"
 MODELS = (*FAMILIES, "ensemble")
-SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 
 
 def _link(title: str, url: str, *, tooltip: str = "") -> board.DashboardLink:

@@ -1,11 +1,11 @@
-"""An artifact store with two small model versions, made once a session by the functions that make real
-ones."""
+"""An artifact store with two small model versions, made once per test session by the functions that make real ones."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,10 +16,12 @@ from emotion.evaluation import held_out
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
-from emotion.models.classifier import Ensemble
+from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.registry import VersionFacts
 from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
 from emotion.training import fitting
+from emotion.training.fitting import Trained
 from emotion.vocabulary import EMOTIONS, FAMILIES
 
 SEED = 7
@@ -30,9 +32,39 @@ _built: list[Store] = []
 
 
 def build(root: str) -> Store:
-    """The recordings of ``corpus/``, their features, and the versions ``first`` and ``second``, the same
-    models twice; ``first``'s logistic regression is the champion."""
+    """A store with recordings in ``corpus/``, their features, and the versions ``first`` and ``second``.
+
+    Both versions have the same models; the logistic regression of ``first`` is the champion.
+    """
     store = Store(root)
+    table, values = _featurize(store)
+    folds = splits(table, seed=SEED, published=None)
+    folds["random"] = folds["random"][:2]
+    trained = {family: fitting.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
+    predictions = {family: result.predictions for family, result in trained.items()}
+    predictions["ensemble"] = held_out.soft_vote(list(predictions.values()))
+    reference = build_reference(
+        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
+    )
+    files = _bundles(trained) | {REFERENCE: reference.to_bytes()}
+    for version in VERSIONS:
+        registry.register(store, version, files=files, card="# A small model\n", facts=_facts(version))
+    registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
+    return store
+
+
+def _featurize(store: Store) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table of the clips that are synthesized here, and their features."""
+    manifest = _synthesize(store)
+    plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
+    for shard in plan.shards:
+        feature_table.featurize(store, "corpus", shard, max_seconds=60)
+    table = feature_table.collect(store, manifest, plan.refused).table
+    return table, table[list(features.feature_names())].to_numpy(dtype="float32")
+
+
+def _synthesize(store: Store) -> pd.DataFrame:
+    """The manifest of the recordings of normal intensity, which are written to ``corpus/``."""
     rows = []
     for name in synthesis.names(speakers=SPEAKERS):
         emotion, intensity, actor = re.search(r"03-01-0(\d)-0(\d)-\d\d-\d\d-(\d\d)", name).groups()
@@ -48,24 +80,15 @@ def build(root: str) -> Store:
                     "speaker": actor,
                 }
             )
-    manifest = pd.DataFrame(rows)
-    plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
-    for shard in plan.shards:
-        feature_table.featurize(store, "corpus", shard, max_seconds=60)
-    table = feature_table.collect(store, manifest, plan.refused).table
-    values = table[list(features.feature_names())].to_numpy(dtype="float32")
-    folds = splits(table, seed=SEED, published=None)
-    folds["random"] = folds["random"][:2]
-    trained = {family: fitting.train(family, table, values, folds=folds, seed=SEED) for family in FAMILIES}
-    plain = {family: found.plain for family, found in trained.items()}
-    adapted = {family: found.adapted for family, found in trained.items()}
-    plain["ensemble"], adapted["ensemble"] = Ensemble(list(plain.values())), Ensemble(list(adapted.values()))
-    predictions = {family: found.predictions for family, found in trained.items()}
-    predictions["ensemble"] = held_out.soft_vote(list(predictions.values()))
-    reference = build_reference(
-        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
-    )
-    bundles = {
+    return pd.DataFrame(rows)
+
+
+def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
+    plain: dict[str, Classifier | Ensemble] = {family: result.plain for family, result in trained.items()}
+    adapted: dict[str, Classifier | Ensemble] = {family: result.adapted for family, result in trained.items()}
+    plain["ensemble"] = Ensemble([result.plain for result in trained.values()])
+    adapted["ensemble"] = Ensemble([result.adapted for result in trained.values()])
+    return {
         registry.bundle_name(family): bundle.dumps(
             bundle.make_bundle(
                 plain=plain[family],
@@ -77,24 +100,18 @@ def build(root: str) -> Store:
         )
         for family in plain
     }
-    for version in VERSIONS:
-        registry.register(
-            store,
-            version,
-            files=bundles | {REFERENCE: reference.to_bytes()},
-            card="# A small model\n",
-            facts={
-                "run_id": version,
-                "recipe": features.recipe_version(),
-                "feature_names": list(features.feature_names()),
-                "dataset": {"name": "synthesized", "synthesized": True, "notice": NOTICE},
-                "selected": "logistic_regression",
-                "seed": SEED,
-                "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in plain},
-            },
-        )
-    registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
-    return store
+
+
+def _facts(version: str) -> VersionFacts:
+    return {
+        "run_id": version,
+        "recipe": features.recipe_version(),
+        "feature_names": list(features.feature_names()),
+        "dataset": {"name": "synthesized", "synthesized": True, "notice": NOTICE},
+        "selected": "logistic_regression",
+        "seed": SEED,
+        "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in (*FAMILIES, "ensemble")},
+    }
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 
 from emotion.commands.console import print_table
 from emotion.settings import Settings
@@ -15,7 +16,7 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     from emotion.store import Store
 
     store = Store(settings.home)
-    pointer = registry.champion(store) or {}
+    pointer: Mapping = registry.champion(store) or {}
     rows = [("VERSION", "CREATED", "DATASET", "MODEL", "MACRO F1 *", "")]
     entries = registry.versions(store)
     for entry in entries:

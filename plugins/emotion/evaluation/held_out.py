@@ -1,4 +1,4 @@
-"""Scores by protocol, from the predictions of models for clips they were not fitted on."""
+"""Scores by protocol, from held-out predictions."""
 
 from __future__ import annotations
 
@@ -8,35 +8,73 @@ import pandas as pd
 from emotion.evaluation import scores
 from emotion.vocabulary import PROBABILITIES
 
+CLIP = ["protocol", "fold", "row", "emotion"]
+"""The columns of held-out predictions that say which clip, and on which fold."""
+
 
 def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame) -> dict:
-    """Scores by protocol from held-out predictions: over all folds together, per fold and per slice.
+    """Scores by protocol: over all folds together, per fold (``cv``) and per slice (``slices``).
 
-    The ``random`` entry also holds ``split_80_20``.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per clip, with the columns of :data:`emotion.evaluation.scores.SLICES` and ``emotion``.
+    predictions : pandas.DataFrame
+        Held-out predictions: protocol, fold, row (of ``table``), emotion and eight probabilities.
+
+    Returns
+    -------
+    dict
+        Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``cv`` and ``slices``. The entry ``random``
+        also has ``split_80_20``, the scores of the single split.
+
+    Examples
+    --------
+    >>> from emotion.vocabulary import EMOTIONS
+    >>> table = pd.DataFrame({"emotion": EMOTIONS, "gender": "", "intensity": "", "statement": ""})
+    >>> right = pd.DataFrame(np.eye(8), columns=PROBABILITIES).assign(fold=0, row=range(8), emotion=EMOTIONS)
+    >>> parts = [right.assign(protocol=protocol) for protocol in ("split_80_20", "random")]
+    >>> by_protocol = protocol_scores(table, pd.concat(parts))
+    >>> list(by_protocol), by_protocol["random"]["cv"]["accuracy"]["mean"]
+    (['random'], 1.0)
     """
-    found = {}
+    by_protocol: dict[str, dict] = {}
     for protocol, rows in predictions.groupby("protocol", sort=False):
         probabilities = rows[PROBABILITIES].to_numpy()
-        found[protocol] = scores.compute_scores(rows["emotion"].to_numpy(), probabilities)
+        figures = by_protocol[str(protocol)] = scores.compute_scores(rows["emotion"].to_numpy(), probabilities)
         if protocol == "split_80_20":
             continue
         per_fold = [
             scores.compute_scores(fold["emotion"].to_numpy(), fold[PROBABILITIES].to_numpy())
             for _, fold in rows.groupby("fold")
         ]
-        found[protocol]["cv"] = scores.fold_summary(per_fold)
+        figures["cv"] = scores.fold_summary(per_fold)
         clips = table.iloc[rows["row"]].reset_index(drop=True)
-        found[protocol]["slices"] = scores.slice_scores(clips, probabilities)
-    found["random"]["split_80_20"] = found.pop("split_80_20")
-    return found
+        figures["slices"] = scores.slice_scores(clips, probabilities)
+    by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
+    return by_protocol
 
 
 def soft_vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:
-    """The soft vote of several models' held-out predictions on the same splits: mean probabilities."""
+    """The soft vote of several models: the mean of their held-out probabilities, clip by clip.
+
+    Raises
+    ------
+    ValueError
+        If the predictions are not of the same clips on the same folds, in the same order.
+
+    Examples
+    --------
+    >>> clip = pd.DataFrame({"protocol": ["random"], "fold": [0], "row": [0], "emotion": ["sad"]})
+    >>> sure = clip.assign(**dict.fromkeys(PROBABILITIES, 0.0)).assign(p_sad=1.0)
+    >>> unsure = clip.assign(**dict.fromkeys(PROBABILITIES, 0.125))
+    >>> float(soft_vote([sure, unsure])["p_sad"].iloc[0])
+    0.5625
+    """
     first = predictions[0]
     for other in predictions[1:]:
-        if not other[["protocol", "fold", "row", "emotion"]].equals(first[["protocol", "fold", "row", "emotion"]]):
-            raise ValueError("the predictions are not of the same clips on the same splits")
+        if not other[CLIP].equals(first[CLIP]):
+            raise ValueError("the predictions to be averaged are not of the same clips on the same folds")
     return first.assign(
         **{column: np.mean([frame[column].to_numpy() for frame in predictions], axis=0) for column in PROBABILITIES}
     )

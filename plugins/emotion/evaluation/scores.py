@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from emotion.vocabulary import EMOTIONS
@@ -12,8 +15,16 @@ SLICES = ("gender", "intensity", "statement")
 CALIBRATION_BINS = 10
 
 
+class ReliabilityBin(TypedDict):
+    """The predictions whose confidence lies in one tenth of 0 … 1; None where there are none."""
+
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
 def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
-    """Everything said of one set of predictions.
+    """All scores of one set of predictions.
 
     Parameters
     ----------
@@ -24,24 +35,50 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
     Returns
     -------
     dict
-        ``n``; ``accuracy``, ``precision_macro``, ``recall_macro``, ``f1_macro`` and ``uar`` (unweighted average
-        recall) over the emotions that occur in ``labels``; ``log_loss`` (nats, probabilities clipped at 1e-15);
-        ``ece`` (expected calibration error of the top class over 10 equal bins; Guo et al. 2017, "On calibration
-        of modern neural networks"); ``confusion`` (8 × 8 counts, rows true); ``per_emotion`` (precision, recall,
-        f1, support); ``confidence`` (mean, p10, p50, p90, histogram of 10 equal bins) and ``reliability``
-        (bins' count, mean confidence, accuracy).
+        ``n``; the scores of :data:`emotion.vocabulary.SCORES`: ``accuracy``; ``precision_macro``, ``recall_macro``,
+        ``f1_macro`` and ``uar`` (unweighted average recall) over the emotions that occur in ``labels``; ``log_loss``
+        (nats, probabilities clipped at 1e-15); ``ece`` (expected calibration error of the top class over 10 equal
+        bins; Guo et al. 2017, "On calibration of modern neural networks"); ``confusion`` (8 × 8 counts, rows true);
+        ``per_emotion`` (precision, recall, f1, support); ``confidence`` (mean, p10, p50, p90, histogram of 10 equal
+        bins) and ``reliability`` (bins' count, mean confidence, accuracy).
+
+    Examples
+    --------
+    >>> certain = np.eye(8)[[2, 3, 3]]  # happy, sad, sad
+    >>> figures = compute_scores(np.array(["happy", "sad", "happy"]), certain)
+    >>> round(figures["accuracy"], 3), figures["uar"], figures["per_emotion"]["sad"]["precision"]
+    (0.667, 0.75, 0.5)
     """
-    order = {emotion: index for index, emotion in enumerate(EMOTIONS)}
-    true = np.array([order[label] for label in labels])
+    codes = np.arange(len(EMOTIONS))
+    true = np.array([EMOTIONS.index(label) for label in labels])
     predicted = probabilities.argmax(axis=1)
     present = np.unique(true)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=np.arange(len(EMOTIONS)), zero_division=0
-    )
+    per_emotion = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=0)
+    precision, recall, f1, _ = per_emotion
     confidence = probabilities.max(axis=1)
-    right = predicted == true
+    reliability = _reliability(confidence, predicted == true)
+    return {
+        "n": len(true),
+        "accuracy": float((predicted == true).mean()),
+        "precision_macro": float(precision[present].mean()),
+        "recall_macro": float(recall[present].mean()),
+        "f1_macro": float(f1[present].mean()),
+        "uar": float(recall[present].mean()),
+        "log_loss": float(-np.log(np.clip(probabilities[np.arange(len(true)), true], 1e-15, 1)).mean()),
+        "ece": _calibration_error(reliability),
+        "confusion": confusion_matrix(true, predicted, labels=codes).tolist(),
+        "per_emotion": {
+            emotion: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for emotion, p, r, f, n in zip(EMOTIONS, *per_emotion, strict=True)
+        },
+        "confidence": _spread(confidence) | {"histogram": [row["count"] for row in reliability]},
+        "reliability": reliability,
+    }
+
+
+def _reliability(confidence: np.ndarray, right: np.ndarray) -> list[ReliabilityBin]:
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    reliability = []
+    reliability: list[ReliabilityBin] = []
     for number in range(CALIBRATION_BINS):
         inside = bins == number
         count = int(inside.sum())
@@ -52,61 +89,62 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
                 "accuracy": float(right[inside].mean()) if count else None,
             }
         )
+    return reliability
+
+
+def _calibration_error(reliability: list[ReliabilityBin]) -> float:
+    """The mean over clips of how far their bin's accuracy lies from its confidence."""
+    total = sum(
+        row["count"] * abs(row["accuracy"] - row["confidence"])
+        for row in reliability
+        if row["accuracy"] is not None and row["confidence"] is not None
+    )
+    return float(total / sum(row["count"] for row in reliability))
+
+
+def _spread(confidence: np.ndarray) -> dict:
     p10, p50, p90 = np.quantile(confidence, [0.1, 0.5, 0.9])
-    return {
-        "n": len(true),
-        "accuracy": float(right.mean()),
-        "precision_macro": float(precision[present].mean()),
-        "recall_macro": float(recall[present].mean()),
-        "f1_macro": float(f1[present].mean()),
-        "uar": float(recall[present].mean()),
-        "log_loss": float(-np.log(np.clip(probabilities[np.arange(len(true)), true], 1e-15, 1)).mean()),
-        "ece": float(
-            sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in reliability if row["count"])
-            / len(true)
-        ),
-        "confusion": confusion_matrix(true, predicted, labels=np.arange(len(EMOTIONS))).tolist(),
-        "per_emotion": {
-            emotion: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i, emotion in enumerate(EMOTIONS)
-        },
-        "confidence": {
-            "mean": float(confidence.mean()),
-            "p10": float(p10),
-            "p50": float(p50),
-            "p90": float(p90),
-            "histogram": [row["count"] for row in reliability],
-        },
-        "reliability": reliability,
-    }
+    return {"mean": float(confidence.mean()), "p10": float(p10), "p50": float(p50), "p90": float(p90)}
 
 
-def slice_scores(table: pd.DataFrame, probabilities: np.ndarray) -> dict:
-    """Accuracy, macro F1 and UAR per gender, intensity and statement, and the widest gap of each.
+def slice_scores(table: pd.DataFrame, probabilities: np.ndarray) -> dict[str, dict]:
+    """Accuracy, macro F1 and UAR per gender, intensity and statement, and the widest accuracy gap of each.
 
-    ``table`` has the columns of :data:`SLICES` and ``emotion``, rows as in ``probabilities`` (n_clips, 8); clips
-    whose value is unknown (empty) are left out of that slice.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per clip: ``emotion`` and the columns of :data:`SLICES`. Clips whose value is unknown (empty) are left
+        out of that slice; a slice with fewer than two values is left out.
+    probabilities : float array, shape (n_clips, 8)
+        Rows as in ``table``.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"emotion": ["happy", "sad"], "gender": ["female", "male"]})
+    >>> slices = slice_scores(table.assign(intensity="", statement="kids"), np.eye(8)[[2, 2]])
+    >>> list(slices), slices["gender"]["accuracy_gap"], slices["gender"]["values"]["female"]["accuracy"]
+    (['gender'], 1.0, 1.0)
     """
-    found = {}
+    slices = {}
     for column in SLICES:
-        values = {}
+        by_value = {}
         for value in sorted(set(table[column].astype(str)) - {""}):
             inside = (table[column].astype(str) == value).to_numpy()
             figures = compute_scores(table["emotion"].to_numpy()[inside], probabilities[inside])
-            values[value] = {key: figures[key] for key in ("n", "accuracy", "f1_macro", "uar")}
-        if len(values) > 1:
-            accuracies = [figures["accuracy"] for figures in values.values()]
-            found[column] = {"values": values, "accuracy_gap": max(accuracies) - min(accuracies)}
-    return found
+            by_value[value] = {key: figures[key] for key in ("n", "accuracy", "f1_macro", "uar")}
+        if len(by_value) > 1:
+            accuracies = [figures["accuracy"] for figures in by_value.values()]
+            slices[column] = {"values": by_value, "accuracy_gap": max(accuracies) - min(accuracies)}
+    return slices
 
 
-def fold_summary(per_fold: list[dict]) -> dict:
-    """Mean, standard deviation, least and largest accuracy and macro F1 over folds' scores, and each fold's."""
+def fold_summary(per_fold: list[dict]) -> dict[str, dict]:
+    """Mean, standard deviation, minimum and maximum of the folds' accuracy and macro F1, and each fold's value.
+
+    >>> folds = [{"accuracy": 0.5, "f1_macro": 0.25}, {"accuracy": 1.0, "f1_macro": 0.75}]
+    >>> fold_summary(folds)["accuracy"]
+    {'mean': 0.75, 'std': 0.25, 'min': 0.5, 'max': 1.0, 'folds': [0.5, 1.0]}
+    """
     summary = {}
     for score in ("accuracy", "f1_macro"):
         values = np.array([fold[score] for fold in per_fold])
@@ -121,8 +159,13 @@ def fold_summary(per_fold: list[dict]) -> dict:
 
 
 def accuracy_interval(right: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of an accuracy (Wilson 1927) from a bool array, shape (n_clips,)."""
-    from scipy.stats import binomtest
+    """Wilson score interval of an accuracy (Wilson 1927).
 
+    ``right`` (n_clips,) bool: whether each clip was recognized.
+
+    >>> low, high = accuracy_interval(np.arange(100) < 80)  # 80 of 100
+    >>> round(low, 3), round(high, 3)
+    (0.711, 0.867)
+    """
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

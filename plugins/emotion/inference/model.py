@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, fil
 from emotion.models import registry
 from emotion.models.bundle import Bundle
 from emotion.models.classifier import normalize_by_speaker
+from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS
@@ -142,8 +143,8 @@ class CustomEmotionModel:
         version, _, family = name.partition("/")
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
-    def _open(self, entry: dict, name: str, data: bytes) -> None:
-        bundle = cast(Bundle, registry.open_pickle(data, entry, name, recipe=features.recipe_version()))
+    def _open(self, entry: VersionEntry, name: str, data: bytes) -> None:
+        bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
         self.entry = entry
         self.version: str = entry["version"]
         self.family = bundle["family"]

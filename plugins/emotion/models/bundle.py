@@ -6,7 +6,7 @@ import hashlib
 import io
 import platform
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import joblib
 import numpy as np
@@ -54,9 +54,20 @@ def make_bundle(
     background: dict[str, np.ndarray],
     feature_names: tuple[str, ...],
     metadata: dict,
-) -> dict:
-    """What a ``.pkl`` holds: ``plain`` and ``adapted`` models, the ``background`` rows that explanations of each are
-    measured against, ``scaler``, ``label_encoder``, ``metadata``."""
+) -> Bundle:
+    """Put a model's parts together; ``metadata`` also gets the versions of all packages.
+
+    Examples
+    --------
+    >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
+    >>> background = {"plain": rows, "adapted": rows}
+    >>> bundle = make_bundle(
+    ...     plain=model, adapted=model, background=background, feature_names=("a", "b", "c", "d"), metadata={}
+    ... )
+    >>> bundle["family"], bundle["label_encoder"].classes_.tolist(), bundle["scaler"].n_features_in_
+    ('logistic_regression', ['happy', 'sad'], 4)
+    """
     members = plain.members if isinstance(plain, Ensemble) else [plain]
     scalers = {member.family: member.pipeline.named_steps["scaler"] for member in members}
     return {
@@ -73,11 +84,15 @@ def make_bundle(
 
 
 def packages() -> dict[str, str]:
-    """Versions of Python and of what a model depends on."""
+    """Versions of Python and of the packages that a model depends on.
+
+    >>> sorted(packages())[:3]
+    ['joblib', 'librosa', 'numpy']
+    """
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def dumps(value: object) -> bytes:
+def dumps(value: Bundle | list[FoldModel]) -> bytes:
     """A joblib pickle, compressed."""
     buffer = io.BytesIO()
     joblib.dump(value, buffer, compress=3)
@@ -85,15 +100,45 @@ def dumps(value: object) -> bytes:
 
 
 def verify(data: bytes, *, sha256: str, name: str) -> None:
-    """Raise BundleError if a pickle's checksum is not the one that was written down when it was made."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    """Compare a pickle's checksum with the one that was recorded when it was written.
+
+    Parameters
+    ----------
+    data : bytes
+    sha256 : str
+        The recorded checksum.
+    name : str
+        The file's name, for the message.
+
+    Raises
+    ------
+    BundleError
+        If the two differ.
+
+    Examples
+    --------
+    >>> recorded = hashlib.sha256(b"a pickle").hexdigest()
+    >>> verify(b"a pickle", sha256=recorded, name="model.pkl")
+    >>> try:
+    ...     verify(b"another pickle", sha256=recorded, name="model.pkl")
+    ... except BundleError as error:
+    ...     print(str(error).partition(". ")[2].partition(":")[0])
+    It was changed or damaged after it was written
+    """
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
         raise BundleError(
-            f"{name} has sha256 {found}; its registry entry says {sha256}. It was changed or damaged after it was "
-            "written: do not load it; train again or roll back to another version"
+            f"{name} has sha256 {actual}; its registry entry says {sha256}. It was changed or damaged after it was "
+            "written: do not load it; train again, or roll back to another version"
         )
 
 
-def unpickle(data: bytes) -> object:
-    """What :func:`dumps` wrote; only for data that :func:`verify` let pass."""
+def unpickle(data: bytes) -> Any:
+    """A :class:`Bundle` or a list of :class:`FoldModel`, from :func:`dumps`.
+
+    Only for data that :func:`verify` has accepted: a pickle can run any code.
+
+    >>> unpickle(dumps([]))
+    []
+    """
     return joblib.load(io.BytesIO(data))

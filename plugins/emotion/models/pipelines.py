@@ -1,17 +1,18 @@
 """The scikit-learn pipeline of each family: scaler → projection → classifier.
 
-A few thousand acoustic features of a thousand clips or two are far more than trees can weigh: they overfit. So the
-classifier is given linear scores per emotion, from several views of the standardized features (all, cepstrum,
-prosody …: :func:`emotion.features.views`). On a training row's own scores the emotions lie further apart than they will
-for a new speaker; where that harms a family, as it does a forest, it is fitted on *cross-fitted* scores: those of each
-training row come from a fit without that row's group, its speaker. All before the classifier is affine, so that
-contributions carry back to each named feature.
+A clip has a few thousand acoustic features, and a dataset one or two thousand clips: trees would overfit. So the
+projection gives the classifier linear scores per emotion instead, from several views of the standardized features (all,
+cepstrum, prosody …: :func:`emotion.features.views`). The scores of the rows that the projection was fitted on separate
+the emotions better than the scores of a new speaker will. Where that harms a family, as it harms a forest, the
+classifier is fitted on *cross-fitted* scores: the score of each training row comes from a fit without the row's group,
+its speaker. All steps before the classifier are affine, so contributions can be carried back to each named feature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import TypedDict
 
 import numpy as np
 import yaml
@@ -34,6 +35,15 @@ CLASSIFIERS = {
 SEARCH_FOLDS = 3
 
 
+class Hyperparameters(TypedDict):
+    """One family in ``include/hyperparameters.yaml``: whether its classifier is fitted on cross-fitted scores, its
+    default settings, and the values of each setting that a search tries."""
+
+    cross_fitted: bool
+    shipped: dict[str, float]
+    searched: dict[str, list[float]]
+
+
 def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) -> Pipeline:
     """An unfitted pipeline ``scaler`` → ``projection`` → ``classifier``.
 
@@ -43,38 +53,64 @@ def build(family: str, *, seed: int, views: Sequence[np.ndarray] | None = None) 
         One of :data:`emotion.vocabulary.FAMILIES`.
     seed : int
     views : sequence of int arrays, optional
-        Columns of each view, see :func:`emotion.features.views`; without it, one view of all columns.
+        Columns of each view, see :func:`emotion.features.views`; by default, one view of all columns.
 
     Notes
     -----
-    It is fitted with ``groups``: what must not be on both sides where groups are left out, as it will not be when the
-    model is used: the speaker or, in the random protocols, the clip. Augmented copies of a clip carry its group.
+    It is fitted with ``groups``, one label per row. Whenever part of the rows is left out inside the fit (to
+    cross-fit, or to search a setting), rows of one group are left out together. The group is what the protocol holds
+    out: the speaker or, in the random protocols, the clip. Augmented copies of a clip are in its group.
+
+    Examples
+    --------
+    >>> [name for name, _ in build("random_forest", seed=0).steps]
+    ['scaler', 'projection', 'classifier']
     """
-    found = hyperparameters()[family]
-    settings = found["shipped"]
-    if family != "logistic_regression":  # its solver draws nothing
+    family_settings = hyperparameters()[family]
+    settings = family_settings["shipped"]
+    if family != "logistic_regression":  # its solver draws no random numbers
         settings = settings | {"random_state": seed}
     return Pipeline(
         [
             ("scaler", StandardScaler()),
-            ("projection", RidgeScores(views=views, cross_fitted=found["cross_fitted"], seed=seed)),
+            ("projection", RidgeScores(views=views, cross_fitted=family_settings["cross_fitted"], seed=seed)),
             ("classifier", CLASSIFIERS[family](**settings)),
         ]
     )
 
 
 @cache
-def hyperparameters() -> dict[str, dict[str, dict]]:
-    """What ``include/hyperparameters.yaml`` says: family → ``cross_fitted``, ``shipped`` settings, and ``searched``
-    lists of them."""
+def hyperparameters() -> dict[str, Hyperparameters]:
+    """The content of ``include/hyperparameters.yaml``, by family.
+
+    >>> sorted(hyperparameters()["logistic_regression"])
+    ['cross_fitted', 'searched', 'shipped']
+    """
     return yaml.safe_load((INCLUDE / "hyperparameters.yaml").read_text(encoding="utf-8"))
 
 
 def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray, search: bool) -> None:
-    """Fit a pipeline of :func:`build`; with ``search``, choose the classifier's settings on these rows first.
+    """Fit a pipeline of :func:`build` in place; with ``search``, choose the classifier's settings first.
 
-    The settings are those of the highest macro F1 over :data:`SEARCH_FOLDS` folds of whole groups, on the scores that
-    the classifier is fitted on. ``X`` (n, n_features), ``y`` (n,), ``groups`` (n,): see :func:`build`.
+    Parameters
+    ----------
+    pipeline : sklearn.pipeline.Pipeline
+    family : str
+    X : float32 array, shape (n, n_features)
+    y : array, shape (n,)
+    groups : array, shape (n,)
+        See :func:`build`.
+    search : bool
+        Choose the settings that have the highest macro F1 over :data:`SEARCH_FOLDS` folds of whole groups of these
+        rows, on the scores that the classifier is fitted on.
+
+    Examples
+    --------
+    >>> rows, emotions = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> pipeline = build("logistic_regression", seed=0)
+    >>> fit(pipeline, "logistic_regression", rows, emotions, groups=np.arange(16) // 4, search=False)
+    >>> pipeline.predict(rows[:2]).tolist()
+    ['sad', 'happy']
     """
     if not search:
         pipeline.fit(X, y, projection__groups=groups)
@@ -85,13 +121,24 @@ def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups
 
 
 def searched(classifier: ClassifierMixin, family: str, groups: np.ndarray) -> GridSearchCV:
-    """A search over a family's settings, to be fitted on rows of those groups."""
+    """An unfitted search over a family's settings, for rows of these groups.
+
+    >>> searched(LogisticRegression(), "logistic_regression", np.array([0, 0, 1, 1])).cv.n_splits
+    2
+    """
     folds = GroupKFold(min(SEARCH_FOLDS, len(np.unique(groups))))
     return GridSearchCV(classifier, hyperparameters()[family]["searched"], scoring=SCORE, cv=folds)
 
 
 def chosen(pipeline: Pipeline, family: str) -> dict[str, float]:
-    """What was searched within a fitted pipeline's rows, or could have been: the ridge penalty and the settings."""
+    """The ridge penalty of a fitted pipeline, and its value of each setting that a search can choose.
+
+    >>> rows, emotions = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> pipeline = build("logistic_regression", seed=0)
+    >>> fit(pipeline, "logistic_regression", rows, emotions, groups=np.arange(16) // 4, search=False)
+    >>> sorted(chosen(pipeline, "logistic_regression"))
+    ['C', 'penalty']
+    """
     settings = pipeline["classifier"].get_params()
     return {"penalty": pipeline["projection"].penalty_} | {
         name: settings[name] for name in hyperparameters()[family]["searched"]

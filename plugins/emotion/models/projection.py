@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 PENALTIES = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Searched by leaving groups out; relative to the number of features."""
+"""The penalties to choose from, relative to the number of features; groups are left out to choose."""
 SEARCH_ROWS = 1000
-"""The penalty is chosen on so many training rows, drawn at random."""
+"""At most so many training rows, drawn at random, are used to choose the penalty."""
 
 
 class RidgeScores(TransformerMixin, BaseEstimator):
@@ -22,20 +22,28 @@ class RidgeScores(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     views : sequence of int arrays, optional
-        Columns of each view; without it, one view of all columns.
+        Columns of each view; by default, one view of all columns.
     penalties : tuple of float
-        Of these, the one whose scores of left-out groups correlate best with the targets, all columns in one view,
-        is taken: squared error would ask for more, as it counts the shrinking that the classifier makes good.
+        The penalty is used whose scores for left-out groups correlate best with the targets, with all columns in one
+        view. Squared error is not the criterion: it also counts how far a penalty shrinks all scores, and the
+        classifier that follows sets their scale itself.
     cross_fitted : bool
-        Whether ``fit_transform`` gives each row's scores as of a fit without its group.
+        Whether ``fit_transform`` gives each row the scores of a fit without its group.
     seed : int
-        Of the rows on which the penalty is chosen.
+        For drawing the rows on which the penalty is chosen.
 
     Attributes
     ----------
     coef_ : float32 array, shape (n_features, n_views × n_classes)
     intercept_ : float32 array, shape (n_views × n_classes,)
     penalty_ : float
+
+    Examples
+    --------
+    >>> rows, emotions = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> scores = RidgeScores(penalties=(1.0,)).fit(rows, emotions, groups=np.arange(16) // 4)
+    >>> scores.transform(rows).shape, scores.classes_[scores.transform(rows[:1]).argmax()].item()
+    ((16, 2), 'sad')
     """
 
     def __init__(
@@ -52,12 +60,12 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.seed = seed
 
     def fit(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> RidgeScores:
-        """Fit on rows (n, n_features), classes (n,) and groups (n,); without groups, each row is one."""
+        """Fit on rows (n, n_features), classes (n,) and groups (n,); by default, each row is a group of its own."""
         self.fit_transform(X, y, groups=groups)
         return self
 
     def fit_transform(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> np.ndarray:
-        """Fit, and give each row's scores, shape (n, n_views × n_classes) float32.
+        """Fit as :meth:`fit` does, and give each row's scores, shape (n, n_views × n_classes) float32.
 
         Raises
         ------
@@ -68,9 +76,9 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         _, groups = np.unique(np.arange(len(X)) if groups is None else groups, return_inverse=True)
         if groups.max() == 0:
-            raise ValueError("all rows are of one group; leaving groups out needs at least two")
+            raise ValueError("all rows are of one group; expected at least two groups, as each is left out in turn")
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.penalty_ = self._search(X, targets, groups)
+        self.penalty_ = self._best_penalty(X, targets, groups)
         views = [np.arange(X.shape[1])] if self.views is None else self.views
         n_classes = len(self.classes_)
         self.coef_ = np.zeros((X.shape[1], len(views) * n_classes), dtype=np.float32)
@@ -84,16 +92,17 @@ class RidgeScores(TransformerMixin, BaseEstimator):
             )
         return scores
 
-    def _search(self, X: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
+    def _best_penalty(self, X: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
         if len(self.penalties) == 1:
             return self.penalties[0]
         rows = np.random.default_rng(self.seed).permutation(len(X))[:SEARCH_ROWS]
-        wanted = targets[rows] - targets[rows].mean(axis=0)
-        agreement = []
+        centred_targets = targets[rows] - targets[rows].mean(axis=0)
+        correlations = []
         for penalty in self.penalties:
             scores, *_ = _ridge(X[rows], targets[rows], penalty, groups[rows])
-            agreement.append(np.corrcoef((scores - scores.mean(axis=0)).ravel(), wanted.ravel())[0, 1])
-        return self.penalties[int(np.argmax(agreement))]
+            centred_scores = scores - scores.mean(axis=0)
+            correlations.append(np.corrcoef(centred_scores.ravel(), centred_targets.ravel())[0, 1])
+        return self.penalties[int(np.argmax(correlations))]
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Scores, shape (n, n_views × n_classes) float32, of rows (n, n_features)."""
@@ -104,25 +113,25 @@ class RidgeScores(TransformerMixin, BaseEstimator):
 def _ridge(
     X: np.ndarray, targets: np.ndarray, penalty: float, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of the rows, cross-fitted where they have groups; weights and intercept.
+    """Scores of the rows, weights and intercept; with ``groups``, the scores are cross-fitted.
 
-    No group needs a fit of its own: with residuals E of the one fit and its hat matrix H, the residuals of group g
-    under a fit without it are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007,
-    "Notes on regularized least squares"). The intercept is the weight of one more feature, constant at √n_features:
-    it is fitted without the group too, as means over all rows would tell a row's score something of its own class.
+    One fit is enough for all groups: with its residuals E and its hat matrix H, the residuals of group g under a fit
+    without g are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007, "Notes on
+    regularized least squares"). The intercept is the weight of one more feature, constant at √n_features, so that it
+    too is cross-fitted: means over all rows would carry information about a row's class into its score.
     """
     width = X.shape[1]
     chance = np.float32(1 / targets.shape[1])
-    wanted = targets - chance
+    centred_targets = targets - chance
     rows = np.column_stack([X, np.full(len(X), np.sqrt(width), dtype=np.float32)])
     primal = len(rows) > rows.shape[1]
     if primal:
         factor = _cholesky(rows.T @ rows, penalty * width)
-        weights = cho_solve((factor, True), rows.T @ wanted, check_finite=False)
-    else:  # the same from the rows' inner products: (I − H) = penalty (K + penalty)⁻¹
+        weights = cho_solve((factor, True), rows.T @ centred_targets, check_finite=False)
+    else:  # the same fit from the rows' inner products: (I − H) = penalty (K + penalty)⁻¹
         factor = _cholesky(rows @ rows.T, penalty * width)
         inverse = cho_solve((factor, True), np.eye(len(rows), dtype=np.float32), check_finite=False)
-        shares = inverse @ wanted
+        shares = inverse @ centred_targets
         weights = rows.T @ shares
     scores = rows @ weights + chance
     if groups is not None:

@@ -1,8 +1,8 @@
 """Versions of models, the champion among them, and how the champion changes.
 
-``models/<version>/`` holds one training run's bundles, fold models, model card and ``version.json``. That file is
-written last: a version is there once it is there, and never changes. ``models/champion.json`` points to one bundle;
-``models/promotions.jsonl`` is the history of every decision.
+``models/<version>/`` holds one training run's bundles, fold models, model card, drift reference and ``version.json``.
+``version.json`` is written last: a version exists once that file exists, and never changes afterwards.
+``models/champion.json`` points to one bundle; ``models/promotions.jsonl`` is the history of every decision.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from typing import Any, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.models.bundle import FORMAT, packages, unpickle, verify
@@ -20,13 +21,65 @@ CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
 
 
+class FileFacts(TypedDict):
+    """Checksum and size of one of a version's files."""
+
+    sha256: str
+    bytes: int
+
+
+class VersionFacts(TypedDict):
+    """What a training run says of its version: see :class:`VersionEntry`."""
+
+    run_id: str
+    recipe: str
+    feature_names: list[str]
+    dataset: dict
+    selected: str
+    seed: int
+    scores: dict[str, dict[str, dict[str, float]]]
+
+
+class VersionEntry(VersionFacts):
+    """A version's entry in the registry: the content of its ``version.json``.
+
+    ``selected`` is the family that the run selected; ``scores`` are by family, protocol and score; ``files`` are the
+    version's pickles and its drift reference.
+    """
+
+    version: str
+    created: str
+    format: str
+    packages: dict[str, str]
+    files: dict[str, FileFacts]
+
+
+class ChampionPointer(TypedDict):
+    """The content of ``models/champion.json``: which bundle is the champion, since when, and why."""
+
+    version: str
+    family: str
+    file: str
+    sha256: str
+    since: str
+    reasons: list[str]
+
+
 def bundle_name(family: str) -> str:
-    """File name of a family's bundle."""
+    """File name of a family's bundle.
+
+    >>> bundle_name("random_forest")
+    'random_forest_emotion_model.pkl'
+    """
     return f"{family}_emotion_model.pkl"
 
 
 def fold_models_name(family: str) -> str:
-    """File name of the models that each held out some speakers."""
+    """File name of a family's fold models.
+
+    >>> fold_models_name("random_forest")
+    'random_forest_fold_models.pkl'
+    """
     return f"{family}_fold_models.pkl"
 
 
@@ -35,18 +88,26 @@ def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def register(store: Store, version: str, *, files: dict[str, bytes], card: str, facts: dict) -> dict:
+def register(store: Store, version: str, *, files: dict[str, bytes], card: str, facts: VersionFacts) -> VersionEntry:
     """Write a version: its files, its model card, and last its entry.
 
-    A version that is already there is returned as it is: it never changes.
+    A version that exists already is returned as it is: it never changes.
+
+    Examples
+    --------
+    >>> store = Store("memory://doctest-register")
+    >>> facts = {"recipe": "v1", "selected": "random_forest"}  # a real run gives all of VersionFacts
+    >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
+    >>> entry["files"]["model.pkl"]["bytes"], [each["version"] for each in versions(store)]
+    (8, ['one'])
     """
-    key = f"models/{version}/{ENTRY}"
+    key = _entry_key(version)
     if store.exists(key):
         return store.read_json(key)
     for name, data in files.items():
         store.write_bytes(f"models/{version}/{name}", data)
     store.write_bytes(f"models/{version}/model_card.md", card.encode())
-    entry = {
+    version_entry: VersionEntry = {
         "version": version,
         "created": now(),
         "format": FORMAT,
@@ -56,90 +117,170 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
         },
         **facts,
     }
-    store.write_json(key, entry)
-    return entry
+    store.write_json(key, version_entry)
+    return version_entry
 
 
-def versions(store: Store) -> list[dict]:
+def versions(store: Store) -> list[VersionEntry]:
     """The entries of all versions, oldest first."""
     entries = [store.read_json(key) for key in store.list("models", ENTRY)]
     return sorted(entries, key=lambda entry: (entry["created"], entry["version"]))
 
 
-def entry(store: Store, version: str) -> dict:
-    """A version's entry. Raises ConfigurationError if there is none."""
-    key = f"models/{version}/{ENTRY}"
+def entry(store: Store, version: str) -> VersionEntry:
+    """A version's entry.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such version.
+    """
+    key = _entry_key(version)
     if not store.exists(key):
-        known = ", ".join(found["version"] for found in versions(store)) or "none yet"
-        raise ConfigurationError(f"there is no model version {version!r}; versions: {known}")
+        known = ", ".join(each["version"] for each in versions(store)) or "none yet"
+        raise ConfigurationError(
+            f"there is no model version {version!r}; versions: {known}. Name one of them, or train one"
+        )
     return store.read_json(key)
 
 
-def champion(store: Store) -> dict | None:
-    """The champion's pointer (version, family, since, reasons), or None where no model was promoted yet."""
+def _entry_key(version: str) -> str:
+    return f"models/{version}/{ENTRY}"
+
+
+def champion(store: Store) -> ChampionPointer | None:
+    """The champion's pointer, or None where no model was promoted yet.
+
+    >>> champion(Store("memory://doctest-no-champion")) is None
+    True
+    """
     return store.read_json(CHAMPION) if store.exists(CHAMPION) else None
 
 
 def history(store: Store) -> list[dict]:
-    """Every promotion decision and roll-back, oldest first."""
+    """Every promotion decision and roll-back, oldest first.
+
+    A dict each: ``decision`` (``promoted``, ``kept`` or ``rolled_back``), ``version``, ``family``, ``reasons``,
+    ``time``; ``policy`` and ``by`` of a decision, ``from_version`` of a roll-back.
+    """
     if not store.exists(HISTORY):
         return []
     return [json.loads(line) for line in store.read_bytes(HISTORY).decode().splitlines()]
 
 
-def check_loadable(entry: dict, *, recipe: str) -> None:
-    """Raise BundleError if this code must not load the version: another bundle format, feature recipe, or
-    scikit-learn minor version."""
-    version = entry["version"]
+def check_loadable(entry: VersionEntry, *, recipe: str) -> None:
+    """Compare what a version was made with with this code.
+
+    Parameters
+    ----------
+    entry : VersionEntry
+    recipe : str
+        The feature recipe that this code computes.
+
+    Raises
+    ------
+    BundleError
+        If the version has another bundle format, feature recipe or scikit-learn minor version.
+
+    Examples
+    --------
+    >>> entry = {"version": "one", "format": FORMAT, "recipe": "v1", "packages": packages()}
+    >>> check_loadable(entry, recipe="v1")
+    >>> try:
+    ...     check_loadable(entry, recipe="v2")
+    ... except BundleError as error:
+    ...     print(str(error).partition(". ")[0])
+    model version one was trained on feature recipe 'v1'; this code computes recipe 'v2'
+    """
+    name = f"model version {entry['version']}"
     if entry["format"] != FORMAT:
-        raise BundleError(f"{version} has bundle format {entry['format']!r}; this code reads {FORMAT!r}: train again")
+        raise BundleError(
+            f"{name} has bundle format {entry['format']!r}; this code reads format {FORMAT!r}. Train again to get a "
+            "version that this code reads. The old version stays in the store, and still answers with the code version "
+            "that it was made with"
+        )
     if entry["recipe"] != recipe:
         raise BundleError(
-            f"{version} was made for feature recipe {entry['recipe']!r}; this code computes {recipe!r}. "
-            "Use the code it was made with, or train again"
+            f"{name} was trained on feature recipe {entry['recipe']!r}; this code computes recipe {recipe!r}. Train "
+            f"again: the run stores its features in features/{recipe}/, and those in features/{entry['recipe']}/ stay "
+            "as they are. The old version still answers with the code version, and the EMOTION_FEATURES, that it was "
+            "made with"
         )
     made, here = entry["packages"]["scikit-learn"], packages()["scikit-learn"]
     if made.split(".")[:2] != here.split(".")[:2]:
         raise BundleError(
-            f"{version} was made with scikit-learn {made}; found {here}, which may read it wrongly. "
+            f"{name} was made with scikit-learn {made}; found scikit-learn {here}, which may read it incorrectly. "
             f"Install scikit-learn {made}, or train again"
         )
 
 
-def load(store: Store, entry: dict, name: str, *, recipe: str) -> object:
-    """Load one of a version's pickles from the store, checked as :func:`open_pickle` does."""
+def load(store: Store, entry: VersionEntry, name: str, *, recipe: str) -> Any:
+    """One of a version's pickles from the store, checked and opened by :func:`open_pickle`.
+
+    Raises ConfigurationError if the version has no file of this name.
+    """
     return open_pickle(read_file(store, entry, name), entry, name, recipe=recipe)
 
 
-def read_file(store: Store, entry: dict, name: str) -> bytes:
-    """One of a version's files. Raises ConfigurationError if it has none of this name."""
+def read_file(store: Store, entry: VersionEntry, name: str) -> bytes:
+    """One of a version's files, not checked. Raises ConfigurationError if it has none of this name."""
     _require_file(entry, name)
     return store.read_bytes(f"models/{entry['version']}/{name}")
 
 
-def open_pickle(data: bytes, entry: dict, name: str, *, recipe: str) -> object:
-    """Unpickle ``data``, the file ``name`` of a version, once all that can be checked before was checked.
+def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> Any:
+    """Unpickle a version's file after all checks that are possible before.
 
-    Raises BundleError if the checksum differs from the entry's, or for what :func:`check_loadable` finds.
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    entry : VersionEntry
+    name : str
+        The file's name.
+    recipe : str
+        The feature recipe that this code computes.
+
+    Returns
+    -------
+    emotion.models.bundle.Bundle, or list of emotion.models.bundle.FoldModel
+        The first for :func:`bundle_name`, the second for :func:`fold_models_name`.
+
+    Raises
+    ------
+    BundleError
+        If the checksum differs from the entry's, or as :func:`check_loadable` does.
     """
     verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
     return unpickle(data)
 
 
-def _require_file(entry: dict, name: str) -> None:
+def _require_file(entry: VersionEntry, name: str) -> None:
     if name not in entry["files"]:
-        raise ConfigurationError(f"version {entry['version']} has no {name}; it has {', '.join(entry['files'])}")
+        raise ConfigurationError(
+            f"version {entry['version']} has no {name}; it has {', '.join(entry['files'])}: name one of them"
+        )
 
 
 def decide(store: Store, decision: dict) -> dict:
-    """Carry out and record a promotion decision: ``{"decision": "promoted" | "kept", "version", "family", …}``.
+    """Record a decision about a version and carry it out.
 
-    Deciding again about the same version changes nothing (a task may be tried twice) and returns what was recorded.
+    Parameters
+    ----------
+    store : Store
+    decision : dict
+        ``decision`` (``promoted`` or ``kept``), ``version``, ``family``, ``policy``, ``by``, ``reasons``.
+
+    Returns
+    -------
+    dict
+        The decision with its ``time``. A second decision about the same version changes nothing, as a task may be
+        tried twice: the recorded one is returned.
     """
     for past in history(store):
         if past["version"] == decision["version"] and past["decision"] in ("promoted", "kept"):
-            if past["decision"] == "promoted" and _last_pointed(store) == past["version"]:
+            if past["decision"] == "promoted" and _last_promoted_version(store) == past["version"]:
                 _point(store, past)
             return past
     recorded = decision | {"time": now()}
@@ -152,12 +293,17 @@ def decide(store: Store, decision: dict) -> dict:
 def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> dict:
     """Make a model the champion because a person says so, whatever was decided about its version before.
 
-    Raises ConfigurationError if there is no such model, DataError if it is the champion already.
+    Raises
+    ------
+    ConfigurationError
+        If there is no such model.
+    DataError
+        If it is the champion already.
     """
     _require_file(entry(store, version), bundle_name(family))
     current = champion(store)
     if current and (current["version"], current["family"]) == (version, family):
-        raise DataError(f"{version} ({family}) is the champion already, since {current['since']}")
+        raise DataError(f"{version} ({family}) is the champion already, since {current['since']}: nothing to promote")
     recorded = {
         "decision": "promoted",
         "version": version,
@@ -173,17 +319,17 @@ def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> 
 
 
 def rollback(store: Store, *, reason: str) -> dict:
-    """Point to the champion before this one. Raises DataError if there is none."""
+    """Make the previous champion the champion again. Raises DataError if there is none."""
     current = champion(store)
-    stack: list[dict] = []
+    promotions: list[dict] = []
     for past in history(store):
         if past["decision"] == "promoted":
-            stack.append(past)
+            promotions.append(past)
         elif past["decision"] == "rolled_back":
-            stack.pop()
-    if current is None or len(stack) < 2:
+            promotions.pop()
+    if current is None or len(promotions) < 2:
         raise DataError("there is no earlier champion to go back to; `emotion models` lists the versions")
-    target = stack[-2]
+    target = promotions[-2]
     recorded = {
         "decision": "rolled_back",
         "version": target["version"],
@@ -197,7 +343,8 @@ def rollback(store: Store, *, reason: str) -> dict:
     return recorded
 
 
-def _last_pointed(store: Store) -> str | None:
+def _last_promoted_version(store: Store) -> str | None:
+    """The version that the last promotion or roll-back made the champion."""
     pointed = [past["version"] for past in history(store) if past["decision"] in ("promoted", "rolled_back")]
     return pointed[-1] if pointed else None
 
@@ -208,15 +355,13 @@ def _record(store: Store, decision: dict) -> None:
 
 
 def _point(store: Store, decision: dict) -> None:
-    found = entry(store, decision["version"])
-    store.write_json(
-        CHAMPION,
-        {
-            "version": decision["version"],
-            "family": decision["family"],
-            "file": f"models/{decision['version']}/{bundle_name(decision['family'])}",
-            "sha256": found["files"][bundle_name(decision["family"])]["sha256"],
-            "since": decision["time"],
-            "reasons": decision["reasons"],
-        },
-    )
+    name = bundle_name(decision["family"])
+    pointer: ChampionPointer = {
+        "version": decision["version"],
+        "family": decision["family"],
+        "file": f"models/{decision['version']}/{name}",
+        "sha256": entry(store, decision["version"])["files"][name]["sha256"],
+        "since": decision["time"],
+        "reasons": decision["reasons"],
+    }
+    store.write_json(CHAMPION, pointer)

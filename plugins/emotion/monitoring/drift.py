@@ -1,23 +1,23 @@
-"""Is a batch still the kind of audio the model was trained on? Drift of features, of predictions and of
-confidence.
+"""The verdict on a batch: does it differ from the training set in its features, predicted emotions or confidence?
 
-A batch is summed up in a :class:`Sketch`: histograms and sums, added up shard by shard, of one size however
-many clips there are. It is held against a :class:`Reference`, made of the training table when a version is
-registered and kept with it.
+A batch is summarized by a :class:`Sketch`: histograms and sums, added up shard by shard, whose size does not depend on
+the number of clips. It is compared with a :class:`Reference`, which is made from the training table when a version is
+registered, and kept with it.
 
-Per feature: the population stability index over ten quantile bins, the two-sample Kolmogorov–Smirnov test
-with Benjamini & Hochberg's (1995) control over features, and the *shift*: how far the batch's mean lies from
-training's, in units of how much the mean of so many clips of *one new speaker* varies. Clips of a few
-speakers are no independent sample, so every batch of new speakers is "significantly" different; the verdict
-therefore goes by the shift, against levels that training speakers, each held out in turn, reach themselves in
-batches of the same size.
+Per feature there are: the population stability index over ten quantile bins; the two-sample Kolmogorov–Smirnov test,
+with Benjamini & Hochberg's (1995) control over features; and the *shift*: how far the batch's mean lies from the mean
+in training, in units of how much the mean of so many clips of *one new speaker* varies. Clips of a few speakers are no
+independent sample, so a test finds every batch of new speakers "significantly" different. The verdict therefore goes
+by the shift. Its levels are what training speakers reach in batches of the same size, each held out in turn.
 
-Windows cut from long recordings do not count: a table of whole utterances says nothing of them.
+Windows cut from long recordings do not count: the training table has whole utterances, with which they cannot be
+compared.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import chi2, false_discovery_control
@@ -37,20 +37,39 @@ from emotion.monitoring.statistics import (
 )
 
 MARGIN = 1.25
-"""The shift raises a watch beyond what held-out speakers reach, and an alarm beyond so many times that;
-predictions, which also move with what people say, raise a watch beyond so many times what they reach."""
+"""The factor between levels. A shift above the level of held-out speakers is a watch; above MARGIN times that level, it
+is an alarm. Predictions are a watch above MARGIN times the level of held-out speakers, and never an alarm: they also
+change with what people say."""
 SIGNIFICANCE = 0.05
 TOP_FEATURES = 20
 VERDICTS = ("ok", "watch", "alarm")
 
 
 class Sketch:
-    """What drift needs to know of some clips; sketches of shards add up to that of the batch.
+    """Summary of some clips for the drift verdict; the sketches of all shards add up to that of the batch.
 
     Parameters
     ----------
     reference : Reference
-        Whose bins to count in.
+        Its bins are used.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from emotion.monitoring.reference import build_reference
+    >>> from emotion.vocabulary import PROBABILITIES
+    >>> rng = np.random.default_rng(0)
+    >>> values, speakers = rng.normal(size=(60, 1)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 12)
+    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 60), columns=PROBABILITIES).assign(row=range(60))
+    >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
+    >>> name = acoustic.feature_names()[0]
+    >>> reference = build_reference(values, speakers, {"random_forest": held_out}, names=(name,), seed=0)
+    >>> batch = Sketch(reference)
+    >>> batch.add(values[:12] + 10)  # ten standard deviations higher than in training
+    >>> batch.add_predictions(answers[PROBABILITIES].to_numpy()[:12], np.full(12, "plain"), family="random_forest")
+    >>> verdict = judge(batch)
+    >>> verdict["verdict"], verdict["top"][0]["feature"] == name
+    ('alarm', True)
     """
 
     def __init__(self, reference: Reference):
@@ -62,7 +81,7 @@ class Sketch:
         self.confidence = np.zeros_like(reference.confidence)
 
     def add(self, values: np.ndarray) -> None:
-        """Count clips' features, before any normalization by speaker: float32, shape (n, n_features)."""
+        """Count features as they are, not normalized by speaker: float32, shape (n, n_features)."""
         self.clips += len(values)
         self.counts += bin_counts(self.reference.edges, values)
         self.sums += values.sum(axis=0, dtype=np.float64)
@@ -76,7 +95,7 @@ class Sketch:
             self.confidence[model] += confidence_counts(probabilities[rows])
 
     def merge(self, data: bytes) -> None:
-        """Add what another sketch of the same reference has given as :meth:`to_bytes`."""
+        """Add another sketch of the same reference, as its :meth:`to_bytes` wrote it."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             self.clips += int(arrays["clips"])
             for name in ("counts", "sums", "emotions", "confidence"):
@@ -96,92 +115,132 @@ class Sketch:
         return buffer.getvalue()
 
 
+@dataclass(frozen=True, eq=False)
+class _FeatureDrift:
+    """Per feature, shape (n_features,): the batch's mean, its shift, PSI, KS statistic and adjusted p."""
+
+    mean: np.ndarray
+    shift: np.ndarray
+    psi: np.ndarray
+    ks: np.ndarray
+    p: np.ndarray
+
+
 def judge(sketch: Sketch) -> dict:
-    """The verdict on a batch.
+    """The verdict on a batch; :class:`Sketch` shows an example.
 
     Returns
     -------
     dict
         ``verdict`` (``ok``, ``watch`` or ``alarm``), ``reasons`` (sentences), ``clips``, ``speakers`` (of the
-        reference); ``features`` (``share`` that moved: significantly different *and* shifted by more than 3
-        of a new speaker's standard deviations; ``significant`` share; ``shift``, its 99th percentile over
-        features; the levels ``watch`` and ``alarm``); ``emotions`` (``psi``, ``p`` by chi-square, ``watch``)
-        and ``confidence`` (``ks``, ``p``, ``drop``, one-sided, ``watch``), whose drift alone raises no more
-        than a watch: they also move with what people say; ``top``: the features that moved most (feature,
-        description, shift, psi, ks, p adjusted, mean, training_mean). Of fewer clips than :data:`SIZES`
-        begins with, no figures are given.
+        reference).
+
+        ``features``: ``share`` of the features that differ significantly *and* have a shift of more than 3;
+        ``significant``, the share that differs significantly; ``shift``, its 99th percentile over features; the levels
+        ``watch`` and ``alarm``.
+
+        ``emotions`` (``psi``, ``p`` by chi-square, ``watch``) and ``confidence`` (``ks``, ``p``, ``drop``, which is
+        one-sided, ``watch``). These two alone give at most a watch: they also change with what people say.
+
+        ``top``: the features with the largest shifts (feature, description, shift, psi, ks, p adjusted, mean,
+        training_mean).
+
+        For a batch of fewer clips than the smallest of :data:`SIZES`, the verdict is ``ok``, and there are no figures.
     """
     known = sketch.reference
-    found = {"verdict": "ok", "clips": sketch.clips, "speakers": int(known.speakers)}
+    head = {"verdict": "ok", "clips": sketch.clips, "speakers": int(known.speakers)}
     if sketch.clips < SIZES[0]:
-        reason = f"{sketch.clips} clips are too few to tell; at least {SIZES[0]} are needed."
-        return found | {
-            "reasons": [reason],
-            "features": None,
-            "emotions": None,
-            "confidence": None,
-            "top": [],
-        }
+        reason = f"{sketch.clips} clips are too few to judge; at least {SIZES[0]} are needed."
+        return head | {"reasons": [reason], "features": None, "emotions": None, "confidence": None, "top": []}
+    moved = _feature_drift(sketch)
+    features = _feature_figures(moved, watch=level_for(known.shift_levels, sketch.clips))
+    emotions, confidence = _prediction_drift(sketch)
+    verdict, reasons = _verdict(features, emotions, confidence)
+    return head | {
+        "verdict": verdict,
+        "features": features,
+        "emotions": emotions,
+        "confidence": confidence,
+        "reasons": reasons
+        or [
+            "The audio, the predicted emotions and the confidence differ from the training set no more than those of "
+            f"single training speakers ({known.speakers}) do."
+        ],
+        "top": _most_shifted(moved, known),
+    }
+
+
+def _feature_drift(sketch: Sketch) -> _FeatureDrift:
+    known = sketch.reference
     batch_mean = sketch.sums / sketch.clips
-    shift = mean_shift(batch_mean, sketch.clips, known.mean, known.deviation, known.spread)
-    psi = stability_index(
-        *(counts.reshape(len(counts), PSI_BINS, -1).sum(axis=2) for counts in (sketch.counts, known.counts))
+    batch_bins, training_bins = (
+        counts.reshape(len(counts), PSI_BINS, -1).sum(axis=2) for counts in (sketch.counts, known.counts)
     )
     distance = ks_statistic(sketch.counts, known.counts)
-    adjusted = false_discovery_control(ks_p(distance, sketch.clips, int(known.clips)), method="bh")
-    significant = adjusted <= SIGNIFICANCE
-    overall, watch = overall_shift(shift), level_for(known.shift_levels, sketch.clips)
-    found["features"] = {
-        "share": float((significant & (np.abs(shift) > SHIFT_FLOOR)).mean()),
+    return _FeatureDrift(
+        mean=batch_mean,
+        shift=mean_shift(batch_mean, sketch.clips, known.mean, known.deviation, known.spread),
+        psi=stability_index(batch_bins, training_bins),
+        ks=distance,
+        p=false_discovery_control(ks_p(distance, sketch.clips, int(known.clips)), method="bh"),
+    )
+
+
+def _feature_figures(moved: _FeatureDrift, *, watch: float) -> dict[str, float]:
+    significant = moved.p <= SIGNIFICANCE
+    return {
+        "share": float((significant & (np.abs(moved.shift) > SHIFT_FLOOR)).mean()),
         "significant": float(significant.mean()),
-        "shift": overall,
+        "shift": overall_shift(moved.shift),
         "watch": watch,
         "alarm": MARGIN * watch,
     }
-    found["emotions"], found["confidence"] = _prediction_drift(sketch)
-    reasons = []
-    for name, figure, label, text in (
-        ("emotions", "psi", "PSI", "The mix of predicted emotions"),
-        ("confidence", "drop", "one-sided KS", "The confidence, which is lower,"),
-    ):
-        value, level = found[name][figure], found[name]["watch"]
-        if level is not None and value > level:
-            found["verdict"] = "watch"
-            reasons.append(
-                f"{text} differs from that on held-out clips of training ({label} {value:.2f}); clips of "
-                f"single training speakers stay well within {level:.2f}."
-            )
-    if overall > watch:
-        found["verdict"] = "alarm" if overall > MARGIN * watch else "watch"
-        reasons.insert(
-            0,
-            f"The audio differs from training: 1 % of the features lie {overall:.1f} or more of a new "
-            f"speaker's standard deviations away; clips of single training speakers stay within {watch:.1f}, "
-            f"an alarm begins at {MARGIN * watch:.1f}.",
+
+
+def _verdict(features: dict, emotions: dict, confidence: dict) -> tuple[str, list[str]]:
+    """Verdict and reasons; no reasons where the verdict is ok."""
+    verdict, reasons = "ok", []
+    if features["shift"] > features["watch"]:
+        verdict = "alarm" if features["shift"] > features["alarm"] else "watch"
+        reasons.append(
+            f"The audio differs from the training set: 1 % of the features have a shift of {features['shift']:.1f} or "
+            f"more. Clips of single training speakers stay within {features['watch']:.1f}, where a watch begins; an "
+            f"alarm begins at {features['alarm']:.1f}."
         )
-    found["reasons"] = reasons or [
-        "The audio, the predicted emotions and the confidence are within what single speakers of the "
-        f"{known.speakers} in training reach."
-    ]
-    found["top"] = [
+    for subject, label, value, watch in (
+        ("The mix of predicted emotions differs from", "PSI", emotions["psi"], emotions["watch"]),
+        ("The confidence is lower than", "one-sided KS statistic", confidence["drop"], confidence["watch"]),
+    ):
+        if watch is not None and value > watch:
+            verdict = "alarm" if verdict == "alarm" else "watch"
+            reasons.append(
+                f"{subject} that of the held-out training clips ({label} {value:.2f}). A watch begins at {watch:.2f}, "
+                f"{MARGIN} times the largest value of single training speakers."
+            )
+    return verdict, reasons
+
+
+def _most_shifted(moved: _FeatureDrift, known: Reference) -> list[dict]:
+    return [
         {
             "feature": str(known.names[i]),
             "description": acoustic.describe(str(known.names[i])),
-            "shift": float(shift[i]),
-            "psi": float(psi[i]),
-            "ks": float(distance[i]),
-            "p": float(adjusted[i]),
-            "mean": float(batch_mean[i]),
+            "shift": float(moved.shift[i]),
+            "psi": float(moved.psi[i]),
+            "ks": float(moved.ks[i]),
+            "p": float(moved.p[i]),
+            "mean": float(moved.mean[i]),
             "training_mean": float(known.mean[i]),
         }
-        for i in np.argsort(-np.abs(shift), kind="stable")[:TOP_FEATURES]
+        for i in np.argsort(-np.abs(moved.shift), kind="stable")[:TOP_FEATURES]
     ]
-    return found
 
 
 def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
-    """Drift of predicted emotions and of confidence, against held-out predictions in the batch's mix of
-    modes."""
+    """Drift of predicted emotions, and of confidence.
+
+    The held-out predictions of plain and adapted models are mixed in the proportion in which the batch has them.
+    """
     known = sketch.reference
     share = sketch.emotions.sum(axis=1) / sketch.emotions.sum()
     clips = int(sketch.emotions.sum())
@@ -192,24 +251,25 @@ def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
         {
             "psi": float(stability_index(emotions, expected_emotions)),
             "p": _homogeneity(emotions, expected_emotions),
-            "watch": _calibrated(share @ known.emotion_levels, clips),
+            "watch": _watch_level(share @ known.emotion_levels, clips),
         },
         {
             "ks": float(distance),
             "p": float(ks_p(distance, clips, int(known.clips))),
             "drop": confidence_drop(confidence, expected_confidence),
-            "watch": _calibrated(share @ known.confidence_levels, clips),
+            "watch": _watch_level(share @ known.confidence_levels, clips),
         },
     )
 
 
-def _calibrated(levels: np.ndarray, clips: int) -> float | None:
+def _watch_level(levels: np.ndarray, clips: int) -> float | None:
+    """The level from which predictions are a watch; None where the reference has too few speakers to calibrate it."""
     level = level_for(levels, clips)
     return None if np.isnan(level) else MARGIN * level
 
 
-def _homogeneity(found: np.ndarray, expected: np.ndarray) -> float:
+def _homogeneity(counts: np.ndarray, expected: np.ndarray) -> float:
     """p of the chi-square test that two rows of counts are of one distribution."""
-    table = np.array([found, expected])[:, (found + expected) > 0]
+    table = np.array([counts, expected])[:, (counts + expected) > 0]
     fitted = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
     return float(chi2.sf(((table - fitted) ** 2 / fitted).sum(), max(table.shape[1] - 1, 1)))

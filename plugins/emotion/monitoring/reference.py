@@ -1,8 +1,9 @@
-"""What a batch is compared with: a summary of the training table, and levels that training speakers reach."""
+"""What a batch is compared with: a summary of the training table, and levels that single training speakers reach."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from zipfile import BadZipFile
 
@@ -29,18 +30,23 @@ BINS = 50
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 """Batch sizes, in clips, for which levels are calibrated; smaller batches are not judged."""
 DRAWS = 3
+"""Random batches per speaker and size that calibrate the levels."""
 LEAST_SPEAKERS = 4
-"""With fewer training speakers none can be held out to calibrate; :data:`UNCALIBRATED` stands in for all
-levels."""
+"""With fewer training speakers, none is held out to calibrate the levels: the level of the shift is then
+:data:`UNCALIBRATED`, and predictions raise no watch."""
 SHIFT_FLOOR = 3.0
+"""The level of the shift is never below this."""
 UNCALIBRATED = 4.0
 PRIOR_SPEAKERS = 4
-"""Degrees of freedom of the prior that steadies the between-speaker variances of features (Smyth 2004)."""
+"""Degrees of freedom of the prior for the between-speaker variances of features (Smyth 2004)."""
+
+SpeakerBatch = tuple[str, np.ndarray]
+"""A speaker, and the row numbers of some of the speaker's clips."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a batch is held against.
+    """What a batch is compared with.
 
     Attributes
     ----------
@@ -48,7 +54,7 @@ class Reference:
     edges : float32 array, shape (n_features, BINS - 1)
         Quantiles of the training clips.
     counts : int64 array, shape (n_features, BINS)
-        Training clips between them.
+        Training clips between these quantiles.
     mean, deviation : float64 array, shape (n_features,)
         Of the training clips.
     spread : float64 array, shape (n_features,)
@@ -64,8 +70,18 @@ class Reference:
     confidence : int64 array, shape (n_models, CONFIDENCE_BINS)
         Histogram of their confidence over 0 … 1.
     emotion_levels, confidence_levels : float64 array, shape (n_models, len(SIZES))
-        The largest PSI, and drop in confidence, of a training speaker's held-out predictions, by batch size;
-        NaN where there are too few speakers to calibrate.
+        The largest PSI, and the largest drop in confidence, of a training speaker's held-out predictions, by batch
+        size; NaN where there are too few speakers to calibrate.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> values, speakers = rng.normal(size=(40, 2)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 8)
+    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 40), columns=PROBABILITIES).assign(row=range(40))
+    >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
+    >>> reference = build_reference(values, speakers, {"random_forest": held_out}, names=("f0", "jitter"), seed=0)
+    >>> reference.models.tolist(), reference.counts.shape, int(reference.speakers)
+    (['random_forest/plain', 'random_forest/adapted'], (2, 50), 5)
     """
 
     names: np.ndarray
@@ -96,7 +112,10 @@ class Reference:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls(**{field.name: arrays[field.name] for field in fields(cls)})
         except (ValueError, KeyError, OSError, BadZipFile) as error:
-            raise BundleError(f"{REFERENCE} is no drift reference this code reads ({error}): train again") from error
+            raise BundleError(
+                f"{REFERENCE} cannot be read ({error}); expected the drift reference of a version of this code: train "
+                "again"
+            ) from error
 
 
 def build_reference(
@@ -107,7 +126,7 @@ def build_reference(
     names: tuple[str, ...],
     seed: int,
 ) -> Reference:
-    """Sum up a training table.
+    """Summarize a training table, and calibrate the levels of the drift verdict by its speakers.
 
     Parameters
     ----------
@@ -117,47 +136,18 @@ def build_reference(
         Per family its held-out predictions: protocol, row (of ``values``) and eight probabilities.
     names : tuple of str, length n_features
     seed : int
-        For the draws of batches that calibrate the levels.
+        For drawing the batches that calibrate the levels.
+
+    Raises
+    ------
+    ValueError
+        If the held-out predictions of a family and mode are not exactly one per clip.
     """
     edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], axis=0).T.astype(np.float32)
     mean, deviation, spread = _speaker_spread(values, speakers)
-    known = np.unique(speakers)
-    draws = [] if len(known) < LEAST_SPEAKERS else _draws(speakers, seed)
-    around = {}
-    for speaker in dict.fromkeys(speaker for speaker, _ in draws):
-        others = speakers != speaker
-        around[speaker] = _speaker_spread(values[others], speakers[others])
-    shifts = [
-        (
-            len(rows),
-            overall_shift(mean_shift(values[rows].mean(axis=0, dtype=np.float64), len(rows), *around[speaker])),
-        )
-        for speaker, rows in draws
-    ]
-    shift_levels = np.maximum(_levels(shifts), SHIFT_FLOOR) if draws else np.full(len(SIZES), UNCALIBRATED)
-    held_out = {
-        f"{family}/{mode}": frame[frame["protocol"] == protocol].sort_values("row")
-        for family, frame in predictions.items()
-        for mode, protocol in MODES.items()
-    }
-    emotions, confidence, emotion_levels, confidence_levels = [], [], [], []
-    for name, frame in held_out.items():
-        if not np.array_equal(frame["row"], np.arange(len(values))):
-            raise ValueError(f"the held-out predictions of {name} are not one for each of {len(values)} clips")
-        probabilities = frame[PROBABILITIES].to_numpy()
-        emotion, bins = emotion_counts(probabilities), confidence_counts(probabilities)
-        emotions.append(emotion)
-        confidence.append(bins)
-        psis, drops = [], []
-        for _, rows in draws:
-            own_emotion, own_bins = (
-                emotion_counts(probabilities[rows]),
-                confidence_counts(probabilities[rows]),
-            )
-            psis.append((len(rows), float(stability_index(own_emotion, emotion))))
-            drops.append((len(rows), confidence_drop(own_bins, bins)))
-        emotion_levels.append(_levels(psis) if draws else np.full(len(SIZES), np.nan))
-        confidence_levels.append(_levels(drops) if draws else np.full(len(SIZES), np.nan))
+    speaker_count = len(np.unique(speakers))
+    batches = [] if speaker_count < LEAST_SPEAKERS else _draw_batches(speakers, seed)
+    models = _held_out_probabilities(predictions, len(values))
     return Reference(
         names=np.array(names),
         edges=edges,
@@ -166,21 +156,25 @@ def build_reference(
         deviation=deviation,
         spread=spread,
         clips=np.array(len(values)),
-        speakers=np.array(len(known)),
-        shift_levels=shift_levels,
-        models=np.array(list(held_out)),
-        emotions=np.array(emotions),
-        confidence=np.array(confidence),
-        emotion_levels=np.array(emotion_levels),
-        confidence_levels=np.array(confidence_levels),
+        speakers=np.array(speaker_count),
+        shift_levels=_shift_levels(values, speakers, batches),
+        models=np.array(list(models)),
+        emotions=np.array([emotion_counts(rows) for rows in models.values()]),
+        confidence=np.array([confidence_counts(rows) for rows in models.values()]),
+        emotion_levels=np.array(
+            [_prediction_levels(rows, batches, emotion_counts, stability_index) for rows in models.values()]
+        ),
+        confidence_levels=np.array(
+            [_prediction_levels(rows, batches, confidence_counts, confidence_drop) for rows in models.values()]
+        ),
     )
 
 
 def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and deviation of the clips, and by how much a new speaker's mean differs from that mean.
+    """Mean and standard deviation of the clips, and the standard deviation of a new speaker's mean about that mean.
 
-    The variance between few speakers is itself a rough estimate; it is drawn towards the share of the clips'
-    variance that is typical of all features (Smyth 2004, "Linear models and empirical Bayes methods").
+    The variance between few speakers is itself a rough estimate. It is drawn towards the share of the clips' variance
+    that is typical of all features (Smyth 2004, "Linear models and empirical Bayes methods").
     """
     values = values.astype(np.float64)
     known = np.unique(speakers)
@@ -189,37 +183,103 @@ def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarra
     between = means.var(axis=0, ddof=1) if len(known) > 1 else variance
     typical = np.median(between[variance > 0] / variance[variance > 0])
     freedom = len(known) - 1
-    steadied = (freedom * between + PRIOR_SPEAKERS * typical * variance) / (freedom + PRIOR_SPEAKERS)
-    return mean, np.sqrt(variance), np.sqrt(steadied * (1 + 1 / len(known)))
+    moderated = (freedom * between + PRIOR_SPEAKERS * typical * variance) / (freedom + PRIOR_SPEAKERS)
+    return mean, np.sqrt(variance), np.sqrt(moderated * (1 + 1 / len(known)))
 
 
-def _draws(speakers: np.ndarray, seed: int) -> list[tuple[str, np.ndarray]]:
-    """Batches as they come of one speaker: all of her clips, and random ones of each calibrated size."""
+def _draw_batches(speakers: np.ndarray, seed: int) -> list[SpeakerBatch]:
+    """Batches of one speaker each: random ones of each calibrated size, and all clips of the speaker."""
     rng = np.random.default_rng(seed)
-    draws = []
+    batches = []
     for speaker in np.unique(speakers):
-        own = np.flatnonzero(speakers == speaker)
-        sizes = [size for size in SIZES if size < len(own)] * DRAWS
-        draws += [(speaker, rng.choice(own, size, replace=False)) for size in sizes]
-        draws.append((speaker, own))
-    return draws
+        speaker_rows = np.flatnonzero(speakers == speaker)
+        sizes = [size for size in SIZES if size < len(speaker_rows)] * DRAWS
+        batches += [(speaker, rng.choice(speaker_rows, size, replace=False)) for size in sizes]
+        batches.append((speaker, speaker_rows))
+    return batches
 
 
-def _levels(found: list[tuple[int, float]]) -> np.ndarray:
-    """The largest value of batches of at least each of SIZES; of the next smaller size where none is so
-    large."""
+def _shift_levels(values: np.ndarray, speakers: np.ndarray, batches: list[SpeakerBatch]) -> np.ndarray:
+    """The level of the shift by batch size: each batch is compared with all speakers but its own."""
+    if not batches:
+        return np.full(len(SIZES), UNCALIBRATED)
+    spread_of_others = {}
+    for speaker in dict.fromkeys(speaker for speaker, _ in batches):
+        others = speakers != speaker
+        spread_of_others[speaker] = _speaker_spread(values[others], speakers[others])
+    shifts = []
+    for speaker, rows in batches:
+        batch_mean = values[rows].mean(axis=0, dtype=np.float64)
+        shifts.append((len(rows), overall_shift(mean_shift(batch_mean, len(rows), *spread_of_others[speaker]))))
+    return np.maximum(_largest_by_size(shifts), SHIFT_FLOOR)
+
+
+def _held_out_probabilities(predictions: dict[str, pd.DataFrame], clips: int) -> dict[str, np.ndarray]:
+    """``<family>/<mode>`` → held-out probabilities in the order of the clips, shape (n_clips, 8)."""
+    by_model = {}
+    for family, frame in predictions.items():
+        for mode, protocol in MODES.items():
+            rows = frame[frame["protocol"] == protocol].sort_values("row")
+            if not np.array_equal(rows["row"], np.arange(clips)):
+                raise ValueError(
+                    f"found {len(rows)} held-out predictions of {family}/{mode} for {rows['row'].nunique()} clips; "
+                    f"expected one for each of {clips} clips"
+                )
+            by_model[f"{family}/{mode}"] = rows[PROBABILITIES].to_numpy()
+    return by_model
+
+
+def _prediction_levels(
+    probabilities: np.ndarray,
+    batches: list[SpeakerBatch],
+    count: Callable[[np.ndarray], np.ndarray],
+    difference: Callable[[np.ndarray, np.ndarray], np.ndarray | float],
+) -> np.ndarray:
+    """The largest difference between a batch's predictions and all predictions, by batch size."""
+    if not batches:
+        return np.full(len(SIZES), np.nan)
+    expected = count(probabilities)
+    return _largest_by_size(
+        [(len(rows), float(difference(count(probabilities[rows]), expected))) for _, rows in batches]
+    )
+
+
+def _largest_by_size(values: list[tuple[int, float]]) -> np.ndarray:
+    """The largest value among batches of at least each of SIZES clips, from (clips, value) of each batch.
+
+    Where no batch is that large, the level of the next smaller size is used.
+    """
     levels: list[float] = []
     for size in SIZES:
-        reached = [value for clips, value in found if clips >= size]
-        levels.append(max(reached) if reached else levels[-1] if levels else max(value for _, value in found))
+        reached = [value for clips, value in values if clips >= size]
+        levels.append(max(reached) if reached else levels[-1] if levels else max(value for _, value in values))
     return np.array(levels)
 
 
 def level_for(levels: np.ndarray, clips: int) -> float:
+    """The level for a batch of at least ``SIZES[0]`` clips: that of the largest calibrated size up to ``clips``.
+
+    >>> level_for(np.array([6.0, 5.0, 4.5, 4.0, 3.5, 3.2, 3.0]), 20)  # as for 16 clips
+    4.5
+    """
     return float(levels[np.searchsorted(SIZES, clips, side="right") - 1])
 
 
 def bin_counts(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Clips per bin and feature, shape (n_features, BINS) int64.
+
+    Parameters
+    ----------
+    edges : float32 array, shape (n_features, BINS - 1)
+        Ascending in each row. A value that equals an edge is counted above it.
+    values : float32 array, shape (n_clips, n_features)
+
+    Examples
+    --------
+    >>> edges = np.arange(1, 50, dtype=np.float32)[None]  # 1, 2, … 49
+    >>> np.flatnonzero(bin_counts(edges, np.array([[0.5], [1.0], [99.0]], dtype=np.float32))).tolist()
+    [0, 1, 49]
+    """
     counts = np.empty((len(edges), BINS), dtype=np.int64)
     for feature, inner in enumerate(edges):
         counts[feature] = np.bincount(inner.searchsorted(values[:, feature], side="right"), minlength=BINS)

@@ -10,42 +10,76 @@ from emotion.vocabulary import EMOTIONS
 PSI_BINS = 10
 CONFIDENCE_BINS = 100
 PRIOR_COUNT = 0.5
-"""Added to each PSI bin (Jeffreys' prior), so that an empty bin costs much but not infinitely much."""
+"""Added to each PSI bin (Jeffreys' prior), so that an empty bin gives a large PSI, but not an infinite one."""
 SHIFT_QUANTILE = 0.99
 LARGEST_SHIFT = 1000.0
+"""Shifts are limited to this, so that a feature that never varied in training gives a finite one."""
 
 
 def emotion_counts(probabilities: np.ndarray) -> np.ndarray:
+    """How often each emotion is predicted, shape (8,) int, from probabilities (n_clips, 8).
+
+    >>> emotion_counts(np.eye(8)[[3, 3, 0]]).tolist()
+    [1, 0, 0, 2, 0, 0, 0, 0]
+    """
     return np.bincount(probabilities.argmax(axis=1), minlength=len(EMOTIONS))
 
 
 def confidence_counts(probabilities: np.ndarray) -> np.ndarray:
+    """Histogram of the confidence over 0 … 1, shape (CONFIDENCE_BINS,) int, from probabilities (n_clips, 8).
+
+    >>> np.flatnonzero(confidence_counts(np.array([[0.25, 0.75, 0, 0, 0, 0, 0, 0]]))).tolist()
+    [75]
+    """
     bins = np.minimum((probabilities.max(axis=1) * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     return np.bincount(bins, minlength=CONFIDENCE_BINS)
 
 
-def stability_index(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Population stability index along the last axis, of counts."""
-    found, expected = found + PRIOR_COUNT, expected + PRIOR_COUNT
-    found = found / found.sum(axis=-1, keepdims=True)
-    expected = expected / expected.sum(axis=-1, keepdims=True)
-    return ((found - expected) * np.log(found / expected)).sum(axis=-1)
+def stability_index(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Population stability index of two histograms, along the last axis.
+
+    It is 0 where both are the same; by convention, 0.1 is a small change and 0.25 a large one.
+
+    >>> float(stability_index(np.array([50, 50]), np.array([500, 500])))
+    0.0
+    >>> float(stability_index(np.array([80, 20]), np.array([500, 500])).round(2))
+    0.41
+    """
+    counts, expected = counts + PRIOR_COUNT, expected + PRIOR_COUNT
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    expected_shares = expected / expected.sum(axis=-1, keepdims=True)
+    return ((shares - expected_shares) * np.log(shares / expected_shares)).sum(axis=-1)
 
 
-def ks_statistic(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Two-sample Kolmogorov–Smirnov statistic at the bins' edges, along the last axis, of counts."""
-    found = found.cumsum(axis=-1) / found.sum(axis=-1, keepdims=True)
-    expected = expected.cumsum(axis=-1) / expected.sum(axis=-1, keepdims=True)
-    return np.abs(found - expected).max(axis=-1)
+def ks_statistic(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Two-sample Kolmogorov–Smirnov statistic of two histograms, taken at the bins' edges, along the last axis.
+
+    >>> float(ks_statistic(np.array([80, 20]), np.array([500, 500])).round(2))
+    0.3
+    """
+    cumulative = counts.cumsum(axis=-1) / counts.sum(axis=-1, keepdims=True)
+    expected_cumulative = expected.cumsum(axis=-1) / expected.sum(axis=-1, keepdims=True)
+    return np.abs(cumulative - expected_cumulative).max(axis=-1)
 
 
-def confidence_drop(found: np.ndarray, expected: np.ndarray) -> float:
-    """The one-sided KS statistic of confidence: by how much more of the batch lies below some confidence."""
-    return float((found.cumsum() / found.sum() - expected.cumsum() / expected.sum()).max())
+def confidence_drop(counts: np.ndarray, expected: np.ndarray) -> float:
+    """One-sided KS statistic of two histograms of confidence.
+
+    It is the largest difference, over all levels of confidence, between the batch's share of clips below the level and
+    the expected share. It is 0 where the batch has the higher confidence throughout.
+
+    >>> confidence_drop(np.array([3, 1]), np.array([1, 3])), confidence_drop(np.array([1, 3]), np.array([3, 1]))
+    (0.5, 0.0)
+    """
+    return float((counts.cumsum() / counts.sum() - expected.cumsum() / expected.sum()).max())
 
 
 def ks_p(statistic: np.ndarray, clips: int, reference_clips: int) -> np.ndarray:
-    """Its p-value (Stephens 1970)."""
+    """The p-value of a KS statistic between so many clips and so many reference clips (Stephens 1970).
+
+    >>> bool(ks_p(np.array(0.1), 100, 1000) > 0.2 > 0.01 > ks_p(np.array(0.3), 100, 1000))
+    True
+    """
     root = np.sqrt(clips * reference_clips / (clips + reference_clips))
     return kstwobign.sf((root + 0.12 + 0.11 / root) * statistic)
 
@@ -53,11 +87,41 @@ def ks_p(statistic: np.ndarray, clips: int, reference_clips: int) -> np.ndarray:
 def mean_shift(
     batch_mean: np.ndarray, clips: int, mean: np.ndarray, deviation: np.ndarray, spread: np.ndarray
 ) -> np.ndarray:
+    """The shift of each feature: how far a batch's mean lies from the mean in training.
+
+    The unit is the standard deviation of the mean of so many clips of one new speaker.
+
+    Parameters
+    ----------
+    batch_mean : float64 array, shape (n_features,)
+    clips : int
+        Of the batch.
+    mean, deviation : float64 array, shape (n_features,)
+        Of the training clips.
+    spread : float64 array, shape (n_features,)
+        Standard deviation of one new speaker's mean about ``mean``.
+
+    Returns
+    -------
+    float64 array, shape (n_features,)
+        Between -:data:`LARGEST_SHIFT` and :data:`LARGEST_SHIFT`.
+
+    Examples
+    --------
+    >>> mean, deviation, spread = np.array([200.0]), np.array([40.0]), np.array([30.0])  # f0 in Hz
+    >>> mean_shift(np.array([250.0]), 1, mean, deviation, spread).tolist()  # one clip: 50 / √(30² + 40²)
+    [1.0]
+    """
     scale = np.sqrt(spread**2 + deviation**2 / clips)
-    away = batch_mean - mean
+    distance = batch_mean - mean
     rounding = 1e-5 * np.abs(mean) + 1e-12  # of float32 features that never varied in training
-    return np.clip(away / np.maximum(scale, rounding), -LARGEST_SHIFT, LARGEST_SHIFT)
+    return np.clip(distance / np.maximum(scale, rounding), -LARGEST_SHIFT, LARGEST_SHIFT)
 
 
 def overall_shift(shift: np.ndarray) -> float:
+    """The 99th percentile of the features' absolute shifts: 1 % of the features have a larger one.
+
+    >>> overall_shift(np.linspace(-1, 1, 201)).__round__(2)
+    0.99
+    """
     return float(np.quantile(np.abs(shift), SHIFT_QUANTILE))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from emotion.explanation.plots import PLOTS
 from emotion.reports.page import environment, format_figure
-from emotion.vocabulary import EMOTIONS, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
 TITLES = dict(
     zip(
@@ -15,7 +17,6 @@ TITLES = dict(
         strict=True,
     )
 )
-SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 TIMES = ("fit_seconds", "predict_ms_single", "predict_ms_batch", "training_seconds")
 PLOT_TITLES = dict(
     zip(
@@ -35,14 +36,14 @@ LEGEND = """\
   speakers are on both sides. Adapted: features normalized by each speaker's own clips, without their labels."""
 
 
-def render(*, comparison: dict, challenge: dict | None, decision: dict | None, shap: dict[str, dict]) -> str:
+def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
     """The report as one self-contained HTML page: no script, no request to anywhere.
 
     Parameters
     ----------
     comparison : dict
         What ``comparison.json`` holds. Models, protocols and figures that it lacks show as ``–``.
-    challenge : dict or None
+    challenge : mapping or None
         From :func:`emotion.models.promotion.challenge`; None before a challenger was registered.
     decision : dict or None
         The promotion decision; None before it was made.

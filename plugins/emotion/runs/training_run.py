@@ -269,7 +269,7 @@ class TrainingRun(Run):
             seed=seed,
         ).to_bytes()
 
-    def _write_report(self, result: dict, challenge: dict, decision: dict | None) -> None:
+    def _write_report(self, result: dict, challenge: Mapping, decision: dict | None) -> None:
         page = training_report.render(
             comparison=result,
             challenge=challenge,

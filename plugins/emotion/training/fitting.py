@@ -1,4 +1,9 @@
-"""Train one family: every split of every protocol, calibration, and the final models."""
+"""Train one family: fit every fold of every protocol, calibrate, and fit the final models.
+
+The temperature that calibrates a fold is fitted on the held-out predictions of the *other* folds; that of a final model
+on all held-out predictions of its speaker-independent folds; that of the 80/20 split on the held-out predictions, in
+the random folds, of its training side.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +17,109 @@ from scipy.special import softmax
 
 from emotion.evaluation.folds import Fold
 from emotion.models import pipelines
-from emotion.models.classifier import Classifier, fit_temperature, normalize_by_speaker
+from emotion.models.bundle import FoldModel
+from emotion.models.classifier import Classifier, Ensemble, fit_temperature
+from emotion.training.rows import TrainingRows
 from emotion.vocabulary import PROBABILITIES
 
 TIMED_PREDICTIONS = 50
 BACKGROUND_ROWS = 200
+FINAL_MODELS = 2
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training one family gives.
+    """The result of training one family.
 
     Attributes
     ----------
     plain, adapted : Classifier
         Fitted on all rows: on features as they are, and on features z-scored per speaker.
-    folds : list of dict
-        ``{"speakers": […], "clips": [samples_sha256, …], "model": Classifier}`` for each speaker-independent
-        fold, plain: a later run re-scores this model on these speakers without one that has heard them.
+    folds : list of FoldModel
+        The plain model of each speaker-independent fold, and what it has not heard: a later run scores these clips and
+        speakers by it.
     background : dict
         ``plain`` and ``adapted``: the same random rows, at most 200, as each of the two was fitted on.
     predictions : pandas.DataFrame
-        Held-out predictions: protocol, fold, row, emotion and eight calibrated probabilities.
+        Held-out predictions: eight calibrated probabilities, protocol, fold, row and emotion.
     hyperparameters : dict
-        ``searched``, and what was found (:func:`emotion.models.pipelines.chosen`): ``plain``, ``adapted``, and ``folds``, by
-        protocol a list of one a fold.
+        ``searched``, and the values that were used (:func:`emotion.models.pipelines.chosen`): of ``plain``, of
+        ``adapted``, and of ``folds``: by protocol, a list with one entry per fold.
     timings : dict
-        fit_seconds, predict_ms_single, predict_ms_batch, training_seconds.
+        predict_ms_single, predict_ms_batch, fit_seconds, training_seconds.
+
+    Examples
+    --------
+    >>> from emotion.evaluation.folds import splits
+    >>> table = pd.DataFrame({"emotion": ["sad", "happy"] * 9, "speaker": np.repeat(["a", "b", "c"], 6)})
+    >>> table["samples_sha256"] = [f"clip {number}" for number in range(18)]
+    >>> rows = np.eye(4, dtype=np.float32)[[0, 1] * 9]
+    >>> folds = splits(table, seed=0, published=None)
+    >>> trained = train("logistic_regression", table, rows, folds=folds, seed=0)
+    >>> trained.plain.emotions, [fold["speakers"] for fold in trained.folds]
+    (('happy', 'sad'), [['c'], ['b'], ['a']])
+    >>> len(trained.predictions)  # 4 clips of the 80/20 split, and all 18 clips once in each of the 4 protocols
+    76
     """
 
     plain: Classifier
     adapted: Classifier
-    folds: list[dict]
+    folds: list[FoldModel]
     background: dict[str, np.ndarray]
     predictions: pd.DataFrame
     hyperparameters: dict
-    timings: dict
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _FoldFit:
+    """The model of one fold, the fold's test rows, and the model's logits for them, shape (n_test, 8)."""
+
+    model: Classifier
+    test: np.ndarray
+    logits: np.ndarray
+
+
+class _Fitter:
+    """Fits one family on rows of a training table, and reports how many fits are done."""
+
+    def __init__(
+        self,
+        family: str,
+        labels: np.ndarray,
+        *,
+        views: list[np.ndarray] | None,
+        search: bool,
+        seed: int,
+        progress: Callable[[int, int], None],
+        total: int,
+    ):
+        self.family = family
+        self.labels = labels
+        self.views = views
+        self.search = search
+        self.seed = seed
+        self.progress = progress
+        self.total = total
+        self.done = 0
+
+    def fit(self, rows: np.ndarray, variants: np.ndarray, groups: np.ndarray) -> Classifier:
+        """Fit on all variants of some rows.
+
+        ``rows``: row numbers; ``variants``: shape (n_variants, n_clips, n_features); ``groups``: shape (n_clips,).
+        """
+        model = Classifier.fit(
+            self.family,
+            variants[:, rows].reshape(-1, variants.shape[2]),
+            np.tile(self.labels[rows], len(variants)),
+            groups=np.tile(groups[rows], len(variants)),
+            views=self.views,
+            search=self.search,
+            seed=self.seed,
+        )
+        self.done += 1
+        self.progress(self.done, self.total)
+        return model
 
 
 def train(
@@ -62,155 +134,158 @@ def train(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """Fit a family on every split and on all rows.
+    """Fit a family on every fold of every protocol, and on all rows.
 
     Parameters
     ----------
     family : str
     table : pandas.DataFrame
-        A row a clip: emotion, speaker, samples_sha256.
+        One row per clip: emotion, speaker, samples_sha256.
     features : float32 array, shape (n_clips, n_features)
     augmented : float32 array, shape (n_variants, n_clips, n_features), optional
         Features of augmented copies of the same clips. A copy is a row to fit on wherever its clip is on the training
-        side, and nothing else.
+        side; it is never a row to test on.
     views : list of int arrays, optional
         Columns of each view, see :func:`emotion.models.pipelines.build`.
     folds : dict
-        From :func:`splits`.
+        From :func:`emotion.evaluation.folds.splits`.
     search : bool
         Search the classifier's settings, inside the training side of each fold and for each final model.
     seed : int
     progress : callable
-        Told how many fits are done, of how many.
-
-    Notes
-    -----
-    The temperature that calibrates a fold is fitted on the held-out predictions of the *other* folds; that of a
-    final model on all held-out predictions of its speaker-independent folds; that of the 80/20 split on the held-out
-    predictions, in the random folds, of its training side.
+        Called after each fit with the number of fits done and their total.
     """
     start = time.perf_counter()
-    labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
-    copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
-    plain_rows = np.concatenate([features[None], copies])
-    adapted_rows = np.stack([normalize_by_speaker(variant, speakers) for variant in plain_rows])
-    # What is apart in a protocol is apart within its fits too: speakers, or clips where speakers are on both sides.
-    clips = np.arange(len(labels))
-    groups_of = {protocol: speakers if protocol.startswith("speaker") else clips for protocol in folds}
-    total = sum(map(len, folds.values())) + 2
-    done = 0
-
-    def rows_for(protocol: str, train_rows: np.ndarray) -> np.ndarray:
-        if protocol == "speaker_independent_adapted":
-            return adapted_rows
-        if protocol == "random_adapted":  # with held-out clips among them, statistics would tell what the others lack
-            known = np.isin(clips, train_rows)
-            return np.stack([normalize_by_speaker(variant, speakers, known=known) for variant in plain_rows])
-        return plain_rows
-
-    def fit(rows: np.ndarray, variants: np.ndarray, groups: np.ndarray) -> Classifier:
-        nonlocal done
-        model = Classifier.fit(
-            family,
-            variants[:, rows].reshape(-1, variants.shape[2]),
-            np.tile(labels[rows], len(variants)),
-            groups=np.tile(groups[rows], len(variants)),
-            views=views,
-            search=search,
-            seed=seed,
-        )
-        done += 1
-        progress(done, total)
-        return model
-
-    models: dict[str, list[Classifier]] = {name: [] for name in folds}
-    logits: dict[str, list[np.ndarray]] = {name: [] for name in folds}
-    for name, pairs in folds.items():
-        for train_rows, test in pairs:
-            variants = rows_for(name, train_rows)
-            model = fit(train_rows, variants, groups_of[name])
-            models[name].append(model)
-            logits[name].append(model.logits(variants[0, test]))
-    temperatures = {
-        name: [_temperature_of_others(number, logits[name], pairs, labels) for number in range(len(pairs))]
-        for name, pairs in folds.items()
-        if name != "split_80_20"
-    }
-    train_side = np.isin(clips, folds["split_80_20"][0][0])
-    temperatures["split_80_20"] = [
-        fit_temperature(
-            np.concatenate(
-                [part[train_side[test]] for part, (_, test) in zip(logits["random"], folds["random"], strict=True)]
-            ),
-            np.concatenate([labels[test][train_side[test]] for _, test in folds["random"]]),
-        )
-    ]
-    predictions = pd.concat(
-        [
-            _predictions(name, number, test, labels, softmax(logits[name][number] / temperatures[name][number], axis=1))
-            for name, pairs in folds.items()
-            for number, (_, test) in enumerate(pairs)
-        ],
-        ignore_index=True,
-    )
-
-    fit_start = time.perf_counter()
-    plain = fit(clips, plain_rows, speakers)
-    fit_seconds = time.perf_counter() - fit_start
-    adapted = fit(clips, adapted_rows, speakers)
-    for model, name in ((plain, "speaker_independent"), (adapted, "speaker_independent_adapted")):
-        model.temperature = fit_temperature(
-            np.concatenate(logits[name]), np.concatenate([labels[test] for _, test in folds[name]])
-        )
-    for model, temperature in zip(models["speaker_independent"], temperatures["speaker_independent"], strict=True):
-        model.temperature = temperature
-    sample = np.random.default_rng(seed).permutation(len(features))[:BACKGROUND_ROWS]
+    rows = TrainingRows.from_table(table, features, augmented)
+    total = sum(map(len, folds.values())) + FINAL_MODELS
+    fitter = _Fitter(family, rows.labels, views=views, search=search, seed=seed, progress=progress, total=total)
+    fits = _fit_folds(rows, folds, fitter)
+    temperatures = _temperatures(fits, folds, rows.labels)
+    plain, adapted, fit_seconds = _fit_final_models(rows, fits, fitter)
     return Trained(
         plain=plain,
         adapted=adapted,
-        folds=[
-            {
-                "speakers": sorted(set(table["speaker"].iloc[test])),
-                "clips": table["samples_sha256"].iloc[test].tolist(),
-                "model": model,
-            }
-            for model, (_, test) in zip(models["speaker_independent"], folds["speaker_independent"], strict=True)
-        ],
-        background={"plain": features[sample], "adapted": adapted_rows[0, sample]},
-        predictions=predictions,
-        hyperparameters={
-            "searched": search,
-            "plain": pipelines.chosen(plain.pipeline, family),
-            "adapted": pipelines.chosen(adapted.pipeline, family),
-            "folds": {
-                name: [pipelines.chosen(model.pipeline, family) for model in found] for name, found in models.items()
-            },
-        },
+        folds=_fold_models(fits["speaker_independent"], temperatures["speaker_independent"], table),
+        background=_background(rows, seed),
+        predictions=_held_out_predictions(fits, temperatures, rows.labels),
+        hyperparameters={"searched": search} | _hyperparameters(family, plain, adapted, fits),
         timings=prediction_times(plain, features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
     )
 
 
-def _temperature_of_others(number: int, logits: list[np.ndarray], folds: list[Fold], labels: np.ndarray) -> float:
-    others = [other for other in range(len(folds)) if other != number]
+def _fit_folds(rows: TrainingRows, folds: dict[str, list[Fold]], fitter: _Fitter) -> dict[str, list[_FoldFit]]:
+    """A model per fold of every protocol, and its logits for the original clips of the test side."""
+    fits: dict[str, list[_FoldFit]] = {protocol: [] for protocol in folds}
+    for protocol, pairs in folds.items():
+        for train_side, test in pairs:
+            variants = rows.variants(protocol, train_side)
+            model = fitter.fit(train_side, variants, rows.groups(protocol))
+            fits[protocol].append(_FoldFit(model, test, model.logits(variants[0, test])))
+    return fits
+
+
+def _temperatures(
+    fits: dict[str, list[_FoldFit]], folds: dict[str, list[Fold]], labels: np.ndarray
+) -> dict[str, list[float]]:
+    """The temperature of each fold of each protocol, from held-out predictions of other clips than its own."""
+    temperatures = {
+        protocol: [
+            _temperature_of([other for other in protocol_fits if other is not fit], labels) for fit in protocol_fits
+        ]
+        for protocol, protocol_fits in fits.items()
+        if protocol != "split_80_20"
+    }
+    train_side = folds["split_80_20"][0][0]
+    temperatures["split_80_20"] = [_temperature_of(fits["random"], labels, only=train_side)]
+    return temperatures
+
+
+def _temperature_of(fits: list[_FoldFit], labels: np.ndarray, *, only: np.ndarray | None = None) -> float:
+    """The temperature for the held-out predictions of these folds together; ``only``: for these rows of them."""
+    counted = np.ones(len(labels), dtype=bool) if only is None else np.isin(np.arange(len(labels)), only)
     return fit_temperature(
-        np.concatenate([logits[other] for other in others]),
-        np.concatenate([labels[folds[other][1]] for other in others]),
+        np.concatenate([fit.logits[counted[fit.test]] for fit in fits]),
+        np.concatenate([labels[fit.test[counted[fit.test]]] for fit in fits]),
     )
 
 
-def _predictions(protocol: str, fold: int, rows: np.ndarray, labels: np.ndarray, found: np.ndarray) -> pd.DataFrame:
-    frame = pd.DataFrame(found, columns=PROBABILITIES)
-    return frame.assign(protocol=protocol, fold=fold, row=rows, emotion=labels[rows])
+def _fit_final_models(
+    rows: TrainingRows, fits: dict[str, list[_FoldFit]], fitter: _Fitter
+) -> tuple[Classifier, Classifier, float]:
+    """The calibrated plain and adapted model, fitted on all rows, and the seconds that the plain fit took."""
+    start = time.perf_counter()
+    plain = fitter.fit(rows.clips, rows.plain, rows.speakers)
+    fit_seconds = time.perf_counter() - start
+    adapted = fitter.fit(rows.clips, rows.adapted, rows.speakers)
+    plain.temperature = _temperature_of(fits["speaker_independent"], rows.labels)
+    adapted.temperature = _temperature_of(fits["speaker_independent_adapted"], rows.labels)
+    return plain, adapted, fit_seconds
 
 
-def prediction_times(model, features: np.ndarray) -> dict:
-    """``predict_ms_single``: median for one clip; ``predict_ms_batch``: per clip when all are given at once."""
+def _held_out_predictions(
+    fits: dict[str, list[_FoldFit]], temperatures: dict[str, list[float]], labels: np.ndarray
+) -> pd.DataFrame:
+    frames = []
+    for protocol, protocol_fits in fits.items():
+        for number, (fit, temperature) in enumerate(zip(protocol_fits, temperatures[protocol], strict=True)):
+            frame = pd.DataFrame(softmax(fit.logits / temperature, axis=1), columns=PROBABILITIES)
+            frames.append(frame.assign(protocol=protocol, fold=number, row=fit.test, emotion=labels[fit.test]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _fold_models(fits: list[_FoldFit], temperatures: list[float], table: pd.DataFrame) -> list[FoldModel]:
+    """The calibrated models of the folds, each with the speakers and clips that it has not heard."""
+    fold_models: list[FoldModel] = []
+    for fit, temperature in zip(fits, temperatures, strict=True):
+        fit.model.temperature = temperature
+        fold_models.append(
+            {
+                "speakers": sorted(set(table["speaker"].iloc[fit.test])),
+                "clips": table["samples_sha256"].iloc[fit.test].tolist(),
+                "model": fit.model,
+            }
+        )
+    return fold_models
+
+
+def _background(rows: TrainingRows, seed: int) -> dict[str, np.ndarray]:
+    """The same random clips, as the plain and as the adapted model was fitted on them."""
+    sample = np.random.default_rng(seed).permutation(len(rows.labels))[:BACKGROUND_ROWS]
+    return {"plain": rows.plain[0, sample], "adapted": rows.adapted[0, sample]}
+
+
+def _hyperparameters(family: str, plain: Classifier, adapted: Classifier, fits: dict[str, list[_FoldFit]]) -> dict:
+    return {
+        "plain": pipelines.chosen(plain.pipeline, family),
+        "adapted": pipelines.chosen(adapted.pipeline, family),
+        "folds": {
+            protocol: [pipelines.chosen(fit.model.pipeline, family) for fit in protocol_fits]
+            for protocol, protocol_fits in fits.items()
+        },
+    }
+
+
+def prediction_times(model: Classifier | Ensemble, features: np.ndarray) -> dict[str, float]:
+    """How long predictions take: float32 features, shape (n_clips, n_features).
+
+    Returns
+    -------
+    dict
+        ``predict_ms_single``: the median for one clip alone, in ms; ``predict_ms_batch``: per clip, with all clips at
+        once.
+
+    Examples
+    --------
+    >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> list(prediction_times(Classifier.fit("logistic_regression", rows, labels, seed=0), rows))
+    ['predict_ms_single', 'predict_ms_batch']
+    """
     singles = []
     for row in range(TIMED_PREDICTIONS):
-        one = features[row % len(features)][None]
+        clip = features[row % len(features)][None]
         start = time.perf_counter()
-        model.predict_proba(one)
+        model.predict_proba(clip)
         singles.append(time.perf_counter() - start)
     start = time.perf_counter()
     model.predict_proba(features)

@@ -1,4 +1,4 @@
-"""Figures agree with scikit-learn's own, and splits keep apart what they must."""
+"""Scores agree with scikit-learn's metrics, and folds keep the training side and the test side apart."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sklearn import metrics
 from emotion.errors import DataError
 from emotion.evaluation.folds import random_folds, random_split, speaker_folds
 from emotion.evaluation.scores import accuracy_interval, compute_scores, fold_summary, slice_scores
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, SCORES
 
 LABELS = np.tile(np.repeat(EMOTIONS, 6), 6)
 SPEAKERS = np.repeat([f"s{number}" for number in range(6)], 48)
 
 
 def predictions(n: int, *, seed: int = 0, skill: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of all eight emotions, and probabilities that know something of them."""
+    """Labels of all eight emotions, and probabilities that favour the right one."""
     random = np.random.default_rng(seed)
     true = np.resize(np.arange(8), n)
     logits = random.normal(size=(n, 8))
@@ -31,21 +31,27 @@ def one_hot(emotions: list[str]) -> np.ndarray:
 
 def test_scores_agree_with_scikit_learn():
     labels, probabilities = predictions(400)
-    true, found = [EMOTIONS.index(label) for label in labels], probabilities.argmax(axis=1)
+    true, predicted = [EMOTIONS.index(label) for label in labels], probabilities.argmax(axis=1)
     scores = compute_scores(labels, probabilities)
     assert scores["n"] == 400
-    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, found))
-    assert scores["uar"] == pytest.approx(metrics.balanced_accuracy_score(true, found))
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert scores["uar"] == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
     for name, function in (
         ("precision_macro", metrics.precision_score),
         ("recall_macro", metrics.recall_score),
         ("f1_macro", metrics.f1_score),
     ):
-        assert scores[name] == pytest.approx(function(true, found, average="macro"))
+        assert scores[name] == pytest.approx(function(true, predicted, average="macro"))
     assert scores["log_loss"] == pytest.approx(metrics.log_loss(true, probabilities))
-    np.testing.assert_array_equal(scores["confusion"], metrics.confusion_matrix(true, found))
+    np.testing.assert_array_equal(scores["confusion"], metrics.confusion_matrix(true, predicted))
     assert sum(scores["confidence"]["histogram"]) == 400
     assert scores["per_emotion"]["sad"]["support"] == 50
+
+
+def test_every_score_of_the_vocabulary_is_a_number():
+    scores = compute_scores(*predictions(80))
+    assert all(isinstance(scores[name], float) for name in SCORES)
+    assert list(scores) == ["n", *SCORES, "confusion", "per_emotion", "confidence", "reliability"]
 
 
 def test_emotions_that_do_not_occur_do_not_count():
@@ -54,20 +60,20 @@ def test_emotions_that_do_not_occur_do_not_count():
     assert scores["per_emotion"]["calm"]["support"] == 0
 
 
-def test_one_emotion_taken_for_an_absent_one():
+def test_a_clip_recognized_as_an_emotion_that_does_not_occur():
     scores = compute_scores(np.array(["happy", "happy"]), one_hot(["happy", "calm"]))
     assert scores["accuracy"] == scores["uar"] == 0.5
     assert scores["f1_macro"] == pytest.approx(2 / 3)
 
 
-def test_a_certain_error_costs_much_but_not_infinitely_much():
+def test_the_log_loss_of_a_certain_error_is_finite():
     scores = compute_scores(np.array(["happy"]), one_hot(["sad"]))
     assert scores["log_loss"] == pytest.approx(-np.log(1e-15))
     assert scores["ece"] == 1.0
 
 
-def test_calibration_error_by_hand():
-    """Of ten clips at confidence 0.75, five are right: 0.25 off; of ten at 1, all are: 0."""
+def test_calibration_error_is_the_one_computed_by_hand():
+    """Ten clips at confidence 0.75, of which five are right: 0.25 off. Ten at confidence 1, all right: 0 off."""
     sure, unsure = np.eye(8)[[1]], np.array([[0.75, 0.25, 0, 0, 0, 0, 0, 0]])
     labels = np.array(["calm"] * 10 + ["neutral"] * 5 + ["calm"] * 5)
     scores = compute_scores(labels, np.vstack([sure] * 10 + [unsure] * 10))
@@ -76,7 +82,7 @@ def test_calibration_error_by_hand():
     assert scores["reliability"][0]["accuracy"] is None
 
 
-def test_random_splits_are_stratified_and_repeat_themselves():
+def test_random_splits_are_stratified_and_the_same_for_the_same_seed():
     train, test = random_split(LABELS, seed=3)
     assert len(test) == pytest.approx(0.2 * len(LABELS), abs=1) and not set(train) & set(test)
     folds = random_folds(LABELS, seed=3)
@@ -85,8 +91,8 @@ def test_random_splits_are_stratified_and_repeat_themselves():
         assert not set(train) & set(test)
         counts = pd.Series(LABELS[test]).value_counts()
         assert counts.max() - counts.min() <= 1
-    for (_, one), (_, two) in zip(folds, random_folds(LABELS, seed=3), strict=True):
-        np.testing.assert_array_equal(one, two)
+    for (_, test), (_, again) in zip(folds, random_folds(LABELS, seed=3), strict=True):
+        np.testing.assert_array_equal(test, again)
     assert not np.array_equal(folds[0][1], random_folds(LABELS, seed=4)[0][1])
 
 
@@ -102,37 +108,37 @@ def test_whole_speakers_are_held_out(published):
         assert set(SPEAKERS[folds[0][1]]) == {"s0", "s3"}
 
 
-def test_fewer_speakers_than_folds():
+def test_there_are_no_more_folds_than_speakers():
     speakers = np.resize(["a", "b", "c"], len(LABELS))
     assert len(speaker_folds(LABELS, speakers, seed=0)) == 3
 
 
 @pytest.mark.parametrize(
-    ("speakers", "published", "says"),
+    ("speakers", "published", "message"),
     [
         (np.where(np.arange(288) < 5, "", SPEAKERS), None, "5 of 288 clips have no speaker"),
         (np.full(288, "s0"), None, r"found 1 speaker\(s\); expected at least 3"),
         (np.resize(["s0", "s1"], 288), None, r"found 2 speaker\(s\); expected at least 3"),
-        (SPEAKERS, (("s0", "s1"), ("s2", "s3", "s4")), r"\['s5'\] are in none"),
-        (SPEAKERS, (("s0", "s1", "s2"), ("s2", "s3", "s4", "s5")), "some in two"),
-        (SPEAKERS, (tuple(sorted(set(SPEAKERS))), ("x",)), "fewer than 2 of the speakers"),
-        (SPEAKERS, (("s0", "s1", "s2", "s3", "s4"), ("s5",)), "fewer than 2 of the speakers"),
+        (SPEAKERS, (("s0", "s1"), ("s2", "s3", "s4")), "do not list the speakers s5;"),
+        (SPEAKERS, (("s0", "s1", "s2"), ("s2", "s3", "s4", "s5")), "list the speakers s2 more than once"),
+        (SPEAKERS, (tuple(sorted(set(SPEAKERS))), ("x",)), "fewer than 2 of the speakers s0, s1, s2, s3, s4, s5"),
+        (SPEAKERS, (("s0", "s1", "s2", "s3", "s4"), ("s5",)), "fewer than 2 of the speakers s0, s1, s2, s3, s4, s5"),
     ],
 )
-def test_speakers_that_cannot_be_held_out(speakers, published, says):
-    with pytest.raises(DataError, match=says):
+def test_speakers_that_cannot_be_held_out_are_refused(speakers, published, message):
+    with pytest.raises(DataError, match=message):
         speaker_folds(LABELS, speakers, seed=0, published=published)
 
 
 @pytest.mark.parametrize("split", [random_split, random_folds])
-def test_too_few_clips_to_split(split):
+def test_too_few_clips_to_split_are_refused(split):
     with pytest.raises(DataError, match=r"needs \d clips of each emotion; found 1 of calm"):
         split(np.array(["happy"] * 10 + ["calm"]), seed=0)
     with pytest.raises(DataError, match=r"clips of 1 emotion\(s\) \(happy\)"):
         split(np.array(["happy"] * 10), seed=0)
 
 
-def test_slices():
+def test_slices_have_the_scores_of_their_clips():
     labels, probabilities = predictions(200)
     table = pd.DataFrame(
         {
@@ -143,7 +149,7 @@ def test_slices():
         }
     )
     slices = slice_scores(table, probabilities)
-    assert set(slices) == {"gender", "statement"}, "nothing is known of intensity"
+    assert set(slices) == {"gender", "statement"}, "the intensity of every clip is unknown"
     female = compute_scores(labels[:80], probabilities[:80])
     for key in ("n", "accuracy", "f1_macro", "uar"):
         assert slices["gender"]["values"]["female"][key] == female[key]
@@ -152,7 +158,7 @@ def test_slices():
     assert sum(figures["n"] for figures in slices["statement"]["values"].values()) == 180
 
 
-def test_fold_summary():
+def test_fold_summary_has_the_statistics_of_the_folds():
     folds = [{"accuracy": 0.5, "f1_macro": 0.4}, {"accuracy": 0.7, "f1_macro": 0.8}]
     summary = fold_summary(folds)
     assert summary["accuracy"] == {
@@ -164,7 +170,7 @@ def test_fold_summary():
     }
 
 
-def test_accuracy_interval_is_wilsons():
+def test_accuracy_interval_is_that_of_wilson():
     """80 of 100 at 95 %: 0.711 to 0.867."""
     low, high = accuracy_interval(np.arange(100) < 80)
     assert (low, high) == (pytest.approx(0.7112, abs=1e-4), pytest.approx(0.8666, abs=1e-4))

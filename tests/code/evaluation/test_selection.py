@@ -1,4 +1,4 @@
-"""The model is chosen by speakers held out, never by the random split."""
+"""The model is selected by its scores on unheard speakers, never by the random split."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ def figures(speaker_independent: float, random: float) -> dict:
     return {"speaker_independent": {"f1_macro": speaker_independent}, "random": {"f1_macro": random}}
 
 
-def test_the_random_split_does_not_choose():
+def test_the_random_split_does_not_select():
     models = {"logistic_regression": figures(0.61, 0.7), "gradient_boosting": figures(0.58, 0.9)}
     selected, reason = selection.select(models)
     assert selected == "logistic_regression"
     assert "logistic_regression 0.610, gradient_boosting 0.580" in reason
-    assert "By the random split it would have been gradient_boosting." in reason
+    assert "The random split would have selected gradient_boosting." in reason
 
 
-def test_nothing_is_said_of_the_random_split_where_it_agrees():
+def test_the_reason_leaves_the_random_split_out_where_it_agrees():
     selected, reason = selection.select({"a": figures(0.5, 0.5), "b": figures(0.6, 0.6)})
     assert selected == "b" and "random" not in reason
 
 
-def test_of_equal_ones_the_first():
+def test_of_models_with_equal_scores_the_first_is_selected():
     assert selection.select({"a": figures(0.5, 0.5), "b": figures(0.5, 0.5)})[0] == "a"

@@ -220,8 +220,11 @@ def test_the_trap_springs(trap):
 
 
 WRONG = {
-    "format": (("format", "emotion-model/0"), "bundle format 'emotion-model/0'"),
-    "recipe": (("recipe", "0123456789ab"), "feature recipe '0123456789ab'"),
+    "format": (("format", "emotion-model/0"), "bundle format 'emotion-model/0'; this code reads .* Train again"),
+    "recipe": (
+        ("recipe", "v0"),
+        f"feature recipe 'v0'; this code computes recipe '{features.RECIPE_VERSION}'. Train again",
+    ),
     "scikit-learn": (("packages", {"scikit-learn": "1.2.3"}), "scikit-learn 1.2.3"),
 }
 
@@ -233,6 +236,22 @@ def test_what_this_code_must_not_load_is_not_unpickled(trap, what):
     entry_file.write_text(json.dumps(json.loads(entry_file.read_text()) | {key: value}))
     with pytest.raises(BundleError, match=message):
         CustomEmotionModel(trap)
+    assert not (trap.parent / "sprung").exists()
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_champion_that_this_code_must_not_load_is_refused(trap, settings, store, what):
+    """``emotion predict`` and scoring runs load the champion in one of these two ways."""
+    (key, value), message = WRONG[what]
+    facts = json.loads((trap.parent / "version.json").read_text())
+    for written_by_register in ("version", "created", "format", "packages", "files"):
+        del facts[written_by_register]
+    registry.register(store, "old", files={trap.name: trap.read_bytes()}, card="", facts=facts)
+    registry.promote_by_hand(store, version="old", family="random_forest", reason="it was good then")
+    store.write_json("models/old/version.json", registry.entry(store, "old") | {key: value})
+    for load in (lambda: CustomEmotionModel(settings=settings), lambda: CustomEmotionModel.named(store, "champion")):
+        with pytest.raises(BundleError, match=message):
+            load()
     assert not (trap.parent / "sprung").exists()
 
 

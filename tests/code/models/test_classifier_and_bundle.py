@@ -1,4 +1,4 @@
-"""Margins, probabilities, temperature of fitted models; normalization by speaker; bundles that are intact."""
+"""Margins, probabilities and temperature of fitted models; normalization by speaker; bundles and their checksums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH = 12
 
 
 def clips(emotions: tuple[str, ...], *, each: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose emotions lie apart, and their emotions."""
+    """Rows that lie apart by emotion, and their emotions."""
     random = np.random.default_rng(seed)
     labels = np.tile(emotions, each)
     centres = np.random.default_rng(99).normal(size=(len(EMOTIONS), WIDTH))
@@ -40,21 +40,21 @@ def test_probabilities_are_in_the_order_of_the_emotions(fitted):
     assert (np.array(EMOTIONS)[probabilities.argmax(axis=1)] == labels).mean() > 0.8
 
 
-def test_margins_are_the_estimators_own(fitted):
+def test_margins_are_the_output_of_the_estimator(fitted):
     rows, _ = clips(EMOTIONS, seed=1)
-    own = getattr(fitted.pipeline, "decision_function", fitted.pipeline.predict_proba)(rows)
-    np.testing.assert_array_equal(fitted.margins(rows), own)
+    output = getattr(fitted.pipeline, "decision_function", fitted.pipeline.predict_proba)(rows)
+    np.testing.assert_array_equal(fitted.margins(rows), output)
     if fitted.family != "random_forest":
         order = [EMOTIONS.index(emotion) for emotion in fitted.emotions]
-        own = fitted.pipeline.predict_proba(rows)
-        np.testing.assert_allclose(fitted.predict_proba(rows)[:, order], own, atol=1e-6)
+        expected = fitted.pipeline.predict_proba(rows)
+        np.testing.assert_allclose(fitted.predict_proba(rows)[:, order], expected, atol=1e-6)
 
 
-def test_a_forest_never_says_impossible(fitted):
+def test_no_probability_is_zero(fitted):
     assert (fitted.predict_proba(clips(EMOTIONS)[0]) > 0).all()
 
 
-def test_temperature_changes_how_sure_and_not_of_what(fitted):
+def test_temperature_changes_the_confidence_and_not_the_emotion(fitted):
     rows, _ = clips(EMOTIONS, seed=1)
     before = fitted.predict_proba(rows)
     warm = Classifier(
@@ -72,7 +72,7 @@ def test_the_same_data_and_seed_give_the_same_model(fitted):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("emotions", [("sad", "happy"), ("fearful", "calm", "happy")])
-def test_fewer_emotions(family, emotions):
+def test_models_of_fewer_emotions_give_the_others_no_probability(family, emotions):
     rows, labels = clips(emotions, each=100)
     model = Classifier.fit(family, rows, labels, seed=0)
     probabilities = model.predict_proba(rows)
@@ -87,7 +87,7 @@ def test_fewer_emotions(family, emotions):
         np.testing.assert_allclose(probabilities[:, order], model.pipeline.predict_proba(rows), atol=1e-6)
 
 
-def test_soft_vote_is_the_mean():
+def test_soft_vote_is_the_mean_of_calibrated_probabilities():
     rows, labels = clips(EMOTIONS)
     members = [Classifier.fit(FAMILIES[0], rows, labels, seed=0) for _ in range(2)]
     members[1].temperature = 5.0
@@ -96,16 +96,16 @@ def test_soft_vote_is_the_mean():
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 4.0])
-def test_temperature_is_found_again(true_temperature):
+def test_the_fitted_temperature_is_the_true_one(true_temperature):
     random = np.random.default_rng(0)
     logits = 2 * random.normal(size=(4000, 8))
     chances = softmax(logits, axis=1)
     labels = np.array(EMOTIONS)[[random.choice(8, p=row) for row in chances]]
-    found = classifier.fit_temperature(logits * true_temperature, labels)
-    assert found == pytest.approx(true_temperature, rel=0.08)
+    temperature = classifier.fit_temperature(logits * true_temperature, labels)
+    assert temperature == pytest.approx(true_temperature, rel=0.08)
 
 
-def test_temperature_leaves_emotions_never_learnt_out():
+def test_temperature_ignores_clips_of_emotions_the_model_was_not_trained_on():
     logits = np.random.default_rng(0).normal(size=(50, 8))
     labels = np.resize(EMOTIONS[1:], 50)
     logits[:, 0] = -np.inf
@@ -119,25 +119,26 @@ def test_normalization_is_a_z_score_of_each_speaker():
     speakers = np.resize(["a", "b", "c"], 60)
     features = (random.normal(size=(60, 4)) * [1, 10, 1e4, 0] + [0, 5, -1e4, 3]).astype(np.float32)
     features[speakers == "b"] *= 100
-    found = classifier.normalize_by_speaker(features, speakers)
-    assert found.dtype == np.float32
+    normalized = classifier.normalize_by_speaker(features, speakers)
+    assert normalized.dtype == np.float32
     for speaker in "abc":
-        own = found[speakers == speaker]
-        np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-4)
-        np.testing.assert_allclose(own[:, :3].std(axis=0), 1, atol=1e-4)
-        assert (own[:, 3] == 0).all(), "a constant feature says nothing"
+        speaker_rows = normalized[speakers == speaker]
+        np.testing.assert_allclose(speaker_rows.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(speaker_rows[:, :3].std(axis=0), 1, atol=1e-4)
+        assert (speaker_rows[:, 3] == 0).all(), "a constant feature becomes 0"
 
 
-def test_only_known_rows_give_statistics():
+def test_statistics_come_from_known_rows_alone():
     features = np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32)
     speakers, known = np.repeat(["a", "b", "c"], [16, 16, 8]), np.arange(40) % 4 != 0
     known[speakers == "c"] = False
-    found = classifier.normalize_by_speaker(features, speakers, known=known)
+    normalized = classifier.normalize_by_speaker(features, speakers, known=known)
     for speaker in "ab":
-        own = features[(speakers == speaker) & known]
         rows = speakers == speaker
-        np.testing.assert_allclose(found[rows], (features[rows] - own.mean(axis=0)) / own.std(axis=0), atol=1e-4)
-    assert (found[speakers == "c"] == 0).all(), "nothing is known of her"
+        known_rows = features[rows & known]
+        expected = (features[rows] - known_rows.mean(axis=0)) / known_rows.std(axis=0)
+        np.testing.assert_allclose(normalized[rows], expected, atol=1e-4)
+    assert (normalized[speakers == "c"] == 0).all(), "a speaker without a known row becomes 0"
 
 
 def small_bundle(model: Classifier | Ensemble) -> dict:
@@ -151,16 +152,16 @@ def small_bundle(model: Classifier | Ensemble) -> dict:
     )
 
 
-def test_a_bundle_comes_back_as_it_was(fitted):
+def test_a_bundle_is_the_same_after_writing_and_loading(fitted):
     rows, _ = clips(EMOTIONS, seed=2)
     data = dumps(small_bundle(fitted))
     verify(data, sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")
-    found = unpickle(data)
-    assert found["format"] == FORMAT and found["family"] == fitted.family
-    assert list(found["label_encoder"].classes_) == sorted(EMOTIONS)
-    assert found["scaler"].n_features_in_ == WIDTH == len(found["feature_names"])
-    assert found["metadata"]["version"] == "one" and "scikit-learn" in found["metadata"]["packages"]
-    np.testing.assert_array_equal(found["plain"].predict_proba(rows), fitted.predict_proba(rows))
+    loaded = unpickle(data)
+    assert loaded["format"] == FORMAT and loaded["family"] == fitted.family
+    assert list(loaded["label_encoder"].classes_) == sorted(EMOTIONS)
+    assert loaded["scaler"].n_features_in_ == WIDTH == len(loaded["feature_names"])
+    assert loaded["metadata"]["version"] == "one" and "scikit-learn" in loaded["metadata"]["packages"]
+    np.testing.assert_array_equal(loaded["plain"].predict_proba(rows), fitted.predict_proba(rows))
 
 
 def test_an_ensemble_bundle_holds_every_scaler():

@@ -1,4 +1,4 @@
-"""Cross-fitted scores are what refitting without each group gives, and each family's pipeline ends in its estimator."""
+"""Cross-fitted scores equal those of refits without each group; each family's pipeline ends in its estimator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emotion.vocabulary import FAMILIES
 
 
 def clips(n: int = 240, width: int = 30, speakers: int = 6, seed: int = 0):
-    """Rows whose classes differ by direction, each speaker at a place of her own."""
+    """Rows whose classes differ by direction, with an offset per speaker."""
     random = np.random.default_rng(seed)
     classes, speaker = np.arange(n) % 4, np.arange(n) // 4 % speakers
     rows = random.normal(size=(n, width)) + 2 * random.normal(size=(4, width))[classes]
@@ -34,15 +34,15 @@ def test_cross_fitted_scores_are_those_of_a_fit_without_the_group(penalty, width
 
 
 @pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
-def test_transform_is_the_affine_map_it_says(width):
+def test_transform_is_the_affine_map_of_its_coefficients(width):
     rows, classes, speaker = clips(width=width)
     scores = RidgeScores(cross_fitted=False)
-    own = scores.fit_transform(rows, classes, groups=speaker)
+    fitted = scores.fit_transform(rows, classes, groups=speaker)
     np.testing.assert_allclose(scores.transform(rows), rows @ scores.coef_ + scores.intercept_, atol=1e-6)
-    np.testing.assert_allclose(own, scores.transform(rows), atol=1e-4)
+    np.testing.assert_allclose(fitted, scores.transform(rows), atol=1e-4)
     assert scores.penalty_ in PENALTIES
     crossed = RidgeScores().fit_transform(rows, classes, groups=speaker)
-    assert np.abs(own - crossed).max() > 0.01
+    assert np.abs(fitted - crossed).max() > 0.01
 
 
 def test_each_view_scores_by_its_columns_alone():
@@ -59,7 +59,7 @@ def test_each_view_scores_by_its_columns_alone():
         np.testing.assert_allclose(scores.transform(rows)[:, columns], alone.transform(rows[:, view]), atol=1e-5)
 
 
-def test_noise_gets_no_score_from_its_own_label():
+def test_cross_fitted_scores_of_noise_do_not_contain_its_label():
     rows = np.random.default_rng(0).normal(size=(120, 2000)).astype(np.float32)
     classes = np.random.default_rng(1).integers(0, 4, 120)
     scores = RidgeScores()
@@ -68,16 +68,16 @@ def test_noise_gets_no_score_from_its_own_label():
     assert (crossed.argmax(axis=1) == classes).mean() < 0.4
 
 
-def test_copies_of_a_clip_do_not_vouch_for_it():
+def test_copies_of_a_clip_are_left_out_with_it():
     rows = np.random.default_rng(0).normal(size=(100, 500)).astype(np.float32)
     classes = np.random.default_rng(1).integers(0, 4, 100)
     copies = np.vstack([rows, rows + np.float32(0.01)])
     twice, clip = np.tile(classes, 2), np.tile(np.arange(100), 2)
-    right = [
+    accuracies = [
         (RidgeScores().fit_transform(copies, twice, groups=groups).argmax(axis=1) == twice).mean()
         for groups in (clip, np.arange(200))
     ]
-    assert right[0] < 0.4 < 0.9 < right[1]
+    assert accuracies[0] < 0.4 < 0.9 < accuracies[1]
 
 
 def test_one_group_is_refused():
@@ -90,7 +90,7 @@ def test_one_group_is_refused():
     ("family", "estimator"),
     list(zip(FAMILIES, (LogisticRegression, RandomForestClassifier, GradientBoostingClassifier), strict=True)),
 )
-def test_each_family_ends_in_its_estimator_and_repeats_itself(family, estimator):
+def test_each_family_ends_in_its_estimator_and_gives_the_same_model_for_the_same_seed(family, estimator):
     rows, classes, speaker = clips()
     new, expected, _ = clips(seed=0)
     pipeline = pipelines.build(family, seed=7)
@@ -103,25 +103,25 @@ def test_each_family_ends_in_its_estimator_and_repeats_itself(family, estimator)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_settings_are_searched_by_leaving_whole_groups_out(family, monkeypatch):
     rows, classes, speaker = clips()
-    asked = []
+    searched_groups = []
 
     class Watched(GroupKFold):
         def split(self, X, y=None, groups=None):
-            asked.append(groups)
+            searched_groups.append(groups)
             return super().split(X, y, groups)
 
     monkeypatch.setattr(pipelines, "GroupKFold", Watched)
     pipeline = pipelines.build(family, seed=0)
     pipelines.fit(pipeline, family, rows, classes, groups=speaker, search=True)
-    assert len(asked) == 1 and np.array_equal(asked[0], speaker)
+    assert len(searched_groups) == 1 and np.array_equal(searched_groups[0], speaker)
     grid = pipelines.hyperparameters()[family]["searched"]
-    found = pipelines.chosen(pipeline, family)
-    assert set(found) == {"penalty", *grid} and all(found[name] in values for name, values in grid.items())
+    chosen = pipelines.chosen(pipeline, family)
+    assert set(chosen) == {"penalty", *grid} and all(chosen[name] in values for name, values in grid.items())
     assert type(pipeline[-1]) is type(pipelines.build(family, seed=0)[-1])
     assert (pipeline.predict(rows) == classes).mean() > 0.9
 
 
-def test_the_search_finds_what_is_better(monkeypatch):
+def test_the_search_finds_the_better_setting(monkeypatch):
     rows, classes, speaker = clips()
     settings = {"shipped": {"min_samples_leaf": 200}, "searched": {"min_samples_leaf": [200, 5]}}
     table = {"random_forest": settings | {"cross_fitted": True}}
@@ -132,6 +132,6 @@ def test_the_search_finds_what_is_better(monkeypatch):
         assert pipelines.chosen(pipeline, "random_forest")["min_samples_leaf"] == expected
 
 
-def test_unknown_family():
+def test_an_unknown_family_is_refused():
     with pytest.raises(KeyError):
         pipelines.build("svm", seed=0)

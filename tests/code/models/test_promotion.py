@@ -1,4 +1,4 @@
-"""Champion and challenger are judged on the same clips, neither on a speaker it has heard, by clear rules."""
+"""Champion and challenger are scored on the same clips, neither on a speaker it has heard, and compared by rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def facts(*, recipe: str | None = None, synthesized: bool = False) -> dict:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """A champion trained on noise: it knows clips that it has heard, and nothing of any other."""
+    """A champion trained on noise: it recognizes the clips that it was fitted on, and no other."""
     store, random = Store(str(tmp_path_factory.mktemp("home"))), np.random.default_rng(SEED)
     table = pd.DataFrame(
         {"emotion": np.resize(EMOTIONS, 144), "speaker": [f"s{number // 24}" for number in range(144)]}
@@ -56,8 +56,8 @@ def pointer(noise):
     return registry.champion(noise[0])
 
 
-def test_the_champion_knows_its_own_clips_by_heart(noise):
-    """What the tests below would find if a clip came to a model that has heard it."""
+def test_the_champion_recognizes_the_clips_it_was_fitted_on(noise):
+    """What the tests below would find if a clip were scored by a model that has heard it."""
     _, table, values, trained = noise
     assert accuracy(table["emotion"].to_numpy(), trained.plain.predict_proba(values)) > 0.35
 
@@ -73,33 +73,33 @@ def test_the_champion_knows_its_own_clips_by_heart(noise):
     ],
     ids=["same names", "new names", "names swapped", "names that mix speakers"],
 )
-def test_no_clip_comes_to_a_model_that_has_heard_it(noise, pointer, family, renamed):
+def test_no_clip_is_scored_by_a_model_that_has_heard_it(noise, pointer, family, renamed):
     store, table, values, _ = noise
     again = table.assign(speaker=renamed(table))
-    found, counts = promotion.rescore(store, pointer | {"family": family}, again, values)
-    assert accuracy(table["emotion"].to_numpy(), found) < CHANCE
+    probabilities, counts = promotion.rescore(store, pointer | {"family": family}, again, values)
+    assert accuracy(table["emotion"].to_numpy(), probabilities) < CHANCE
     assert counts == {"clips": 144, "held_out_clips": 144, "unheard_clips": 0}
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("name", ["s1", "new name", "s2"], ids=["same name", "new name", "another's name"])
-def test_a_new_clip_of_a_heard_speaker_comes_to_the_model_that_held_her_out(noise, pointer, name):
-    """One known clip gives its speaker away, whatever name she goes by now."""
+def test_a_new_clip_of_a_heard_speaker_is_scored_by_the_model_that_held_her_out(noise, pointer, name):
+    """One known clip identifies its speaker, whatever her name is now."""
     store, table, values, trained = noise
     rows = np.flatnonzero(table["speaker"] == "s1")
     again = table.iloc[rows].assign(speaker=name).reset_index(drop=True)
     again.loc[1:, "samples_sha256"] = [f"new {number}" for number in range(1, len(rows))]
-    found, counts = promotion.rescore(store, pointer, again, values[rows])
-    right = next(fold["model"] for fold in trained.folds if "s1" in fold["speakers"])
-    np.testing.assert_array_equal(found, right.predict_proba(values[rows]))
+    probabilities, counts = promotion.rescore(store, pointer, again, values[rows])
+    model = next(fold["model"] for fold in trained.folds if "s1" in fold["speakers"])
+    np.testing.assert_array_equal(probabilities, model.predict_proba(values[rows]))
     assert counts["unheard_clips"] == 0
 
 
-def test_speakers_it_has_never_heard_come_to_the_champion_itself(noise, pointer):
+def test_unheard_speakers_are_scored_by_the_champion_itself(noise, pointer):
     store, table, values, trained = noise
     strangers = table.assign(speaker="x" + table["speaker"], samples_sha256="x" + table["samples_sha256"])
-    found, counts = promotion.rescore(store, pointer, strangers, values)
-    np.testing.assert_array_equal(found, trained.plain.predict_proba(values))
+    probabilities, counts = promotion.rescore(store, pointer, strangers, values)
+    np.testing.assert_array_equal(probabilities, trained.plain.predict_proba(values))
     assert counts == {"clips": 144, "held_out_clips": 0, "unheard_clips": 144}
 
 
@@ -112,9 +112,9 @@ def sure(labels: np.ndarray, share: float) -> np.ndarray:
 
 
 def challenge(noise, *, store=None, probabilities=None, margin=0.01, drop=0.1, synthesized=False) -> dict:
-    own, table, values, _ = noise
+    noise_store, table, values, _ = noise
     return promotion.challenge(
-        store or own,
+        store or noise_store,
         challenger=facts(synthesized=synthesized) | {"version": "second", "family": LOGISTIC},
         challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
         table=table,
@@ -124,18 +124,18 @@ def challenge(noise, *, store=None, probabilities=None, margin=0.01, drop=0.1, s
     )
 
 
-def test_without_a_champion_any_model_is_better_than_none(noise, store):
-    found = challenge(noise, store=store)
-    assert found["verdict"] == "promote" and found["champion"] is None
-    assert found["reasons"] == ["There is no champion yet."]
+def test_without_a_champion_the_challenger_is_promoted(noise, store):
+    result = challenge(noise, store=store)
+    assert result["verdict"] == "promote" and result["champion"] is None
+    assert result["reasons"] == ["There is no champion yet."]
 
 
-def test_a_better_challenger_wins_and_it_is_said_by_how_much(noise):
-    found = challenge(noise)
-    gain = found["challenger"]["scores"]["f1_macro"] - found["champion"]["scores"]["f1_macro"]
-    assert found["verdict"] == "promote" and found["champion"]["held_out_clips"] == 144
-    assert f"{gain:+.3f}; at least +0.010" in found["reasons"][0]
-    assert [row["emotion"] for row in found["per_emotion"]] == list(EMOTIONS)
+def test_a_better_challenger_is_promoted_and_the_reason_gives_the_gain(noise):
+    result = challenge(noise)
+    gain = result["challenger"]["scores"]["f1_macro"] - result["champion"]["scores"]["f1_macro"]
+    assert result["verdict"] == "promote" and result["champion"]["held_out_clips"] == 144
+    assert f"{gain:+.3f}; at least +0.010" in result["reasons"][0]
+    assert [row["emotion"] for row in result["per_emotion"]] == list(EMOTIONS)
 
 
 def test_the_margin_must_be_reached(noise):
@@ -144,7 +144,7 @@ def test_the_margin_must_be_reached(noise):
     assert challenge(noise, margin=gain + 1e-9)["verdict"] == "keep"
 
 
-def test_the_champions_equal_does_not_replace_it(noise, pointer):
+def test_an_equal_challenger_does_not_replace_the_champion(noise, pointer):
     store, table, values, _ = noise
     same, _ = promotion.rescore(store, pointer, table, values)
     assert challenge(noise, probabilities=same)["verdict"] == "keep"
@@ -152,22 +152,25 @@ def test_the_champions_equal_does_not_replace_it(noise, pointer):
 
 def test_no_emotion_may_get_much_worse(noise):
     labels = noise[1]["emotion"].to_numpy()
-    better_but = sure(labels, 0.9)
-    better_but[labels == "sad"] = np.eye(8)[EMOTIONS.index("calm")]
-    kept = challenge(noise, probabilities=better_but, drop=0.0)
+    worse_for_sad = sure(labels, 0.9)
+    worse_for_sad[labels == "sad"] = np.eye(8)[EMOTIONS.index("calm")]
+    kept = challenge(noise, probabilities=worse_for_sad, drop=0.0)
     assert kept["verdict"] == "keep" and any("F1 of sad would fall" in reason for reason in kept["reasons"])
-    assert challenge(noise, probabilities=better_but, drop=1.0)["verdict"] == "promote"
+    assert challenge(noise, probabilities=worse_for_sad, drop=1.0)["verdict"] == "promote"
 
 
 def test_synthesized_speech_never_replaces_real_recordings(noise):
-    found = challenge(noise, synthesized=True)
-    assert found["verdict"] == "keep" and "synthesized speech never replaces" in found["reasons"][0]
+    result = challenge(noise, synthesized=True)
+    assert result["verdict"] == "keep" and "synthesized speech never replaces" in result["reasons"][0]
+    assert result["champion"]["scores"] is None and result["per_emotion"] == []
 
 
-def test_a_champion_of_another_recipe_is_replaced_and_it_is_said_why(noise, store):
+def test_a_champion_of_another_recipe_is_replaced_and_the_reason_says_so(noise, store):
     files = {registry.bundle_name(LOGISTIC): b"x", registry.fold_models_name(LOGISTIC): b"x"}
     registry.register(store, "old", files=files, card="", facts=facts(recipe="another"))
     registry.promote_by_hand(store, version="old", family=LOGISTIC, reason="once")
-    found = challenge(noise, store=store)
-    assert found["verdict"] == "promote" and found["champion"]["scores"] is None
-    assert "can neither be re-scored nor used any more" in found["reasons"][0]
+    result = challenge(noise, store=store)
+    assert result["verdict"] == "promote" and result["champion"]["scores"] is None
+    (reason,) = result["reasons"]
+    assert reason.startswith(f"This code cannot load the champion old ({LOGISTIC})")
+    assert "replaces it without a comparison" in reason and "feature recipe 'another'" in reason

@@ -1,4 +1,4 @@
-"""Versions never change, decisions are made once, and nothing is opened that was not checked."""
+"""Versions never change, a version is decided about once, and nothing is unpickled before it was checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def decision(version: str, kind: str = "promoted") -> dict:
     return {"decision": kind, "version": version, "family": FAMILY, "reasons": [f"{version} was {kind}"]}
 
 
-def test_a_version_is_what_was_registered(store):
+def test_a_registered_version_has_its_files_and_their_checksums(store):
     entry = register(store, "one")
     assert registry.entry(store, "one") == entry
     data = store.read_bytes(f"models/one/{NAME}")
@@ -38,8 +38,8 @@ def test_a_version_never_changes(store):
     assert registry.load(store, first, NAME, recipe="recipe") == "a model"
 
 
-def test_a_version_is_there_once_its_entry_is(store, monkeypatch):
-    """The entry comes last: a task killed before it leaves no version, and is tried again."""
+def test_a_version_exists_once_its_entry_does(store, monkeypatch):
+    """The entry is written last: a task killed before leaves no version, and can be tried again."""
     write_json = store.write_json
     monkeypatch.setattr(store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -50,7 +50,7 @@ def test_a_version_is_there_once_its_entry_is(store, monkeypatch):
     assert [entry["version"] for entry in registry.versions(store)] == ["one"]
 
 
-def test_unknown_versions_and_files(store):
+def test_unknown_versions_and_files_are_refused(store):
     with pytest.raises(ConfigurationError, match="'one'; versions: none yet"):
         registry.entry(store, "one")
     entry = register(store, "one")
@@ -66,29 +66,48 @@ class Bomb:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
-        ({"format": "emotion-model/0"}, "has bundle format 'emotion-model/0'.*train again"),
-        ({"recipe": "old"}, "made for feature recipe 'old'; this code computes 'recipe'"),
+        ({"format": "emotion-model/0"}, "version one has bundle format 'emotion-model/0'; this code reads format"),
+        ({"recipe": "old"}, "version one was trained on feature recipe 'old'; this code computes recipe 'recipe'"),
         ({"packages": {"scikit-learn": "0.24.2"}}, "made with scikit-learn 0.24.2; found"),
         ({"files": {NAME: {"sha256": "0" * 64}}}, f"{NAME} has sha256 .*its registry entry says 000"),
     ],
 )
-def test_what_must_not_be_opened_is_not(store, change, says):
+def test_a_file_that_must_not_be_loaded_is_not_unpickled(store, change, message):
     entry = register(store, "one", Bomb())
-    with pytest.raises(BundleError, match=says):
+    with pytest.raises(BundleError, match=message):
         registry.load(store, entry | change, NAME, recipe="recipe")
     with pytest.raises(SystemExit):
         registry.load(store, entry, NAME, recipe="recipe")
 
 
-def test_another_patch_of_scikit_learn_is_no_obstacle(store):
+def test_the_message_about_another_recipe_says_what_to_do(store):
+    entry = register(store, "one")
+    with pytest.raises(BundleError) as caught:
+        registry.check_loadable(entry | {"recipe": "v1"}, recipe="v2-3f9a0c52")
+    message = str(caught.value)
+    assert "Train again: the run stores its features in features/v2-3f9a0c52/" in message
+    assert "those in features/v1/ stay as they are" in message
+    assert "still answers with the code version, and the EMOTION_FEATURES, that it was made with" in message
+
+
+def test_the_message_about_another_format_says_what_to_do(store):
+    entry = register(store, "one")
+    with pytest.raises(BundleError) as caught:
+        registry.check_loadable(entry | {"format": "emotion-model/1"}, recipe="recipe")
+    message = str(caught.value)
+    assert f"this code reads format '{bundle.FORMAT}'. Train again" in message
+    assert "stays in the store, and still answers with the code version that it was made with" in message
+
+
+def test_a_version_of_another_patch_release_of_scikit_learn_is_loaded(store):
     entry = register(store, "one")
     major, minor, *_ = entry["packages"]["scikit-learn"].split(".")
     registry.check_loadable(entry | {"packages": {"scikit-learn": f"{major}.{minor}.99"}}, recipe="recipe")
 
 
-def test_promotion_points_and_is_remembered(store):
+def test_a_promotion_moves_the_pointer_and_is_recorded(store):
     assert registry.champion(store) is None and registry.history(store) == []
     entry = register(store, "one")
     recorded = registry.decide(store, decision("one"))
@@ -101,14 +120,14 @@ def test_promotion_points_and_is_remembered(store):
     assert [past["decision"] for past in registry.history(store)] == ["promoted", "kept"]
 
 
-def test_a_decision_is_made_once(store):
+def test_a_version_is_decided_about_once(store):
     register(store, "one")
     first = registry.decide(store, decision("one"))
     assert registry.decide(store, decision("one", "kept")) == first
     assert len(registry.history(store)) == 1
 
 
-def test_a_task_killed_between_record_and_pointer_points_when_tried_again(store):
+def test_a_task_killed_between_record_and_pointer_sets_the_pointer_when_tried_again(store):
     register(store, "one")
     registry.decide(store, decision("one"))
     store.delete(CHAMPION)
@@ -116,7 +135,7 @@ def test_a_task_killed_between_record_and_pointer_points_when_tried_again(store)
     assert registry.champion(store)["version"] == "one"
 
 
-def test_deciding_again_about_an_old_version_does_not_bring_it_back(store):
+def test_a_second_decision_about_an_old_version_does_not_bring_it_back(store):
     for version in ("one", "two"):
         register(store, version)
         registry.decide(store, decision(version))
@@ -124,7 +143,7 @@ def test_deciding_again_about_an_old_version_does_not_bring_it_back(store):
     assert registry.champion(store)["version"] == "two"
 
 
-def test_roll_back_goes_back_step_by_step(store):
+def test_each_roll_back_goes_back_one_champion(store):
     for version in ("one", "two", "three"):
         register(store, version)
         registry.decide(store, decision(version))
@@ -137,12 +156,12 @@ def test_roll_back_goes_back_step_by_step(store):
     assert [past["decision"] for past in registry.history(store)[3:]] == ["rolled_back", "rolled_back"]
 
 
-def test_no_champion_to_roll_back_from(store):
+def test_a_roll_back_without_a_champion_is_refused(store):
     with pytest.raises(DataError, match="no earlier champion"):
         registry.rollback(store, reason="x")
 
 
-def test_a_person_promotes_whatever_was_decided_before(store):
+def test_a_person_can_promote_a_version_that_was_not_promoted(store):
     register(store, "one")
     registry.decide(store, decision("one", "kept"))
     registry.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")

@@ -1,3 +1,7 @@
+"""New speakers raise no alarm, changed audio does; figures agree with SciPy's; sketches of shards add up."""
+
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +20,9 @@ NAMES = feature_names()[:FEATURES]
 
 
 def clips_of(rng, speakers, *, clips=CLIPS, shift=0.0):
-    """Features that vary between clips (standard deviation 1) and between speakers (0.5), on scales of their
-    own."""
-    own = rng.normal(0, 0.5, (speakers, 1, FEATURES))
-    values = own + rng.normal(0, 1, (speakers, clips, FEATURES)) + shift
+    """Features that vary between clips (standard deviation 1) and between speakers (0.5), each on another scale."""
+    offsets = rng.normal(0, 0.5, (speakers, 1, FEATURES))
+    values = offsets + rng.normal(0, 1, (speakers, clips, FEATURES)) + shift
     return (values * np.logspace(-2, 3, FEATURES) + 5).astype("float32").reshape(-1, FEATURES)
 
 
@@ -64,12 +67,13 @@ def test_new_speakers_raise_no_alarm(reference, speakers, clips):
         assert judge(reference, values, answers(rng, len(values)))["verdict"] != "alarm"
 
 
-def test_training_clips_themselves_are_ok_though_new_speakers_differ_significantly(training, reference):
+def test_training_clips_are_ok_and_so_is_a_new_speaker_who_differs_significantly(training, reference):
     values, _, probabilities = training
-    found = judge(reference, values, probabilities)
-    assert found["verdict"] == "ok" and found["features"]["significant"] == 0
-    one = judge(reference, clips_of(np.random.default_rng(5), 1), answers(np.random.default_rng(5), CLIPS))
-    assert one["features"]["significant"] > 0.2 and one["features"]["share"] < 0.02 and one["verdict"] == "ok"
+    verdict = judge(reference, values, probabilities)
+    assert verdict["verdict"] == "ok" and verdict["features"]["significant"] == 0
+    speaker = judge(reference, clips_of(np.random.default_rng(5), 1), answers(np.random.default_rng(5), CLIPS))
+    assert speaker["features"]["significant"] > 0.2 and speaker["features"]["share"] < 0.02
+    assert speaker["verdict"] == "ok" and "no more than those of single training speakers (10)" in speaker["reasons"][0]
 
 
 @pytest.mark.parametrize("clips", [4, 40])
@@ -77,11 +81,11 @@ def test_a_change_of_some_features_raises_an_alarm(reference, clips):
     rng = np.random.default_rng(1)
     shift = np.where(np.arange(FEATURES) < 12, 5.0, 0.0)
     values = clips_of(rng, 2, clips=clips // 2, shift=shift)
-    found = judge(reference, values, answers(rng, clips))
-    assert found["verdict"] == "alarm" and "The audio differs" in found["reasons"][0]
-    assert {top["feature"] for top in found["top"][:12]} == set(NAMES[:12])
-    assert all(top["shift"] > 3 for top in found["top"][:12])
-    assert found["features"]["shift"] > found["features"]["alarm"] > found["features"]["watch"]
+    verdict = judge(reference, values, answers(rng, clips))
+    assert verdict["verdict"] == "alarm" and "The audio differs" in verdict["reasons"][0]
+    assert {top["feature"] for top in verdict["top"][:12]} == set(NAMES[:12])
+    assert all(top["shift"] > 3 for top in verdict["top"][:12])
+    assert verdict["features"]["shift"] > verdict["features"]["alarm"] > verdict["features"]["watch"]
 
 
 def test_predictions_alone_raise_a_watch(reference):
@@ -89,9 +93,9 @@ def test_predictions_alone_raise_a_watch(reference):
     values = clips_of(rng, 10, clips=20)
     one_sided = answers(rng, 200)
     one_sided[:, 3] += 5
-    found = judge(reference, values, one_sided / one_sided.sum(axis=1, keepdims=True))
-    assert found["verdict"] == "watch"
-    assert found["emotions"]["psi"] > found["emotions"]["watch"] and found["emotions"]["p"] < 1e-6
+    mostly_sad = judge(reference, values, one_sided / one_sided.sum(axis=1, keepdims=True))
+    assert mostly_sad["verdict"] == "watch" and "mix of predicted emotions" in mostly_sad["reasons"][0]
+    assert mostly_sad["emotions"]["psi"] > mostly_sad["emotions"]["watch"] and mostly_sad["emotions"]["p"] < 1e-6
     unsure = judge(reference, values, answers(rng, 200, sharpness=0.05))
     assert unsure["verdict"] == "watch" and unsure["confidence"]["drop"] > unsure["confidence"]["watch"]
     sure = judge(reference, values, answers(rng, 200, sharpness=20))
@@ -99,13 +103,23 @@ def test_predictions_alone_raise_a_watch(reference):
     assert any("confidence" in reason for reason in unsure["reasons"])
 
 
-def test_figures_are_those_of_the_textbook(training, reference):
+def test_an_alarm_stays_an_alarm_if_the_predictions_differ_too(reference):
+    rng = np.random.default_rng(6)
+    one_sided = answers(rng, 200)
+    one_sided[:, 3] += 5
+    values = clips_of(rng, 10, clips=20, shift=5.0)
+    verdict = judge(reference, values, one_sided / one_sided.sum(axis=1, keepdims=True))
+    assert verdict["verdict"] == "alarm"
+    assert "The audio differs" in verdict["reasons"][0] and "mix of predicted emotions" in verdict["reasons"][1]
+
+
+def test_figures_agree_with_scipy(training, reference):
     values, _, probabilities = training
     rng = np.random.default_rng(3)
-    batch, said = clips_of(rng, 5), answers(rng, 200)
-    found = {top["feature"]: top for top in judge(reference, batch, said)["top"]}
-    emotions = judge(reference, batch, said)["emotions"]
-    for name, top in found.items():
+    batch, predicted = clips_of(rng, 5), answers(rng, 200)
+    verdict = judge(reference, batch, predicted)
+    for top in verdict["top"]:
+        name = top["feature"]
         here, there = batch[:, NAMES.index(name)], values[:, NAMES.index(name)]
         assert top["ks"] == pytest.approx(ks_2samp(here, there).statistic, abs=0.03)
         assert top["mean"] == pytest.approx(here.mean(), rel=1e-4)
@@ -115,8 +129,8 @@ def test_figures_are_those_of_the_textbook(training, reference):
         ]
         psi = ((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum()
         assert top["psi"] == pytest.approx(psi, abs=0.02)
-    table = [np.bincount(rows.argmax(axis=1), minlength=8) for rows in (said, probabilities)]
-    assert emotions["p"] == pytest.approx(chi2_contingency(table).pvalue, rel=1e-6)
+    table = [np.bincount(rows.argmax(axis=1), minlength=8) for rows in (predicted, probabilities)]
+    assert verdict["emotions"]["p"] == pytest.approx(chi2_contingency(table).pvalue, rel=1e-6)
     here, there = rng.normal(size=300), rng.normal(0.15, size=400)
     test = ks_2samp(here, there, method="exact")
     assert statistics.ks_p(test.statistic, 300, 400) == pytest.approx(test.pvalue, rel=0.1)
@@ -124,29 +138,28 @@ def test_figures_are_those_of_the_textbook(training, reference):
 
 def test_sketches_of_shards_add_up_to_that_of_the_batch(reference):
     rng = np.random.default_rng(4)
-    values, said = clips_of(rng, 3), answers(rng, 120)
+    values, predicted = clips_of(rng, 3), answers(rng, 120)
     whole, parts = Sketch(reference), Sketch(reference)
     whole.add(values)
-    whole.add_predictions(said, np.full(120, "adapted"), family="forest")
+    whole.add_predictions(predicted, np.full(120, "adapted"), family="forest")
     for start in range(0, 120, 50):
         part = Sketch(reference)
         part.add(values[start : start + 50])
-        part.add_predictions(
-            said[start : start + 50], np.full(len(said[start : start + 50]), "adapted"), family="forest"
-        )
+        shard = predicted[start : start + 50]
+        part.add_predictions(shard, np.full(len(shard), "adapted"), family="forest")
         parts.merge(part.to_bytes())
     assert _same(drift.judge(parts), drift.judge(whole))
 
 
-def _same(one, other):
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return one == pytest.approx(other, rel=1e-9) if isinstance(one, float) else one == other
+def _same(value, other):
+    if isinstance(value, dict):
+        return value.keys() == other.keys() and all(_same(value[key], other[key]) for key in value)
+    if isinstance(value, list):
+        return len(value) == len(other) and all(map(_same, value, other))
+    return value == pytest.approx(other, rel=1e-9) if isinstance(value, float) else value == other
 
 
-def test_the_reference_survives_its_file(reference):
+def test_the_reference_is_the_same_after_writing_and_reading(reference):
     again = Reference.from_bytes(reference.to_bytes())
     for name in Reference.__dataclass_fields__:
         assert np.array_equal(getattr(again, name), getattr(reference, name), equal_nan=name.endswith("levels"))
@@ -162,16 +175,16 @@ def test_levels_fall_with_the_size_of_the_batch_and_small_batches_are_not_judged
     assert drift.judge(Sketch(reference))["clips"] == 0
 
 
-def test_with_few_speakers_fixed_levels_stand_in(training):
+def test_with_few_speakers_the_level_of_the_shift_is_fixed_and_predictions_raise_no_watch(training):
     values, speakers, probabilities = training
-    some = speakers < "s3"
-    reference = build_reference(values[some], speakers[some], held_out(probabilities[some]), names=NAMES, seed=0)
+    few = speakers < "s3"
+    reference = build_reference(values[few], speakers[few], held_out(probabilities[few]), names=NAMES, seed=0)
     assert (reference.shift_levels == UNCALIBRATED).all()
-    found = judge(reference, values[~some], probabilities[~some])
-    assert found["emotions"]["watch"] is None and found["verdict"] == "ok"
+    verdict = judge(reference, values[~few], probabilities[~few])
+    assert verdict["emotions"]["watch"] is None and verdict["verdict"] == "ok"
 
 
-def test_a_feature_that_never_varied_in_training(training):
+def test_a_feature_that_never_varied_in_training_raises_an_alarm_once_it_does(training):
     values, speakers, probabilities = training
     values = values.copy()
     values[:, :9] = 1.0
@@ -179,13 +192,15 @@ def test_a_feature_that_never_varied_in_training(training):
     assert judge(reference, values, probabilities)["features"]["shift"] < 1
     changed = values.copy()
     changed[:, :9] = 2.0
-    found = judge(reference, changed, probabilities)
-    assert found["verdict"] == "alarm" and found["top"][0]["shift"] == LARGEST_SHIFT
+    verdict = judge(reference, changed, probabilities)
+    assert verdict["verdict"] == "alarm" and verdict["top"][0]["shift"] == LARGEST_SHIFT
 
 
 def test_held_out_predictions_must_cover_the_table(training):
     values, speakers, probabilities = training
-    with pytest.raises(ValueError, match="not one for each of 400 clips"):
+    with pytest.raises(
+        ValueError, match="found 399 held-out predictions of forest/plain for 399 clips; expected one for each of 400"
+    ):
         build_reference(values, speakers, held_out(probabilities[:-1]), names=NAMES, seed=0)
 
 

@@ -17,9 +17,8 @@ from emotion.evaluation.scores import compute_scores, fold_summary, slice_scores
 from emotion.explanation import export, values
 from emotion.models.classifier import Classifier
 from emotion.reports import training_report
-from emotion.reports.training_report import SCORES
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 SKILL = {"random": 3.0, "random_adapted": 3.4, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}

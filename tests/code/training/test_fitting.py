@@ -1,6 +1,7 @@
-"""Training: every split is fitted and judged, the same each time, and nothing is judged on what it has seen.
+"""Training: every fold is fitted and tested, with the same result each time, and no model is tested on what it was
+fitted on.
 
-Each test of a leak builds data on which it would show as skill that cannot be there, and shows that it would.
+Each test of a leak builds data on which the leak would show as impossible accuracy, and shows that it would.
 """
 
 from __future__ import annotations
@@ -27,15 +28,14 @@ from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS
 SEED = 5
 HELD_OUT = ("speaker_independent", "speaker_independent_adapted")
 CHANCE = 0.26
-"""Guesses among eight emotions are right less often, for as many clips as here, but for one case in 10⁴."""
+"""For as many clips as here, the accuracy of guesses among eight emotions is higher in one case of 10⁴."""
 
 
 def clips(*, speakers: int = 6, each: int = 3, width: int = 160, skill: float = 0.0) -> tuple[pd.DataFrame, np.ndarray]:
     """A table of clips and their features.
 
-    Clips of one speaker and emotion lie together, at a place that says nothing of where those of another
-    speaker lie, so that whoever has heard the speaker knows, and nobody else can; ``skill`` is how far apart
-    the emotions lie for everyone.
+    Clips of one speaker and emotion lie together, at a random place. A model that has heard the speaker can recognize
+    the emotion; no other model can. ``skill`` is how far the emotions lie apart in the same way for all speakers.
     """
     random = np.random.default_rng(SEED)
     table = pd.DataFrame(
@@ -57,28 +57,28 @@ def clips(*, speakers: int = 6, each: int = 3, width: int = 160, skill: float = 
 
 def accuracy(predictions: pd.DataFrame, protocol: str) -> float:
     rows = predictions[predictions["protocol"] == protocol]
-    found = np.array(EMOTIONS)[rows[PROBABILITIES].to_numpy().argmax(axis=1)]
-    return float((found == rows["emotion"]).mean())
+    predicted = np.array(EMOTIONS)[rows[PROBABILITIES].to_numpy().argmax(axis=1)]
+    return float((predicted == rows["emotion"]).mean())
 
 
 def ranking(predictions: pd.DataFrame, protocol: str, fold: int) -> np.ndarray:
-    """The emotions of each row of a fold from likely to unlikely: what no temperature changes."""
+    """The emotions of each row of a fold, ranked by probability: no temperature changes this."""
     rows = predictions[(predictions["protocol"] == protocol) & (predictions["fold"] == fold)]
     return rows[PROBABILITIES].to_numpy().argsort(axis=1)
 
 
 @pytest.fixture(scope="module")
 def learnable():
-    """Data on which all speakers have something in common, and what training a family on it gives."""
+    """Data in which emotions differ in the same way for all speakers, and the result of training a family on it."""
     table, values = clips(skill=0.4, width=40)
     folds = splits(table, seed=SEED, published=None)
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
 
-    def tell(done: int, total: int) -> None:
-        told.append((done, total))
+    def record(done: int, total: int) -> None:
+        reports.append((done, total))
 
-    trained = fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED, progress=tell)
-    return table, values, folds, trained, told
+    trained = fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED, progress=record)
+    return table, values, folds, trained, reports
 
 
 def test_every_clip_is_predicted_once_by_every_protocol(learnable):
@@ -94,32 +94,32 @@ def test_every_clip_is_predicted_once_by_every_protocol(learnable):
 
 
 @pytest.mark.parametrize("search", [False, True])
-def test_what_was_searched_is_recorded_of_every_fit(search):
+def test_the_settings_of_every_fit_are_recorded(search):
     table, values = clips(speakers=4, width=20, skill=1.0)
     folds = splits(table, seed=SEED, published=None)
-    found = fitting.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
-    assert found["searched"] is search
-    every = [found["plain"], found["adapted"], *(one for each in found["folds"].values() for one in each)]
-    assert len(every) == sum(map(len, folds.values())) + 2
+    recorded = fitting.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
+    assert recorded["searched"] is search
+    fits = [recorded["plain"], recorded["adapted"], *(fit for each in recorded["folds"].values() for fit in each)]
+    assert len(fits) == sum(map(len, folds.values())) + 2
     grid = pipelines.hyperparameters()[FAMILIES[0]]["searched"]["C"]
-    assert all(one["penalty"] in PENALTIES and one["C"] in grid for one in every)
+    assert all(fit["penalty"] in PENALTIES and fit["C"] in grid for fit in fits)
     shipped = pipelines.hyperparameters()[FAMILIES[0]]["shipped"]["C"]
-    assert ({one["C"] for one in every} == {shipped}) is not search
+    assert ({fit["C"] for fit in fits} == {shipped}) is not search
 
 
 def test_progress_counts_every_fit(learnable):
-    _, _, folds, _, told = learnable
+    _, _, folds, _, reports = learnable
     total = sum(map(len, folds.values())) + 2
-    assert told == [(done, total) for done in range(1, total + 1)]
+    assert reports == [(done, total) for done in range(1, total + 1)]
 
 
-def test_timings_are_there(learnable):
+def test_timings_are_positive(learnable):
     timings = learnable[3].timings
     assert set(timings) == {"fit_seconds", "training_seconds", "predict_ms_single", "predict_ms_batch"}
     assert all(value > 0 for value in timings.values())
 
 
-def test_background_is_a_sample_of_what_each_was_fitted_on(learnable):
+def test_background_is_a_sample_of_the_rows_each_model_was_fitted_on(learnable):
     table, values, _, trained, _ = learnable
     rows = {row.tobytes() for row in values}
     adapted = {row.tobytes() for row in normalize_by_speaker(values, table["speaker"].to_numpy())}
@@ -128,21 +128,21 @@ def test_background_is_a_sample_of_what_each_was_fitted_on(learnable):
     assert len(trained.background["plain"]) == min(BACKGROUND_ROWS, len(table))
 
 
-def test_scores_of_every_protocol(learnable):
+def test_scores_of_every_protocol_are_those_of_its_predictions(learnable):
     table, _, _, trained, _ = learnable
-    found = held_out.protocol_scores(table, trained.predictions)
-    assert set(found) == set(PROTOCOLS)
+    scores = held_out.protocol_scores(table, trained.predictions)
+    assert set(scores) == set(PROTOCOLS)
     for protocol in PROTOCOLS:
-        assert found[protocol]["accuracy"] == pytest.approx(accuracy(trained.predictions, protocol))
-        assert found[protocol]["n"] == len(table)
-        assert set(found[protocol]["slices"]) == {"gender", "intensity", "statement"}
-        folds = found[protocol]["cv"]["accuracy"]["folds"]
+        assert scores[protocol]["accuracy"] == pytest.approx(accuracy(trained.predictions, protocol))
+        assert scores[protocol]["n"] == len(table)
+        assert set(scores[protocol]["slices"]) == {"gender", "intensity", "statement"}
+        folds = scores[protocol]["cv"]["accuracy"]["folds"]
         assert len(folds) == (5 if protocol.startswith("random") else 6)
-        assert np.mean(folds) == pytest.approx(found[protocol]["accuracy"], abs=0.02)
-    split = found["random"]["split_80_20"]
+        assert np.mean(folds) == pytest.approx(scores[protocol]["accuracy"], abs=0.02)
+    split = scores["random"]["split_80_20"]
     assert split["accuracy"] == pytest.approx(accuracy(trained.predictions, "split_80_20"))
     female = table["gender"] == "one"
-    assert found["random"]["slices"]["gender"]["values"]["one"]["n"] == int(female.sum())
+    assert scores["random"]["slices"]["gender"]["values"]["one"]["n"] == int(female.sum())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -150,13 +150,13 @@ def test_the_same_data_and_seed_give_the_same_figures(family):
     table, values = clips(speakers=3, width=20, skill=1.0)
     folds = splits(table, seed=SEED, published=None)
     folds = {protocol: pairs[:2] for protocol, pairs in folds.items()}
-    one, two = (fitting.train(family, table, values, folds=folds, seed=SEED) for _ in range(2))
-    pd.testing.assert_frame_equal(one.predictions, two.predictions)
-    np.testing.assert_array_equal(one.plain.predict_proba(values), two.plain.predict_proba(values))
-    assert one.adapted.temperature == two.adapted.temperature
+    first, second = (fitting.train(family, table, values, folds=folds, seed=SEED) for _ in range(2))
+    pd.testing.assert_frame_equal(first.predictions, second.predictions)
+    np.testing.assert_array_equal(first.plain.predict_proba(values), second.plain.predict_proba(values))
+    assert first.adapted.temperature == second.adapted.temperature
 
 
-def test_soft_vote(learnable):
+def test_soft_vote_is_the_mean_and_needs_the_same_clips(learnable):
     predictions = learnable[3].predictions
     other = predictions.assign(**{column: 1 / 8 for column in PROBABILITIES})
     voted = held_out.soft_vote([predictions, other])
@@ -170,8 +170,8 @@ def test_soft_vote(learnable):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_speaker_leaks(family):
-    """Who has heard the speaker knows everything, nobody else can know anything."""
+def test_a_speaker_on_the_test_side_is_unheard(family):
+    """A model that has heard the speaker can be right about every clip; any other model can only guess."""
     table, values = clips()
     folds = splits(table, seed=SEED, published=None)
     folds["random"] = folds["random_adapted"] = folds["random"][:2]
@@ -179,16 +179,16 @@ def test_no_speaker_leaks(family):
     predictions = fitting.train(family, table, values, folds=folds, seed=SEED).predictions
     for protocol in HELD_OUT:
         assert accuracy(predictions, protocol) < CHANCE
-    assert accuracy(predictions, "random") > 0.7, "clips drawn at random are the leak: it would show"
+    assert accuracy(predictions, "random") > 0.7, "a random split has this leak, and it shows"
 
 
-def test_splits_never_part_a_speaker():
+def test_speaker_folds_keep_each_speaker_on_one_side():
     table, _ = clips()
     folds = splits(table, seed=SEED, published=None)
     speakers = table["speaker"].to_numpy()
     for protocol in HELD_OUT:
         assert all(not set(speakers[train]) & set(speakers[test]) for train, test in folds[protocol])
-    assert any(set(speakers[train]) & set(speakers[test]) for train, test in folds["random"]), "it would show"
+    assert any(set(speakers[train]) & set(speakers[test]) for train, test in folds["random"]), "a random split does not"
     assert folds["random_adapted"] is folds["random"] and folds[HELD_OUT[0]] is folds[HELD_OUT[1]]
 
 
@@ -207,61 +207,61 @@ def test_labels_of_held_out_clips_change_no_prediction_of_them(learnable, three_
     table, values, *_ = learnable
     folds, train, before = three_folds
     test = folds["random"][0][1]
-    lied = table.copy()
-    lied.loc[test, "emotion"] = np.roll(table.loc[test, "emotion"], 7)
-    after = train(table=lied, features=values)
+    changed = table.copy()
+    changed.loc[test, "emotion"] = np.roll(table.loc[test, "emotion"], 7)
+    after = train(table=changed, features=values)
     for protocol in folds:
         assert after.hyperparameters["folds"][protocol][0] == before.hyperparameters["folds"][protocol][0]
         np.testing.assert_array_equal(ranking(after.predictions, protocol, 0), ranking(before.predictions, protocol, 0))
     heard = [model.logits(values[test]).argsort(axis=1) for model in (before.plain, after.plain)]
-    assert not np.array_equal(*heard), "the final models, fitted on all clips, are the leak: it would show"
+    assert not np.array_equal(*heard), "models fitted on all clips have this leak, and it shows"
 
 
-def test_features_of_held_out_clips_change_no_prediction_of_other_ones(learnable, three_folds):
-    """No statistic of held-out clips is used but each speaker's own, in the adapted protocols."""
+def test_features_of_one_held_out_speaker_change_no_prediction_of_other_speakers(learnable, three_folds):
+    """The only statistics of held-out clips are those of each speaker, in the adapted protocols."""
     table, values, *_ = learnable
     folds, train, before = three_folds
     known, test = folds["random"][0]
-    strange = (table["speaker"] == "s0").to_numpy()
-    moved = np.where(strange[:, None], 10 * values**2 + 100, values).astype(np.float32)
+    changed = (table["speaker"] == "s0").to_numpy()
+    moved = np.where(changed[:, None], 10 * values**2 + 100, values).astype(np.float32)
     after = train(table=table, features=moved)
-    others = ~strange[test]
+    others = ~changed[test]
     for protocol in folds:
-        found = [ranking(trained.predictions, protocol, 0)[others] for trained in (before, after)]
-        np.testing.assert_array_equal(*found)
+        rankings = [ranking(trained.predictions, protocol, 0)[others] for trained in (before, after)]
+        np.testing.assert_array_equal(*rankings)
     leaky = Classifier.fit(FAMILIES[0], values[known], table["emotion"].to_numpy()[known], seed=SEED)
-    shown = []
-    for found in (values, moved):
-        leaky.pipeline["scaler"].fit(found)
-        shown.append(leaky.logits(found[test][others]).argsort(axis=1))
-    assert not np.array_equal(*shown), "a scaler fitted on all clips is the leak: it would show"
+    leaky_rankings = []
+    for features_of_all in (values, moved):
+        leaky.pipeline["scaler"].fit(features_of_all)
+        leaky_rankings.append(leaky.logits(features_of_all[test][others]).argsort(axis=1))
+    assert not np.array_equal(*leaky_rankings), "a scaler fitted on all clips has this leak, and it shows"
 
 
-def test_no_augmented_copy_leaks():
-    """Copies tell the emotion of their own clip and of no other: no protocol may gain by them."""
+def test_augmented_copies_do_not_leak_the_emotion_of_a_test_clip():
+    """A copy reveals the emotion of its clip and of no other, so no protocol may gain by copies."""
     table, _ = clips(speakers=12, each=1)
     values = np.random.default_rng(SEED).normal(size=(len(table), 300)).astype(np.float32)
     copies = np.stack([values + np.float32(0.01), values - np.float32(0.01)])
     folds = splits(table, seed=SEED, published=None)
-    found = fitting.train(FAMILIES[0], table, values, augmented=copies, folds=folds, seed=SEED).predictions
+    predictions = fitting.train(FAMILIES[0], table, values, augmented=copies, folds=folds, seed=SEED).predictions
     for protocol in PROTOCOLS:
-        assert accuracy(found, protocol) < CHANCE
+        assert accuracy(predictions, protocol) < CHANCE
     twice, rows = pd.concat([table, table], ignore_index=True), np.concatenate([values, copies[0]])
     folds["random"] = splits(twice, seed=SEED, published=None)["random"]
     leaky = fitting.train(FAMILIES[0], twice, rows, folds=folds, seed=SEED).predictions
-    assert accuracy(leaky, "random") > 0.6, "copies that are rows of their own are the leak: it would show"
+    assert accuracy(leaky, "random") > 0.6, "copies as rows of a random split have this leak, and it shows"
 
 
-def test_scalers_know_the_training_side_alone(learnable):
+def test_scalers_are_fitted_on_the_training_side_alone(learnable):
     _, values, folds, trained, _ = learnable
     for fold, (train, _) in zip(trained.folds, folds["speaker_independent"], strict=True):
         mean = fold["model"].pipeline["scaler"].mean_
         np.testing.assert_allclose(mean, values[train].mean(axis=0, dtype=np.float64), atol=1e-6)
-        assert np.abs(mean - values.mean(axis=0, dtype=np.float64)).max() > 1e-3, "all clips' would show"
+        assert np.abs(mean - values.mean(axis=0, dtype=np.float64)).max() > 1e-3, "the value of all clips differs"
 
 
-def test_speaker_statistics_are_each_speakers_own():
-    """Neither another speaker's clips nor any label moves a speaker's normalized features."""
+def test_speaker_statistics_come_from_the_same_speaker_alone():
+    """Another speaker's clips do not change a speaker's normalized features."""
     table, values = clips(speakers=3, width=10)
     speakers = table["speaker"].to_numpy()
     before = normalize_by_speaker(values, speakers)
@@ -269,11 +269,11 @@ def test_speaker_statistics_are_each_speakers_own():
     after = normalize_by_speaker(moved, speakers)
     np.testing.assert_array_equal(after[speakers != "s0"], before[speakers != "s0"])
     np.testing.assert_allclose(after[speakers == "s0"], before[speakers == "s0"], atol=1e-4)
-    pooled = [(found - found.mean(axis=0)) / found.std(axis=0) for found in (values, moved)]
-    assert not np.allclose(*(found[speakers != "s0"] for found in pooled), atol=0.1), "pooled ones would show"
+    pooled = [(rows - rows.mean(axis=0)) / rows.std(axis=0) for rows in (values, moved)]
+    assert not np.allclose(*(rows[speakers != "s0"] for rows in pooled), atol=0.1), "pooled statistics would"
 
 
-def test_no_temperature_is_fitted_on_the_clips_it_is_judged_on(learnable):
+def test_no_temperature_is_fitted_on_the_clips_it_calibrates(learnable):
     table, values, folds, trained, _ = learnable
     labels, pairs = table["emotion"].to_numpy(), folds["speaker_independent"]
     models = [fold["model"] for fold in trained.folds]
@@ -286,11 +286,11 @@ def test_no_temperature_is_fitted_on_the_clips_it_is_judged_on(learnable):
             np.concatenate([logits[other] for other in others]),
             np.concatenate([labels[pairs[other][1]] for other in others]),
         )
-        found = rows[rows["fold"] == number][PROBABILITIES].to_numpy()
-        np.testing.assert_allclose(found, softmax(logits[number] / expected, axis=1), atol=1e-6)
+        probabilities = rows[rows["fold"] == number][PROBABILITIES].to_numpy()
+        np.testing.assert_allclose(probabilities, softmax(logits[number] / expected, axis=1), atol=1e-6)
         assert trained.folds[number]["model"].temperature == pytest.approx(expected)
-        assert abs(expected - everything) > 1e-6, "all clips' would show"
-    assert trained.plain.temperature == pytest.approx(everything), "the final model is judged on none of them"
+        assert abs(expected - everything) > 1e-6, "the value of all clips differs"
+    assert trained.plain.temperature == pytest.approx(everything), "the final model is tested on none of these clips"
 
 
 def test_fold_models_name_the_clips_and_speakers_they_have_not_heard(learnable):
@@ -302,7 +302,7 @@ def test_fold_models_name_the_clips_and_speakers_they_have_not_heard(learnable):
 
 
 def test_no_copy_of_a_recording_is_on_both_sides(store):
-    """Every recording comes twice, under another name and speaker; only a copy could tell its emotion."""
+    """Every recording is there twice, with another name and speaker; only its copy could reveal its emotion."""
     names, random = list(features.feature_names()), np.random.default_rng(SEED)
     recordings = 96
     manifest = pd.DataFrame(
@@ -317,21 +317,21 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
     samples = np.tile([f"samples {number}" for number in range(recordings)], 2)
     keys = manifest[["sha256"]].assign(samples_sha256=samples, reason="", message="")
     values = np.tile(random.normal(size=(recordings, len(names))).astype(np.float32), (2, 1))
-    one = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
-    shard = pd.concat([one.assign(variant=name) for name in (ORIGINAL, *features.VARIANTS)])
+    rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
+    shard = pd.concat([rows.assign(variant=name) for name in (ORIGINAL, *features.VARIANTS)])
     store.write_table(f"features/{features.recipe_version()}/shard.parquet", shard)
     refused = pd.DataFrame(columns=["path", "sha256", "reason", "message"])
 
     def accuracies(table: pd.DataFrame) -> dict[str, float]:
         folds = splits(table, seed=SEED, published=None)
-        found = fitting.train(
+        predictions = fitting.train(
             FAMILIES[0], table, table[names[:200]].to_numpy(dtype=np.float32), folds=folds, seed=SEED
         ).predictions
-        return {protocol: accuracy(found, protocol) for protocol in ("random", "speaker_independent")}
+        return {protocol: accuracy(predictions, protocol) for protocol in ("random", "speaker_independent")}
 
     collected = feature_table.collect(store, manifest, refused)
     assert len(collected.table) == len(collected.duplicates) == recordings
     assert max(accuracies(collected.table).values()) < CHANCE
     everything = feature_table.stored(store)
     leaky = manifest.merge(everything[everything["variant"] == ORIGINAL], on="sha256")
-    assert min(accuracies(leaky).values()) > 0.6, "copies on both sides are the leak: it would show"
+    assert min(accuracies(leaky).values()) > 0.6, "copies on both sides are this leak, and it shows"

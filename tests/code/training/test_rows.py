@@ -1,0 +1,50 @@
+"""Each protocol is given the features and the groups that it stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emotion.models.classifier import normalize_by_speaker
+from emotion.training.rows import TrainingRows
+
+SPEAKERS = np.repeat(["a", "b", "c"], 8)
+TRAIN_SIDE = np.flatnonzero(np.arange(24) % 4)
+
+
+@pytest.fixture(scope="module")
+def features() -> np.ndarray:
+    return np.random.default_rng(0).normal(5, 2, (24, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def rows(features) -> TrainingRows:
+    table = pd.DataFrame({"emotion": np.resize(["sad", "happy"], 24), "speaker": SPEAKERS})
+    return TrainingRows.from_table(table, features, np.stack([features + 1, features * 2]))
+
+
+@pytest.mark.parametrize("protocol", ["split_80_20", "random", "speaker_independent"])
+def test_plain_protocols_use_features_as_they_are(rows, features, protocol):
+    np.testing.assert_array_equal(rows.variants(protocol, TRAIN_SIDE), [features, features + 1, features * 2])
+
+
+def test_adapted_speakers_are_normalized_by_all_their_clips(rows, features):
+    expected = [normalize_by_speaker(variant, SPEAKERS) for variant in (features, features + 1, features * 2)]
+    np.testing.assert_array_equal(rows.variants("speaker_independent_adapted", TRAIN_SIDE), expected)
+
+
+def test_adapted_random_folds_are_normalized_by_the_training_side(rows, features):
+    moved = features.copy()
+    moved[np.arange(24) % 4 == 0] += 100
+    table = pd.DataFrame({"emotion": rows.labels, "speaker": SPEAKERS})
+    other = TrainingRows.from_table(table, moved, None).variants("random_adapted", TRAIN_SIDE)
+    np.testing.assert_array_equal(other[0, TRAIN_SIDE], rows.variants("random_adapted", TRAIN_SIDE)[0, TRAIN_SIDE])
+    assert not np.array_equal(other[0, TRAIN_SIDE], rows.adapted[0, TRAIN_SIDE]), "all clips give other statistics"
+
+
+def test_groups_are_what_the_protocol_holds_out(rows):
+    for protocol in ("speaker_independent", "speaker_independent_adapted"):
+        np.testing.assert_array_equal(rows.groups(protocol), SPEAKERS)
+    for protocol in ("split_80_20", "random", "random_adapted"):
+        np.testing.assert_array_equal(rows.groups(protocol), np.arange(24))
