@@ -9,6 +9,8 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
 from emotion.reports.terms import link_to_term
 from emotion.settings import INCLUDE
 
+Figure = float | None | Undefined
+
 ABSENT = "–"
 """What a report shows for a figure that is missing."""
 
@@ -31,22 +33,50 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters |= {
-        "number": lambda value, digits=3: format_figure(value, f",.{digits}f"),
-        "signed": lambda value, digits=3: format_figure(value, f"+.{digits}f"),
-        "percent": lambda value, digits=0: format_figure(value, f".{digits}%"),
-        "thousands": lambda value: format_figure(value, ",d"),
-        "title": lambda name: str(name).replace("_", " ").capitalize(),
-        "data_uri": lambda png: "data:image/png;base64," + base64.b64encode(png).decode(),
-        "web": lambda url: url if str(url).startswith(("https://", "http://")) else "",
+        "number": _number,
+        "signed": _signed,
+        "percent": _percent,
+        "thousands": _thousands,
+        "title": _title,
+        "data_uri": _data_uri,
+        "web": _web,
     }
     jinja.globals["term"] = link_to_term
     return jinja
 
 
-def format_figure(value: float | None | Undefined, form: str) -> str:
+def format_figure(value: Figure, form: str) -> str:
     """A figure by a format specification, or ``–`` if it is missing.
 
     >>> format_figure(0.7771, ".3f"), format_figure(None, ".3f")
     ('0.777', '–')
     """
     return ABSENT if value is None or isinstance(value, Undefined) else format(value, form)
+
+
+def _number(value: Figure, digits: int = 3) -> str:
+    return format_figure(value, f",.{digits}f")
+
+
+def _signed(value: Figure, digits: int = 3) -> str:
+    return format_figure(value, f"+.{digits}f")
+
+
+def _percent(value: Figure, digits: int = 0) -> str:
+    return format_figure(value, f".{digits}%")
+
+
+def _thousands(value: Figure) -> str:
+    return format_figure(value, ",d")
+
+
+def _title(name: str) -> str:
+    return str(name).replace("_", " ").capitalize()
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _web(url: str) -> str:
+    return url if str(url).startswith(("https://", "http://")) else ""

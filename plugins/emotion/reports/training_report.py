@@ -55,7 +55,7 @@ TERMS = (
 LEGEND = """\
 * selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on.
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
-Adapted: features were z-scored with the mean and standard deviation of the same speaker's clips; no labels needed."""
+Adapted: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
 
 
 def render(*, comparison: dict, challenge: dict | None, decision: dict | None, shap: dict[str, dict]) -> str:
