@@ -29,7 +29,7 @@ TIMES = ("fit_seconds", "predict_ms_single", "predict_ms_batch", "training_secon
 PLOT_TITLES = {
     "bar": "Most important features, and for which emotion",
     "heatmap": "Which feature matters for which emotion",
-    "beeswarm": "How a feature's value pushes each emotion",
+    "beeswarm": "How a feature's value raises or lowers the output for each emotion",
 }
 """Plot of :data:`emotion.explanation.plots.PLOTS` → its title."""
 GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
@@ -44,6 +44,7 @@ TERMS = (
     "fold",
     "log_loss",
     "macro_f1",
+    "plain",
     "precision",
     "random_split",
     "recipe",

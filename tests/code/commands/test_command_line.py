@@ -266,24 +266,24 @@ def test_an_interruption_is_quiet(home, clips):
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_path):
     many = clips * 40
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     logs = (tmp_path / "err").open("wb"), (tmp_path / "out").open("wb")
-    on_terminal = process("predict", "--json", *many, stdout=logs[1], stderr=theirs)
+    on_terminal = process("predict", "--json", *many, stdout=logs[1], stderr=terminal)
     elsewhere = process("predict", "--json", *many, stdout=subprocess.DEVNULL, stderr=logs[0])
-    os.close(theirs)
+    os.close(terminal)
     shown, end = b"", time.monotonic() + 300
     try:
         while time.monotonic() < end and not re.search(rb"\d+%", shown):
-            if select.select([ours], [], [], 0.5)[0]:
-                shown += os.read(ours, 1000)
+            if select.select([controller], [], [], 0.5)[0]:
+                shown += os.read(controller, 1000)
         while time.monotonic() < end and not (tmp_path / "err").read_bytes():
             time.sleep(0.2)
     finally:
         for running in (on_terminal, elsewhere):
             running.kill()
             running.wait()
-        os.close(ours)
+        os.close(controller)
         for log in logs:
             log.close()
     assert re.search(rb"predict: +\d+%\|", shown)

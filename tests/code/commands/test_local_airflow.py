@@ -100,14 +100,16 @@ print("the report")
 
 
 def test_a_run_has_a_bar_per_stage_on_a_terminal():
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     try:
-        out = subprocess.run([sys.executable, "-c", DISPLAY], stdout=subprocess.PIPE, stderr=theirs, check=True).stdout
-        received = os.read(ours, 1_000_000).decode()
+        out = subprocess.run(
+            [sys.executable, "-c", DISPLAY], stdout=subprocess.PIPE, stderr=terminal, check=True
+        ).stdout
+        received = os.read(controller, 1_000_000).decode()
     finally:
-        os.close(theirs)
-        os.close(ours)
+        os.close(terminal)
+        os.close(controller)
     assert out == b"the report\n"
     lines = [line.rstrip("\r").split("\r")[-1] for line in received.rstrip().split("\n")[-3:]]
     assert re.fullmatch(r"\[ +3 s\] collect *", lines[0])

@@ -370,8 +370,8 @@ return [...document.querySelectorAll("svg, img")].map(element => {
 """
 OUTSIDE = """
 return [...document.querySelectorAll("svg text")].filter(text => {
-  const own = text.getBoundingClientRect(), around = text.ownerSVGElement.getBoundingClientRect();
-  return own.left < around.left - 1 || own.right > around.right + 1 || own.bottom > around.bottom + 1;
+  const inner = text.getBoundingClientRect(), outer = text.ownerSVGElement.getBoundingClientRect();
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1;
 }).map(text => text.textContent);
 """
 
