@@ -90,7 +90,7 @@ class LocalAirflow:
 
     @contextlib.contextmanager
     def running(self, *components: str) -> Iterator[LocalAirflow]:
-        """Start the API server and the components, wait until they answer, and stop all of them at the end.
+        """Start the API server and the components, and wait until they answer; at the end, or after an error, stop all.
 
         Parameters
         ----------
