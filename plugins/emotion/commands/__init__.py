@@ -1,4 +1,4 @@
-"""What is typed in a terminal: the ``emotion`` command and the Makefile's local Airflow.
+"""What is typed in a terminal: the ``emotion`` command, and the Makefile's local Airflow.
 
-In: arguments and the environment. Out: text for a person, JSON for a program, an exit code.
+Input: arguments and the environment. Output: text for a person, JSON for a program, an exit code.
 """

@@ -1,57 +1,107 @@
-"""Text for a terminal: progress, tables, bars."""
+"""Text for a terminal: progress bars, tables, bars of probability."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-BAR = 24
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+BAR_WIDTH = 24
 PATIENCE = 2.0
 """Seconds until progress is shown."""
 LINE_EVERY = 5.0
-"""Seconds between lines of progress where there is no terminal."""
+"""Seconds between two lines of progress where standard error is not a terminal."""
 
 
 class ConsoleProgress:
-    """Call it with stage, done and total (0: unknown). A bar on a terminal, a line now and then elsewhere,
-    and nothing for what takes less than two seconds."""
+    """A :data:`emotion.progress.StageProgress` on standard error, one stage after the other.
 
-    def __init__(self, unit: str):
-        self._unit = unit
-        self._bar = None
+    On a terminal, each stage has a bar. Elsewhere, a line is printed every :data:`LINE_EVERY` seconds. A stage that
+    takes less than :data:`PATIENCE` seconds shows nothing.
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
         self._stage = ""
-        self._spoke = 0.0
+        self._next_line = 0.0
 
-    def __call__(self, stage: str, done: float, total: float) -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str = "") -> None:
         if stage != self._stage:
             self.close()
-            self._stage, self._spoke = stage, time.monotonic() + PATIENCE - LINE_EVERY
+            self._stage, self._next_line = stage, time.monotonic() + PATIENCE
             if sys.stderr.isatty():
-                from tqdm import tqdm
-
-                # file is given, as tqdm would keep the standard error of its import
-                self._bar = tqdm(desc=stage, unit=self._unit, delay=PATIENCE, file=sys.stderr, leave=False)
+                self._bar = open_bar(stage, unit, delay=PATIENCE, leave=False)
         if self._bar is not None:
             self._bar.total = total or None
             self._bar.update(done - self._bar.n)
-        elif time.monotonic() - self._spoke >= LINE_EVERY:
-            self._spoke = time.monotonic()
-            print(f"{stage}: {done:.0f}{f' of {total:.0f}' if total else ''} {self._unit}", file=sys.stderr)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_EVERY
+            print(f"{stage}: {format_amount(done, total, unit)}", file=sys.stderr)
 
     def print(self, line: str) -> None:
-        """A line on standard output, which a bar makes way for."""
+        """Print a line on standard output; a bar is cleared first and drawn again later."""
         if self._bar is not None:
             self._bar.clear()
         print(line, flush=True)
 
     def close(self) -> None:
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        self._stage = ""
 
 
-def print_table(rows: Iterable[tuple[str, ...]]) -> str:
+def open_bar(title: str, unit: str, *, delay: float = 0.0, leave: bool = True) -> tqdm:
+    """A tqdm bar on standard error, as wide as the terminal; bytes are shown as kB, MB or GB.
+
+    Parameters
+    ----------
+    title, unit : str
+    delay : float
+        Seconds until it is drawn.
+    leave : bool
+        Whether it stays on the terminal once it is closed.
+    """
+    from tqdm import tqdm
+
+    is_bytes = unit == "bytes"
+    return tqdm(
+        desc=title,
+        unit="B" if is_bytes else f" {unit}",
+        unit_scale=is_bytes,
+        delay=delay,
+        leave=leave,
+        miniters=0,  # whether to draw is decided by time alone
+        dynamic_ncols=True,
+        file=sys.stderr,  # by default, tqdm uses the standard error of the time of its import
+    )
+
+
+def format_amount(done: int, total: int, unit: str) -> str:
+    """How much is done, in words.
+
+    >>> format_amount(20, 100, "clips"), format_amount(3, 0, "s")
+    ('20 of 100 clips', '3 s')
+    >>> format_amount(3_000_000, 208_000_000, "bytes")
+    '3 of 208 MB'
+    """
+    if unit == "bytes":
+        done, total, unit = round(done / 1e6), round(total / 1e6), "MB"
+    return f"{done}{f' of {total}' if total else ''} {unit}".rstrip()
+
+
+def format_table(rows: Iterable[tuple[str, ...]]) -> str:
+    """A table with columns of equal width.
+
+    >>> print(format_table([("VERSION", "MODEL"), ("first", "ensemble")]))
+    VERSION  MODEL
+    first    ensemble
+    """
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -60,28 +110,36 @@ def print_table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def draw_bar(share: float) -> str:
-    """
+    """A bar for a number between 0 and 1.
+
     >>> draw_bar(0.5)
     '████████████            '
     """
-    return ("█" * round(BAR * share)).ljust(BAR)
+    return ("█" * round(BAR_WIDTH * share)).ljust(BAR_WIDTH)
 
 
 def printable(path: str) -> str:
-    r"""
+    r"""A path with the characters escaped that would disturb a terminal.
+
     >>> print(printable("new\nline 🎤.wav"))
     new\nline 🎤.wav
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
-def verdict_line(answer: dict) -> str:
+def format_answer(answer: dict) -> str:
+    """The predicted emotion with its confidence, as a figure and as a bar.
+
+    >>> format_answer({"emotion": "angry", "confidence": 0.75}).rstrip()
+    'angry      0.75  ██████████████████'
+    """
     return f"{answer['emotion']:<9}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
 
 
-def clock(seconds: float) -> str:
-    """
-    >>> clock(3661.5)
+def format_time(seconds: float) -> str:
+    """A position in a recording.
+
+    >>> format_time(3661.5)
     '1:01:01.5'
     """
     minutes, rest = divmod(seconds, 60)

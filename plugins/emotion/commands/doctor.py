@@ -1,36 +1,57 @@
-"""``emotion doctor``: checks the installation and says how to mend what is broken."""
+"""``emotion doctor``: checks the installation and says how to fix what is broken."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from emotion.commands.arguments import add_command
 from emotion.commands.console import ConsoleProgress
 from emotion.errors import ConfigurationError, EmotionError
 from emotion.settings import PROJECT, Settings
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
+"""The Python versions that the project supports, oldest first."""
 FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 FREE_BYTES = 2 * 10**9
-"""RAVDESS, unpacked and as its archive, takes 0.8 GB; a run and its models a few hundred MB."""
+"""RAVDESS takes 0.8 GB, unpacked and as an archive; a run with its models takes a few hundred MB."""
 ARRIVAL_SECONDS = 30.0
-"""StatsD hands on to Graphite every 10 s."""
+"""How long to wait for a metric; StatsD sends to Graphite every 10 s."""
 
 
 class Finding(NamedTuple):
-    """What one check found, and what to do about it."""
+    """The result of one check, and what to do about it."""
 
     state: str
     what: str
     remedy: str = ""
 
 
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "doctor",
+        run_doctor,
+        "Check the installation: what works, what is missing, and how to fix it.",
+        epilog="A line per check: ✓ works, · works without this, ✗ broken. Exit code 1 if something is broken.",
+    )
+    parser.add_argument(
+        "--graphite",
+        default=os.environ.get("EMOTION_GRAPHITE"),
+        metavar="URL",
+        help="address of Graphite, such as http://localhost:8081, to check that a metric sent to StatsD arrives there "
+        "(default: EMOTION_GRAPHITE)",
+    )
+
+
 def run_doctor(options: argparse.Namespace, settings: Settings) -> int:
+    """Print a line per check; returns 1 if something is broken."""
     checks: dict[str, Callable[[], Finding]] = {
         "Python": _check_python,
         "packages": _check_packages,
@@ -47,21 +68,22 @@ def run_doctor(options: argparse.Namespace, settings: Settings) -> int:
     for name, check in checks.items():
         try:
             finding = check()
-        except Exception as error:  # whatever is broken, the other checks are made
+        except Exception as error:  # the other checks still run
             finding = Finding(BROKEN, str(error) if isinstance(error, EmotionError) else repr(error))
         broken += finding.state == BROKEN
         print(f"{marks[finding.state]} {name}: {finding.what}", flush=True)
         if finding.remedy:
             print(f"    {finding.remedy}", flush=True)
-    print(f"\n{broken} broken." if broken else "\nNothing is broken.")
+    print(f"\n{broken} of {len(checks)} checks failed." if broken else "\nNothing is broken.")
     return 1 if broken else 0
 
 
 def _check_python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
+    running = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] in PYTHONS:
-        return Finding(OK, found)
-    return Finding(BROKEN, f"{found}; expected 3.11 or 3.12", "Make the environment again with one of these.")
+        return Finding(OK, running)
+    supported = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+    return Finding(BROKEN, f"{running}; expected one of {supported}", "Create the environment again with one of these.")
 
 
 def _check_packages() -> Finding:
@@ -77,15 +99,15 @@ def _check_packages() -> Finding:
             continue
         count += 1
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             wrong.append(f"{name} not installed, expected {expected}")
             continue
-        if Version(found) != Version(expected):  # "v0.0.21", as some packages call themselves, is 0.0.21
-            wrong.append(f"{name} {found}, expected {expected}")
+        if Version(installed) != Version(expected):  # some packages call 0.0.21 "v0.0.21"
+            wrong.append(f"{name} {installed}, expected {expected}")
     if wrong:
         return Finding(BROKEN, "; ".join(wrong), f"pip install -r {pins}")
-    return Finding(OK, f"{count} as pinned")
+    return Finding(OK, f"{count} installed as pinned in {pins.name}")
 
 
 def _check_store(settings: Settings) -> Finding:
@@ -99,14 +121,14 @@ def _check_store(settings: Settings) -> Finding:
         store.write_bytes(key, b"ok")
         read = store.read_bytes(key)
         store.delete(key)
-    except Exception as error:  # whatever the file system, or an object store's client, raises
+    except Exception as error:  # object stores raise exceptions of their own clients
         return Finding(
             BROKEN,
             f"{settings.home} cannot be written: {error}",
-            "Set EMOTION_HOME to a folder of yours, or to an object store whose credentials are set.",
+            "Set EMOTION_HOME to a folder that you can write to, or to an object store that you have credentials for.",
         )
     if read != b"ok":
-        return Finding(BROKEN, f"{settings.home} does not give back what was written", "Check the file system.")
+        return Finding(BROKEN, f"{settings.home}: what was read is not what was written", "Check the file system.")
     return Finding(OK, f"{settings.home} can be written and read")
 
 
@@ -120,7 +142,11 @@ def _check_disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     what = f"{free / 1e9:.1f} GB free at {folder}"
     if free < FREE_BYTES:
-        return Finding(BROKEN, f"{what}; expected {FREE_BYTES / 1e9:.0f} GB", "Make room, or move EMOTION_HOME.")
+        return Finding(
+            BROKEN,
+            f"{what}; expected {FREE_BYTES / 1e9:.0f} GB",
+            "Free some space, or set EMOTION_HOME to another disk.",
+        )
     return Finding(OK, what)
 
 
@@ -129,8 +155,8 @@ def _check_folders(settings: Settings) -> Finding:
     if missing:
         return Finding(
             NOTE,
-            f"not there: {', '.join(missing)}",
-            "For recordings of one's own to train on (EMOTION_RECORDINGS) and to score (EMOTION_INBOXES).",
+            f"missing: {', '.join(missing)}",
+            "Needed only for your own recordings: to train on (EMOTION_RECORDINGS), to score (EMOTION_INBOXES).",
         )
     return Finding(OK, ", ".join(map(str, (*settings.recordings, *settings.inboxes))))
 
@@ -150,9 +176,10 @@ def _check_formats() -> Finding:
         return Finding(
             BROKEN,
             f"libsndfile {library} does not read {', '.join(missing)}",
-            "Install the wheel of soundfile, with its own.",
+            "Reinstall soundfile from its wheel, which contains a libsndfile that does: "
+            "pip install --force-reinstall --only-binary soundfile soundfile",
         )
-    return Finding(OK, f"{', '.join(FORMATS)} and others, by libsndfile {library}")
+    return Finding(OK, f"{', '.join(FORMATS)} and others, read by libsndfile {library}")
 
 
 def _check_champion(settings: Settings) -> Finding:
@@ -163,7 +190,9 @@ def _check_champion(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding(BROKEN, str(error))
     except EmotionError as error:
-        return Finding(BROKEN, str(error), "emotion rollback, or emotion promote another version, or train again.")
+        return Finding(
+            BROKEN, str(error), "Run emotion rollback, promote another version with emotion promote, or train again."
+        )
     return Finding(OK, f"{model.version} ({model.family}) can be loaded")
 
 
@@ -175,43 +204,52 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
     if settings.statsd is None:
         return Finding(
             NOTE,
-            "the command line sends none",
-            "Set EMOTION_STATSD=host:port to have it send them; Airflow has its own settings.",
+            "the emotion command sends no metrics",
+            "Set EMOTION_STATSD=host:port to send them. DAGs use Airflow's own settings.",
         )
     host, port = settings.statsd
     try:
         socket.getaddrinfo(host, port)
     except OSError as error:
-        return Finding(BROKEN, f"StatsD's host {host} is not known: {error}", "Mend EMOTION_STATSD.")
+        return Finding(BROKEN, f"StatsD's host {host} is unknown: {error}", "Correct EMOTION_STATSD.")
     sent = int(time.time())
     metrics.statsd_emitter(settings.statsd).gauge(metrics.DOCTOR, sent)
     if not graphite:
         return Finding(
             NOTE,
-            f"one sent to StatsD at {host}:{port}; UDP does not tell whether it arrived",
-            "Set EMOTION_GRAPHITE=http://host:port to have it looked up.",
+            f"one sent to StatsD at {host}:{port}; whether it arrived is unknown, as UDP gives no answer",
+            "Set EMOTION_GRAPHITE=http://host:port to look it up in Graphite.",
         )
     path = f"stats.gauges.{metrics.PREFIX}.{metrics.DOCTOR.path()}"
-    start = time.monotonic()
-    progress = ConsoleProgress("s")
-    while (waited := time.monotonic() - start) < ARRIVAL_SECONDS:
-        progress("waiting for the metric", waited, ARRIVAL_SECONDS)
-        try:
-            arrived = sent in _graphite_values(graphite, path)
-        except (OSError, ValueError) as error:
-            arrived, trouble = False, f"{graphite} does not answer as Graphite: {error}"
-        else:
-            trouble = f"{path} lacks it"
-        if arrived:
-            progress.close()
-            return Finding(OK, f"one sent to StatsD at {host}:{port} was in Graphite after {waited:.0f} s")
-        time.sleep(1)
-    progress.close()
+    trouble = _wait_for_value(graphite, path, sent)
+    if trouble is None:
+        waited = time.time() - sent
+        return Finding(OK, f"one sent to StatsD at {host}:{port} was in Graphite after {waited:.0f} s")
     return Finding(
         BROKEN,
         f"one sent to StatsD at {host}:{port} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
-        "Is StatsD up, is EMOTION_STATSD its address, and does it send to this Graphite?",
+        "Check that StatsD is running, that EMOTION_STATSD is its address, and that it sends to this Graphite.",
     )
+
+
+def _wait_for_value(graphite: str, path: str, value: float) -> str | None:
+    """Ask Graphite every second until a series holds the value; returns what is wrong after ARRIVAL_SECONDS."""
+    progress = ConsoleProgress()
+    start = time.monotonic()
+    trouble = ""
+    try:
+        while (waited := time.monotonic() - start) < ARRIVAL_SECONDS:
+            progress("waiting for the metric", int(waited), int(ARRIVAL_SECONDS), "s")
+            try:
+                if value in _graphite_values(graphite, path):
+                    return None
+                trouble = f"{path} does not hold it"
+            except (OSError, ValueError) as error:
+                trouble = f"{graphite} does not answer as Graphite: {error}"
+            time.sleep(1)
+    finally:
+        progress.close()
+    return trouble
 
 
 def _graphite_values(graphite: str, path: str) -> list[float | None]:

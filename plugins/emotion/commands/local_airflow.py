@@ -1,8 +1,7 @@
 """Airflow on this machine alone: a scheduler, a DAG processor and an API server on SQLite, for the Makefile.
 
-``demo`` and ``train`` start them, run ``emotion_training`` once, tell how far it is, print what came out and stop
-everything; ``serve`` keeps them running until Ctrl-C. State lies in ``.airflow/`` (``AIRFLOW_HOME``), artifacts in
-``emotion-home/`` (``EMOTION_HOME``).
+:mod:`emotion.commands.local_run` uses it for one training run or for the UI. Airflow's state is in ``.airflow/``
+(``AIRFLOW_HOME``), artifacts are in ``emotion-home/`` (``EMOTION_HOME``).
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -25,7 +26,7 @@ from emotion.errors import EmotionError
 from emotion.settings import PROJECT
 
 DAG_ID = "emotion_training"
-POOLS = {"emotion_featurize": "Featurization: one slot a core", "emotion_scoring": "Scoring: one slot a core"}
+POOLS = {"emotion_featurize": "Featurization: one slot per core", "emotion_scoring": "Scoring: one slot per core"}
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.5
@@ -36,9 +37,12 @@ class AirflowProblem(EmotionError):
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """What every process of this Airflow gets; what the user has set herself wins, but for home and port."""
+    """The environment of every process of this Airflow.
+
+    What the user has set in the environment takes precedence, except for the home and the port.
+    """
     cores = os.cpu_count() or 1
-    ours = {
+    defaults = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
@@ -51,16 +55,16 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-        # Tasks run side by side and fill the cores; a library that starts threads of its own only gets in the way.
+        # Tasks run in parallel and use all cores; more threads per task would only slow them down.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": str(home / "matplotlib"),
     }
     bin_folder = str(Path(sys.executable).parent)
-    fixed = {key: ours[key] for key in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")}
+    fixed = {key: defaults[key] for key in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")}
     path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    return ours | dict(os.environ) | fixed | path
+    return defaults | dict(os.environ) | fixed | path
 
 
 class LocalAirflow:
@@ -72,7 +76,7 @@ class LocalAirflow:
         ``AIRFLOW_HOME``: database, logs, settings.
     port : int
     extra : dict
-        Environment variables on top of :func:`environment`.
+        Environment variables in addition to :func:`environment`.
     """
 
     def __init__(self, home: Path, port: int, extra: dict[str, str] | None = None):
@@ -82,12 +86,22 @@ class LocalAirflow:
         self.env = environment(home, port) | (extra or {})
         self.processes: dict[str, subprocess.Popen] = {}
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy has no business on the loopback interface
+        self._session.trust_env = False  # no proxy on the loopback interface
 
     @contextlib.contextmanager
     def running(self, *components: str) -> Iterator[LocalAirflow]:
-        """Start the components (``scheduler``, ``dag-processor``, ``triggerer``; the API server always), wait until
-        they answer, and stop them at the end, however it comes."""
+        """Start the API server and the components, and wait until they answer; at the end, or after an error, stop all.
+
+        Parameters
+        ----------
+        *components : str
+            ``scheduler``, ``dag-processor``, ``triggerer``.
+
+        Raises
+        ------
+        AirflowProblem
+            If another Airflow runs from the same home, or this one does not start.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "lock", "w") as lock:
             try:
@@ -107,7 +121,7 @@ class LocalAirflow:
                 self.stop()
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen:
-        """Start one component in a process group of its own, its output in ``<home>/<component>.log``."""
+        """Start one component in its own process group. Its output goes to ``<home>/<component>.log``."""
         with open(self.log(component), "ab") as output:
             self.processes[component] = subprocess.Popen(
                 ["airflow", component, *arguments],
@@ -120,11 +134,11 @@ class LocalAirflow:
         return self.processes[component]
 
     def log(self, component: str) -> Path:
-        """Where a component's output goes."""
+        """The file with a component's output."""
         return self.home / f"{component}.log"
 
     def stop(self) -> None:
-        """Stop all processes and what they have started."""
+        """Stop all processes and their children."""
         for process in self.processes.values():
             _signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -144,8 +158,8 @@ class LocalAirflow:
                     + _tail(self.log(component))
                 )
 
-    def api(self, method: str, path: str, **arguments) -> dict:
-        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON."""
+    def api(self, method: str, path: str, **arguments: Any) -> dict:
+        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests."""
         if "Authorization" not in self._session.headers:
             token = self._session.get(f"{self.url}/auth/token", timeout=30)
             token.raise_for_status()
@@ -162,21 +176,24 @@ class LocalAirflow:
         self.api("POST", f"/dags/{DAG_ID}/dagRuns", json=body)
 
     def abandon_unfinished(self) -> list[str]:
-        """Mark the training runs that an Airflow stopped in mid-run has left as failed; only one may be active."""
+        """Mark unfinished training runs as failed and return their ids.
+
+        An Airflow that was stopped during a run leaves it unfinished, and only one run may be active.
+        """
         query = {"state": ["queued", "running"]}
-        left = [run["dag_run_id"] for run in self.api("GET", f"/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]]
-        for run_id in left:
+        unfinished = [run["dag_run_id"] for run in self.api("GET", f"/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]]
+        for run_id in unfinished:
             self.api("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", json={"state": "failed"})
-        return left
+        return unfinished
 
     def state(self, run_id: str) -> str:
         """The state of a run of the training DAG."""
         return self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}")["state"]
 
     def failures(self, run_id: str) -> list[tuple[str, str]]:
-        """Each failed task of a run, with its own error."""
-        found = self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
-        failed = [task for task in found["task_instances"] if task["state"] == "failed"]
+        """The id and the error of each failed task of a run."""
+        answer = self.api("GET", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})
+        failed = [task for task in answer["task_instances"] if task["state"] == "failed"]
         return [(task["task_id"], self._error(run_id, task)) for task in failed]
 
     def _error(self, run_id: str, task: dict) -> str:
@@ -186,27 +203,27 @@ class LocalAirflow:
         for line in lines:
             for error in line.get("error_detail") or () if isinstance(line, dict) else ():
                 errors.append(f"{error['exc_type']}: {error['exc_value']}")
-        return errors[-1] if errors else "it left no error in its log: was it killed?"
+        return errors[-1] if errors else "its log has no error; it may have been killed"
 
     def _migrate(self) -> None:
+        """Create or update Airflow's database, once per version of Airflow."""
         stamp = self.home / "migrated"
-        from importlib.metadata import version
-
         if stamp.exists() and stamp.read_text() == version("apache-airflow"):
             return
         with open(self.log("migrate"), "wb") as output:
-            done = subprocess.run(
+            migration = subprocess.run(
                 ["airflow", "db", "migrate"],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        if done.returncode:
+        if migration.returncode:
             raise AirflowProblem(f"`airflow db migrate` failed:\n{_tail(self.log('migrate'))}")
         stamp.write_text(version("apache-airflow"))
 
     def _wait_until_ready(self) -> None:
+        """Wait until the scheduler is healthy and the training DAG is parsed."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             self.check_alive()
@@ -219,13 +236,17 @@ class LocalAirflow:
             if time.monotonic() > deadline:
                 errors = _tail(self.log("dag-processor"))
                 raise AirflowProblem(
-                    f"Airflow was not ready after {START_SECONDS} s; its DAG processor says:\n{errors}"
+                    f"Airflow was not ready after {START_SECONDS} s; the log of its DAG processor ends with:\n{errors}"
                 )
             time.sleep(POLL_SECONDS)
-        known = {pool["name"] for pool in self.api("GET", "/pools")["pools"]}
+        self._create_pools()
+
+    def _create_pools(self) -> None:
+        """Create the pools of the DAGs, or set them to the number of cores."""
+        existing = {pool["name"] for pool in self.api("GET", "/pools")["pools"]}
         for name, description in POOLS.items():
             pool = {"name": name, "slots": os.cpu_count() or 1, "description": description}
-            if name in known:
+            if name in existing:
                 self.api("PATCH", f"/pools/{name}", json=pool | {"include_deferred": False})
             else:
                 self.api("POST", "/pools", json=pool)
@@ -240,11 +261,17 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
 
 
 def _tail(file: Path, lines: int = 15) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else "(nothing)"
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else "(no output)"
 
 
 def free_port(preferred: int = 0) -> int:
-    """``preferred`` if nothing listens there, otherwise any free port of the loopback interface."""
+    """``preferred`` if it is free, otherwise any free port of the loopback interface.
+
+    Raises
+    ------
+    AirflowProblem
+        If there is none.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,109 +1,191 @@
-"""``make demo``, ``make train`` and ``make airflow``: one training run, or the UI, on this machine."""
+"""``make demo``, ``make train`` and ``make airflow``: one training run, or the UI, on this machine.
+
+The report of a run goes to standard output, all else to standard error.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emotion import progress
+from emotion.commands.console import LINE_EVERY, PATIENCE, format_amount, open_bar
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowProblem, LocalAirflow, free_port
 from emotion.datasets import download, importing
-from emotion.datasets.catalogue import find_entry
+from emotion.datasets.catalogue import ZenodoEntry, find_entry
 from emotion.errors import EmotionError
 from emotion.settings import PROJECT, Settings
 from emotion.store import Store, run_folder
 
-QUIET_SECONDS = 5
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 FINISHED = ("success", "failed")
+"""States of a DAG run that no longer change."""
+BAR = "{desc} {bar:20} {n_fmt}/{total_fmt}{unit}"
+NO_BAR = "{desc}"
+"""For a stage that counts nothing."""
 
 
-class Display:
-    """Progress for people: one line that is drawn again on a terminal, a line now and then elsewhere."""
+@dataclass(frozen=True)
+class Stage:
+    """How far a stage of a run is, over all its tasks.
+
+    ``started`` and ``finished`` are Unix seconds; ``finished`` is None while a task is at work.
+    """
+
+    name: str
+    unit: str
+    done: int
+    total: int
+    started: float
+    finished: float | None
+
+
+def add_up(states: list[dict]) -> list[Stage]:
+    """The stages of a run, in the order in which they started, from the states that its tasks recorded.
+
+    >>> record = {"stage": "featurize", "unit": "clips", "started": 5.0}
+    >>> add_up([record | {"done": 9, "total": 9, "finished": 8.0}, record | {"done": 2, "total": 9, "finished": None}])
+    [Stage(name='featurize', unit='clips', done=11, total=18, started=5.0, finished=None)]
+    """
+    by_stage: dict[str, list[dict]] = {}
+    for state in states:
+        by_stage.setdefault(state["stage"], []).append(state)
+    return [
+        Stage(
+            name=name,
+            unit=tasks[0]["unit"],
+            done=sum(task["done"] for task in tasks),
+            total=sum(task["total"] for task in tasks),
+            started=min(task["started"] for task in tasks),
+            finished=None
+            if any(task["finished"] is None for task in tasks)
+            else max(task["finished"] for task in tasks),
+        )
+        for name, tasks in by_stage.items()
+    ]
+
+
+def describe(stages: list[Stage]) -> str:
+    """The stages at work and how far each is, in one line.
+
+    >>> describe([Stage("train", "fits", 2, 20, 0.0, None), Stage("compare", "", 0, 0, 0.0, None)])
+    'train 2 of 20 fits · compare'
+    """
+    return " · ".join(
+        f"{stage.name} {format_amount(stage.done, stage.total, stage.unit)}" if stage.total else stage.name
+        for stage in stages
+        if stage.finished is None
+    )
+
+
+class RunDisplay:
+    """Shows on standard error how far a run is: on a terminal a bar per stage, elsewhere a line now and then.
+
+    Each call of :meth:`show` takes all states that the run recorded so far. Nothing is shown in the first
+    :data:`emotion.commands.console.PATIENCE` seconds.
+    """
 
     def __init__(self) -> None:
         self._start = time.monotonic()
-        self._last, self._shown = "", 0.0
+        self._bars: dict[str, tqdm] = {}
+        self._names: list[str] = []
+        self._next_line = 0.0
 
-    def show(self, text: str) -> None:
-        """Say what is going on."""
-        elapsed = time.monotonic() - self._start
-        if sys.stdout.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K[{elapsed:4.0f} s] {text}"[: width + 4], end="", flush=True)
-        elif text.split(" ")[0] != self._last.split(" ")[0] or time.monotonic() - self._shown >= QUIET_SECONDS:
-            print(f"[{elapsed:4.0f} s] {text}", flush=True)
-            self._last, self._shown = text, time.monotonic()
+    def show(self, states: list[dict]) -> None:
+        """Draw the bars again, or print a line if it is time for one."""
+        seconds = time.monotonic() - self._start
+        if seconds < PATIENCE:
+            return
+        stages = add_up(states)
+        if sys.stderr.isatty():
+            for stage in stages:
+                self._draw(stage)
+        else:
+            self._print(stages, seconds)
 
-    def done(self) -> None:
-        """End the line that is drawn again and again."""
-        if sys.stdout.isatty():
-            print()
+    def close(self) -> None:
+        """Leave the bars as they are, and the cursor below them."""
+        for bar in self._bars.values():
+            bar.close()
+        self._bars.clear()
 
+    def _draw(self, stage: Stage) -> None:
+        """Draw the bar of one stage, with the seconds that the stage took so far."""
+        if stage.name not in self._bars:
+            self._bars[stage.name] = open_bar(stage.name, stage.unit)
+        bar = self._bars[stage.name]
+        bar.bar_format = BAR if stage.total else NO_BAR
+        bar.total, bar.n = stage.total or None, stage.done
+        seconds = (time.time() if stage.finished is None else stage.finished) - stage.started
+        bar.set_description_str(f"[{seconds:4.0f} s] {stage.name:<26}")
 
-def describe(states: list[dict]) -> str:
-    """The stages at work, with how far each is, in one line."""
-    active = [state for state in states if state["finished"] is None]
-    shown: dict[str, dict] = {}
-    for state in states if active else ():
-        stage = shown.setdefault(state["stage"], {"done": 0, "total": 0, "unit": state["unit"], "active": False})
-        stage["done"] += state["done"]
-        stage["total"] += state["total"]
-        stage["active"] |= state["finished"] is None
-    parts = []
-    for name, stage in shown.items():
-        if stage["active"]:
-            amount = f" {_amount(stage)}" if stage["total"] else ""
-            parts.append(name + amount)
-    return " · ".join(parts)
-
-
-def _amount(stage: dict) -> str:
-    if stage["unit"] == "bytes":
-        return f"{stage['done'] / 1e6:.0f} of {stage['total'] / 1e6:.0f} MB"
-    return f"{stage['done']} of {stage['total']} {stage['unit']}".rstrip()
+    def _print(self, stages: list[Stage], seconds: float) -> None:
+        """Print a line when other stages are at work than in the line before, or after LINE_EVERY seconds."""
+        names = [stage.name for stage in stages if stage.finished is None]
+        if names != self._names or seconds >= self._next_line:
+            print(f"[{seconds:4.0f} s] {describe(stages) or 'waiting for the scheduler'}", file=sys.stderr, flush=True)
+            self._names, self._next_line = names, seconds + LINE_EVERY
 
 
-def run_training(airflow: LocalAirflow, settings: Settings, conf: dict, *, run_id: str) -> dict:
-    """Trigger one training run, show its progress, and return its comparison, decision and times.
+@dataclass(frozen=True)
+class RunResult:
+    """What a training run left behind, and how long it took (s): in all, and with a task at work."""
+
+    comparison: dict
+    decision: dict
+    folder: str
+    wall_seconds: float
+    work_seconds: float
+
+
+def run_training(airflow: LocalAirflow, settings: Settings, conf: dict, *, run_id: str) -> RunResult:
+    """Trigger one training run, show its progress, and return its results.
 
     Raises
     ------
     AirflowProblem
-        With the failed tasks' own errors.
+        If the run failed, with the errors of its failed tasks.
     """
     store, folder = Store(settings.home), f"runs/{run_folder(run_id)}"
-    display = Display()
-    began = time.monotonic()
+    display = RunDisplay()
+    start = time.monotonic()
     airflow.trigger(conf, run_id=run_id)
-    while (state := airflow.state(run_id)) not in FINISHED:
-        airflow.check_alive()
-        display.show(describe(progress.read(store, f"{folder}/progress")) or "waiting for the scheduler")
-        time.sleep(POLL_SECONDS)
-    wall = time.monotonic() - began
-    display.done()
+    try:
+        while (state := airflow.state(run_id)) not in FINISHED:
+            airflow.check_alive()
+            display.show(progress.read(store, f"{folder}/progress"))
+            time.sleep(POLL_SECONDS)
+        wall_seconds = time.monotonic() - start
+        states = progress.read(store, f"{folder}/progress")
+        display.show(states)
+    finally:
+        display.close()
     if state == "failed":
         errors = "\n".join(f"  {task}: {error}" for task, error in airflow.failures(run_id))
         raise AirflowProblem(f"the run failed:\n{errors}")
-    return {
-        "comparison": store.read_json(f"{folder}/comparison.json"),
-        "decision": store.read_json(f"{folder}/decision.json"),
-        "wall_seconds": wall,
-        "work_seconds": progress.busy_seconds(progress.read(store, f"{folder}/progress")),
-        "folder": store.url(folder),
-    }
+    return RunResult(
+        comparison=store.read_json(f"{folder}/comparison.json"),
+        decision=store.read_json(f"{folder}/decision.json"),
+        folder=store.url(folder),
+        wall_seconds=wall_seconds,
+        work_seconds=progress.busy_seconds(states),
+    )
 
 
-def report_run(found: dict) -> str:
-    """What a person wants to know after a run."""
+def report_run(result: RunResult) -> str:
+    """The comparison of a run, its decision, and where its files are, as text."""
     from emotion.reports.training_report import text_table
 
-    comparison, decision = found["comparison"], found["decision"]
-    wall, work = found["wall_seconds"], found["work_seconds"]
+    comparison, decision = result.comparison, result.decision
+    wall, work = result.wall_seconds, result.work_seconds
     lines = [
         "",
         text_table(comparison),
@@ -111,10 +193,10 @@ def report_run(found: dict) -> str:
         f"Selected: {comparison['selected']}. {comparison['selection']['reason']}",
         f"Champion: {decision['decision']}. {' '.join(decision['reasons'])}",
         "",
-        f"Report     {found['folder']}/report.html",
-        f"Figures    {found['folder']}/comparison.json, comparison.csv; shap/, rejected.csv beside them",
-        f"Models     {found['folder'].replace('/runs/', '/models/')}/",
-        f"Time       {wall:.0f} s, of which {work:.0f} s work and {wall - work:.0f} s Airflow's own",
+        f"Report     {result.folder}/report.html",
+        f"Figures    {result.folder}/comparison.json, comparison.csv; in the same folder: shap/, rejected.csv",
+        f"Models     {result.folder.replace('/runs/', '/models/')}/",
+        f"Time       {wall:.0f} s, of which the tasks worked {work:.0f} s and Airflow used {wall - work:.0f} s",
         "UI         make airflow, then http://127.0.0.1:8080",
     ]
     if comparison["notice"]:
@@ -122,9 +204,9 @@ def report_run(found: dict) -> str:
     return "\n".join(lines)
 
 
-def once(dataset: str, source: Path | None) -> None:
-    """Start Airflow, train once, print what came out, stop everything."""
-    extra = {"EMOTION_TRAINING_SCHEDULE": ""}  # this run only: one that falls due meanwhile would come first
+def train_once(dataset: str, source: Path | None) -> None:
+    """Start Airflow, train once, print the report, and stop Airflow."""
+    extra = {"EMOTION_TRAINING_SCHEDULE": ""}  # a scheduled run that is due would come before this one
     conf: dict = {"dataset": dataset}
     if source is not None:
         source = source.expanduser().absolute()
@@ -133,29 +215,33 @@ def once(dataset: str, source: Path | None) -> None:
         conf["source"] = str(source)
     settings = Settings.from_environment(os.environ | extra)
     entry = find_entry(settings.catalogue, dataset)
-    if entry.kind == "zenodo" and source is None and not importing.is_ready(Store(settings.home), settings, dataset):
+    needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)
+    if isinstance(entry, ZenodoEntry) and needs_source:
         download.check_reachable(settings, entry)
     run_id = f"{dataset}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-    print(f"Starting Airflow (logs in {airflow_home()})", flush=True)
+    _inform(f"Starting Airflow (logs in {airflow_home()})")
     airflow = LocalAirflow(airflow_home(), free_port(), extra)
     with airflow.running("scheduler", "dag-processor"):
-        for left in airflow.abandon_unfinished():
-            print(f"Run {left} was stopped in mid-run; it is marked as failed, what it has stored is used")
-        print(f"Running {DAG_ID} on {dataset}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}", flush=True)
-        found = run_training(airflow, settings, conf, run_id=run_id)
-    print(report_run(found))
+        for unfinished in airflow.abandon_unfinished():
+            _inform(f"Run {unfinished} was interrupted. It is marked as failed; what it has stored is used again.")
+        _inform(f"Running {DAG_ID} on {dataset}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
+        result = run_training(airflow, settings, conf, run_id=run_id)
+    print(report_run(result))
 
 
 def serve() -> None:
-    """Start Airflow and keep it until Ctrl-C."""
-    port = free_port(int(os.environ.get("PORT", 8080)))
-    airflow = LocalAirflow(airflow_home(), port)
-    print("Starting Airflow …", flush=True)
+    """Start Airflow and keep it running until Ctrl-C."""
+    airflow = LocalAirflow(airflow_home(), free_port(int(os.environ.get("PORT", 8080))))
+    _inform("Starting Airflow …")
     with airflow.running("scheduler", "dag-processor", "triggerer"):
         print(f"Airflow is ready: {airflow.url}   (logs in {airflow.home}; Ctrl-C stops it)", flush=True)
         while True:
             airflow.check_alive()
             time.sleep(1)
+
+
+def _inform(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def airflow_home() -> Path:
@@ -164,23 +250,23 @@ def airflow_home() -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The Makefile's door; returns the exit code."""
+    """Run what the Makefile asks for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m emotion.commands.local_run", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="train on the synthesized corpus")
     train = commands.add_parser("train", help="train on RAVDESS, or on another dataset of the catalogue")
-    train.add_argument("--dataset", default="ravdess-speech")
-    train.add_argument("--source", type=Path, help="folder or zip on disk, in place of a download")
-    commands.add_parser("serve", help="UI and scheduler until Ctrl-C")
+    train.add_argument("--dataset", default="ravdess-speech", help="its name in the catalogue")
+    train.add_argument("--source", type=Path, help="a folder or zip file to use instead of a download")
+    commands.add_parser("serve", help="run the UI and the scheduler until Ctrl-C")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if options.command == "serve":
             serve()
         elif options.command == "demo":
-            once("synthesized", None)
+            train_once("synthesized", None)
         else:
-            once(options.dataset, options.source)
+            train_once(options.dataset, options.source)
     except EmotionError as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""``emotion predict``: the emotion of each file, or of each window of a long one."""
+"""``emotion predict``: the emotion of each file, or of each window of a long file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,46 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from emotion.commands.console import ConsoleProgress, clock, draw_bar, printable, verdict_line
+from emotion.commands.arguments import add_command, add_model_option
+from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
 
+if TYPE_CHECKING:
+    from emotion.inference import CustomEmotionModel
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "predict",
+        run_predict,
+        "Predict the emotion of each recording, with the model's confidence.",
+        epilog="Formats: all that libsndfile reads (WAV, FLAC, OGG, MP3 and others), at any sampling rate, with 1 to "
+        "8 channels. A recording longer than 60 s gets no single answer: use --window.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording")
+    add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them, or the path of a bundle (.pkl)")
+    parser.add_argument(
+        "--explain", action="store_true", help="list the features that speak most for and against the predicted emotion"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="predict the emotion of every window of S seconds: a timeline"
+    )
+    parser.add_argument(
+        "--hop", type=float, metavar="S", help="seconds between the starts of two windows (default: half a window)"
+    )
+
 
 def run_predict(options: argparse.Namespace, settings: Settings) -> int:
+    """Print an answer per file, or per window; returns 1 if a file got no answer."""
     if options.window is None and options.hop is not None:
-        options.misunderstood("--hop is of no use without --window")
+        options.usage_error("--hop needs --window")
     if options.window is not None and options.explain:
-        options.misunderstood("--explain is for single answers: not with --window")
+        options.usage_error("--explain cannot be combined with --window")
     from emotion.inference import CustomEmotionModel
     from emotion.store import Store
 
@@ -24,15 +53,12 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
         model = CustomEmotionModel(options.model)
     else:
         model = CustomEmotionModel.named(Store(settings.home), options.model)
-    progress = ConsoleProgress("s" if options.window else "files")
-    if options.window:
-        found = _timelines(model, options, progress)
-    else:
-        found = _counted(model.predict_batch(options.files, explain=options.explain), len(options.files), progress)
+    progress = ConsoleProgress()
+    answers = (_timelines if options.window else _single_answers)(model, options, progress)
     if not options.json:
         progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
     failed = 0
-    for answer in found:
+    for answer in answers:
         failed += "error" in answer and "start" not in answer
         if options.json:
             progress.print(json.dumps(answer, allow_nan=False))
@@ -44,40 +70,45 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if failed else 0
 
 
-def _counted(answers: Iterator[dict], total: int, progress: ConsoleProgress) -> Iterator[dict]:
-    for done, answer in enumerate(answers, start=1):
-        progress("predict", done, total)
+def _single_answers(
+    model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress
+) -> Iterator[dict]:
+    """One answer per file."""
+    for done, answer in enumerate(model.predict_batch(options.files, explain=options.explain), start=1):
+        progress("predict", done, len(options.files), "files")
         yield answer
 
 
-def _timelines(model, options: argparse.Namespace, progress: ConsoleProgress) -> Iterator[dict]:
-    """The windows of each file, and an error for a file that has none."""
+def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress) -> Iterator[dict]:
+    """One answer per window of each file, and an error for a file that has no windows."""
     hop = options.window / 2 if options.hop is None else options.hop
     for path in options.files:
         try:
             for answer in model.predict_timeline(path, window=options.window, hop=hop):
-                progress(f"predict {printable(path)}", answer["end"], 0)
+                progress(f"predict {printable(path)}", int(answer["end"]), 0, "s")
                 yield {"path": path} | answer
         except AudioError as error:
             yield {"path": path, "error": error.reason, "message": str(error)}
 
 
 def _describe(answer: dict, *, detailed: bool) -> str:
+    """An answer as text: one line, or a line per emotion and feature if ``detailed``."""
     path = printable(answer["path"])
     if "start" in answer:
-        span = f"{clock(answer['start'])} – {clock(answer['end'])}"
-        return f"{span}  {answer['error'] if 'error' in answer else verdict_line(answer):<41}  {path}"
+        span = f"{format_time(answer['start'])} – {format_time(answer['end'])}"
+        return f"{span}  {answer['error'] if 'error' in answer else format_answer(answer):<41}  {path}"
     if "error" in answer:
         return f"{path}: no answer ({answer['error']}): {printable(answer['message'])}"
     if not detailed:
-        return f"{verdict_line(answer)}  {path}"
+        return f"{format_answer(answer)}  {path}"
     ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     lines = [f"{path} ({answer['duration']:.1f} s): {answer['emotion']}"]
     lines += [f"  {emotion:<9}  {draw_bar(share)}  {share:.2f}" for emotion, share in ranked]
-    for side, reasons in answer.get("explanation", {}).items():
+    for side, features in answer.get("explanation", {}).items():
         lines.append(f"  {side} {answer['emotion']}:")
         lines += [
-            f"    {one['contribution']:+.3f}  {one['feature']} = {one['value']:.4g}: {one['description']}"
-            for one in reasons
+            f"    {feature['contribution']:+.3f}  {feature['feature']} = {feature['value']:.4g}: "
+            f"{feature['description']}"
+            for feature in features
         ]
     return "\n".join(lines)

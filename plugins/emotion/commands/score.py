@@ -1,20 +1,46 @@
-"""``emotion score``: a folder, scored as the DAG does it."""
+"""``emotion score``: score a folder of recordings as the DAG ``emotion_scoring`` does."""
 
 from __future__ import annotations
 
 import argparse
 
+from emotion.commands.arguments import add_command, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS
 
 
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "score",
+        run_score,
+        "Score a folder of recordings, as the DAG emotion_scoring does: predictions, a report and a verdict on drift.",
+        epilog="The results are written to EMOTION_HOME/scores/BATCH/: predictions.csv, predictions.parquet, "
+        "summary.json, drift.json and report.html. A file that the same model scored before is skipped.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of recordings; subfolders are included")
+    add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them")
+    parser.add_argument(
+        "--challenger",
+        metavar="MODEL",
+        help="a second model that scores the same files, for comparison: latest (the newest version), VERSION or "
+        "VERSION/FAMILY",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="NAME",
+        help="name of the batch (default: made from the time); the name of an interrupted batch continues it",
+    )
+
+
 def run_score(options: argparse.Namespace, settings: Settings) -> int:
+    """Score the folder and print a summary; returns 1 if a file could not be scored."""
     from emotion import metrics
     from emotion.runs import scoring_run
     from emotion.scoring.options import NothingToScore, Options
 
-    progress = ConsoleProgress("files")
+    progress = ConsoleProgress()
     try:
         summary = scoring_run.score_folder(
             settings,
@@ -31,16 +57,21 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         progress.close()
-    rejected = sum(summary["rejected"].values())
-    print(f"{summary['scored']} of {summary['files']} files scored, {summary['audio_seconds']:.0f} s of audio")
+    print(_describe(summary))
+    print(f"See {settings.home}/scores/{summary['batch']}/report.html")
+    return 1 if summary["rejected"] else 0
+
+
+def _describe(summary: dict) -> str:
+    """The summary of a batch as text."""
+    drift, limit = summary["drift"], summary["options"]["min_confidence"]
+    lines = [f"{summary['scored']} of {summary['files']} files scored, {summary['audio_seconds']:.0f} s of audio"]
     for emotion in EMOTIONS:
         count = summary["emotions"].get(emotion, 0)
-        print(f"  {emotion:<9}  {draw_bar(count / max(1, summary['scored']))}  {count}")
-    for reason, count in summary["rejected"].items():
-        print(f"  {count} not scored: {reason}")
-    print(f"Needs a listener: {summary['needs_listener']}")
-    print(f"Drift: {' '.join([summary['drift']['verdict'] + '.', *summary['drift']['reasons']])}")
+        lines.append(f"  {emotion:<9}  {draw_bar(count / max(1, summary['scored']))}  {count}")
+    lines += [f"  {count} not scored: {reason}" for reason, count in summary["rejected"].items()]
+    lines.append(f"Files to listen to (confidence below {limit:.0%}): {summary['needs_listener']}")
+    lines.append(f"Drift: {' '.join([drift['verdict'] + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:
-        print(f"The model: {summary['model']['notice']}")
-    print(f"See {settings.home}/scores/{summary['batch']}/report.html")
-    return 1 if rejected else 0
+        lines.append(f"About the model: {summary['model']['notice']}")
+    return "\n".join(lines)

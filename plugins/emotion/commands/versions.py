@@ -1,27 +1,55 @@
-"""``emotion models``, ``emotion promote`` and ``emotion rollback``."""
+"""``emotion models``, ``emotion promote`` and ``emotion rollback``: list the versions and choose the champion."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from emotion.commands.console import print_table
+from emotion.commands.arguments import add_command
+from emotion.commands.console import format_table
 from emotion.settings import Settings
+from emotion.vocabulary import FAMILIES
+
+if TYPE_CHECKING:
+    from emotion.store import Store
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add_command(commands, "models", run_models, "List all model versions, and say which is the champion.")
+
+    promote = add_command(
+        commands,
+        "promote",
+        run_promote,
+        "Make a version the champion by hand. No rule is checked: read the version's report first.",
+    )
+    promote.add_argument("version", metavar="VERSION", help="a version as `emotion models` lists it")
+    promote.add_argument(
+        "--family",
+        choices=(*FAMILIES, "ensemble"),
+        help="which of the version's models (default: the one that its training run selected)",
+    )
+    promote.add_argument("--reason", required=True, metavar="TEXT", help="why; recorded with the promotion")
+
+    rollback = add_command(commands, "rollback", run_rollback, "Make the previous champion the champion again.")
+    rollback.add_argument("--reason", default="by hand", metavar="TEXT", help="why; recorded with the roll-back")
 
 
 def run_models(options: argparse.Namespace, settings: Settings) -> int:
+    """Print a table of the versions."""
     from emotion.evaluation.selection import PROTOCOL, SCORE
     from emotion.models import registry
     from emotion.store import Store
 
     store = Store(settings.home)
-    pointer: Mapping = registry.champion(store) or {}
+    champion: Mapping = registry.champion(store) or {}
     rows = [("VERSION", "CREATED", "DATASET", "MODEL", "MACRO F1 *", "")]
     entries = registry.versions(store)
     for entry in entries:
-        is_champion = entry["version"] == pointer.get("version")
-        family = pointer["family"] if is_champion else entry["selected"]
+        is_champion = entry["version"] == champion.get("version")
+        family = champion["family"] if is_champion else entry["selected"]
         rows.append(
             (
                 entry["version"],
@@ -29,49 +57,53 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
                 entry["dataset"]["name"],
                 family,
                 f"{entry['scores'][family][PROTOCOL][SCORE]:.3f}",
-                f"champion since {pointer['since']}" if is_champion else "",
+                f"champion since {champion['since']}" if is_champion else "",
             )
         )
     if not entries:
         print(f"There are no models in {settings.home} yet: run the DAG emotion_training.")
         return 0
-    print(print_table(rows))
-    print("\n* on speakers held out")
+    print(format_table(rows))
+    print("\n* on unheard speakers, that is, speakers the model was not trained on")
     for notice in sorted({entry["dataset"]["notice"] for entry in entries} - {""}):
         print(notice)
     return 0
 
 
 def run_promote(options: argparse.Namespace, settings: Settings) -> int:
+    """Make a version the champion, if it can be loaded."""
     from emotion.inference import CustomEmotionModel
     from emotion.models import registry
     from emotion.store import Store
 
     store = Store(settings.home)
-    model = CustomEmotionModel.from_store(store, options.version, options.family)  # what cannot be loaded cannot serve
+    model = CustomEmotionModel.from_store(store, options.version, options.family)
     registry.promote_by_hand(store, version=model.version, family=model.family, reason=options.reason)
-    return _announce(store, settings)
+    _announce_champion(store, settings)
+    return 0
 
 
 def run_rollback(options: argparse.Namespace, settings: Settings) -> int:
+    """Make the previous champion the champion again."""
     from emotion.models import registry
     from emotion.store import Store
 
     store = Store(settings.home)
     registry.rollback(store, reason=options.reason)
-    return _announce(store, settings)
+    _announce_champion(store, settings)
+    return 0
 
 
-def _announce(store, settings: Settings) -> int:
-    """Tell people and dashboards who the champion is now."""
+def _announce_champion(store: Store, settings: Settings) -> None:
+    """Print who the champion is now, and send its scores as metrics for the dashboards."""
     from emotion import metrics
     from emotion.evaluation.selection import PROTOCOL
     from emotion.models import registry
 
-    pointer = registry.champion(store)
+    champion = registry.champion(store)
+    assert champion is not None, "called after a promotion"
     emitter = metrics.statsd_emitter(settings.statsd)
-    for score, value in registry.entry(store, pointer["version"])["scores"][pointer["family"]][PROTOCOL].items():
+    for score, value in registry.entry(store, champion["version"])["scores"][champion["family"]][PROTOCOL].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
     emitter.gauge(metrics.CHAMPION_SINCE, time.time())
-    print(f"The champion is now {pointer['version']} ({pointer['family']}).")
-    return 0
+    print(f"The champion is now {champion['version']} ({champion['family']}).")

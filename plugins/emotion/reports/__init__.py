@@ -1,5 +1,5 @@
-"""What a person reads: the report of a training run, of a scored batch, and the model card.
+"""What a person reads: the report of a training run, the report of a scored batch, and the model card.
 
-In: the dictionaries and tables that runs wrote. Out: one self-contained HTML page or Markdown text; the templates
-lie in ``include/``.
+Input: the dictionaries and tables that runs wrote. Output: one self-contained HTML page, or Markdown text. The
+templates are in ``include/``.
 """

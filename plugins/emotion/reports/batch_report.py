@@ -1,5 +1,4 @@
-"""The report of a scoring run: one page with everything inside, the clips that a person should hear
-included."""
+"""The report of a scoring run as one HTML page, with the clips that a person should listen to."""
 
 from __future__ import annotations
 
@@ -12,19 +11,38 @@ import soundfile
 
 from emotion.audio.decode import Clip
 from emotion.reports.page import environment
+from emotion.reports.terms import select_terms
 from emotion.scoring.summary import LISTED
 from emotion.vocabulary import EMOTION_COLOURS, EMOTIONS, PROBABILITIES
 
 LISTEN = 12
-"""So many of the least certain clips can be heard in the report."""
+"""How many of the least certain clips can be played in the report."""
 EXCERPT_SECONDS = 8.0
 TIMELINES = 12
+"""How many long recordings get a timeline, longest first."""
 SEGMENTS = 300
-"""A timeline is drawn in at most so many pieces."""
+"""A timeline is drawn in at most this many pieces."""
+TERMS = (
+    "adapted",
+    "calibration_error",
+    "challenger",
+    "confidence",
+    "drift",
+    "ks",
+    "macro_f1",
+    "mcnemar",
+    "plain",
+    "psi",
+    "shap",
+    "shift",
+    "unheard_speakers",
+    "wilson",
+)
+"""Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
 
 
 def excerpt(clip: Clip) -> bytes:
-    """The beginning of a clip as a small MP3, for a player in the page."""
+    """The first :data:`EXCERPT_SECONDS` of a clip as a small MP3, for a player in the page."""
     samples = clip.samples[: int(EXCERPT_SECONDS * clip.sample_rate)]
     buffer = io.BytesIO()
     soundfile.write(
@@ -44,16 +62,15 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
     Parameters
     ----------
     summary : dict
-        What ``summary.json`` holds.
+        The contents of ``summary.json``.
     table, timeline : pandas.DataFrame
-        What ``predictions.parquet`` and ``timeline.parquet`` hold; ``timeline`` may be empty.
+        The contents of ``predictions.parquet`` and ``timeline.parquet``; ``timeline`` may be empty.
     listen : list of dict
-        The least certain clips, least certain first: their rows, ``audio`` (MP3 bytes or None), ``towards``
-        and ``against``.
+        The least certain clips, least certain first: their rows of ``table``, ``audio`` (MP3 bytes or None), and the
+        features ``towards`` and ``against`` the answer.
     """
     rejected = table[table["error"] != ""]
-    players = [clip | {"audio": clip["audio"] and _data_uri(clip["audio"])} for clip in listen]
-    long = table[table["windows"] > 0].nlargest(TIMELINES, "duration", keep="first")
+    long_files = table[table["windows"] > 0].nlargest(TIMELINES, "duration", keep="first")
     return (
         environment()
         .get_template("scoring_report.html.j2")
@@ -64,35 +81,44 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             comparison=summary["comparison"],
             drift=summary["drift"],
             emotions=EMOTIONS,
-            probability_columns=PROBABILITIES,
             emotion_colours=EMOTION_COLOURS,
-            listen=players,
-            timelines=[row | {"segments": _segments(timeline, row)} for row in long.to_dict("records")],
+            listen=[_player(clip) for clip in listen],
+            timelines=[row | {"segments": _segments(timeline, row)} for row in long_files.to_dict("records")],
             rejected=rejected.head(LISTED)[["path", "error", "message"]].to_dict("records"),
             rejected_count=len(rejected),
             listed=LISTED,
+            terms=select_terms(*TERMS),
         )
     )
 
 
-def _data_uri(mp3: bytes) -> str:
-    return "data:audio/mpeg;base64," + base64.b64encode(mp3).decode()
+def _player(clip: dict) -> dict:
+    """A clip with its audio as the address of a player, and its probabilities by emotion."""
+    mp3 = clip["audio"]
+    return clip | {
+        "audio": mp3 and "data:audio/mpeg;base64," + base64.b64encode(mp3).decode(),
+        "probabilities": {emotion: clip[f"p_{emotion}"] for emotion in EMOTIONS},
+    }
 
 
 def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
-    """A long file's windows, or groups of them, as pieces of one emotion: start and end (s), emotion,
-    confidence."""
+    """The pieces in which a long file's timeline is drawn: start and end (s), emotion, confidence.
+
+    A piece is one window, or the mean of several where the file has more than :data:`SEGMENTS` windows. A piece
+    without any answer has the emotion ``""`` and the confidence None.
+    """
     windows = timeline[(timeline["path"] == row["path"]) & (timeline["sha256"] == row["sha256"])]
-    group = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
+    piece_numbers = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
     pieces: list[dict] = []
-    for _, some in windows.groupby(group):
-        mean = some[PROBABILITIES].mean().to_numpy()
-        known = not np.isnan(mean).all()
-        emotion = EMOTIONS[int(np.nanargmax(mean))] if known else ""
-        piece = {
-            "start": float(some["start"].iloc[0]),
-            "end": float(some["end"].iloc[-1]),
-            "emotion": emotion,
-        }
-        pieces.append(piece | {"confidence": float(np.nanmax(mean)) if known else None})
+    for _, group in windows.groupby(piece_numbers):
+        mean = group[PROBABILITIES].mean().to_numpy()
+        answered = not np.isnan(mean).all()
+        pieces.append(
+            {
+                "start": float(group["start"].iloc[0]),
+                "end": float(group["end"].iloc[-1]),
+                "emotion": EMOTIONS[int(np.nanargmax(mean))] if answered else "",
+                "confidence": float(np.nanmax(mean)) if answered else None,
+            }
+        )
     return pieces

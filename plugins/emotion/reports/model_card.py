@@ -1,4 +1,4 @@
-"""The model card of a version: what it is for, its data and licence, its figures, its limits (Mitchell et al. 2019)."""
+"""The model card of a version (Mitchell et al. 2019): its use, its data and licence, its figures and its limits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from emotion.vocabulary import PROTOCOLS
 
 
 def render(comparison: dict, *, version: str) -> str:
-    """The card as Markdown, from a run's ``comparison.json``."""
-    environment = Environment(
+    """The card as Markdown, from a run's ``comparison.json``.
+
+    Parameters
+    ----------
+    comparison : dict
+        Must hold every model with every protocol.
+    version : str
+        Name of the version that the run registers.
+
+    Raises
+    ------
+    jinja2.UndefinedError
+        If a figure or fact is missing.
+    """
+    jinja = Environment(
         loader=FileSystemLoader(INCLUDE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    return environment.get_template("model_card.md.j2").render(comparison, version=version, protocols=PROTOCOLS)
+    return jinja.get_template("model_card.md.j2").render(comparison, version=version, protocols=PROTOCOLS)

@@ -1,4 +1,4 @@
-"""The report of a training run: one page with everything inside, the comparison as a table, and as text."""
+"""The report of a training run as one HTML page, and its comparison as a table and as text."""
 
 from __future__ import annotations
 
@@ -6,34 +6,59 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from emotion.explanation.plots import PLOTS
 from emotion.reports.page import environment, format_figure
+from emotion.reports.terms import select_terms
 from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
-TITLES = dict(
-    zip(
-        PROTOCOLS,
-        ("Random split", "Random split, adapted", "Unheard speakers", "Unheard speakers, adapted"),
-        strict=True,
-    )
-)
+TITLES = {
+    "random": "Random split",
+    "random_adapted": "Random split, adapted",
+    "speaker_independent": "Unheard speakers",
+    "speaker_independent_adapted": "Unheard speakers, adapted",
+}
+"""Protocol → what the report calls it."""
+SCORE_TITLES = {
+    "accuracy": "Accuracy",
+    "precision_macro": "Precision",
+    "recall_macro": "Recall",
+    "f1_macro": "Macro F1",
+    "uar": "UAR",
+    "log_loss": "Log loss",
+    "ece": "Calibration error",
+}
+"""Score → what the report calls it."""
 TIMES = ("fit_seconds", "predict_ms_single", "predict_ms_batch", "training_seconds")
-PLOT_TITLES = dict(
-    zip(
-        PLOTS,
-        (
-            "Most important features, and for which emotion",
-            "Which feature matters for which emotion",
-            "How a feature's value pushes each emotion",
-        ),
-        strict=True,
-    )
-)
+PLOT_TITLES = {
+    "bar": "Most important features, and for which emotion",
+    "heatmap": "Which feature matters for which emotion",
+    "beeswarm": "How a feature's value raises or lowers the output for each emotion",
+}
+"""Plot of :data:`emotion.explanation.plots.PLOTS` → its title."""
 GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
 TOP_FEATURES = 12
+TERMS = (
+    "accuracy",
+    "adapted",
+    "calibration_error",
+    "challenger",
+    "champion",
+    "confidence",
+    "fold",
+    "log_loss",
+    "macro_f1",
+    "plain",
+    "precision",
+    "random_split",
+    "recipe",
+    "shap",
+    "uar",
+    "unheard_speakers",
+)
+"""Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
 LEGEND = """\
-* selected: highest macro F1 on speakers it has not heard. Random-split figures are optimistic: the same
-  speakers are on both sides. Adapted: features normalized by each speaker's own clips, without their labels."""
+* selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on.
+Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
+Adapted: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
 
 
 def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
@@ -42,7 +67,7 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
     Parameters
     ----------
     comparison : dict
-        What ``comparison.json`` holds. Models, protocols and figures that it lacks show as ``–``.
+        The contents of ``comparison.json``. Models, protocols and figures that it lacks show as ``–``.
     challenge : mapping or None
         From :func:`emotion.models.promotion.challenge`; None before a challenger was registered.
     decision : dict or None
@@ -51,9 +76,8 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
         From :func:`emotion.explanation.export.read_export`.
     """
     selected, models = comparison["selected"], comparison["models"]
-    judged = models[selected].get("speaker_independent", {}).get("per_emotion", {})
-    present = [emotion for emotion in EMOTIONS if not judged or judged[emotion]["support"]]
-    order = sorted(shap, key=lambda family: family != selected)
+    per_emotion = models[selected].get("speaker_independent", {}).get("per_emotion", {})
+    present = [emotion for emotion in EMOTIONS if not per_emotion or per_emotion[emotion]["support"]]
     return (
         environment()
         .get_template("report.html.j2")
@@ -65,29 +89,38 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
             challenge=challenge,
             decision=decision,
             explanations=[
-                {
-                    "family": family,
-                    "plots": shap[family]["plots"],
-                    "top": shap[family]["importance"].head(TOP_FEATURES).to_dict("records"),
-                }
-                for family in order
+                _explanation(family, shap[family]) for family in sorted(shap, key=lambda family: family != selected)
             ],
-            tops={
-                protocol: {
-                    score: max(found.get(protocol, {}).get(score, 0.0) for found in models.values())
-                    for score in ("accuracy", "f1_macro")
-                }
-                for protocol in PROTOCOLS
-            },
-            protocols=TITLES,
-            plot_titles=PLOT_TITLES,
+            best_scores=_best_scores(models),
+            protocols={protocol: TITLES[protocol] for protocol in PROTOCOLS},
             emotions=EMOTIONS,
             present=present,
             chance=1 / len(present),
             group_colours=GROUP_COLOURS,
-            scores=SCORES,
+            scores=SCORE_TITLES,
+            terms=select_terms(*TERMS),
         )
     )
+
+
+def _explanation(family: str, exported: dict) -> dict:
+    """What the page shows of one family's SHAP values: its most important features and its plots with titles."""
+    return {
+        "family": family,
+        "top": exported["importance"].head(TOP_FEATURES).to_dict("records"),
+        "plots": [{"title": PLOT_TITLES[name], "png": png} for name, png in exported["plots"].items()],
+    }
+
+
+def _best_scores(models: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """The highest accuracy and macro F1 of any model, by protocol."""
+    return {
+        protocol: {
+            score: max(scores.get(protocol, {}).get(score, 0.0) for scores in models.values())
+            for score in ("accuracy", "f1_macro")
+        }
+        for protocol in PROTOCOLS
+    }
 
 
 def comparison_rows(comparison: dict) -> pd.DataFrame:
@@ -96,41 +129,44 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
     ``model``, ``protocol`` (those of :data:`emotion.vocabulary.PROTOCOLS`, and ``random_80_20`` for the single
     split), ``selected``, ``n``, the scores, mean, std, min and max over folds of accuracy and macro F1, and
     the timings. A figure that is missing is empty.
+
+    >>> rows = comparison_rows({"selected": "ensemble", "models": {"ensemble": {"random": {"accuracy": 0.8}}}})
+    >>> rows[["model", "protocol", "selected", "accuracy"]].values.tolist()
+    [['ensemble', 'random', True, 0.8]]
     """
     rows = []
-    for model, found in comparison["models"].items():
-        sets = {protocol: found[protocol] for protocol in PROTOCOLS if protocol in found}
-        if "split_80_20" in found.get("random", {}):
-            sets["random_80_20"] = found["random"]["split_80_20"]
-        for protocol, figures in sets.items():
+    for model, figures in comparison["models"].items():
+        scores_by_protocol = {protocol: figures[protocol] for protocol in PROTOCOLS if protocol in figures}
+        if "split_80_20" in figures.get("random", {}):
+            scores_by_protocol["random_80_20"] = figures["random"]["split_80_20"]
+        for protocol, scores in scores_by_protocol.items():
             row = {"model": model, "protocol": protocol, "selected": model == comparison["selected"]}
-            row |= {score: figures.get(score) for score in ("n", *SCORES)}
+            row |= {score: scores.get(score) for score in ("n", *SCORES)}
             for score in ("accuracy", "f1_macro"):
-                spread = figures.get("cv", {}).get(score, {})
-                row |= {f"cv_{score}_{name}": spread.get(name) for name in ("mean", "std", "min", "max")}
-            rows.append(row | {time: found.get(time) for time in TIMES})
+                over_folds = scores.get("cv", {}).get(score, {})
+                row |= {f"cv_{score}_{name}": over_folds.get(name) for name in ("mean", "std", "min", "max")}
+            rows.append(row | {time: figures.get(time) for time in TIMES})
     return pd.DataFrame(rows)
 
 
 def text_table(comparison: dict) -> str:
-    """The comparison for a terminal: accuracy / macro F1 of each model by each protocol, and its speed."""
-    titles = [title.lower().partition(", ") for title in TITLES.values()]
-    lines = [["", *(title for title, _, _ in titles), "fit", "ms per"], ["", *(how for *_, how in titles), "s", "clip"]]
-    for model, found in comparison["models"].items():
+    """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed."""
+    titles = [TITLES[protocol].lower().partition(", ") for protocol in PROTOCOLS]
+    lines = [
+        ["", *(split for split, _, _ in titles), "fit", "ms per"],
+        ["", *(adapted for _, _, adapted in titles), "s", "clip"],
+    ]
+    for model, figures in comparison["models"].items():
         line = [("* " if model == comparison["selected"] else "  ") + model]
-        for protocol in TITLES:
-            figures = found.get(protocol, {})
-            line.append(" / ".join(format_figure(figures.get(score), ".3f") for score in ("accuracy", "f1_macro")))
-        lines.append(
-            [
-                *line,
-                format_figure(found.get("fit_seconds"), ".1f"),
-                format_figure(found.get("predict_ms_single"), ".2f"),
-            ]
-        )
+        for protocol in PROTOCOLS:
+            scores = figures.get(protocol, {})
+            line.append(" / ".join(format_figure(scores.get(score), ".3f") for score in ("accuracy", "f1_macro")))
+        line.append(format_figure(figures.get("fit_seconds"), ".1f"))
+        line.append(format_figure(figures.get("predict_ms_single"), ".2f"))
+        lines.append(line)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["accuracy / macro F1"]
+    text = ["accuracy / macro F1"]
     for first, *others in lines:
         cells = [cell.rjust(width + 3) for cell, width in zip(others, widths[1:], strict=True)]
-        shown.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
-    return "\n".join([*shown, LEGEND])
+        text.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
+    return "\n".join([*text, LEGEND])

@@ -6,6 +6,7 @@ may run on any machine, be killed and be tried again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 

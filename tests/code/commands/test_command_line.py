@@ -1,4 +1,4 @@
-"""The command line, as a person or a script meets it."""
+"""The ``emotion`` command, as a person or a script uses it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ import termios
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 import graphite_stack
-from emotion.commands import doctor, main
+from emotion.commands import console, doctor, main
 from emotion.datasets.synthesis import NOTICE
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry
@@ -36,10 +37,10 @@ pytest_plugins = ("small_models",)
 
 @pytest.fixture
 def home(trained_store, tmp_path, monkeypatch) -> Path:
-    """An EMOTION_HOME of one's own."""
-    found = tmp_path / "home"
-    shutil.copytree(trained_store.root, found)
-    monkeypatch.setenv("EMOTION_HOME", str(found))
+    """An EMOTION_HOME with two versions, which the test may change."""
+    folder = tmp_path / "home"
+    shutil.copytree(trained_store.root, folder)
+    monkeypatch.setenv("EMOTION_HOME", str(folder))
     for name in (
         "EMOTION_STATSD",
         "EMOTION_GRAPHITE",
@@ -48,7 +49,7 @@ def home(trained_store, tmp_path, monkeypatch) -> Path:
         "EMOTION_DATASETS",
     ):
         monkeypatch.delenv(name, raising=False)
-    return found
+    return folder
 
 
 @pytest.fixture
@@ -94,16 +95,16 @@ def test_help_answers_without_the_heavy_imports(command):
         f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
         "from emotion.commands import main\n"
         "try: main.main()\n"
-        "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa'} & sys.modules.keys())"
+        "finally: print('heavy', {'numpy', 'pandas', 'sklearn', 'shap', 'librosa', 'tqdm'} & sys.modules.keys())"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 0 and "usage: emotion" in found.stdout
-    assert "heavy set()" in found.stdout
+    assert result.returncode == 0 and "usage: emotion" in result.stdout
+    assert "heavy set()" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -119,14 +120,14 @@ def test_help_answers_without_the_heavy_imports(command):
         ["promote", "first", "--reason", "x", "--family", "oracle"],
     ],
 )
-def test_what_is_not_understood_exits_with_2(run, empty, command):
+def test_wrong_usage_exits_with_2(run, empty, command):
     code, out, err = run(*command)
     assert (code, out) == (2, "")
     assert "usage: emotion" in err
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         (["predict", "a.wav"], "no champion"),
         (["predict", "a.wav", "--model", "third"], "no model version 'third'"),
@@ -136,10 +137,10 @@ def test_what_is_not_understood_exits_with_2(run, empty, command):
         (["score", "nowhere"], "nowhere"),
     ],
 )
-def test_an_error_is_one_line(run, empty, command, said):
+def test_an_error_is_one_line(run, empty, command, message):
     code, out, err = run(*command)
     assert (code, out) == (1, "")
-    assert err.startswith("emotion: ") and err.count("\n") == 1 and said in err
+    assert err.startswith("emotion: ") and err.count("\n") == 1 and message in err
 
 
 def test_a_wrong_setting_is_one_line(run, monkeypatch):
@@ -156,11 +157,11 @@ def test_predict_shows_all_emotions_of_one_file(run, clips):
     assert (code, err) == (0, "")
     model, head, *rows = out.splitlines()
     assert model == f"Model first/logistic_regression {NOTICE}"
-    found = CustomEmotionModel().predict_emotion_from_file(clips[0])
-    assert head == f"{clips[0]} ({found['duration']:.1f} s): {found['emotion']}"
-    assert [row.split()[0] for row in rows] == sorted(EMOTIONS, key=lambda emotion: -found["probabilities"][emotion])
+    answer = CustomEmotionModel().predict_emotion_from_file(clips[0])
+    assert head == f"{clips[0]} ({answer['duration']:.1f} s): {answer['emotion']}"
+    assert [row.split()[0] for row in rows] == sorted(EMOTIONS, key=lambda emotion: -answer["probabilities"][emotion])
     shares = [float(row.split()[-1]) for row in rows]
-    assert shares == [round(share, 2) for share in sorted(found["probabilities"].values(), reverse=True)]
+    assert shares == [round(share, 2) for share in sorted(answer["probabilities"].values(), reverse=True)]
     lengths = [row.count("█") for row in rows]
     assert lengths == sorted(lengths, reverse=True) and lengths[0] > 0
 
@@ -182,8 +183,8 @@ def test_predict_gives_each_of_several_files_a_row(run, clips, tmp_path):
 def test_predict_in_json_is_the_models_answer(run, clips):
     code, out, err = run("predict", "--json", *clips[:3], "/nowhere")
     assert code == 1
-    found = list(map(json.loads, out.splitlines()))
-    assert found == list(CustomEmotionModel().predict_batch([*clips[:3], "/nowhere"]))
+    answers = list(map(json.loads, out.splitlines()))
+    assert answers == list(CustomEmotionModel().predict_batch([*clips[:3], "/nowhere"]))
 
 
 def test_predict_explains(run, clips):
@@ -202,9 +203,9 @@ def test_predict_explains(run, clips):
 
 @pytest.mark.parametrize("name", ["second", "second/random_forest", "bundle"])
 def test_predict_with_another_model(run, home, clips, name):
-    given = home / "models/second/ensemble_emotion_model.pkl" if name == "bundle" else name
+    model = home / "models/second/ensemble_emotion_model.pkl" if name == "bundle" else name
     expected = {"second": "logistic_regression", "bundle": "ensemble"}.get(name, "random_forest")
-    code, out, _ = run("predict", "--json", "--model", given, clips[0])
+    code, out, _ = run("predict", "--json", "--model", model, clips[0])
     assert code == 0
     assert (json.loads(out)["model"], json.loads(out)["family"]) == ("second", expected)
 
@@ -224,19 +225,19 @@ def test_predict_gives_a_timeline(run, long):
     assert spans == [f"0:00:0{start}.0 – 0:00:0{start + 2}.0" for start in range(4)]
     assert "silent" in out.splitlines()[-1]
     code, out, err = run("predict", "--window", "2", "--hop", "1.5", "--json", long)
-    found = list(map(json.loads, out.splitlines()))
+    answers = list(map(json.loads, out.splitlines()))
     expected = CustomEmotionModel().predict_timeline(long, window=2, hop=1.5)
-    assert code == 0 and found == [{"path": str(long)} | answer for answer in expected]
+    assert code == 0 and answers == [{"path": str(long)} | answer for answer in expected]
 
 
 def test_a_timeline_goes_on_after_a_bad_file(run, long):
     code, out, err = run("predict", "--window", "2", "--json", "/nowhere", long)
-    found = list(map(json.loads, out.splitlines()))
+    answers = list(map(json.loads, out.splitlines()))
     assert code == 1 and "1 of 2" in err
-    assert found[0]["error"] == "unreadable" and len(found) == 5
+    assert answers[0]["error"] == "unreadable" and len(answers) == 5
 
 
-def test_a_file_too_long_for_one_answer_is_told_apart(run, home, tmp_path):
+def test_a_file_too_long_for_one_answer_is_an_error(run, home, tmp_path):
     path = tmp_path / "minutes.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 8_000 * 61), 8_000)
     code, out, _ = run("predict", path)
@@ -246,7 +247,7 @@ def test_a_file_too_long_for_one_answer_is_told_apart(run, home, tmp_path):
 # --- signals, pipes, terminals ------------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_had_enough(home, clips):
+def test_a_reader_that_closes_the_pipe_ends_the_command_silently(home, clips):
     running = process("predict", "--json", *clips * 5, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert json.loads(running.stdout.readline())["path"] == clips[0]
     running.stdout.close()
@@ -265,24 +266,24 @@ def test_an_interruption_is_quiet(home, clips):
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_path):
     many = clips * 40
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     logs = (tmp_path / "err").open("wb"), (tmp_path / "out").open("wb")
-    on_terminal = process("predict", "--json", *many, stdout=logs[1], stderr=theirs)
+    on_terminal = process("predict", "--json", *many, stdout=logs[1], stderr=terminal)
     elsewhere = process("predict", "--json", *many, stdout=subprocess.DEVNULL, stderr=logs[0])
-    os.close(theirs)
+    os.close(terminal)
     shown, end = b"", time.monotonic() + 300
     try:
         while time.monotonic() < end and not re.search(rb"\d+%", shown):
-            if select.select([ours], [], [], 0.5)[0]:
-                shown += os.read(ours, 1000)
+            if select.select([controller], [], [], 0.5)[0]:
+                shown += os.read(controller, 1000)
         while time.monotonic() < end and not (tmp_path / "err").read_bytes():
             time.sleep(0.2)
     finally:
         for running in (on_terminal, elsewhere):
             running.kill()
             running.wait()
-        os.close(ours)
+        os.close(controller)
         for log in logs:
             log.close()
     assert re.search(rb"predict: +\d+%\|", shown)
@@ -290,16 +291,36 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(home, clips, tmp_pa
     assert re.fullmatch(rf"predict: \d+ of {len(many)} files", lines[0])
 
 
-def test_output_to_a_terminal_that_knows_no_bars(home, clips):
+def test_a_terminal_without_the_characters_of_a_bar_gets_question_marks(home, clips):
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins"), "PYTHONIOENCODING": "ascii"}
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "emotion", "predict", clips[0]],
         env=environment,
         capture_output=True,
         text=True,
     )
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "????" in found.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "????" in result.stdout
+
+
+def test_progress_starts_after_two_seconds_and_never_on_standard_output(monkeypatch, capsys):
+    moment = 100.0
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: moment))
+    progress = console.ConsoleProgress()
+    shown = {}
+    for seconds, stage in [
+        (0.0, "check"),
+        (1.9, "check"),
+        (2.0, "check"),
+        (6.9, "check"),
+        (7.0, "check"),
+        (9.0, "read"),
+    ]:
+        moment = 100.0 + seconds
+        progress(stage, int(seconds), 10, "clips")
+        shown[seconds] = capsys.readouterr()
+    lines = {2.0: "check: 2 of 10 clips\n", 7.0: "check: 7 of 10 clips\n"}
+    assert shown == {seconds: ("", lines.get(seconds, "")) for seconds in shown}
 
 
 # --- models, promote, rollback ------------------------------------------------------------------------------
@@ -346,7 +367,7 @@ def test_what_cannot_be_loaded_is_not_promoted(run, home):
     assert CustomEmotionModel().name == "first/logistic_regression"
 
 
-def test_promotion_tells_dashboards(run, home, monkeypatch):
+def test_a_promotion_sends_metrics(run, home, monkeypatch):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
         statsd.bind(("127.0.0.1", 0))
         statsd.settimeout(5)
@@ -359,7 +380,7 @@ def test_promotion_tells_dashboards(run, home, monkeypatch):
 # --- score --------------------------------------------------------------------------------------------------
 
 
-def test_score_writes_a_batch_and_says_what_it_found(run, home, clips, tmp_path):
+def test_score_writes_a_batch_and_prints_a_summary(run, home, clips, tmp_path):
     folder = tmp_path / "new"
     folder.mkdir()
     for number, clip in enumerate(clips[:6]):
@@ -401,13 +422,13 @@ def test_doctor_finds_nothing_wrong_in_order(run, home, monkeypatch, tmp_path):
         "✓",
     ) | {"metrics": "·"}
     assert out.endswith("Nothing is broken.\n")
-    assert "packages: 2 as pinned" in out
+    assert "packages: 2 installed as pinned" in out
     assert not list(home.glob(".doctor-*"))
 
 
-def test_doctor_says_what_is_missing(run, empty):
+def test_doctor_names_what_is_missing(run, empty):
     code, out, _ = run("doctor")
-    assert code == 1
+    assert code == 1 and re.search(r"\n\n[1-9] of 9 checks failed\.\n$", out)
     assert findings(out)["champion"] == "✗" and "emotion_training" in out
     assert findings(out)["folders"] == "·" and str(empty / "inbox") in out
 
@@ -420,12 +441,23 @@ def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_pa
     assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
 
 
-def test_doctor_takes_a_version_as_its_package_spells_it(run, home, monkeypatch, tmp_path):
+def test_doctor_compares_versions_not_their_spelling(run, home, monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("grafana-foundation-sdk==0.0.21\n")
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     monkeypatch.setattr("importlib.metadata.version", lambda _: "v0.0.21")
     _, out, _ = run("doctor")
-    assert "packages: 1 as pinned" in out
+    assert "packages: 1 installed as pinned" in out
+
+
+@pytest.mark.parametrize(
+    ("version", "mark"),
+    [((3, 10), doctor.BROKEN), ((3, 11), doctor.OK), ((3, 14), doctor.OK), ((3, 15), doctor.BROKEN)],
+)
+def test_doctor_knows_the_supported_pythons(monkeypatch, version, mark):
+    monkeypatch.setattr(doctor, "sys", SimpleNamespace(version_info=(*version, 0)))
+    finding = doctor._check_python()
+    assert finding.state == mark
+    assert ("expected one of 3.11, 3.12, 3.13, 3.14" in finding.what) == (mark == doctor.BROKEN)
 
 
 @pytest.mark.parametrize("place", ["file/home", "nowhere://home"])
@@ -462,21 +494,21 @@ def test_doctor_finds_a_statsd_host_that_is_not_known(run, home, monkeypatch):
     assert code == 1 and findings(out)["metrics"] == "✗" and "no-such-host.invalid" in out
 
 
-def test_doctor_says_what_udp_does_not_tell(run, home, monkeypatch):
+def test_doctor_cannot_know_whether_udp_arrived(run, home, monkeypatch):
     monkeypatch.setenv("EMOTION_STATSD", "127.0.0.1:9")
     _, out, _ = run("doctor")
     assert findings(out)["metrics"] == "·" and "EMOTION_GRAPHITE" in out
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
-        (b"[]", "lacks it"),
+        (b"[]", "does not hold it"),
         (b"<html>", "does not answer as Graphite"),
         (None, "does not answer as Graphite"),
     ],
 )
-def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer, said):
+def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer, message):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -501,7 +533,7 @@ def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer,
             server.shutdown()
             thread.join()
             server.server_close()
-    assert code == 1 and findings(out)["metrics"] == "✗" and said in out
+    assert code == 1 and findings(out)["metrics"] == "✗" and message in out
 
 
 def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypatch, tmp_path):
@@ -516,5 +548,5 @@ def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypat
     assert findings(out)["metrics"] == "✓" and "in Graphite" in out
 
 
-def test_the_settings_of_the_command_line_are_the_environments(home):
+def test_the_command_line_reads_its_settings_from_the_environment(home):
     assert Settings.from_environment().home == str(home)

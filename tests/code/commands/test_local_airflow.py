@@ -1,27 +1,33 @@
-"""What surrounds a local Airflow: its environment, its port, what it says of progress."""
+"""The local Airflow of the Makefile: its environment, its port, and how it shows the progress of a run."""
 
 from __future__ import annotations
 
 import os
+import pty
+import re
 import socket
+import subprocess
 import sys
+import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emotion import progress
 from emotion.commands import local_run
 from emotion.commands.local_airflow import AirflowProblem, LocalAirflow, environment, free_port
-from emotion.commands.local_run import describe
+from emotion.commands.local_run import add_up, describe
 from emotion.settings import PROJECT
 
 
 def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", finished: float | None = None) -> dict:
-    return {"stage": stage, "label": "", "unit": unit, "done": done, "total": total, "finished": finished}
+    counts = {"unit": unit, "done": done, "total": total}
+    return {"stage": stage, "label": "", **counts, "started": 0.0, "finished": finished}
 
 
 @pytest.mark.parametrize(
-    ("states", "says"),
+    ("states", "text"),
     [
         ([], ""),
         ([state("collect", finished=1.0)], ""),
@@ -41,8 +47,14 @@ def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", fin
         ),
     ],
 )
-def test_describe(states, says):
-    assert describe(states) == says
+def test_stages_at_work_in_one_line(states, text):
+    assert describe(add_up(states)) == text
+
+
+def test_a_stage_is_finished_when_all_its_tasks_are():
+    tasks = [state("featurize", 5, 5, finished=7.0), state("featurize", 5, 5, finished=9.0)]
+    assert [stage.finished for stage in add_up(tasks)] == [9.0]
+    assert [stage.finished for stage in add_up([*tasks, state("featurize", 0, 5)])] == [None]
 
 
 @pytest.mark.parametrize(
@@ -61,13 +73,77 @@ def test_busy_seconds_count_no_moment_twice(spans, seconds):
     assert progress.busy_seconds(states) == seconds
 
 
-def test_progress_is_there_to_be_read(store):
-    stage = progress.Progress(store, "runs/1/progress", "featurize", label="0001", unit="clips")
-    assert describe(progress.read(store, "runs/1/progress")) == "featurize"
+def test_recorded_progress_can_be_read_and_described(store):
+    stage = progress.StageRecord(store, "runs/1/progress", "featurize", label="0001", unit="clips")
+    assert describe(add_up(progress.read(store, "runs/1/progress"))) == "featurize"
     stage(5, 5)
-    assert describe(progress.read(store, "runs/1/progress")) == "featurize 5 of 5 clips"
+    assert describe(add_up(progress.read(store, "runs/1/progress"))) == "featurize 5 of 5 clips"
     assert stage.finish() >= 0
-    assert describe(progress.read(store, "runs/1/progress")) == ""
+    assert describe(add_up(progress.read(store, "runs/1/progress"))) == ""
+
+
+DISPLAY = """
+import time
+from emotion.commands.local_run import RunDisplay
+states = [
+    {"stage": "collect", "unit": "", "done": 0, "total": 0, "started": 0.0, "finished": 3.0},
+    {"stage": "featurize", "unit": "clips", "done": 125, "total": 280, "started": time.time(), "finished": None},
+    {"stage": "train_a", "unit": "fits", "done": 2, "total": 20, "started": time.time(), "finished": None},
+]
+display = RunDisplay()
+display.show(states)
+time.sleep(2)
+display.show(states)
+display.close()
+print("the report")
+"""
+
+
+def test_a_run_has_a_bar_per_stage_on_a_terminal():
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    try:
+        out = subprocess.run(
+            [sys.executable, "-c", DISPLAY], stdout=subprocess.PIPE, stderr=terminal, check=True
+        ).stdout
+        received = os.read(controller, 1_000_000).decode()
+    finally:
+        os.close(terminal)
+        os.close(controller)
+    assert out == b"the report\n"
+    lines = [line.rstrip("\r").split("\r")[-1] for line in received.rstrip().split("\n")[-3:]]
+    assert re.fullmatch(r"\[ +3 s\] collect *", lines[0])
+    assert re.fullmatch(r"\[ +\d s\] featurize +█+\S* +125/280 clips", lines[1].rstrip())
+    assert re.fullmatch(r"\[ +\d s\] train_a +█+\S* +2/20 fits", lines[2].rstrip())
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_run_has_a_line_now_and_then_elsewhere(monkeypatch, capsys):
+    """After two seconds, then every five, and at once when other stages are at work; all on standard error."""
+    moment = 100.0
+    monkeypatch.setattr(local_run, "time", SimpleNamespace(monotonic=lambda: moment))
+    display = local_run.RunDisplay()
+    lines = {}
+    for seconds, states in [
+        (1.9, [state("featurize", 1, 9)]),
+        (2.0, [state("featurize", 2, 9)]),
+        (6.9, [state("featurize", 3, 9)]),
+        (7.0, [state("featurize", 4, 9)]),
+        (8.0, [state("featurize", 9, 9, finished=8.0)]),
+        (9.0, [state("featurize", 9, 9, finished=8.0), state("compare")]),
+    ]:
+        moment = 100.0 + seconds
+        display.show(states)
+        out, lines[seconds] = capsys.readouterr()
+        assert out == ""
+    assert lines == {
+        1.9: "",
+        2.0: "[   2 s] featurize 2 of 9 clips\n",
+        6.9: "",
+        7.0: "[   7 s] featurize 4 of 9 clips\n",
+        8.0: "[   8 s] waiting for the scheduler\n",
+        9.0: "[   9 s] compare\n",
+    }
 
 
 def test_free_port():
@@ -83,12 +159,12 @@ def test_free_port():
 def test_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_HOME", "/somewhere/else")
     monkeypatch.setenv("AIRFLOW__CORE__PARALLELISM", "7")
-    found = environment(tmp_path, 1234)
-    assert found["AIRFLOW_HOME"] == str(tmp_path), "the home and the port that it was made for"
-    assert found["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:1234/execution/"
-    assert found["AIRFLOW__CORE__PARALLELISM"] == "7", "what the user has set herself wins"
-    assert Path(found["AIRFLOW__CORE__DAGS_FOLDER"]) == PROJECT / "dags"
-    assert found["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+    variables = environment(tmp_path, 1234)
+    assert variables["AIRFLOW_HOME"] == str(tmp_path), "the home and the port are fixed"
+    assert variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:1234/execution/"
+    assert variables["AIRFLOW__CORE__PARALLELISM"] == "7", "what the user has set takes precedence"
+    assert Path(variables["AIRFLOW__CORE__DAGS_FOLDER"]) == PROJECT / "dags"
+    assert variables["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
 
 
 def test_airflow_home(tmp_path, monkeypatch):
@@ -98,8 +174,8 @@ def test_airflow_home(tmp_path, monkeypatch):
     assert local_run.airflow_home() == tmp_path
 
 
-def test_one_airflow_a_home(tmp_path):
-    """The second says so and starts nothing."""
+def test_a_second_airflow_on_the_same_home_is_refused(tmp_path):
+    """It starts nothing."""
     import fcntl
 
     with open(tmp_path / "lock", "w") as lock:
@@ -113,7 +189,7 @@ def test_one_airflow_a_home(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
 
 
-def test_an_unknown_dataset_is_said_before_anything_starts(tmp_path, monkeypatch, capsys):
+def test_an_unknown_dataset_is_an_error_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMOTION_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
     assert local_run.main(["train", "--dataset", "nonsense"]) == 1

@@ -1,7 +1,11 @@
-"""The report of a scoring run, of a batch that was really scored, opened in a real browser."""
+"""The report of a scoring run: a batch is scored for real, and the page is opened in a real browser."""
 
+import io
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +29,7 @@ HOSTILE = "<script>document.title='owned'<∕script><img src=x onerror=document.
 
 @pytest.fixture(scope="module")
 def batch(trained_store, tmp_path_factory):  # noqa: F811
-    """Store, summary and page of a batch with long, hostile, unreadable and labelled files and two models."""
+    """Store and summary of a batch scored by two models, with long, hostile, unreadable and labelled files."""
     home, box = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("inbox")
     shutil.copytree(f"{trained_store.root}/models", home / "models", copy_function=os.link)
     voices = [Path(trained_store.root, key) for key in trained_store.list("corpus", "*.wav")]
@@ -82,7 +86,7 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
     assert "new\nline 🎤.wav" in text and "{{ 7*7 }}" in text and "49.wav" not in text
     for heading in (
         "Drift",
-        "What was heard",
+        "Predicted emotions and confidence",
         "Long recordings",
         "The least certain clips",
         "Two models side by side",
@@ -102,6 +106,20 @@ def test_the_least_certain_come_first_with_reasons(page, batch):
     assert section.count("<small>+") > LISTEN and section.count("<small>-") > LISTEN
 
 
+def test_linked_terms_are_explained(page):
+    html = page.read_text()
+    links = set(re.findall(r'href="#term-(\w+)"', html))
+    assert len(links) > 10
+    assert links <= set(re.findall(r'<dt id="term-(\w+)">', html))
+
+
+def test_the_report_does_not_import_shap():
+    """Importing shap takes seconds, and the report needs only the answers' stored explanations."""
+    code = "import sys, emotion.reports.batch_report; print('shap' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
 def test_the_page_stays_small(page):
     assert page.stat().st_size < 1_500_000
 
@@ -111,13 +129,7 @@ def test_an_excerpt_is_short_and_small():
     clip = decode.from_blocks([samples], 16_000)
     mp3 = batch_report.excerpt(clip)
     assert len(mp3) < 80_000
-    assert decode.load(_file(mp3)).duration == pytest.approx(EXCERPT_SECONDS, abs=0.2)
-
-
-def _file(data):
-    import io
-
-    return io.BytesIO(data)
+    assert decode.load(io.BytesIO(mp3)).duration == pytest.approx(EXCERPT_SECONDS, abs=0.2)
 
 
 def test_a_long_timeline_is_drawn_in_few_pieces():

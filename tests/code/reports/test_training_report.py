@@ -15,8 +15,10 @@ from browser import chromium
 from emotion import features
 from emotion.evaluation.scores import compute_scores, fold_summary, slice_scores
 from emotion.explanation import export, values
+from emotion.explanation.plots import PLOTS
 from emotion.models.classifier import Classifier
 from emotion.reports import training_report
+from emotion.reports.training_report import PLOT_TITLES, SCORE_TITLES, TITLES
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 
@@ -38,12 +40,12 @@ def protocol_scores(skill: float, seed: int) -> dict:
     )
     logits = random.normal(size=(CLIPS, len(EMOTIONS)))
     logits[np.arange(CLIPS), [EMOTIONS.index(emotion) for emotion in table["emotion"]]] += skill
-    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = table["emotion"].to_numpy()
-    folds = [compute_scores(labels[part], found[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
-    return compute_scores(labels, found) | {
+    folds = [compute_scores(labels[part], probabilities[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
+    return compute_scores(labels, probabilities) | {
         "cv": fold_summary(folds),
-        "slices": slice_scores(table, found),
+        "slices": slice_scores(table, probabilities),
     }
 
 
@@ -151,12 +153,12 @@ def shap() -> dict:
     rows = (random.normal(size=(64, len(names))) + np.arange(64)[:, None] / 16).astype(np.float32)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
     model = Classifier(family="logistic_regression", pipeline=pipeline, emotions=tuple(pipeline.classes_))
-    found = values.explain_predictions(model, rows, background=rows)
+    explanation = values.explain_predictions(model, rows, background=rows)
     clips = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]})
     store = Store("memory://report")
-    export.export(store, "shap", family=model.family, explanation=found, feature_names=names, clips=clips)
-    read = export.read_export(store, "shap", [*FAMILIES, "ensemble"])
-    return read | {"ensemble": read[model.family]}
+    export.export(store, "shap", family=model.family, explanation=explanation, feature_names=names, clips=clips)
+    exported = export.read_export(store, "shap", [*FAMILIES, "ensemble"])
+    return exported | {"ensemble": exported[model.family]}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +168,7 @@ def full(comparison, challenge, shap) -> str:
 
 @pytest.fixture(scope="module")
 def bare(comparison) -> str:
-    """As little as a report may have, with names that come from a hostile place, and a synthesized corpus."""
+    """A report with as few figures as possible, hostile names, and a synthesized corpus."""
     poor = copy.deepcopy(comparison)
     del poor["models"]["ensemble"], poor["models"]["random_forest"]["speaker_independent_adapted"]
     for key in ("fit_seconds", "predict_ms_single"):
@@ -199,10 +201,10 @@ class Outline(HTMLParser):
         self.feed(re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,", page))
 
     def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        self.tags.append((tag, found))
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if tag == "a" else []
+        values = dict(attributes)
+        self.tags.append((tag, values))
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if tag == "a" else []
         if tag not in self.VOID:
             self.stack.append(tag)
 
@@ -214,21 +216,21 @@ class Outline(HTMLParser):
 
 
 @pytest.mark.parametrize("page", ["full", "bare"])
-def test_markup_is_whole_and_stands_alone(page, request):
+def test_the_page_is_valid_and_self_contained(page, request):
     text = request.getfixturevalue(page)
-    found = Outline(text)
-    assert found.stack == []
-    assert len(found.ids) == len(set(found.ids))
-    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
-    assert not [tag for tag, _ in found.tags if tag in ("script", "iframe", "object", "form")]
-    assert all(attributes["src"].startswith("data:") for tag, attributes in found.tags if tag == "img")
-    assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
-    assert all(attributes.get("aria-label") for tag, attributes in found.tags if tag == "svg")
+    outline = Outline(text)
+    assert outline.stack == []
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link[1:] for link in outline.links if link.startswith("#")} <= set(outline.ids)
+    assert not [tag for tag, _ in outline.tags if tag in ("script", "iframe", "object", "form")]
+    assert all(attributes["src"].startswith("data:") for tag, attributes in outline.tags if tag == "img")
+    assert all(attributes.get("alt") for tag, attributes in outline.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in outline.tags if tag == "svg")
     assert not re.search(r"url\(|@import", text)
     assert len(text) < 3_000_000
 
 
-def test_the_page_says_what_matters(full, comparison, challenge):
+def test_the_page_shows_scores_selection_and_promotion(full, comparison, challenge):
     scores = comparison["models"]["ensemble"]
     for protocol in PROTOCOLS:
         assert f"{scores[protocol]['f1_macro']:.3f}" in full
@@ -243,7 +245,7 @@ def test_the_page_says_what_matters(full, comparison, challenge):
 
 
 @pytest.mark.parametrize(
-    ("facts", "notice", "said"),
+    ("facts", "notice", "sentences"),
     [
         (
             {"synthesized": True},
@@ -255,12 +257,12 @@ def test_the_page_says_what_matters(full, comparison, challenge):
         ({"warnings": ["A mirror & its copy."]}, None, ["A mirror &amp; its copy."]),
     ],
 )
-def test_what_limits_the_figures_is_told_at_the_top(comparison, facts, notice, said):
+def test_limits_of_the_data_are_at_the_top(comparison, facts, notice, sentences):
     changed = comparison | {"notice": notice, "dataset": comparison["dataset"] | facts}
     page = training_report.render(comparison=changed, challenge=None, decision=None, shap={})
     banner = page[page.index('<aside class="banner"') : page.index("</aside>")]
     assert page.index("</aside>") < page.index("<h1>")
-    for sentence in said:
+    for sentence in sentences:
         assert banner.count(sentence) == 1
 
 
@@ -287,6 +289,43 @@ def test_names_from_outside_are_escaped(bare):
     assert "<script" not in bare and 'onerror="' not in bare
     assert "{{ 7 * 7 }}" in bare
     assert "javascript:" not in bare
+
+
+def test_every_protocol_and_plot_has_a_title():
+    assert TITLES.keys() == set(PROTOCOLS)
+    assert PLOT_TITLES.keys() == set(PLOTS)
+
+
+def test_a_protocol_without_a_title_is_an_error(comparison, monkeypatch):
+    monkeypatch.setattr(training_report, "PROTOCOLS", (*PROTOCOLS, "by_language"))
+    with pytest.raises(KeyError, match="by_language"):
+        training_report.render(comparison=comparison, challenge=None, decision=None, shap={})
+    with pytest.raises(KeyError, match="by_language"):
+        training_report.text_table(comparison)
+
+
+def test_a_plot_without_a_title_is_an_error(comparison, shap):
+    exported = {"ensemble": shap["ensemble"] | {"plots": {"waterfall": b""}}}
+    with pytest.raises(KeyError, match="waterfall"):
+        training_report.render(comparison=comparison, challenge=None, decision=None, shap=exported)
+
+
+def test_titles_do_not_depend_on_the_order_of_protocols(comparison, monkeypatch):
+    """With protocols in reverse, each title still stands over the figures of its own protocol."""
+    monkeypatch.setattr(training_report, "PROTOCOLS", PROTOCOLS[::-1])
+    header, subheader, *rows = training_report.text_table(comparison).splitlines()[1:4]
+    assert re.split(r"  +", header.strip())[:4] == ["unheard speakers"] * 2 + ["random split"] * 2
+    scores = comparison["models"]["logistic_regression"]["speaker_independent_adapted"]
+    assert re.split(r"  +", rows[0].strip())[1] == f"{scores['accuracy']:.3f} / {scores['f1_macro']:.3f}"
+    page = training_report.render(comparison=comparison, challenge=None, decision=None, shap={})
+    columns = re.findall(r'scope="colgroup">([^<]+)', page)
+    assert columns == [TITLES[protocol] for protocol in PROTOCOLS[::-1]]
+
+
+def test_linked_terms_are_explained(full):
+    links = set(re.findall(r'href="#term-(\w+)"', full))
+    assert len(links) > 10
+    assert links <= set(re.findall(r'<dt id="term-(\w+)">', full))
 
 
 def test_comparison_rows(comparison):
@@ -316,7 +355,7 @@ def test_text_table(comparison):
     cells = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
     assert re.split(r"  +", lines[5].strip()) == ["gradient_boosting", *cells, "1.2", "0.50"]
     assert len({len(line) for line in lines[3:7]}) == 1 and max(map(len, lines)) <= 110
-    assert "optimistic" in lines[-2]
+    assert "optimistic" in lines[-2] and lines[-1].startswith("Adapted: ")
     assert "–" in training_report.text_table({"selected": "a", "models": {"a": {}}})
 
 
@@ -331,8 +370,8 @@ return [...document.querySelectorAll("svg, img")].map(element => {
 """
 OUTSIDE = """
 return [...document.querySelectorAll("svg text")].filter(text => {
-  const own = text.getBoundingClientRect(), around = text.ownerSVGElement.getBoundingClientRect();
-  return own.left < around.left - 1 || own.right > around.right + 1 || own.bottom > around.bottom + 1;
+  const inner = text.getBoundingClientRect(), outer = text.ownerSVGElement.getBoundingClientRect();
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1;
 }).map(text => text.textContent);
 """
 

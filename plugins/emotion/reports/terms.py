@@ -1,0 +1,133 @@
+"""The terms that the reports explain at the end of the page, in the words of ``docs/glossary.md``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+
+class Term(NamedTuple):
+    """A term as a heading, and its explanation."""
+
+    title: str
+    text: str
+
+
+TERMS = {
+    "accuracy": Term("Accuracy", "The share of clips whose predicted emotion is the true one."),
+    "adapted": Term(
+        "Adapted",
+        "Every feature is z-scored with the mean and standard deviation of the same speaker's clips before the model "
+        "sees it. This needs several clips of that speaker, but no labels. The opposite is plain.",
+    ),
+    "calibration_error": Term(
+        "Calibration error",
+        "The expected calibration error (ECE). The clips are divided into ten bins by confidence. In each bin, "
+        "confidence and accuracy are compared; the figure is the mean difference, weighted by the clips in the bin. "
+        "0 is best: then confidence can be taken at its word.",
+    ),
+    "challenger": Term(
+        "Challenger",
+        "In a training run: the newly trained model that is compared with the champion. In a scoring run: a second "
+        "model that scores the same files.",
+    ),
+    "champion": Term("Champion", "The model that scores new audio. There is one at a time."),
+    "confidence": Term(
+        "Confidence",
+        "The calibrated probability of the predicted emotion. Of the answers with confidence 0.8, about 80% are right "
+        "for speakers like those of the training set.",
+    ),
+    "drift": Term(
+        "Drift",
+        "A batch differs from the training set in its features, its predicted emotions or its confidence. The verdict "
+        "is ok, watch (listen to some files) or alarm (do not rely on the answers). Only the features can raise an "
+        "alarm; predicted emotions and confidence, which also change with what people say, raise a watch at most.",
+    ),
+    "fold": Term(
+        "Fold",
+        "One division of the clips into a training side and a test side. Each clip is on the test side of one fold of "
+        "a protocol.",
+    ),
+    "ks": Term(
+        "KS statistic",
+        "Kolmogorov–Smirnov: the largest distance between two cumulative distributions, from 0 (equal) to 1. "
+        "One-sided: only confidence that is lower than in training counts. The p values of the features are adjusted "
+        "for testing many features at once (Benjamini & Hochberg 1995).",
+    ),
+    "log_loss": Term(
+        "Log loss",
+        "The mean of −ln(probability of the true emotion), in nats. Lower is better. Answers that are confident and "
+        "wrong cost most.",
+    ),
+    "macro_f1": Term(
+        "Macro F1",
+        "F1 of an emotion is the harmonic mean of its precision and its recall. Macro F1 is the mean of the F1 scores "
+        "of all emotions, each with the same weight.",
+    ),
+    "mcnemar": Term(
+        "McNemar's test",
+        "Looks at the files that exactly one of two models gets right. If the models were equally good, each would "
+        "have about half of them. A p value below 0.05 says that they are not.",
+    ),
+    "plain": Term("Plain", "A prediction from features as they are, with nothing known of the speaker."),
+    "precision": Term(
+        "Precision and recall",
+        "Precision: of the clips that were predicted as an emotion, the share that is right. Recall: of the clips of "
+        "an emotion, the share that was predicted as it.",
+    ),
+    "psi": Term(
+        "PSI",
+        "Population stability index: how much two distributions differ. 0 means that they are equal.",
+    ),
+    "random_split": Term(
+        "Random split",
+        "Clips are drawn at random, so the same speakers are on the training side and on the test side. The figures "
+        "are optimistic: higher than what a new speaker gets.",
+    ),
+    "recipe": Term("Recipe", "The definition of all features. Its version is part of every model."),
+    "shap": Term(
+        "SHAP value",
+        "What one feature adds to the model's output for one clip and one emotion, compared with the output for "
+        "training clips (Lundberg & Lee 2017). Positive: the feature speaks for the emotion. Negative: against it.",
+    ),
+    "shift": Term(
+        "Shift",
+        "How far the mean of a feature in a batch lies from its mean in training, in units of the usual distance "
+        "between speakers. At 1, the batch differs as much as one new speaker does.",
+    ),
+    "uar": Term(
+        "UAR", "Unweighted average recall: the mean of the recalls of all emotions, each with the same weight."
+    ),
+    "unheard_speakers": Term(
+        "Unheard speakers",
+        "Whole speakers are held out: the model is tested on speakers that it was not trained on. Models are chosen "
+        "by this figure.",
+    ),
+    "wilson": Term(
+        "95% interval",
+        "Wilson's interval: a range that contains the true accuracy in 95 of 100 such samples. It is narrower the more "
+        "files have a label.",
+    ),
+}
+"""Key, as in the page's address (``#term-macro_f1``) → the term."""
+
+
+def select_terms(*keys: str) -> dict[str, Term]:
+    """The terms that a report explains, by title.
+
+    >>> [term.title for term in select_terms("shift", "fold").values()]
+    ['Fold', 'Shift']
+    """
+    return dict(sorted(((key, TERMS[key]) for key in keys), key=lambda item: item[1].title.lower()))
+
+
+def link_to_term(key: str, text: str = "") -> Markup:
+    """A link to a term's explanation on the same page.
+
+    >>> print(link_to_term("macro_f1"))
+    <a class="term" href="#term-macro_f1">Macro F1</a>
+    >>> print(link_to_term("macro_f1", "macro F1"))
+    <a class="term" href="#term-macro_f1">macro F1</a>
+    """
+    return Markup('<a class="term" href="#term-{}">{}</a>').format(key, text or TERMS[key].title)
