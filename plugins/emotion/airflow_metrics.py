@@ -1,4 +1,4 @@
-"""The one module that knows Airflow: metrics sent through Airflow's own StatsD client."""
+"""Metrics sent through Airflow's own StatsD client."""
 
 from __future__ import annotations
 

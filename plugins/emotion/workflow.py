@@ -35,6 +35,7 @@ from emotion.stages import Run
 HEADLINE_SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 TOP_FEATURES = 20
 POLICIES = ("auto", "ask", "never")
+ANSWERS = {True: "A person approved.", False: "A person refused.", None: "Nobody answered, which means no."}
 
 
 class TrainingRun(Run):
@@ -292,7 +293,7 @@ class TrainingRun(Run):
     def promote(self, *, policy: str, approved: bool | None = None) -> dict:
         """Make the challenger the champion, or not, and record why.
 
-        ``approved``: what a person said where the policy is ``ask``; None where nobody was asked.
+        ``approved``: what a person answered where the policy is ``ask``; None where nobody answered.
         """
         with self._stage("promote"):
             challenge = self.store.read_json(self._key("challenge.json"))
@@ -305,7 +306,7 @@ class TrainingRun(Run):
                 reasons.append("The promotion policy is never: the version is registered, the champion stays.")
             elif policy == "ask":
                 promoted, by = bool(approved), "a person" if approved is not None else "nobody"
-                reasons.append("A person approved." if approved else "No person approved: no answer means no.")
+                reasons.append(ANSWERS[approved])
             else:
                 promoted, by = True, "the rules"
             decision = registry.decide(
