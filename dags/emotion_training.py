@@ -12,6 +12,8 @@ Every task calls one function of `plugins/emotion/workflow.py`. What a run finds
 (`EMOTION_HOME`) under `runs/<run id>/`: `comparison.json`, `comparison.csv`, `report.html`, `shap/`, `rejected.csv`;
 the models under `models/<run id>/`. Features are stored by clip: a clip is never featurized twice with one recipe.
 
+No answer to `ask_a_person` within a day means no. Clearing the task asks again; an earlier answer no longer counts.
+
 A task that fails on bad data fails at once, with what was found, what was expected and what to do; anything else is
 tried again.
 """
@@ -21,7 +23,6 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import (
     Asset,
     CronTriggerTimetable,
@@ -34,6 +35,8 @@ from airflow.sdk import (
     task_group,
 )
 from airflow.sdk.exceptions import AirflowSkipException
+
+from emotion_airflow.question import QuestionOperator
 
 CHAMPION = Asset("emotion_champion")
 SCHEDULE = os.environ.get("EMOTION_TRAINING_SCHEDULE", "@weekly")
@@ -220,7 +223,7 @@ def emotion_training():
         asks = challenge["policy"] == "ask" and challenge["verdict"] == "promote"
         return "ask_a_person" if asks else "promote"
 
-    ask_a_person = HITLOperator(
+    ask_a_person = QuestionOperator(
         task_id="ask_a_person",
         subject="Promote {{ ti.xcom_pull(task_ids='register_challenger')['version'] }}?",
         body="{{ ti.xcom_pull(task_ids='register_challenger')['reasons'] | join(' ') }}\n\n"
@@ -235,9 +238,9 @@ def emotion_training():
     @task(trigger_rule="none_failed_min_one_success")
     def promote(*, run_id=None, params=None, ti=None):
         answer = ti.xcom_pull(task_ids="ask_a_person")
-        return training_run(run_id).promote(
-            policy=params["promotion"], approved=answer and answer["chosen_options"] == [PROMOTE]
-        )
+        answered = answer is not None and answer["responded_by_user"] is not None  # or nobody did in time
+        approved = answer["chosen_options"] == [PROMOTE] if answered else None
+        return training_run(run_id).promote(policy=params["promotion"], approved=approved)
 
     @task(outlets=[CHAMPION])
     def announce_champion(decision, *, outlet_events=None):

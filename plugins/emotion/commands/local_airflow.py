@@ -47,7 +47,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "emotion_airflow.executor.LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(max(3, cores)),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
@@ -122,9 +122,10 @@ class LocalAirflow:
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen:
         """Start one component in its own process group. Its output goes to ``<home>/<component>.log``."""
+        # `python -m`: the script `airflow` names the interpreter that it was installed with, which may be another one.
         with open(self.log(component), "ab") as output:
             self.processes[component] = subprocess.Popen(
-                ["airflow", component, *arguments],
+                [sys.executable, "-P", "-m", "airflow", component, *arguments],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -212,7 +213,7 @@ class LocalAirflow:
             return
         with open(self.log("migrate"), "wb") as output:
             migration = subprocess.run(
-                ["airflow", "db", "migrate"],
+                [sys.executable, "-P", "-m", "airflow", "db", "migrate"],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -14,6 +14,7 @@ from emotion.vocabulary import PROTOCOLS, SCORES
 
 POLICIES = ("auto", "ask", "never")
 """Who decides on a promotion: the rules, a person after the rules, or nobody (the version is only registered)."""
+ANSWERS = {True: "A person approved.", False: "A person refused.", None: "Nobody answered, which means no."}
 
 
 def comparison(*, run_id: str, seed: int, speaker_folds: str, dataset: dict, models: dict[str, dict]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -
     >>> challenge = {"verdict": "promote", "reasons": [], "challenger": {"version": "v1", "family": "ensemble"}}
     >>> decision = promotion_decision(challenge, policy="ask", approved=None)
     >>> decision["decision"], decision["by"], decision["reasons"]
-    ('kept', 'nobody', ['No person approved: no answer means no.'])
+    ('kept', 'nobody', ['Nobody answered, which means no.'])
     """
     reasons = list(challenge["reasons"])
     if challenge["verdict"] == "keep":
@@ -107,7 +108,7 @@ def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -
         reasons.append("The promotion policy is never: the version is registered, the champion stays.")
     elif policy == "ask":
         promoted, by = bool(approved), "a person" if approved is not None else "nobody"
-        reasons.append("A person approved." if approved else "No person approved: no answer means no.")
+        reasons.append(ANSWERS[approved])
     else:
         promoted, by = True, "the rules"
     return {

@@ -79,9 +79,11 @@ def run(capsys):
 
 
 def process(*arguments: str, **options) -> subprocess.Popen:
+    """The command in a process of its own, which SIGINT interrupts even where whoever started the tests ignores it."""
     return subprocess.Popen(
         [sys.executable, "-m", "emotion", *arguments],
         env=os.environ | {"PYTHONPATH": str(PROJECT / "plugins")},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 

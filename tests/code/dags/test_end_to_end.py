@@ -1,8 +1,9 @@
-"""The training DAG under a real scheduler: killed in mid-run, run again, and asking a person."""
+"""DAGs under a real scheduler: the training killed in mid-run, run again, asking a person; and questions alone."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,12 +13,13 @@ import psutil
 import pytest
 import yaml
 
-from emotion.commands.local_airflow import DAG_ID, LocalAirflow, free_port
+from emotion.commands.local_airflow import DAG_ID, AirflowProblem, LocalAirflow, free_port
 from emotion.datasets import importing
 from emotion.models import registry
-from emotion.settings import INCLUDE
+from emotion.settings import INCLUDE, PROJECT
 from emotion.store import Store, run_folder
 from emotion.vocabulary import PROTOCOLS
+from question_dags import AT_ONCE
 
 pytestmark = pytest.mark.airflow
 
@@ -31,17 +33,20 @@ def airflow(tmp_path_factory):
     catalogue = yaml.safe_load((INCLUDE / "datasets.yaml").read_text())
     catalogue["synthesized"]["speakers"] = SPEAKERS
     (base / "datasets.yaml").write_text(yaml.safe_dump(catalogue))
+    dags = shutil.copytree(INCLUDE.parent / "dags", base / "dags")
+    shutil.copy(PROJECT / "tests" / "support" / "question_dags.py", dags)
     extra = {
         "EMOTION_HOME": str(base / "home"),
         "EMOTION_DATASETS": str(base / "datasets.yaml"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(INCLUDE.parent / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(INCLUDE.parent / "plugins"),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "30",
     }
     local = LocalAirflow(base / "airflow", free_port(), extra)
     with local.running("scheduler", "dag-processor"):
@@ -59,11 +64,11 @@ def store(airflow) -> Store:
     return Store(airflow.env["EMOTION_HOME"])
 
 
-def wait_for(condition, *, seconds: float, what: str):
+def wait_for(condition, *, seconds: float, what: str, every: float = 0.2):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(every)
     return found
 
 
@@ -148,3 +153,73 @@ def test_bad_data_fails_at_once_with_its_own_error(airflow, store):
     assert "no dataset 'no-such-set'" in error
     assert airflow.api("GET", f"/dags/{DAG_ID}/dagRuns/bad/taskInstances/download")["try_number"] == 1
     assert run_folder("bad") == "bad"
+
+
+class Questions:
+    """The run of the DAG in ``question_dags.py``."""
+
+    path = "/dags/questions/dagRuns/run"
+
+    def __init__(self, airflow: LocalAirflow):
+        self.airflow = airflow
+        airflow.api("POST", "/dags/questions/dagRuns", json={"dag_run_id": "run", "logical_date": None})
+
+    def open(self) -> dict[str, str]:
+        """Each task whose question has no answer, with its state."""
+        query = {"response_received": "false", "limit": 100}
+        details = self.airflow.api("GET", f"{self.path}/hitlDetails", params=query)["hitl_details"]
+        return {detail["task_instance"]["task_id"]: detail["task_instance"]["state"] for detail in details}
+
+    def answer_when(self, states: dict[str, str], option: str) -> None:
+        """Answer each of these questions once, as soon as its task is in that state."""
+        answered = set()
+
+        def all_answered() -> bool:
+            for task_id, state in self.open().items():
+                if states.get(task_id) == state and self._answer(task_id, option):
+                    assert task_id not in answered, f"{task_id} asked again"
+                    answered.add(task_id)
+            return answered == states.keys()
+
+        wait_for(all_answered, seconds=120, what=f"all of {states}", every=0.02)
+
+    def _answer(self, task_id: str, option: str) -> bool:
+        body = {"chosen_options": [option], "params_input": {}}
+        try:
+            self.airflow.api("PATCH", f"{self.path}/taskInstances/{task_id}/-1/hitlDetails", json=body)
+        except AirflowProblem as error:  # SQLite takes one writer at a time; the answer is refused and nothing stored
+            assert "Database error" in str(error)
+            return False
+        return True
+
+    def finish(self) -> dict[str, tuple[str, int]]:
+        """Wait for the end of the run; state and try number of each task."""
+
+        def finished() -> bool:
+            return self.airflow.api("GET", self.path)["state"] in ("success", "failed")
+
+        wait_for(finished, seconds=120, what="the end of the questions")
+        tasks = self.airflow.api("GET", f"{self.path}/taskInstances")["task_instances"]
+        return {task["task_id"]: (task["state"], task["try_number"]) for task in tasks}
+
+    def result(self, task_id: str) -> tuple[list[str], bool]:
+        """The chosen options that the task returned, and whether a person chose them."""
+        value = self.airflow.api("GET", f"{self.path}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
+        return value["chosen_options"], value["responded_by_user"] is not None
+
+
+def test_an_answer_counts_however_soon_and_whatever_happens_to_its_task(airflow):
+    questions = Questions(airflow)
+    states = dict.fromkeys([*AT_ONCE, "killed_when_answered"], "awaiting_input")
+    questions.answer_when(states | {"killed_while_asking": "up_for_retry"}, "yes")
+    tries = dict.fromkeys([*AT_ONCE, "unanswered"], 1) | {"killed_when_answered": 2, "killed_while_asking": 2}
+    assert questions.finish() == {task_id: ("success", number) for task_id, number in tries.items()}
+    assert questions.result("unanswered") == (["no"], False), "the default, which nobody chose"
+    for task_id in tries.keys() - {"unanswered"}:
+        assert questions.result(task_id) == (["yes"], True), task_id
+
+    cleared = {"dry_run": False, "task_ids": [AT_ONCE[0]], "dag_run_id": "run", "only_failed": False}
+    airflow.api("POST", "/dags/questions/clearTaskInstances", json=cleared)
+    questions.answer_when({AT_ONCE[0]: "awaiting_input"}, "no")
+    assert questions.finish()[AT_ONCE[0]] == ("success", 2)
+    assert questions.result(AT_ONCE[0]) == (["no"], True), "the task was cleared: it asks again"

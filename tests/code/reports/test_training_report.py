@@ -18,7 +18,7 @@ from emotion.explanation import export, values
 from emotion.explanation.plots import PLOTS
 from emotion.models.classifier import Classifier
 from emotion.reports import training_report
-from emotion.reports.training_report import PLOT_TITLES, SCORE_TITLES, TITLES
+from emotion.reports.training_report import PLOT_TITLES, TITLES
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 

@@ -192,6 +192,9 @@ def test_who_decides(trained, tmp_path, monkeypatch, policy, verdict, approved, 
     store.write_json(f"runs/{run.name}/challenge.json", challenge | {"verdict": verdict})
     recorded = other.promote(policy=policy, approved=approved)
     assert (recorded["decision"], recorded["by"]) == (decision, by)
+    if (policy, verdict) == ("ask", "promote"):
+        reasons = {True: "A person approved.", False: "A person refused.", None: "Nobody answered, which means no."}
+        assert recorded["reasons"][-1] == reasons[approved]
     assert (registry.champion(store) is None) == (decision == "kept")
 
 

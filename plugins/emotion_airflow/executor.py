@@ -1,0 +1,36 @@
+"""Airflow's LocalExecutor without a race that loses the answer to a question.
+
+A task that pauses, for a person's answer or for a trigger, ends its process. When the pause is over, Airflow runs the
+same try in a new process. The LocalExecutor of Airflow 3.3.2 does not keep track of what it runs. If the new process
+starts before the end of the old one is reported, the scheduler takes the report for the new one's, finds a task that
+"finished" while it is queued, and fails the try (https://github.com/apache/airflow/issues/72716).
+"""
+
+from __future__ import annotations
+
+from airflow.executors import local_executor
+from airflow.utils.state import TaskInstanceState
+
+
+class LocalExecutor(local_executor.LocalExecutor):
+    """Starts a try again only when the end of its previous process has been reported.
+
+    Until then the task stays in the executor's queue, and the scheduler recognizes the report as an old one.
+    """
+
+    def start(self) -> None:
+        self._unreported = set()
+        super().start()
+
+    def _get_workloads_to_schedule(self, open_slots):
+        workloads = super()._get_workloads_to_schedule(open_slots)
+        return [(key, workload) for key, workload in workloads if key not in self._unreported]
+
+    def _process_workloads(self, workload_list):
+        self._unreported.update(workload.key for workload in workload_list)
+        super()._process_workloads(workload_list)
+
+    def change_state(self, key, state, info=None, remove_running=True) -> None:
+        if state != TaskInstanceState.RUNNING:
+            self._unreported.discard(key)
+        super().change_state(key, state, info, remove_running)
