@@ -6,20 +6,26 @@ atomic by itself. Keys are relative, ``/``-separated, and confined to the root.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import tempfile
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import fsspec
 import pandas as pd
 
 from emotion.errors import ConfigurationError, DataError
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -127,7 +133,7 @@ class Store:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_bytes(key, (text + "\n").encode())
 
-    def read_table(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
+    def read_table(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A Parquet or, where the key ends in .csv, a CSV file as pandas.DataFrame."""
         read = pd.read_csv if key.endswith(".csv") else pd.read_parquet
         selected = {"usecols" if key.endswith(".csv") else "columns": columns}
@@ -155,6 +161,53 @@ class Store:
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @contextmanager
+    def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the lock of this name for the block; yields whether it is held.
+
+        The lock binds the processes that share the machine and its artifact store, and no process of another machine:
+        it is a ``flock`` on the file ``locks/<name>.lock`` in :meth:`scratch`. It ends with the block or with the
+        process, however that ends: a process that is killed leaves no lock behind.
+
+        Parameters
+        ----------
+        name : str
+            What is locked, for example ``datasets/ravdess-speech``. The same rules as for a key.
+        wait : bool
+            Wait until the lock is free, with one warning in the log if it is not free at once. Otherwise the block
+            runs without the lock where another process, or another block of this one, holds it.
+
+        Raises
+        ------
+        ConfigurationError
+            If the name leaves the folder of locks.
+
+        Examples
+        --------
+        >>> store = Store("memory://lock-example")
+        >>> with store.lock("example") as held, store.lock("example", wait=False) as held_twice:
+        ...     print(held, held_twice)
+        True False
+        """
+        self.path(name)
+        file = self.scratch("locks") / f"{name}.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "w") as handle:
+            held = _lock_at_once(handle)
+            if not held and wait:
+                log.warning("another process holds the lock %s; waiting for it", file)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                held = True
+            yield held
+
+
+def _lock_at_once(handle: IO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_folder(run_id: str) -> str:

@@ -1,9 +1,12 @@
-"""The store: whole files or none, keys that stay below its root, the same in a folder and an object store."""
+"""The store: whole files or none, keys that stay below its root, locks; the same in a folder and an object store."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -116,6 +119,62 @@ def test_scratch_lies_beside_local_artifacts_only(tmp_path, monkeypatch):
     assert Store("memory://home").scratch("x") == Path(tmp_path / "elsewhere" / "emotion-scratch" / "x")
     (local.scratch("x") / "partial").write_bytes(b"")
     assert local.list("runs") == []
+
+
+def test_a_lock_is_held_by_one_block_at_a_time(place, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with place.lock("datasets/a") as held:
+        assert held
+        with place.lock("datasets/a", wait=False) as held_twice, place.lock("datasets/b", wait=False) as other:
+            assert not held_twice and other
+    with place.lock("datasets/a", wait=False) as held_again:
+        assert held_again
+    with pytest.raises(RuntimeError), place.lock("datasets/a"):
+        raise RuntimeError
+    with place.lock("datasets/a", wait=False) as held_after_an_error:
+        assert held_after_an_error
+    assert place.list("datasets") == [], "a lock file is no artifact"
+
+
+def test_a_lock_that_is_not_free_is_waited_for_with_one_warning(store, caplog):
+    events, waiter_done = [], threading.Event()
+
+    def wait_for_it() -> None:
+        with store.lock("a") as held:
+            events.append(("waiter", held))
+        waiter_done.set()
+
+    with store.lock("a"):
+        waiter = threading.Thread(target=wait_for_it)
+        waiter.start()
+        assert not waiter_done.wait(0.5)
+        events.append(("holder", True))
+    waiter.join(timeout=30)
+    assert events == [("holder", True), ("waiter", True)]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and re.fullmatch("another process holds the lock .*/a.lock; waiting for it", warnings[0])
+
+
+def test_a_killed_process_leaves_no_lock(store):
+    code = (
+        "import sys, time; from emotion.store import Store\n"
+        "with Store(sys.argv[1]).lock('a'): print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, store.root]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with store.lock("a", wait=False) as held:
+            assert not held
+        process.send_signal(signal.SIGKILL)
+    with store.lock("a", wait=False) as held:
+        assert held
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../../b"])
+def test_a_lock_stays_in_its_folder(store, name):
+    with pytest.raises(ConfigurationError, match="not a path below the artifact store"), store.lock(name):
+        pass
 
 
 def test_url_is_what_a_person_would_write(tmp_path):

@@ -109,7 +109,7 @@ class ScoringRun(Run):
         *,
         alone_as: str | None = None,
     ) -> list[dict]:
-        with self._stage("find_new_audio", unit="files") as tell, ledger.lock(self.store, "plan"):
+        with self._stage("find_new_audio", unit="files") as tell, self.store.lock("scoring/plan"):
             if not self.store.exists(self._key("plan.json")):
                 models = self._resolve(model, challenger)
                 ledger.claim(self.store, self.name, alone_as or socket.gethostname())
@@ -471,7 +471,7 @@ def score_folder(
         raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
     name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
     run = ScoringRun(settings, name, emitter or Emitter(None))
-    with ledger.lock(run.store, run_folder(name), wait=False) as held:
+    with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
         if not held:
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
         run.watch = progress
