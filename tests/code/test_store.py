@@ -48,7 +48,7 @@ def test_writing_again_replaces(place):
     assert place.read_bytes("x") == b"short"
 
 
-def test_delete_takes_files_folders_and_nothing(place):
+def test_delete_removes_a_file_or_a_folder_and_accepts_what_is_not_there(place):
     place.write_bytes("a/b", b"1")
     place.write_bytes("a/c/d", b"2")
     place.delete("a/b")
@@ -67,14 +67,14 @@ def test_keys_stay_below_the_root(place, key):
         place.write_bytes(key, b"")
 
 
-def test_what_is_not_there_is_said(place):
+def test_reading_what_is_not_there_is_an_error(place):
     with pytest.raises(DataError, match="runs/1/x.json is not there; was the step that writes it run"):
         place.read_json("runs/1/x.json")
     assert not place.exists("runs/1/x.json")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_holds_only_what_json_knows(place, value):
+def test_nan_and_infinity_are_refused_in_json(place, value):
     with pytest.raises(ValueError):
         place.write_json("x.json", {"x": value})
     assert not place.exists("x.json")
@@ -189,6 +189,6 @@ def test_run_folders_are_distinct_if_the_runs_are():
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
 
 
-def test_a_file_system_that_is_not_there_is_said():
+def test_a_file_system_that_fsspec_does_not_know_is_an_error():
     with pytest.raises(ConfigurationError, match="'nowhere://bucket' cannot be the artifact store"):
         Store("nowhere://bucket")

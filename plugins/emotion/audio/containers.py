@@ -37,7 +37,7 @@ def check_container(handle: BinaryIO, name: str) -> None:
     >>> check_container(io.BytesIO(header + bytes(1024)), "whole.wav")
     >>> check_container(io.BytesIO(header + bytes(100)), "half.wav")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    emotion.errors.AudioError: half.wav is truncated or damaged: its header promises 1024 bytes of samples and 100 are ...
+    emotion.errors.AudioError: half.wav is truncated or damaged: its header promises 1024 bytes of samples and 100 ...
     """
     size = handle.seek(0, os.SEEK_END)
     if not size:

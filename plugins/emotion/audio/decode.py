@@ -138,7 +138,7 @@ def from_blocks(
     Parameters
     ----------
     blocks : iterable of array, shape (n,) or (n, channels)
-        Each as :func:`to_mono` takes it. Where one block ends and the next begins does not change one bit of the result.
+        Each as :func:`to_mono` takes it. The result is the same, bit for bit, however the samples are cut into blocks.
     rate : float
         Of the blocks, in Hz.
     name : str
