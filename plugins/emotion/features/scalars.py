@@ -1,4 +1,4 @@
-"""Scalars: numbers of a clip as a whole, on its timing and its movement."""
+"""The table of scalars: numbers of a clip as a whole, on its timing and its movement."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from emotion.features.frames import Speech
 from emotion.features.spectrum import FRAME_RATE
 
 LEAST_PAUSE = 5
-"""Inactive frames in a row that make a pause (50 ms)."""
+"""So many inactive frames in a row, or more, are a pause (50 ms)."""
 _SMOOTHING = np.hanning(9)[1:-1] / np.hanning(9).sum()
-"""Smooths the level over 70 ms before its peaks are counted."""
+"""Weights that smooth the level over 70 ms before its peaks are counted."""
 
 
 def _mean(values: np.ndarray) -> float:
@@ -50,7 +50,7 @@ def _movement(speech: Speech) -> list[float]:
     level = np.diff(speech.level[speech.start : speech.stop])
     moves = level[speech.active[1:] & speech.active[:-1]]
     steps = np.diff(speech.semitones)
-    f0 = speech.pitch[0]
+    f0 = speech.pitch.f0
     return [
         _mean(steps[pairs & (steps > 0)]),
         _mean(steps[pairs & (steps < 0)]),
@@ -65,7 +65,15 @@ def _movement(speech: Speech) -> list[float]:
 
 @dataclass(frozen=True)
 class Scalars:
-    """Numbers of a whole clip: ``compute(speech)`` gives one for each of ``names`` (name: what it is)."""
+    """Numbers of a whole clip that are computed together.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        The name of each number, and what it is, for a person.
+    compute : callable
+        ``compute(speech)`` gives one number for each of ``names``, in their order.
+    """
 
     names: Mapping[str, str]
     compute: Callable[[Speech], list[float]]
