@@ -113,7 +113,7 @@ class Speech:
 
     @cached_property
     def bands(self) -> dict[str, np.ndarray]:
-        """Weighted sums of ``power``, shape (rows, n), for each name of :data:`emotion.features.spectrum.POWER_ROWS`."""
+        """Weighted sums of ``power``, shape (rows, n), for each name of ``spectrum.POWER_ROWS``."""
         rows = kernels.project(self.power, *power_filters())
         return {name: rows[part] for name, part in POWER_ROWS.items()}
 

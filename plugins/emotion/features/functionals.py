@@ -17,7 +17,7 @@ QUANTILES = (0.05, 0.2, 0.5, 0.8, 0.95)
 COURSE = 5
 """Number of cosine coefficients (DCT-II, from the 1st) that describe a descriptor's course over the speech span."""
 MODULATION_BANDS = ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
-"""Hz; each is the share of the power of a descriptor's movement that lies in the band."""
+"""Hz. A feature is the share of the power of a descriptor's movement that lies in such a band."""
 
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
