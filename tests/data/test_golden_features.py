@@ -1,7 +1,7 @@
 """Features of seven synthesized clips, against the values that were committed with the recipe's version.
 
-After an intended change of the recipe, raise ``RECIPE_VERSION``; ``python tests/data/test_golden_features.py`` then writes
-the new values.
+After an intended change of the recipe, raise ``RECIPE_VERSION``. Then ``python tests/data/test_golden_features.py``
+writes the new values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The acoustic recipe: equal to librosa where librosa has the value, right on known signals elsewhere, always finite."""
+"""The acoustic recipe: librosa's values where librosa has them, right on known signals elsewhere, always finite."""
 
 from __future__ import annotations
 
