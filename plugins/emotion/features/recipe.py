@@ -76,7 +76,7 @@ def register(name: str, names: Sequence[str]) -> Callable[[Compute], Compute]:
     Raises
     ------
     ConfigurationError
-        If a name is taken or is not made of letters, digits and ``_``, or if the function's source cannot be read.
+        If a name is taken, or if a feature's name is not made of letters, digits and ``_``, or if the function's source cannot be read.
     """
 
     def enter(function: Compute) -> Compute:
@@ -90,6 +90,9 @@ def register(name: str, names: Sequence[str]) -> Callable[[Compute], Compute]:
 
 
 def _check_new_names(name: str, new_names: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless all names can be added to the features."""
+    if name in _registered:
+        raise ConfigurationError(f"features of {name!r} cannot be registered twice; choose another name")
     malformed = [each for each in new_names if not re.fullmatch(r"\w+", each, re.ASCII)]
     taken = sorted(set(new_names) & set(feature_names()))
     repeated = sorted({each for each in new_names if new_names.count(each) > 1})

@@ -278,6 +278,7 @@ def test_registered_features_join_the_table_and_the_recipe(tmp_path):
         (REGISTRATION.replace('"length"', '"peak"'), "cannot be registered"),
         (REGISTRATION.replace('"length"', '"length (s)"'), "cannot be registered"),
         (REGISTRATION.replace('("length", "peak")', "()"), "cannot be registered"),
+        (REGISTRATION + REGISTRATION.replace('"length", "peak"', '"first", "last"'), "cannot be registered twice"),
         (REGISTRATION.replace("len(samples) /", "0 * float('nan') /"), "expected 2 finite numbers"),
         (REGISTRATION.replace("len(samples) / sample_rate, ", ""), "expected 2 finite numbers"),
     ],
