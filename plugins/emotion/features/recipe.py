@@ -76,7 +76,8 @@ def register(name: str, names: Sequence[str]) -> Callable[[Compute], Compute]:
     Raises
     ------
     ConfigurationError
-        If a name is taken, or if a feature's name is not made of letters, digits and ``_``, or if the function's source cannot be read.
+        If a name is taken, or if a feature's name is not made of letters, digits and ``_``, or if the function's source
+        cannot be read.
     """
 
     def enter(function: Compute) -> Compute:
