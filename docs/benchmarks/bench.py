@@ -136,7 +136,7 @@ def profile(paths: list[Path], repeats: int) -> None:
         ]
         table = np.concatenate(parts, dtype=np.float32)
         seen = {"span": table, "active": table[:, speech.active], "voiced": table[:, speech.over_voiced]}
-        for (name, functional), (_, rows) in zip(FUNCTIONALS.items(), recipe._plan(), strict=True):
+        for (name, functional), (_, rows) in zip(FUNCTIONALS.items(), recipe.rows_of_functionals(), strict=True):
             timed(f"functionals: {name}", lambda f=functional, r=seen[functional.frames][rows]: f.compute(r))
         timed("scalars", lambda speech=speech: [each.compute(speech) for each in SCALARS])
     spent: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The one module that knows Airflow: metrics sent through Airflow's own StatsD client."""
+"""Send metrics through Airflow's own StatsD client. This is the one module of the library that imports Airflow."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from emotion.metrics import Emitter
 
 
 def task_emitter() -> Emitter:
-    """An emitter for use inside an Airflow task; Airflow's ``[metrics]`` settings decide where it sends."""
+    """An emitter for use inside an Airflow task. Airflow's ``[metrics]`` settings decide where it sends."""
     return Emitter(stats)

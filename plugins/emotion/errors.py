@@ -1,8 +1,14 @@
-"""The errors this library raises; each message says what was found, what was expected and what to do."""
+"""The errors that this library raises. Each message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
 
 
 class EmotionError(Exception):
-    """Root of every error the library raises on purpose."""
+    """Root of every error that the library raises on purpose.
+
+    >>> issubclass(AudioError, DataError) and issubclass(DataError, EmotionError)
+    True
+    """
 
 
 class ConfigurationError(EmotionError):
@@ -10,28 +16,37 @@ class ConfigurationError(EmotionError):
 
 
 class DataError(EmotionError):
-    """Data that is not what was asked for; trying again does not help."""
+    """Data that is not what the caller expects; trying again does not help."""
 
 
 class AudioError(DataError):
     """A recording that cannot be used.
 
-    ``reason`` is a short stable word for tables and metrics: ``empty``, ``not_audio``,
-    ``truncated``, ``silent``, ``not_finite``, ``too_short``, ``too_long``, ``unreadable`` (no such file, no
-    permission) or ``not_file`` (a folder, a pipe, a device).
+    Attributes
+    ----------
+    reason : str
+        A short stable word for tables and metrics: ``empty``, ``not_audio``, ``truncated``, ``silent``,
+        ``not_finite``, ``too_short``, ``too_long``, ``unreadable`` (no such file, no permission), ``not_file`` (a
+        folder, a pipe, a device) or, for a file of an inbox, ``changed`` and ``outside_inbox``.
+
+    Examples
+    --------
+    >>> error = AudioError("silent", "a.wav is silent")
+    >>> error.reason, str(error)
+    ('silent', 'a.wav is silent')
     """
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:  # so that pickle keeps the reason
         return type(self), (self.reason, str(self))
 
 
 class DownloadError(EmotionError):
-    """A download that failed for a reason that may pass; trying again may help."""
+    """A download that failed for a reason that may be temporary; trying again may help."""
 
 
 class BundleError(EmotionError):
-    """A model bundle that must not, or cannot, be loaded."""
+    """A model bundle that cannot be loaded, or must not be, such as one of another recipe."""

@@ -1,10 +1,10 @@
-"""Every StatsD metric of the project, in one table, and the one way to send them.
+"""The table of every StatsD metric of the project, and the emitter that sends them.
 
-Names have the form ``emotion.<area>.<what>[.<label>…]``; Airflow's StatsD prefix (``airflow`` unless
+Names have the form ``emotion.<area>.<what>[.<label>…]``. On the wire, Airflow's StatsD prefix (``airflow`` unless
 configured otherwise) comes before them. Dashboards and alerts are generated from this table.
-Sending never fails and never waits: StatsD is UDP, and a server that is not there harms nothing.
+To send a metric never fails and never waits: StatsD is UDP, and a server that is not there does no harm.
 
-Units: timers in milliseconds (StatsD's own unit), gauges and counters as the table says.
+Units: timers are in milliseconds (StatsD's own unit), gauges and counters in the unit of the table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,23 @@ from string import Formatter
 log = logging.getLogger(__name__)
 
 PREFIX = "airflow"
+"""Comes before every name that is sent from outside Airflow; it is Airflow's default prefix."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table: ``name`` with ``{labels}`` in it, ``kind`` (counter, gauge or timer), unit, meaning."""
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        With a ``{label}`` for each part that is filled in when it is sent.
+    kind : str
+        ``counter``, ``gauge`` or ``timer``.
+    unit : str
+    help : str
+        What it means, for a person.
+    """
 
     name: str
     kind: str
@@ -33,11 +45,15 @@ class Metric:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels to fill, in order."""
+        """Names of the labels, in their order in the name.
+
+        >>> SCORE.labels
+        ('model', 'protocol', 'score')
+        """
         return tuple(field for _, field, _, _ in Formatter().parse(self.name) if field)
 
     def path(self, **labels: str) -> str:
-        """The name with its labels filled in; what StatsD does not allow in a label becomes ``_``.
+        """The name with its labels filled in. A character that StatsD does not allow in a label becomes ``_``.
 
         >>> SCORE.path(model="random_forest", protocol="random", score="f1_macro")
         'emotion.training.score.random_forest.random.f1_macro'
@@ -46,6 +62,7 @@ class Metric:
 
 
 TABLE: list[Metric] = []
+"""Every metric, in the order of this module."""
 
 
 def _metric(name: str, kind: str, unit: str, help: str) -> Metric:
@@ -63,7 +80,7 @@ CLIPS = _metric(
     "Clips of the last run: total, stored, missing, rejected, duplicate, used",
 )
 FEATURIZED = _metric(
-    "featurize.clips.{outcome}", "counter", "clips", "Clips gone through featurization: featurized or rejected"
+    "featurize.clips.{outcome}", "counter", "clips", "Clips that went through featurization: featurized or rejected"
 )
 CLIP_DURATION = _metric("featurize.clip.duration", "timer", "ms", "Featurization of one clip, mean over its shard")
 SCORE = _metric(
@@ -99,7 +116,7 @@ CHAMPION_SCORE = _metric(
 )
 CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
 
-SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips gone through scoring: scored or rejected")
+SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips that went through scoring: scored or rejected")
 SCORING_REJECTED = _metric("scoring.rejected.{reason}", "counter", "clips", "Files that could not be scored, by reason")
 AUDIO_SECONDS = _metric("scoring.audio_seconds", "counter", "s", "Seconds of audio scored")
 SCORING_STAGE = _metric("scoring.stage.{stage}.duration", "timer", "ms", "Work of one stage of a scoring run")
@@ -125,13 +142,16 @@ DRIFT_SHARE = _metric(
     "scoring.drift.{signal}",
     "gauge",
     "value",
-    "features (share drifted), shift (99th percentile over features, a new speaker's being 1), emotions (PSI), "
+    "features (share drifted), shift (99th percentile over features; 1 is a new speaker's), emotions (PSI), "
     "confidence (KS statistic)",
 )
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(
-    "process.{stage}.{resource}", "gauge", "bytes or s", "Of the last task of a stage: peak_memory_bytes, cpu_seconds"
+    "process.{stage}.{resource}",
+    "gauge",
+    "bytes or s",
+    "Resources of the last task of a stage: peak_memory_bytes, cpu_seconds",
 )
 
 
@@ -141,8 +161,16 @@ class Emitter:
     Parameters
     ----------
     client : object or None
-        Anything with statsd's ``incr(name, count)``, ``gauge(name, value)`` and ``timing(name, ms)``;
-        None sends nothing.
+        Anything with the methods ``incr(name, count)``, ``gauge(name, value)`` and ``timing(name, ms)`` of statsd's
+        client. None sends nothing.
+
+    Examples
+    --------
+    >>> class Client:
+    ...     def gauge(self, name, value):
+    ...         print(name, value)
+    >>> Emitter(Client()).gauge(CLIPS, 1080, kind="used")
+    emotion.training.clips.used 1080.0
     """
 
     def __init__(self, client: object | None):
@@ -160,7 +188,7 @@ class Emitter:
             log.warning("metric %s not sent: %s", name, error)
 
     def count(self, metric: Metric, value: int = 1, **labels: str) -> None:
-        """Add to a counter; nothing is sent for 0."""
+        """Add to a counter. Nothing is sent for 0."""
         if value:
             self._send("incr", "counter", metric, value, labels)
 
@@ -169,19 +197,22 @@ class Emitter:
         self._send("gauge", "gauge", metric, float(value), labels)
 
     def timing(self, metric: Metric, seconds: float, **labels: str) -> None:
-        """Record a duration, given in seconds."""
+        """Send a duration, given in seconds."""
         self._send("timing", "timer", metric, 1000.0 * seconds, labels)
 
     @contextmanager
     def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Record how long the block took, if it did not fail."""
+        """Send how long the block took, if it did not fail."""
         start = time.perf_counter()
         yield
         self.timing(metric, time.perf_counter() - start, **labels)
 
 
 def statsd_emitter(address: tuple[str, int] | None) -> Emitter:
-    """An emitter for use outside Airflow: straight to the StatsD server at (host, port), or to nowhere."""
+    """An emitter for use outside Airflow: to the StatsD server at ``(host, port)``, or to nowhere.
+
+    >>> statsd_emitter(None).gauge(CLIPS, 1080, kind="used")  # sends nothing
+    """
     if address is None:
         return Emitter(None)
     from statsd import StatsClient

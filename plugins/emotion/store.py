@@ -1,25 +1,31 @@
-"""The artifact store: one root, local or object store, that every task reads and writes.
+"""The artifact store: one folder or bucket that every task reads and writes.
 
-Readers never see half a file: a local write goes aside and is renamed; an object store's put is
-atomic by itself. Keys are relative, ``/``-separated, and confined to the root.
+A reader never sees half a file: a local file is written under another name and then renamed; an object store's put is
+atomic by itself. A key is a path relative to the root, with ``/`` between its parts, and never leaves the root.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import tempfile
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import fsspec
 import pandas as pd
 
 from emotion.errors import ConfigurationError, DataError
+
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -33,7 +39,7 @@ class Store:
     Raises
     ------
     ConfigurationError
-        If fsspec does not know the URL's file system, or what it needs for it is not installed.
+        If fsspec does not know the URL's file system, or the package for it is not installed.
 
     Examples
     --------
@@ -57,7 +63,7 @@ class Store:
         self.is_local = "://" not in self.root
 
     def path(self, key: str) -> str:
-        """The key's full path in its filesystem; raises ConfigurationError if it leaves the root."""
+        """The key's full path in its file system. Raises ConfigurationError if it leaves the root."""
         pure = PurePosixPath(key)
         if pure.is_absolute() or ".." in pure.parts or "\\" in key or "\0" in key:
             raise ConfigurationError(
@@ -71,7 +77,7 @@ class Store:
         return f"{self.root}/{key}"
 
     def exists(self, key: str) -> bool:
-        """Whether there is a file of this key."""
+        """Whether there is a file with this key."""
         return self._fs.isfile(self.path(key))
 
     def list(self, prefix: str, pattern: str = "*") -> list[str]:
@@ -79,16 +85,16 @@ class Store:
         base = self.path(prefix)
         if not self._fs.isdir(base):
             return []
-        found = (PurePosixPath(path) for path in self._fs.find(base))
+        paths = (PurePosixPath(path) for path in self._fs.find(base))
         start = len(PurePosixPath(base).parts) - len(PurePosixPath(prefix).parts)
         return sorted(
             "/".join(path.parts[start:])
-            for path in found
+            for path in paths
             if path.match(pattern) and not path.name.startswith(".writing-")
         )
 
     def open(self, key: str) -> BinaryIO:
-        """Open for reading, binary, seekable. Raises DataError if there is no such file."""
+        """Open a file for reading: binary, seekable. Raises DataError if there is no such file."""
         try:
             return self._fs.open(self.path(key), "rb")
         except FileNotFoundError:
@@ -108,33 +114,35 @@ class Store:
             return
         folder = Path(target).parent
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".writing-{uuid.uuid4().hex}"
+        unfinished = folder / f".writing-{uuid.uuid4().hex}"
         try:
-            with open(aside, "wb") as handle:
+            with open(unfinished, "wb") as handle:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(aside, target)
+            os.replace(unfinished, target)
         finally:
-            aside.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def read_json(self, key: str) -> Any:
-        """A JSON document."""
+        """The value of a JSON document."""
         return json.loads(self.read_bytes(key))
 
     def write_json(self, key: str, value: Any) -> None:
-        """A JSON document, indented for people; NaN and infinity are refused with ValueError."""
+        """Write a JSON document, indented for people. Raises ValueError for NaN and infinity."""
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_bytes(key, (text + "\n").encode())
 
-    def read_table(self, key: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """A Parquet or, where the key ends in .csv, a CSV file as pandas.DataFrame."""
-        read = pd.read_csv if key.endswith(".csv") else pd.read_parquet
-        selected = {"usecols" if key.endswith(".csv") else "columns": columns}
-        return read(io.BytesIO(self.read_bytes(key)), **selected)
+    def read_table(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """A table as pandas.DataFrame, all of it or these columns: CSV where the key ends in .csv, else Parquet."""
+        file = io.BytesIO(self.read_bytes(key))
+        selected = None if columns is None else list(columns)
+        if key.endswith(".csv"):
+            return pd.read_csv(file, usecols=selected)
+        return pd.read_parquet(file, columns=selected)
 
     def write_table(self, key: str, frame: pd.DataFrame) -> None:
-        """A pandas.DataFrame as Parquet or, where the key ends in .csv, as CSV."""
+        """Write a pandas.DataFrame without its index: as CSV where the key ends in .csv, else as Parquet."""
         if key.endswith(".csv"):
             self.write_bytes(key, frame.to_csv(index=False).encode())
             return
@@ -143,22 +151,72 @@ class Store:
         self.write_bytes(key, buffer.getvalue())
 
     def delete(self, key: str) -> None:
-        """Remove a file or a whole folder; nothing happens if there is none."""
+        """Remove a file or a whole folder. Nothing happens if there is none."""
         path = self.path(key)
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 
     def scratch(self, name: str) -> Path:
-        """A local folder for work that needs one (a partial download): beside the artifacts where they are
-        local, in the machine's temporary folder otherwise. It survives the task, so a retry can go on."""
+        """A local folder for work that needs one, such as a partial download; it is made if it is not there.
+
+        It lies below ``.scratch`` in a local artifact store, otherwise in the machine's temporary folder. It outlives
+        the task, so that a retry can go on with what is there.
+        """
         base = Path(self._base) / ".scratch" if self.is_local else Path(tempfile.gettempdir()) / "emotion-scratch"
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    @contextmanager
+    def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the lock of this name for the block; yields whether it is held.
+
+        The lock binds the processes that share the machine and its artifact store, and no process of another machine:
+        it is a ``flock`` on the file ``locks/<name>.lock`` in :meth:`scratch`. It ends with the block or with the
+        process, however that ends: a process that is killed leaves no lock behind.
+
+        Parameters
+        ----------
+        name : str
+            What is locked, for example ``datasets/ravdess-speech``. The same rules as for a key.
+        wait : bool
+            Wait until the lock is free, with one warning in the log if it is not free at once. Otherwise the block
+            runs without the lock where another process, or another block of this one, holds it.
+
+        Raises
+        ------
+        ConfigurationError
+            If the name leaves the folder of locks.
+
+        Examples
+        --------
+        >>> store = Store("memory://lock-example")
+        >>> with store.lock("example") as held, store.lock("example", wait=False) as held_twice:
+        ...     print(held, held_twice)
+        True False
+        """
+        self.path(name)
+        file = self.scratch("locks") / f"{name}.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "w") as handle:
+            held = _lock_at_once(handle)
+            if not held and wait:
+                log.warning("another process holds the lock %s; waiting for it", file)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                held = True
+            yield held
+
+
+def _lock_at_once(handle: IO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
 
 def run_folder(run_id: str) -> str:
-    """The folder of a run below ``runs/``, from Airflow's run id: safe as a file name, distinct if the id is.
+    """The name of a run's folder, from Airflow's run id: safe as a file name, and another for another id.
 
     >>> run_folder("demo-1")
     'demo-1'

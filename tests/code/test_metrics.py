@@ -1,4 +1,4 @@
-"""The table of metrics, and sending: what StatsD gets, and that nothing is harmed where there is none."""
+"""The table of metrics, and the emitter: what StatsD gets, and that a server that is not there does no harm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def server():
         yield server
 
 
-def test_names_are_one_scheme():
+def test_every_name_follows_one_scheme():
     assert len({metric.name for metric in TABLE}) == len(TABLE)
     for metric in TABLE:
         assert metric.kind in ("counter", "gauge", "timer")
@@ -32,14 +32,14 @@ def test_names_are_one_scheme():
         assert len(f"{metrics.PREFIX}.{filled}") <= 250, "Airflow drops longer names"
 
 
-def test_no_two_metrics_meet_on_the_wire():
+def test_no_two_metrics_have_one_name_on_the_wire():
     patterns = [re.sub(r"\{\w+\}", "{}", metric.name) for metric in TABLE]
     assert len(set(patterns)) == len(TABLE)
 
 
 def test_labels_hold_no_dot_colon_or_bar():
-    found = metrics.SHAP.path(model="a.b|c:d", feature="f0 (Hz)/ä")
-    assert found == "emotion.training.shap.a_b_c_d.f0__Hz___"
+    path = metrics.SHAP.path(model="a.b|c:d", feature="f0 (Hz)/ä")
+    assert path == "emotion.training.shap.a_b_c_d.f0__Hz___"
 
 
 def test_a_missing_label_is_an_error():
@@ -47,7 +47,7 @@ def test_a_missing_label_is_an_error():
         metrics.SHAP.path(model="random_forest")
 
 
-def test_what_goes_over_the_wire(server):
+def test_the_server_gets_name_value_and_kind(server):
     emitter = statsd_emitter(server.getsockname())
     emitter.count(metrics.FEATURIZED, 3, outcome="featurized")
     emitter.count(metrics.FEATURIZED, 0, outcome="rejected")
@@ -70,13 +70,13 @@ def test_timed_sends_only_what_succeeded(server):
 
 
 @pytest.mark.parametrize("address", [None, ("127.0.0.1", 9), ("no-such-host.invalid", 8125)])
-def test_no_server_harms_nothing(address):
+def test_a_server_that_is_not_there_does_no_harm(address):
     emitter = statsd_emitter(address)
     for _ in range(3):
         emitter.count(metrics.SCORED, outcome="scored")
 
 
-def test_a_socket_that_breaks_later_harms_nothing(caplog):
+def test_a_socket_that_breaks_later_does_no_harm(caplog):
     class Broken:
         def gauge(self, name, value):
             raise OSError("network is unreachable")

@@ -1,9 +1,12 @@
-"""The store: whole files or none, keys that stay below its root, the same in a folder and an object store."""
+"""The store: whole files or none, keys that stay below its root, locks; the same in a folder and an object store."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -45,7 +48,7 @@ def test_writing_again_replaces(place):
     assert place.read_bytes("x") == b"short"
 
 
-def test_delete_takes_files_folders_and_nothing(place):
+def test_delete_removes_a_file_or_a_folder_and_accepts_what_is_not_there(place):
     place.write_bytes("a/b", b"1")
     place.write_bytes("a/c/d", b"2")
     place.delete("a/b")
@@ -64,14 +67,14 @@ def test_keys_stay_below_the_root(place, key):
         place.write_bytes(key, b"")
 
 
-def test_what_is_not_there_is_said(place):
+def test_reading_what_is_not_there_is_an_error(place):
     with pytest.raises(DataError, match="runs/1/x.json is not there; was the step that writes it run"):
         place.read_json("runs/1/x.json")
     assert not place.exists("runs/1/x.json")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_holds_only_what_json_knows(place, value):
+def test_nan_and_infinity_are_refused_in_json(place, value):
     with pytest.raises(ValueError):
         place.write_json("x.json", {"x": value})
     assert not place.exists("x.json")
@@ -118,6 +121,62 @@ def test_scratch_lies_beside_local_artifacts_only(tmp_path, monkeypatch):
     assert local.list("runs") == []
 
 
+def test_a_lock_is_held_by_one_block_at_a_time(place, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with place.lock("datasets/a") as held:
+        assert held
+        with place.lock("datasets/a", wait=False) as held_twice, place.lock("datasets/b", wait=False) as other:
+            assert not held_twice and other
+    with place.lock("datasets/a", wait=False) as held_again:
+        assert held_again
+    with pytest.raises(RuntimeError), place.lock("datasets/a"):
+        raise RuntimeError
+    with place.lock("datasets/a", wait=False) as held_after_an_error:
+        assert held_after_an_error
+    assert place.list("datasets") == [], "a lock file is no artifact"
+
+
+def test_a_lock_that_is_not_free_is_waited_for_with_one_warning(store, caplog):
+    events, waiter_done = [], threading.Event()
+
+    def wait_for_it() -> None:
+        with store.lock("a") as held:
+            events.append(("waiter", held))
+        waiter_done.set()
+
+    with store.lock("a"):
+        waiter = threading.Thread(target=wait_for_it)
+        waiter.start()
+        assert not waiter_done.wait(0.5)
+        events.append(("holder", True))
+    waiter.join(timeout=30)
+    assert events == [("holder", True), ("waiter", True)]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and re.fullmatch("another process holds the lock .*/a.lock; waiting for it", warnings[0])
+
+
+def test_a_killed_process_leaves_no_lock(store):
+    code = (
+        "import sys, time; from emotion.store import Store\n"
+        "with Store(sys.argv[1]).lock('a'): print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, store.root]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with store.lock("a", wait=False) as held:
+            assert not held
+        process.send_signal(signal.SIGKILL)
+    with store.lock("a", wait=False) as held:
+        assert held
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../../b"])
+def test_a_lock_stays_in_its_folder(store, name):
+    with pytest.raises(ConfigurationError, match="not a path below the artifact store"), store.lock(name):
+        pass
+
+
 def test_url_is_what_a_person_would_write(tmp_path):
     assert Store(f"{tmp_path}/").url("a/b") == f"{tmp_path}/a/b"
     assert Store("memory://bucket/prefix").url("a/b") == "memory://bucket/prefix/a/b"
@@ -130,6 +189,6 @@ def test_run_folders_are_distinct_if_the_runs_are():
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
 
 
-def test_a_file_system_that_is_not_there_is_said():
+def test_a_file_system_that_fsspec_does_not_know_is_an_error():
     with pytest.raises(ConfigurationError, match="'nowhere://bucket' cannot be the artifact store"):
         Store("nowhere://bucket")

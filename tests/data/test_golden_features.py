@@ -1,7 +1,7 @@
 """Features of seven synthesized clips, against the values that were committed with the recipe's version.
 
-After a change of the recipe that is meant: raise ``RECIPE_VERSION``, then ``python tests/data/test_golden_features.py`` writes
-the values anew.
+After an intended change of the recipe, raise ``RECIPE_VERSION``. Then ``python tests/data/test_golden_features.py``
+writes the new values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emotion.audio.decode import MIN_SECONDS
 GOLDEN = Path(__file__).with_name("golden_features.npz")
 CHANGED = "features changed: raise the recipe version, or find the mistake"
 RELATIVE, ABSOLUTE = 2e-3, 2e-3
-"""Another processor or version of Python reorders sums; no feature may move by more than this."""
+"""Sums are added in another order on another processor or version of Python. No feature may move by more than this."""
 
 
 def noise(n: int) -> np.ndarray:
@@ -96,14 +96,14 @@ def test_the_golden_values_are_of_this_recipe(golden):
 @pytest.mark.parametrize("name", clips())
 def test_features_are_as_committed(golden, name):
     data = clips()[name]
-    assert hashlib.sha256(data).hexdigest() == str(golden[f"sha256 {name}"]), "the clip itself is another one"
-    expected, found = golden[f"values {name}"], vectors(data)
-    off = np.abs(found - expected) > ABSOLUTE + RELATIVE * np.abs(expected)
-    where = [
-        f"{features.feature_names()[column]}: {found[row, column]:.6g}, committed {expected[row, column]:.6g}"
-        for row, column in np.argwhere(off)[:5]
+    assert hashlib.sha256(data).hexdigest() == str(golden[f"sha256 {name}"]), "the bytes of the clip changed"
+    committed, computed = golden[f"values {name}"], vectors(data)
+    moved = np.abs(computed - committed) > ABSOLUTE + RELATIVE * np.abs(committed)
+    examples = [
+        f"{features.feature_names()[column]}: {computed[row, column]:.6g}, committed {committed[row, column]:.6g}"
+        for row, column in np.argwhere(moved)[:5]
     ]
-    assert not off.any(), f"{CHANGED}. {name}: {int(off.sum())} of {off.size} values are off, such as {where}"
+    assert not moved.any(), f"{CHANGED}. {name}: {int(moved.sum())} of {moved.size} values moved, such as {examples}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Decoding: any recording that libsndfile reads becomes float32 mono at one rate, or is refused with a reason."""
+"""Decode any recording that libsndfile reads to float32 mono at one sample rate, or refuse it with a reason."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from emotion.audio.containers import check_container, truncated
 from emotion.errors import AudioError
 
 SAMPLE_RATE = 16_000
-"""Rate at which features are taken, in Hz: speech's emotion lies below 8 kHz."""
+"""Rate at which features are computed, in Hz: what tells emotions apart in speech lies below 8 kHz."""
 MIN_SECONDS = 0.2
+"""Shortest recording that is accepted unless the caller says otherwise."""
 MAX_SECONDS = 3600.0
+"""Longest recording that is decoded as a whole unless the caller says otherwise."""
 MAX_CHANNELS = 8
 RATES = (4_000, 768_000)
-"""Lowest and highest sample rate taken, in Hz."""
+"""Lowest and highest sample rate accepted, in Hz."""
 SILENCE_RMS = 1e-4
-"""A recording whose RMS about its mean is below this (-80 dB re full scale) is silent."""
+"""A recording whose RMS about its mean is below this is silent: -80 dB relative to full scale."""
 MAX_PEAK = 1e6
-"""Samples as large as this, in units of full scale, are no audio."""
+"""A recording with a sample as large as this, in units of full scale, is refused: it is not audio."""
 BLOCK = 1 << 16
-"""Samples decoded at a time: small enough for the processor's cache, whatever the recording's length."""
+"""Values (frames x channels) decoded at a time: few enough for the processor's cache, however long the recording."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,16 @@ class Clip:
         Hz.
     duration : float
         Seconds, of the original.
-    original_rate, channels : int
+    original_rate : int
+        Sample rate of the original, in Hz.
+    channels : int
         Of the original.
+
+    Examples
+    --------
+    >>> clip = from_blocks([np.sin(np.arange(8_000) / 5)], 8_000)
+    >>> clip.original_rate, clip.sample_rate, clip.samples.shape, clip.duration
+    (8000, 16000, (16000,), 1.0)
     """
 
     samples: np.ndarray
@@ -57,8 +67,8 @@ class Clip:
 
     @cached_property
     def samples_sha256(self) -> str:
-        """Of ``samples``: the same audio in another lossless container has the same hash."""
-        return hashlib.sha256(self.samples).hexdigest()
+        """Hash of ``samples``: the same audio in another lossless container has the same hash."""
+        return hashlib.sha256(self.samples.data).hexdigest()
 
 
 def load(
@@ -75,9 +85,10 @@ def load(
     file : path or seekable binary file
         WAV, FLAC, AIFF, Ogg, MP3 … of 1 to 8 channels.
     sample_rate : int
-        Hz of the result (soxr, high quality).
+        Of the result, in Hz (resampled by soxr, high quality).
     min_seconds, max_seconds : float
-        A longer recording is refused from its header, before it is decoded; memory grows with the result only.
+        A recording that is longer by its header is refused before it is decoded. Memory grows with the length of the
+        result, not with the size of the file.
 
     Raises
     ------
@@ -87,6 +98,18 @@ def load(
         ``too_short``, ``not_finite``, ``silent``.
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, np.sin(np.arange(44_100) / 40), 44_100, format="FLAC")
+    >>> clip = load(file)
+    >>> clip.samples.shape, clip.samples.dtype, clip.original_rate
+    ((16000,), dtype('float32'), 44100)
+    >>> load(file, max_seconds=0.5)
+    Traceback (most recent call last):
+    emotion.errors.AudioError: the recording lasts at least 1.0 s; expected at most 0.5 s
     """
     with open_recording(file) as recording:
         if recording.frames is not None and recording.frames > max_seconds * recording.sample_rate:
@@ -110,12 +133,28 @@ def from_blocks(
     min_seconds: float = MIN_SECONDS,
     max_seconds: float = MAX_SECONDS,
 ) -> Clip:
-    """Mix and resample samples at ``rate`` Hz that come in blocks, each as :func:`to_mono` takes them.
+    """Mix to mono and resample samples that come in blocks.
 
-    The result does not depend, to the bit, on where one block ends and the next begins. Raises AudioError as
-    :func:`load` does.
+    Parameters
+    ----------
+    blocks : iterable of array, shape (n,) or (n, channels)
+        Each as :func:`to_mono` takes it. The result is the same, bit for bit, however the samples are cut into blocks.
+    rate : float
+        Of the blocks, in Hz.
+    name : str
+        For messages.
+    sample_rate, min_seconds, max_seconds
+        As for :func:`load`, which also says what AudioError is raised when.
+
+    Examples
+    --------
+    >>> stereo = np.stack([np.sin(np.arange(16_000) / 5)] * 2, axis=1)
+    >>> clip = from_blocks([stereo[:5_000], stereo[5_000:]], 16_000)
+    >>> clip.channels, clip.samples.shape, clip.samples_sha256 == from_blocks([stereo], 16_000).samples_sha256
+    (2, (16000,), True)
     """
-    resampler, parts, frames, channels = None, [], 0, 1
+    resampler: soxr.ResampleStream | None = None
+    parts, frames, channels = [], 0, 1
     for block in blocks:
         channels = block.shape[1] if block.ndim == 2 else 1
         check_format(name, rate, channels)
@@ -125,21 +164,13 @@ def from_blocks(
             raise _too_long(name, frames / rate, max_seconds)
         resampler = resampler or soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
         parts.append(resampler.resample_chunk(mono, last=False))
-    if not frames:
+    if not frames or resampler is None:
         raise AudioError("empty", f"{name} holds no samples")
     if frames < min_seconds * rate:
         raise AudioError("too_short", f"{name} lasts {frames / rate:.3f} s; expected at least {min_seconds} s")
     parts.append(resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True))
     samples = np.concatenate(parts)
-    if not max(samples.max(), -samples.min()) < MAX_PEAK:
-        raise AudioError("not_finite", f"{name} holds samples that are no numbers of audio (NaN, infinity or as large)")
-    # The resampler rings at the ends of a constant, by 10 ms and less.
-    edge = sample_rate // 100
-    rms = float((samples[edge:-edge] if len(samples) > 4 * edge else samples).std())
-    if rms < SILENCE_RMS:
-        raise AudioError(
-            "silent", f"{name} is silent: RMS {rms:.1e} of full scale; expected at least {SILENCE_RMS:.0e}"
-        )
+    _check_samples(samples, sample_rate, name)
     return Clip(
         samples=samples,
         sample_rate=sample_rate,
@@ -149,11 +180,44 @@ def from_blocks(
     )
 
 
-def to_mono(block: np.ndarray) -> np.ndarray:
-    """Samples, shape (n,) or (n, channels), as float32 mono, shape (n,): the mean of the channels.
+def _check_samples(samples: np.ndarray, sample_rate: int, name: str) -> None:
+    """Raise AudioError for samples that are ``not_finite`` or ``silent``."""
+    if not max(samples.max(), -samples.min()) < MAX_PEAK:
+        raise AudioError(
+            "not_finite",
+            f"{name} holds samples that are NaN, infinite or beyond {MAX_PEAK:.0e} times full scale; expected audio",
+        )
+    # The resampler rings at the ends of a constant, by 10 ms and less.
+    edge = sample_rate // 100
+    rms = float((samples[edge:-edge] if len(samples) > 4 * edge else samples).std())
+    if rms < SILENCE_RMS:
+        raise AudioError(
+            "silent", f"{name} is silent: RMS {rms:.1e} of full scale; expected at least {SILENCE_RMS:.0e}"
+        )
 
-    Full scale is 1 for floats, which are taken as they are, and the type's own for integers (unsigned ones lie about
-    their middle). Raises AudioError (``not_audio``) for another shape or type.
+
+def to_mono(block: np.ndarray) -> np.ndarray:
+    """The mean of the channels, as float32.
+
+    Parameters
+    ----------
+    block : array, shape (n,) or (n, channels)
+        Floats, which are taken as they are (full scale is 1), or integers, whose full scale is that of their type.
+        Unsigned integers lie about the middle of their range.
+
+    Returns
+    -------
+    float32 array, shape (n,)
+
+    Raises
+    ------
+    AudioError
+        ``not_audio``: for another shape or type.
+
+    Examples
+    --------
+    >>> to_mono(np.array([[16384, 0], [-32768, 0]], dtype=np.int16)).tolist()
+    [0.25, -0.5]
     """
     if block.ndim not in (1, 2) or block.dtype.kind not in "fiu":
         raise AudioError(
@@ -181,9 +245,10 @@ class Recording:
         For messages.
     sample_rate, channels : int
     frames : int or None
-        As its header promises; None where it does not say.
+        Length by its header, in samples of one channel; None where the header does not say.
     blocks : iterator of float32 or int16 arrays, shape (n, channels)
-        Its samples, once. Each is gone when the next is asked for. Raises AudioError (``truncated``).
+        Its samples, to be read once. A block is valid until the next one is read: they share memory. Raises AudioError
+        (``truncated``).
     """
 
     name: str
@@ -197,36 +262,52 @@ class Recording:
 def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
     """Open a recording of any length, to be read block by block.
 
+    Parameters
+    ----------
+    file : path or seekable binary file
+        As for :func:`load`.
+
     Raises
     ------
     AudioError
         ``empty``, ``not_audio``, ``truncated``, as :func:`load`.
     FileNotFoundError
         If there is no such file.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, np.zeros((48_000, 2)), 48_000, format="WAV")
+    >>> with open_recording(file) as recording:
+    ...     recording.sample_rate, recording.channels, recording.frames
+    (48000, 2, 48000)
     """
-    if hasattr(file, "read"):
-        name = Path(str(getattr(file, "name", "the recording"))).name
-        file.seek(0)
-        check_container(file, name)
-        file.seek(0)
-    else:
+    source: bytes | BinaryIO
+    if isinstance(file, str | bytes | os.PathLike):
         name = Path(os.fsdecode(file)).name
-        file = os.fsencode(file)  # soundfile cannot encode a name that is not UTF-8
-        with open(file, "rb") as handle:
+        source = os.fsencode(file)  # soundfile cannot encode a name that is not UTF-8
+        with open(source, "rb") as handle:
             check_container(handle, name)
+    else:
+        name = Path(str(getattr(file, "name", "the recording"))).name
+        source = file
+        check_container(source, name)
+        source.seek(0)
     try:
-        sound = soundfile.SoundFile(file)
+        sound = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the ending .raw, which has no header
-        found = getattr(error, "error_string", error)
-        raise AudioError("not_audio", f"{name} is not a recording libsndfile can read: {found}") from error
+        cause = getattr(error, "error_string", error)
+        raise AudioError("not_audio", f"{name} is not a recording that libsndfile can read: {cause}") from error
     with sound:
         check_format(name, sound.samplerate, sound.channels)
-        # a stream written without its length says "as many as can be"
+        # a stream written without its length promises the largest number of frames there is
         frames = sound.frames if sound.frames < 1 << 48 else None
         yield Recording(name, sound.samplerate, sound.channels, frames, _read(sound, name, frames))
 
 
 def _read(sound: soundfile.SoundFile, name: str, promised: int | None) -> Iterator[np.ndarray]:
+    """Blocks of a recording that is open; ``promised``: frames by its header."""
     # samples of 16 bits are taken as they are: libsndfile converts them several times slower than to_mono
     dtype = np.int16 if sound.subtype == "PCM_16" else np.float32
     buffer = np.empty((BLOCK // sound.channels, sound.channels), dtype=dtype)
@@ -242,12 +323,18 @@ def _read(sound: soundfile.SoundFile, name: str, promised: int | None) -> Iterat
 
 
 def check_format(name: str, rate: float, channels: int) -> None:
-    """Raise AudioError (``not_audio``) for a rate or a number of channels that is not speech audio."""
+    """Raise AudioError (``not_audio``) for a sample rate or a number of channels that is not speech audio.
+
+    >>> check_format("call.wav", 8_000, 2)
+    >>> check_format("probe.wav", 100, 1)
+    Traceback (most recent call last):
+    emotion.errors.AudioError: probe.wav has 1 channels at 100 Hz; expected 1 to 8 channels at 4000 to 768000 Hz
+    """
     if not RATES[0] <= rate <= RATES[1] or not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
             "not_audio",
-            f"{name} says {rate} Hz and {channels} channels; expected {RATES[0]} to {RATES[1]} Hz and at most "
-            f"{MAX_CHANNELS} channels",
+            f"{name} has {channels} channels at {rate} Hz; expected 1 to {MAX_CHANNELS} channels at {RATES[0]} to "
+            f"{RATES[1]} Hz",
         )
 
 

@@ -15,15 +15,13 @@ killed at any moment; the next call goes on with what is there.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +167,7 @@ def obtain(
     source = resolve(settings, entry, source)
     inputs = _inputs(entry, source)
     scratch = store.scratch(f"datasets/{name}")
-    with _locked(scratch.with_name(f"{name}.lock")), ExitStack() as stack:
+    with store.lock(f"datasets/{name}"), ExitStack() as stack:
         dataset = _stored(store, entry, inputs)
         if dataset is None:
             if isinstance(entry, SynthesizedEntry):
@@ -248,23 +246,6 @@ def _inputs(entry: Entry, source: Path | None) -> str:
         files = source_files(source.parent) if source.suffix.lower() == ".csv" else source_files(source)
         parts += [str(source), [(path, found.st_size, found.st_mtime_ns) for path, _, found in files]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with its process, however that ends."""
-    with open(file, "w") as handle:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waiting:
-                    log.warning("another process is at work on this dataset (%s); waiting for it", file)
-                waiting = True
-                time.sleep(0.2)
-        yield
 
 
 def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str], progress: Progress | None) -> Dataset:

@@ -1,7 +1,7 @@
-"""Samples to one named vector per clip, and to the feature table of a dataset.
+"""Turn samples into one named vector per clip, and the clips of a dataset into its feature table.
 
 In: float32 mono samples at 16 kHz. Out: a float32 vector in the order of :func:`feature_names`, and Parquet tables
-below ``features/<recipe>/`` that hold it by the clip's sha256.
+below ``features/<recipe>/`` that hold it under the clip's sha256.
 
 >>> import numpy as np
 >>> samples = np.sin(np.arange(16_000) / 10).astype(np.float32)
@@ -30,5 +30,6 @@ __all__ = [
     "views",
 ]
 
+# modules of the user, which register features of their own
 for _module in filter(None, os.environ.get("EMOTION_FEATURES", "").split(",")):
     importlib.import_module(_module.strip())

@@ -1,4 +1,4 @@
-"""Copies of a clip at another speed, which training rows are joined by."""
+"""Augmented copies of a clip at another speed, which are added to the training rows."""
 
 from __future__ import annotations
 
@@ -18,5 +18,10 @@ VARIANTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "slower": lambda samples: _at_speed(samples, 0.9),
     "faster": lambda samples: _at_speed(samples, 1.1),
 }
-"""Copies of a clip for training rows alone: as said by a larger, slower or a smaller, faster speaker (Ko et al. 2015,
-"Audio augmentation for speech recognition"). Each maps float32 samples at :data:`SAMPLE_RATE` to such samples."""
+"""Copies of a clip for training rows alone, as a larger and slower or a smaller and faster speaker would say it (Ko et
+al. 2015, "Audio augmentation for speech recognition"). Each maps float32 samples at :data:`SAMPLE_RATE` to float32
+samples at the same rate.
+
+>>> {name: len(change(np.ones(9_900, dtype=np.float32))) for name, change in VARIANTS.items()}
+{'slower': 11000, 'faster': 9000}
+"""

@@ -1,4 +1,4 @@
-"""Descriptors: one value per frame of the speech span."""
+"""The table of descriptors: one value per frame of the speech span."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from emotion.features.spectrum import (
     FREQUENCIES,
     HOP,
     LPC_ORDER,
+    N_CHROMA,
     N_DELTA,
     N_FFT,
     N_MELS,
@@ -33,6 +34,7 @@ from emotion.features.spectrum import (
 )
 
 ROLLOFFS = (0.25, 0.5, 0.85, 0.95)
+"""Shares of the magnitude below the rolloff frequencies."""
 N_AREAS = 12
 N_FORMANTS = 3
 _KILOHERTZ = (FREQUENCIES / 1000).astype(np.float32)
@@ -43,7 +45,7 @@ _CONTRAST_BANDS = ((0, 200), (200, 400), (400, 800), (800, 1600), (1600, 3200), 
 
 @lru_cache(maxsize=1)
 def _slope_filters() -> Filters:
-    """Slopes of the logarithmic spectrum."""
+    """Filters that give the slope of the logarithmic spectrum in each of the slope bands (dB/kHz)."""
     weights = np.zeros((len(_SLOPE_BANDS), BINS))
     for row, (low, high) in zip(weights, _SLOPE_BANDS, strict=True):
         row[bin_range(low, high)] = _slope_weights(FREQUENCIES[bin_range(low, high)] / 1000)
@@ -52,7 +54,8 @@ def _slope_filters() -> Filters:
 
 @lru_cache(maxsize=1)
 def _contrast_filters() -> Filters:
-    """Mean of a band's highest tenth less that of its lowest, from the bins of each band in ascending order."""
+    """Filters that give the mean of a band's highest tenth minus that of its lowest, where the bins of each band are in
+    ascending order."""
     weights = np.zeros((len(_CONTRAST_BANDS), BINS))
     for row, (low, high) in zip(weights, _CONTRAST_BANDS, strict=True):
         band = row[bin_range(low, high)]
@@ -69,7 +72,7 @@ def _slope_weights(x: np.ndarray) -> np.ndarray:
 
 def _level(speech: Speech) -> np.ndarray:
     level = speech.level[speech.start : speech.stop]
-    loudness = np.power(np.maximum(speech.mel, FLOOR), 0.3).sum(axis=0)
+    loudness = np.power(np.maximum(speech.bands["mel"], FLOOR), 0.3).sum(axis=0)
     return np.stack([level, loudness])
 
 
@@ -78,11 +81,11 @@ def _spectral_shape(speech: Speech) -> np.ndarray:
 
 
 def _spectral_balance(speech: Speech) -> np.ndarray:
-    logarithm = speech.power_db
-    low, high, lower, higher = decibels(speech._filtered["balance"])
-    peaks = logarithm[:, bin_range(0, 2000)].max(axis=1) - logarithm[:, bin_range(2000, 5000)].max(axis=1)
-    slopes = kernels.project(logarithm, *_slope_filters())
-    return np.stack([low - high, peaks, lower - higher, *slopes])
+    power_db = speech.power_db
+    alpha_low, alpha_high, band_low, band_high = decibels(speech.bands["balance"])
+    hammarberg = power_db[:, bin_range(0, 2000)].max(axis=1) - power_db[:, bin_range(2000, 5000)].max(axis=1)
+    slopes = kernels.project(power_db, *_slope_filters())
+    return np.stack([alpha_low - alpha_high, hammarberg, band_low - band_high, *slopes])
 
 
 def _contrast(speech: Speech) -> np.ndarray:
@@ -102,7 +105,7 @@ def _zero_crossings(speech: Speech) -> np.ndarray:
 
 
 def _chroma(speech: Speech) -> np.ndarray:
-    chroma = speech._filtered["chroma"]
+    chroma = speech.bands["chroma"]
     return chroma / np.maximum(chroma.max(axis=0), FLOOR)
 
 
@@ -111,7 +114,7 @@ def _pitch(speech: Speech) -> np.ndarray:
 
 
 def _voice_quality(speech: Speech) -> np.ndarray:
-    periodic = np.clip(speech.pitch[1], 0.01, 0.999)
+    periodic = np.clip(speech.pitch.periodicity, 0.01, 0.999)
     hnr = 10 * np.log10(periodic / (1 - periodic))
     f0 = F0_REFERENCE * 2 ** (speech.semitones / 12)
     harmonics = kernels.harmonics(speech.power_db, f0 * np.float32(N_FFT / SAMPLE_RATE), 8)
@@ -128,13 +131,13 @@ def _cepstral_peak(speech: Speech) -> np.ndarray:
 
 
 def _log_area_ratios(speech: Speech) -> np.ndarray:
-    return 2 * np.arctanh(np.clip(speech.lpc[0][:N_AREAS], -0.999, 0.999))
+    return 2 * np.arctanh(np.clip(speech.linear_prediction.reflections[:N_AREAS], -0.999, 0.999))
 
 
 def _formants(speech: Speech) -> np.ndarray:
-    """Frequencies (kHz) and levels (dB re the frame's) of the first peaks of the LPC envelope above 180 Hz."""
+    """Frequencies (kHz) and levels (dB relative to the frame's) of the first peaks of the LPC envelope above 180 Hz."""
     step = np.float32(SAMPLE_RATE / 256 / 1000)
-    positions, levels = kernels.formants(speech.lpc[1], _envelope_cosines(), N_FORMANTS)
+    positions, levels = kernels.formants(speech.linear_prediction.predictor, _envelope_cosines(), N_FORMANTS)
     return np.concatenate([(positions + int(0.18 / step) - 1) * step, levels])
 
 
@@ -149,18 +152,18 @@ def _envelope_cosines() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """Rows of the frame table.
+    """Rows of the frame table that are computed together.
 
     Attributes
     ----------
     rows : dict of str to str
-        Name of each row and what it is, for a person.
+        The name of each row, and what it is, for a person.
     compute : callable
         ``compute(speech)`` gives the rows, shape (len(rows), n).
     functionals : tuple of str
-        Keys of :data:`FUNCTIONALS`.
+        Keys of :data:`emotion.features.functionals.FUNCTIONALS`.
     view : str
-        One of :data:`VIEWS`: the aspect of the voice that it describes.
+        One of :data:`VIEWS`: the aspect of the voice that the rows describe.
     """
 
     rows: Mapping[str, str]
@@ -176,8 +179,9 @@ def _numbered(prefix: str, meaning: str, count: int) -> dict[str, str]:
 _ALL = ("moments", "quantiles", "voiced", "course", "modulation")
 _VOICED = ("voiced", "voiced_quantiles", "course")
 VIEWS = ("all", "cepstrum", "bands", "shape", "prosody", "course", "static")
-"""Groups of features that a model may judge by on their own: all; by what the descriptor is of; what tells how a
-descriptor moves over the speech span, and what does not."""
+"""Groups of features that a model may judge by on their own. ``all`` holds every feature; ``cepstrum``, ``bands``,
+``shape`` and ``prosody`` hold the features of one aspect of the voice; ``course`` holds the features that say how a
+descriptor moves over the speech span, ``static`` the others."""
 DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor(
         {"level_db": "RMS level (dB re full scale)", "loudness": "loudness (sum of the mel bands' power to the 0.3)"},
@@ -261,7 +265,9 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
     ),
     Descriptor(_numbered("contrast", "spectral contrast of band {} of 6 (dB)", 6), _contrast, _ALL, "bands"),
     Descriptor({"zero_crossing_rate": "zero crossings a sample"}, _zero_crossings, _ALL, "shape"),
-    Descriptor(_numbered("chroma", "chroma of pitch class {} (0 is C)", 12), _chroma, ("moments", "voiced"), "bands"),
+    Descriptor(
+        _numbered("chroma", "chroma of pitch class {} (0 is C)", N_CHROMA), _chroma, ("moments", "voiced"), "bands"
+    ),
     Descriptor(
         _numbered("log_area_ratio", "log area ratio {} of the vocal tract (LPC)", N_AREAS),
         _log_area_ratios,
@@ -276,3 +282,4 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         "shape",
     ),
 )
+"""Every descriptor, in the order of the rows of the frame table."""

@@ -1,9 +1,9 @@
-"""Featurize many clips: shards planned from what is not stored yet, each stored as one Parquet file.
+"""Compute the features of a dataset: plan shards from what is not stored yet, and store each as one Parquet file.
 
 ``features/<recipe>/<shard>.parquet`` holds, keyed by the file's sha256, a row for each clip and for each of its
 augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`): ``samples_sha256``,
-``reason`` and ``message`` (empty for a clip that can be used; an unusable one has no copies) and the named features.
-Whatever is stored there for this recipe is never computed again, by whichever run or machine it was stored.
+``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies) and the named features.
+What is stored there for this recipe is never computed again, whichever run or machine stored it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +21,34 @@ from emotion.audio import decode
 from emotion.errors import AudioError, DataError
 from emotion.features import recipe
 from emotion.features.augmentation import VARIANTS
+from emotion.progress import Progress, no_progress
 from emotion.store import Store
 
 MAX_SHARDS = 1000
-"""Airflow maps over at most 1,024 values."""
+"""Airflow maps a task over at most 1,024 values."""
 ORIGINAL = "original"
+"""The variant of a clip as it is."""
 KEYS = ["sha256", "variant", "samples_sha256", "reason", "message"]
+"""Columns of a stored table before the features."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be featurized: ``shards`` (lists of manifest rows' dicts) and counts of clips."""
+    """What is to be featurized.
+
+    Attributes
+    ----------
+    shards : list of list of dict
+        ``path`` and ``sha256`` of the clips of each shard.
+    total : int
+        Clips of the manifest.
+    stored : int
+        Distinct files whose features are stored already.
+    missing : int
+        Distinct files that the shards hold.
+    refused : pandas.DataFrame
+        path, sha256, reason and message of the clips that are too short or too long.
+    """
 
     shards: list[list[dict]]
     total: int
@@ -41,20 +58,44 @@ class Plan:
 
 
 def stored(store: Store) -> pd.DataFrame:
-    """Every clip stored for the present recipe, one row a sha256 and variant: :data:`KEYS` and the features."""
+    """All that is stored for the present recipe: :data:`KEYS` and the features, a row for each sha256 and variant."""
     columns = [*KEYS, *recipe.feature_names()]
-    parts = [store.read_table(key, columns) for key in store.list(f"features/{recipe.recipe_version()}", "*.parquet")]
+    parts = [store.read_table(key, columns) for key in _stored_keys(store)]
     if not parts:
         return pd.DataFrame(columns=columns)
     return pd.concat(parts, ignore_index=True).drop_duplicates(["sha256", "variant"])
 
 
+def _stored_keys(store: Store) -> list[str]:
+    return store.list(f"features/{recipe.recipe_version()}", "*.parquet")
+
+
 def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seconds: float, max_seconds: float) -> Plan:
     """Divide the clips that have no features yet into shards.
 
-    ``manifest`` has ``path``, ``sha256`` and ``duration`` (seconds; NaN where the header could not be read: such
-    a clip is planned, and its reason found, as any other). Clips out of the length limits are refused here, from their
-    headers alone, so that changed limits need no new featurization.
+    Clips that are too short or too long are refused here, by their headers alone, so that changed limits need no new
+    featurization.
+
+    Parameters
+    ----------
+    store : Store
+    manifest : pandas.DataFrame
+        ``path``, ``sha256`` and ``duration``, in seconds. The duration is NaN where the header could not be read: such
+        a clip is planned as any other, and rejected with its reason when it is decoded.
+    clips_per_shard : int
+        More where the shards would be more than :data:`MAX_SHARDS`.
+    min_seconds, max_seconds : float
+        Limits of the duration.
+
+    Examples
+    --------
+    >>> manifest = pd.DataFrame({"path": ["a.wav", "b.wav", "c.wav"], "sha256": ["1a", "2b", "3c"]})
+    >>> manifest["duration"] = [3.5, 0.1, 2.0]
+    >>> todo = plan(Store("memory://plan-example"), manifest, clips_per_shard=1, min_seconds=0.2, max_seconds=60)
+    >>> todo.shards
+    [[{'path': 'a.wav', 'sha256': '1a'}], [{'path': 'c.wav', 'sha256': '3c'}]]
+    >>> todo.refused["message"].tolist()
+    ['0.10 s; expected 0.2 to 60 s']
     """
     too_short, too_long = manifest["duration"] < min_seconds, manifest["duration"] > max_seconds
     refused = manifest.loc[too_short | too_long, ["path", "sha256", "duration"]].copy()
@@ -62,33 +103,24 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     refused["message"] = [
         f"{seconds:.2f} s; expected {min_seconds:g} to {max_seconds:g} s" for seconds in refused.pop("duration")
     ]
-    known = {
-        sha256
-        for key in store.list(f"features/{recipe.recipe_version()}", "*.parquet")
-        for sha256 in store.read_table(key, ["sha256"])["sha256"]
-    }
-    wanted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
-    missing = wanted[~wanted["sha256"].isin(known)]
+    accepted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
+    stored_sha256 = {sha256 for key in _stored_keys(store) for sha256 in store.read_table(key, ["sha256"])["sha256"]}
+    missing = accepted[~accepted["sha256"].isin(stored_sha256)]
     size = max(clips_per_shard, -(-len(missing) // MAX_SHARDS))
     rows = missing[["path", "sha256"]].to_dict("records")
     return Plan(
         shards=[rows[start : start + size] for start in range(0, len(rows), size)],
         total=len(manifest),
-        stored=len(wanted) - len(missing),
+        stored=len(accepted) - len(missing),
         missing=len(missing),
         refused=refused,
     )
 
 
 def featurize(
-    store: Store,
-    folder: str,
-    clips: list[dict],
-    *,
-    max_seconds: float,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    store: Store, folder: str, clips: list[dict], *, max_seconds: float, progress: Progress = no_progress
 ) -> dict:
-    """Featurize one shard and store it.
+    """Compute the features of one shard and store them. A shard that is stored already is left as it is.
 
     Parameters
     ----------
@@ -96,49 +128,36 @@ def featurize(
     folder : str
         Key below which the clips' paths lie.
     clips : list of dict
-        path, sha256.
+        ``path`` and ``sha256`` of each.
     max_seconds : float
         Longest clip that is decoded.
-    progress : callable
-        Told how many clips are done, of how many.
+    progress : Progress
+        Clips done, of the shard's.
 
     Returns
     -------
     dict
-        ``featurized``, ``rejected`` and ``seconds`` of work.
+        Numbers of clips ``featurized``, ``rejected`` and ``stored`` (before), and ``seconds`` of work.
 
     Raises
     ------
     DataError
-        If a file's content is no longer what the manifest says.
+        If the content of a file is no longer what the manifest says.
     """
+    start = time.perf_counter()
     shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
     key = f"features/{recipe.recipe_version()}/{shard}.parquet"
-    start = time.perf_counter()
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
-    rows, values = [], []
+    rows, vectors = [], []
     for number, clip in enumerate(clips, start=1):
-        data = store.read_bytes(f"{folder}/{clip['path']}")
-        found = hashlib.sha256(data).hexdigest()
-        if found != clip["sha256"]:
-            raise DataError(
-                f"{clip['path']} has sha256 {found}; the manifest says {clip['sha256']}. The file changed after the "
-                "manifest was made: start a new run"
-            )
-        try:
-            loaded = decode.load(io.BytesIO(data), max_seconds=max_seconds)
-        except AudioError as error:
-            rows.append((clip["sha256"], ORIGINAL, "", error.reason, str(error)))
-            values.append(np.full(len(recipe.feature_names()), np.nan, dtype=np.float32))
-        else:
-            copies = {name: change(loaded.samples) for name, change in VARIANTS.items()}
-            for variant, samples in ({ORIGINAL: loaded.samples} | copies).items():
-                rows.append((clip["sha256"], variant, loaded.samples_sha256, "", ""))
-                values.append(recipe.extract(samples))
+        data = _read_clip(store, folder, clip)
+        for row, vector in _rows_of_clip(clip["sha256"], data, max_seconds):
+            rows.append(row)
+            vectors.append(vector)
         progress(number, len(clips))
-    columns = [pd.DataFrame(rows, columns=KEYS), pd.DataFrame(np.stack(values), columns=list(recipe.feature_names()))]
-    table = pd.concat(columns, axis=1)
+    names = list(recipe.feature_names())
+    table = pd.concat([pd.DataFrame(rows, columns=KEYS), pd.DataFrame(np.stack(vectors), columns=names)], axis=1)
     store.write_table(key, table)
     rejected = int((table["reason"] != "").sum())
     return {
@@ -149,13 +168,45 @@ def featurize(
     }
 
 
+def _read_clip(store: Store, folder: str, clip: dict) -> bytes:
+    data = store.read_bytes(f"{folder}/{clip['path']}")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != clip["sha256"]:
+        raise DataError(
+            f"{clip['path']} has sha256 {sha256}; the manifest says {clip['sha256']}. The file changed after the "
+            "manifest was made: start a new run"
+        )
+    return data
+
+
+def _rows_of_clip(sha256: str, data: bytes, max_seconds: float) -> Iterator[tuple[dict[str, str], np.ndarray]]:
+    """The columns :data:`KEYS` and the features of a clip and of its copies; of a rejected clip, one row of NaN."""
+    try:
+        clip = decode.load(io.BytesIO(data), max_seconds=max_seconds)
+    except AudioError as error:
+        row = {"sha256": sha256, "variant": ORIGINAL, "samples_sha256": "", "reason": error.reason}
+        yield row | {"message": str(error)}, np.full(len(recipe.feature_names()), np.nan, dtype=np.float32)
+        return
+    copies = {variant: change(clip.samples) for variant, change in VARIANTS.items()}
+    for variant, samples in ({ORIGINAL: clip.samples} | copies).items():
+        row = {"sha256": sha256, "variant": variant, "samples_sha256": clip.samples_sha256, "reason": "", "message": ""}
+        yield row, recipe.extract(samples)
+
+
 @dataclass(frozen=True)
 class Collected:
     """What a run trains on.
 
-    ``table``: the manifest's usable clips with their features, one row per distinct recording; ``augmented``: sha256,
-    variant and features of their copies, variant by variant, each in the order of ``table``; ``rejected``: path,
-    sha256, reason, message; ``duplicates``: clips left out because another has the same samples.
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        The manifest's usable clips with their features: one row for each distinct recording.
+    augmented : pandas.DataFrame
+        sha256, variant and features of the clips' augmented copies: variant by variant, each in the order of ``table``.
+    rejected : pandas.DataFrame
+        path, sha256, reason and message of the clips that cannot be used.
+    duplicates : pandas.DataFrame
+        path and sha256 of the clips that are left out because another clip has the same samples.
     """
 
     table: pd.DataFrame
@@ -169,43 +220,77 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
 
     Recordings with the same samples count once (the first path), so that none is on both sides of a split.
 
+    Parameters
+    ----------
+    store : Store
+    manifest : pandas.DataFrame
+        As for :func:`plan`, with ``emotion``; further columns are kept.
+    refused : pandas.DataFrame
+        Of the :class:`Plan`.
+
     Raises
     ------
     DataError
-        If one recording carries two emotions, or if a clip has no features.
+        If one recording has two emotions, or if a clip has no features.
+
+    Examples
+    --------
+    >>> store, file = Store("memory://collect-example"), io.BytesIO()
+    >>> import soundfile
+    >>> soundfile.write(file, np.sin(np.arange(8_000) / 20), 16_000, format="WAV")
+    >>> store.write_bytes("audio/a.wav", file.getvalue())
+    >>> sha256 = hashlib.sha256(file.getvalue()).hexdigest()
+    >>> manifest = pd.DataFrame([{"path": "a.wav", "sha256": sha256, "duration": 0.5, "emotion": "calm"}])
+    >>> todo = plan(store, manifest, clips_per_shard=300, min_seconds=0.2, max_seconds=60)
+    >>> featurize(store, "audio", todo.shards[0], max_seconds=60)["featurized"]
+    1
+    >>> collected = collect(store, manifest, todo.refused)
+    >>> len(collected.table), collected.augmented["variant"].tolist(), len(collected.rejected)
+    (1, ['slower', 'faster'], 0)
     """
-    everything = stored(store)
-    originals = everything[everything["variant"] == ORIGINAL]
+    rows = stored(store)
+    originals = rows[rows["variant"] == ORIGINAL]
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")
     absent = table["reason"].isna()
     if absent.any():
         raise DataError(
             f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again"
         )
-    bad = table["reason"] != ""
-    rejected = pd.concat([refused, table.loc[bad, refused.columns]], ignore_index=True)
-    table = table[~bad]
-    emotions = table.groupby("samples_sha256")["emotion"].nunique()
-    if (emotions > 1).any():
-        pair = table.loc[table["samples_sha256"] == emotions.idxmax(), ["path", "emotion"]].to_dict("records")
-        raise DataError(f"one recording carries two emotions: {pair}; mend the labels")
-    again = table.duplicated("samples_sha256")
-    table, duplicates = table[~again].reset_index(drop=True), table.loc[again, ["path", "sha256"]]
-    copies = everything[everything["variant"] != ORIGINAL].set_index(["variant", "sha256"])
-    wanted = pd.MultiIndex.from_product([VARIANTS, table["sha256"]], names=copies.index.names)
+    is_rejected = table["reason"] != ""
+    rejected = pd.concat([refused, table.loc[is_rejected, refused.columns]], ignore_index=True)
+    table = table[~is_rejected]
+    _check_one_emotion(table)
+    is_duplicate = table.duplicated("samples_sha256")
+    table, duplicates = table[~is_duplicate].reset_index(drop=True), table.loc[is_duplicate, ["path", "sha256"]]
+    copies = rows[rows["variant"] != ORIGINAL].set_index(["variant", "sha256"])
+    copies_of_table = pd.MultiIndex.from_product([VARIANTS, table["sha256"]], names=copies.index.names)
     return Collected(
         table=table.drop(columns=["variant", "reason", "message"]),
-        augmented=copies.loc[wanted, list(recipe.feature_names())].reset_index(),
+        augmented=copies.loc[copies_of_table, list(recipe.feature_names())].reset_index(),
         rejected=rejected,
         duplicates=duplicates.reset_index(drop=True),
     )
 
 
+def _check_one_emotion(table: pd.DataFrame) -> None:
+    emotions = table.groupby("samples_sha256")["emotion"].nunique()
+    if (emotions > 1).any():
+        clips = table.loc[table["samples_sha256"] == emotions.idxmax(), ["path", "emotion"]].to_dict("records")
+        raise DataError(f"one recording has two emotions: {clips}; correct the labels")
+
+
 def check_rejected(rejected: pd.DataFrame, total: int, *, max_share: float) -> None:
-    """Raise DataError if more than ``max_share`` of ``total`` clips cannot be used."""
+    """Raise DataError if more than ``max_share`` of ``total`` clips cannot be used.
+
+    >>> rejected = pd.DataFrame({"reason": ["silent", "silent", "too_long"]})
+    >>> check_rejected(rejected, 100, max_share=0.05)
+    >>> check_rejected(rejected, 30, max_share=0.05)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    emotion.errors.DataError: 3 of 30 clips (10.0%) cannot be used (silent 2, too_long 1); at most 5.0% may. ...
+    """
     if len(rejected) > max_share * total:
         counts = ", ".join(f"{reason} {count}" for reason, count in rejected["reason"].value_counts().items())
         raise DataError(
             f"{len(rejected)} of {total} clips ({len(rejected) / total:.1%}) cannot be used ({counts}); at most "
-            f"{max_share:.1%} may. See rejected.csv, mend the recordings or raise the limit"
+            f"{max_share:.1%} may. See rejected.csv, replace the recordings or raise the limit"
         )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 
 from emotion.features import kernels
-from emotion.features.pitch import track_pitch
+from emotion.features.pitch import Pitch, track_pitch
 from emotion.features.spectrum import (
     BINS,
     FREQUENCIES,
     HANN,
     HOP,
-    LPC_ORDER,
     N_DELTA,
     N_FFT,
-    N_MELS,
     N_MFCC,
+    POWER_ROWS,
     WINDOW,
     decibels,
     delta,
@@ -27,28 +27,53 @@ from emotion.features.spectrum import (
 )
 
 F0_REFERENCE = 150.0
-"""Hz of 0 semitones; a clip without voiced frames has f0 features as if at this pitch throughout."""
+"""Hz of 0 semitones. A clip without voiced frames has the f0 features of a voice that stays at this pitch."""
 ACTIVE_DB = 30.0
-"""A frame is active if its level is at most so many dB below the clip's 98th percentile."""
+"""A frame is active if its level is at most so many dB below the 98th percentile of the clip's levels."""
 LEAST_SPAN = 10
-"""Frames of the shortest speech span; a shorter one is extended, a shorter clip padded with zeros."""
+"""Frames of the shortest speech span. A shorter span is extended; a shorter clip is padded with zeros."""
 LEAST_VOICED = 5
-"""With fewer voiced frames, active frames stand in for them."""
+"""With fewer voiced frames, the active frames are used in their place."""
 _BLOCK = 64
 """Frames transformed at a time: few enough for the processor's cache."""
 _PITCH_TAPER = np.clip((4000 - FREQUENCIES[: N_FFT // 4 + 1]) / 2500, 0, 1).astype(np.float32)
 
 
+class LinearPrediction(NamedTuple):
+    """Linear prediction of n frames: reflection coefficients, shape (18, n), and predictor, shape (19, n)."""
+
+    reflections: np.ndarray
+    predictor: np.ndarray
+
+
 class Speech:
-    """A clip's frames and what is shared between descriptors; each part is computed when first asked for.
+    """The frames of a clip. What descriptors share is computed at its first use.
+
+    Parameters
+    ----------
+    samples : float32 array, shape (n_samples,)
+        At :data:`emotion.features.SAMPLE_RATE`.
 
     Attributes
     ----------
+    samples : float32 array
+        As given, padded with zeros if they are too few.
     level : float32 array, shape (n_frames,)
-        RMS of every frame of the clip, dB re full scale.
+        RMS level of every frame of the clip, in dB relative to full scale.
+    start, stop : int
+        First frame of the speech span, and the frame after its last. The span has n frames, from the first to the last
+        active frame.
     active : bool array, shape (n,)
-        Of the n frames of the speech span.
-    power : float32 array, shape (n, 513)
+        Which frames of the speech span are active.
+    frames : float32 array, shape (n, 640)
+        Samples of the frames of the speech span: a view of ``samples``.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 200 / 16_000 * np.arange(8_000)).astype(np.float32)
+    >>> speech = Speech(np.concatenate([np.zeros(8_000, dtype=np.float32), tone]))
+    >>> len(speech.level), speech.start, speech.stop, round(float(np.median(speech.pitch.f0)))
+    (97, 47, 97, 200)
     """
 
     def __init__(self, samples: np.ndarray):
@@ -62,14 +87,15 @@ class Speech:
         self.level = decibels(energy / WINDOW)
         loud = np.sort(self.level)[int(0.98 * (len(self.level) - 1))]
         active = self.level >= loud - ACTIVE_DB
-        where = np.flatnonzero(active)
-        self.start = min(int(where[0]), len(energy) - LEAST_SPAN)
-        self.stop = max(int(where[-1]) + 1, self.start + LEAST_SPAN)
+        active_frames = np.flatnonzero(active)
+        self.start = min(int(active_frames[0]), len(energy) - LEAST_SPAN)
+        self.stop = max(int(active_frames[-1]) + 1, self.start + LEAST_SPAN)
         self.active = active[self.start : self.stop]
         self.frames = np.lib.stride_tricks.as_strided(hops, (len(energy), WINDOW), hops.strides)[self.start : self.stop]
 
     @cached_property
     def power(self) -> np.ndarray:
+        """Power spectrum of each frame, float32, shape (n, 513)."""
         power = np.empty((len(self.frames), BINS), dtype=np.float32)
         windowed = np.zeros((_BLOCK, N_FFT), dtype=np.float32)
         for first in range(0, len(self.frames), _BLOCK):
@@ -82,59 +108,61 @@ class Speech:
 
     @cached_property
     def power_db(self) -> np.ndarray:
+        """``power`` in dB, shape (n, 513)."""
         return decibels(self.power)
 
     @cached_property
-    def _filtered(self) -> dict[str, np.ndarray]:
+    def bands(self) -> dict[str, np.ndarray]:
+        """Weighted sums of ``power``, shape (rows, n), for each name of ``spectrum.POWER_ROWS``."""
         rows = kernels.project(self.power, *power_filters())
-        ends = np.cumsum([N_MELS, 12, LPC_ORDER + 1])
-        return dict(zip(("mel", "chroma", "lags", "balance"), np.split(rows, ends), strict=True))
-
-    @cached_property
-    def mel(self) -> np.ndarray:
-        return self._filtered["mel"]
+        return {name: rows[part] for name, part in POWER_ROWS.items()}
 
     @cached_property
     def mel_db(self) -> np.ndarray:
-        return decibels(self.mel)
+        """Log-mel bands in dB, shape (40, n)."""
+        return decibels(self.bands["mel"])
 
     @cached_property
     def mfcc(self) -> np.ndarray:
+        """MFCCs, shape (20, n)."""
         return scipy.fft.dct(self.mel_db, axis=0, norm="ortho")[:N_MFCC]
 
     @cached_property
     def delta_mfcc(self) -> np.ndarray:
+        """Slopes of the first MFCCs, shape (14, n)."""
         return delta(self.mfcc[:N_DELTA])
 
     @cached_property
-    def pitch(self) -> tuple[np.ndarray, np.ndarray]:
-        """f0 in Hz (0 where unvoiced) and the periodic share of the power (0 to 1), each of shape (n,)."""
-        # the spectrum below 4 kHz alone, its upper end tapered: the autocorrelation at 8 kHz, smooth about its peaks
+    def pitch(self) -> Pitch:
+        """f0 and periodicity of each frame."""
+        # only the spectrum below 4 kHz, with its upper end tapered: this is the autocorrelation at 8 kHz, smooth around
+        # its peaks
         tapered = self.power[:, : len(_PITCH_TAPER)] * _PITCH_TAPER
         autocorrelation = scipy.fft.dct(tapered, type=1, axis=1, overwrite_x=True)
         return track_pitch(autocorrelation, self.level[self.start : self.stop])
 
     @cached_property
     def voiced(self) -> np.ndarray:
-        return self.pitch[0] > 0
+        """Which frames are voiced, bool, shape (n,)."""
+        return self.pitch.f0 > 0
 
     @cached_property
     def over_voiced(self) -> np.ndarray:
-        """Frames that functionals over voiced frames see."""
+        """Which frames functionals over voiced frames use, bool, shape (n,): see :data:`LEAST_VOICED`."""
         return self.voiced if self.voiced.sum() >= LEAST_VOICED else self.active
 
     @cached_property
     def semitones(self) -> np.ndarray:
-        """f0 in semitones re 150 Hz, interpolated over unvoiced frames."""
-        at = np.flatnonzero(self.voiced)
-        if len(at) < LEAST_VOICED:
+        """f0 in semitones relative to 150 Hz, interpolated over unvoiced frames, shape (n,)."""
+        voiced_frames = np.flatnonzero(self.voiced)
+        if len(voiced_frames) < LEAST_VOICED:
             return np.zeros(len(self.active), dtype=np.float32)
-        values = 12 * np.log2(self.pitch[0][at] / F0_REFERENCE)
-        return np.interp(np.arange(len(self.active)), at, values).astype(np.float32)
+        values = 12 * np.log2(self.pitch.f0[voiced_frames] / F0_REFERENCE)
+        return np.interp(np.arange(len(self.active)), voiced_frames, values).astype(np.float32)
 
     @cached_property
-    def lpc(self) -> tuple[np.ndarray, np.ndarray]:
-        """Reflection coefficients and predictor, shapes (18, n) and (19, n), by Levinson's recursion."""
-        r = self._filtered["lags"].astype(np.float64)
+    def linear_prediction(self) -> LinearPrediction:
+        """Linear prediction of each frame after pre-emphasis, by Levinson's recursion."""
+        r = self.bands["lags"].astype(np.float64)
         r[0] = r[0] * (1 + 1e-5) + 1e-9
-        return kernels.levinson(r)
+        return LinearPrediction(*kernels.levinson(r))

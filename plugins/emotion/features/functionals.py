@@ -1,4 +1,4 @@
-"""Functionals: from a descriptor's values over time to a few numbers, rows (d, n) to (d, k)."""
+"""The table of functionals: each sums up a descriptor's values over time in a few numbers, rows (d, n) to (d, k)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from emotion.features import kernels
 from emotion.features.spectrum import FRAME_RATE, filters
 
 QUANTILES = (0.05, 0.2, 0.5, 0.8, 0.95)
+"""Linearly interpolated between two frames."""
 COURSE = 5
-"""Cosine coefficients (DCT-II, from the 1st) that describe a descriptor's course over the speech span."""
+"""Number of cosine coefficients (DCT-II, from the 1st) that describe a descriptor's course over the speech span."""
 MODULATION_BANDS = ((1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, 32.0))
-"""Hz."""
+"""Hz. A feature is the share of the power of a descriptor's movement that lies in such a band."""
 
 
 def _quantiles(rows: np.ndarray) -> np.ndarray:
     rows = np.sort(rows, axis=1)
-    at = np.array(QUANTILES, dtype=np.float32) * (rows.shape[1] - 1)
-    low = at.astype(np.intp)
+    position = np.array(QUANTILES, dtype=np.float32) * (rows.shape[1] - 1)
+    low = position.astype(np.intp)
     high = np.minimum(low + 1, rows.shape[1] - 1)
-    return rows[:, low] + (at - low) * (rows[:, high] - rows[:, low])
+    return rows[:, low] + (position - low) * (rows[:, high] - rows[:, low])
 
 
 def _course(rows: np.ndarray) -> np.ndarray:
@@ -36,8 +37,8 @@ def _course(rows: np.ndarray) -> np.ndarray:
 def _modulation(rows: np.ndarray) -> np.ndarray:
     n = rows.shape[1]
     size = max(512, scipy.fft.next_fast_len(n, real=True))
-    off = (rows - rows.mean(axis=1, keepdims=True)) * np.hanning(n + 2)[1:-1].astype(np.float32)
-    spectrum = scipy.fft.rfft(off, size, axis=1)[:, : int(MODULATION_BANDS[-1][1] * size / FRAME_RATE) + 1]
+    movement = (rows - rows.mean(axis=1, keepdims=True)) * np.hanning(n + 2)[1:-1].astype(np.float32)
+    spectrum = scipy.fft.rfft(movement, size, axis=1)[:, : int(MODULATION_BANDS[-1][1] * size / FRAME_RATE) + 1]
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     edges = [int(np.ceil(low * size / FRAME_RATE)) for low, _ in MODULATION_BANDS]
     bands = np.add.reduceat(power, edges, axis=1) / np.float32(size)
@@ -46,16 +47,22 @@ def _modulation(rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Functional:
-    """Numbers of each row.
+    """Numbers that are computed together from each row of the frame table.
 
     Attributes
     ----------
     names : dict of str to str
-        What is added to the descriptor's name, and what it is, for a person.
+        What is added to the descriptor's name, and what the number is, for a person.
     compute : callable
-        ``compute(rows)`` of shape (d, n) gives shape (d, len(names)).
+        ``compute(rows)`` maps rows of shape (d, n) to shape (d, len(names)).
     frames : str
-        Which frames it sees: ``active``, ``voiced`` or the whole ``span``.
+        Which frames it uses: a key of :data:`FRAMES`.
+
+    Examples
+    --------
+    >>> row = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]], dtype=np.float32)
+    >>> dict(zip(FUNCTIONALS["quantiles"].names, FUNCTIONALS["quantiles"].compute(row)[0].round(2).tolist()))
+    {'p05': 1.2, 'p20': 1.8, 'p50': 3.0, 'p80': 4.2, 'p95': 4.8}
     """
 
     names: Mapping[str, str]
@@ -88,4 +95,6 @@ FUNCTIONALS: Mapping[str, Functional] = {
         "span",
     ),
 }
+"""Every functional by its name, in the order of the features."""
 FRAMES = {"active": "active frames", "voiced": "voiced frames", "span": "the speech span"}
+"""Which frames a functional may use, and how a person calls them."""

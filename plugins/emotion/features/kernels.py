@@ -1,10 +1,10 @@
 """Inner loops of the acoustic recipe, compiled when first called and cached on disk.
 
-Loops stand here, and not array operations in :mod:`emotion.features.recipe`, where a frame's values are used several times:
-each is then read once, while it is in the processor's cache, and nothing is allocated in between.
+A loop stands here, in place of array operations, where the values of a frame are used several times: each value is then
+read once, while it is in the processor's cache, and nothing is allocated in between.
 
-Sums may be reordered (``reassoc``), which lets them run in vector registers; the order is fixed when a loop is
-compiled, so results are the same wherever it runs on one machine, on any number of threads, unlike those of BLAS.
+The compiler may reorder sums (``reassoc``), so that they run in vector registers. It fixes the order when it compiles a
+loop, so results are the same, bit for bit, on one machine and on any number of threads. Those of BLAS are not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import numba
 import numpy as np
 
 _compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "arcp", "contract"})
+_inlined = numba.njit(inline="always", error_model="numpy", fastmath={"reassoc", "nsz", "arcp", "contract"})
+"""For a step that holds sums: it is compiled as a part of its caller. On its own, it would add in another order."""
 
 
 @_compiled
-def project(rows, weights, first, last):
+def project(rows: np.ndarray, weights: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Weighted sums of each row: ``rows @ weights.T``, where weight w is zero outside of ``first[w]:last[w]``.
 
     Parameters
@@ -34,7 +36,7 @@ def project(rows, weights, first, last):
     out = np.empty((len(weights), len(rows)), dtype=np.float32)
     end = len(rows) - 1
     for n in range(0, len(rows), 4):
-        # four rows share each weight that is loaded; after the last row it is taken again
+        # four rows share each weight that is loaded; past the end, the last row stands in
         i, j, k = min(n + 1, end), min(n + 2, end), min(n + 3, end)
         for w in range(len(weights)):
             part = slice(first[w], last[w])
@@ -50,8 +52,8 @@ def project(rows, weights, first, last):
 
 
 @_compiled
-def square(spectrum, power):
-    """Squared moduli.
+def square(spectrum: np.ndarray, power: np.ndarray) -> None:
+    """Squared moduli of complex numbers, written into ``power``.
 
     Parameters
     ----------
@@ -66,8 +68,8 @@ def square(spectrum, power):
 
 
 @_compiled
-def shapes(power, power_db, frequency, shares):
-    """What a frame's magnitude spectrum looks like as a distribution over frequency.
+def shapes(power: np.ndarray, power_db: np.ndarray, frequency: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Shape of each frame's magnitude spectrum, seen as a distribution over frequency.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def shapes(power, power_db, frequency, shares):
     frequency : float32 array, shape (bins,)
         In kHz, evenly spaced from 0.
     shares : float32 array, shape (k,)
-        Of rolloffs, ascending.
+        Of the magnitude below each rolloff, ascending.
 
     Returns
     -------
@@ -101,51 +103,67 @@ def shapes(power, power_db, frequency, shares):
             common += row[k] * before[k]
         safe, energy = max(total, np.float32(1e-8)), max(energy, np.float32(1e-12))
         mean = first / safe
-        second = third = fourth = np.float32(0)
-        for k in range(bins):
-            off = frequency[k] - mean
-            square = off * off * row[k]
-            second += square
-            third += square * off
-            fourth += square * off * off
+        second, third, fourth = _sums_about(mean, frequency, row)
         variance = max(second / safe, np.float32(1e-6))
         out[0, i], out[1, i] = mean, math.sqrt(variance)
         out[2, i], out[3, i] = third / safe / variance**1.5, fourth / safe / variance**2
-        k, below = 0, row[0]
-        for s in range(len(shares)):
-            while below < shares[s] * total and k < bins - 1:
-                k += 1
-                below += row[k]
-            out[4 + s, i] = frequency[k]
+        _rolloffs(row, total, frequency, shares, out[4 : 4 + len(shares), i])
         out[-3, i] = level / bins - 10 * math.log10(max(energy / bins, 1e-10))
         # of p = magnitude / total, and log2 magnitude = power_db / (20 log10 2)
         out[-2, i] = math.log2(safe) - information / safe / (20 * math.log10(2.0))
         # |a − b|² of unit vectors is 2 − 2 a·b
-        out[-1, i] = math.sqrt(max(2 - 2 * common / math.sqrt(energy * energy_before), 0.0)) if i else 0.0
+        distance = max(2 - 2 * common / math.sqrt(energy * energy_before), 0.0) if i else 0.0
+        out[-1, i] = math.sqrt(distance)  # type: ignore[arg-type]  # mypy has no type for max() of float32 and float
         energy_before = energy
     return out
 
 
+@_inlined
+def _sums_about(mean: np.float32, frequency: np.ndarray, row: np.ndarray) -> tuple[np.float32, np.float32, np.float32]:
+    """Sums of the second, third and fourth power of the distance from the mean, weighted by the row."""
+    second = third = fourth = np.float32(0)
+    for k in range(len(row)):
+        distance = frequency[k] - mean
+        square = distance * distance * row[k]
+        second += square
+        third += square * distance
+        fourth += square * distance * distance
+    return second, third, fourth
+
+
 @_compiled
-def pitch_candidates(autocorrelation, window, cost, least, count):
-    """Highest peaks of each frame's normalized autocorrelation, of those above 0.2.
+def _rolloffs(row: np.ndarray, total: np.float32, frequency: np.ndarray, shares: np.ndarray, out: np.ndarray) -> None:
+    """Write the frequencies below which each share of the row's total lies into ``out``."""
+    k, below = 0, row[0]
+    for s in range(len(shares)):
+        while below < shares[s] * total and k < len(row) - 1:
+            k += 1
+            below += row[k]
+        out[s] = frequency[k]
+
+
+@_compiled
+def pitch_candidates(
+    autocorrelation: np.ndarray, window: np.ndarray, cost: np.ndarray, least: int, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest peaks above 0.2 of each frame's normalized autocorrelation.
 
     Parameters
     ----------
     autocorrelation : float32 array, shape (n, lags)
     window : float32 array, shape (longest + 2,)
-        The window's autocorrelation, which divides the frame's.
+        The window's autocorrelation, by which the frame's is divided.
     cost : float32 array, shape (longest + 1,)
-        What is taken off a peak's height at each lag when peaks are compared.
+        What is subtracted from a peak's height at each lag when peaks are compared.
     least : int
         Shortest lag searched; the longest is the last but one of ``window``.
     count : int
-        Peaks kept.
+        Number of peaks that are kept.
 
     Returns
     -------
     lag, height : float32 array, shape (n, count)
-        Of each peak, by a parabola through its three points; 0 where a frame has fewer.
+        Of each peak, by a parabola through its three points; 0 where a frame has fewer peaks.
     """
     n, longest = len(autocorrelation), len(window) - 2
     lag, height = np.zeros((n, count), dtype=np.float32), np.zeros((n, count), dtype=np.float32)
@@ -170,24 +188,24 @@ def pitch_candidates(autocorrelation, window, cost, least, count):
 
 
 @_compiled
-def pitch_path(strength, octave, jump_cost, switch_cost):
-    """Viterbi's path: the candidate at each frame that makes the sum of strengths less costs greatest.
+def pitch_path(strength: np.ndarray, octave: np.ndarray, jump_cost: float, switch_cost: float) -> np.ndarray:
+    """Viterbi path: the candidate of each frame that maximizes the sum of strengths minus costs.
 
     Parameters
     ----------
     strength : float64 array, shape (n, 1 + k)
-        Of being unvoiced, and of k candidates.
+        Of the unvoiced state, and of k candidates.
     octave : float64 array, shape (n, k)
-        Of the candidates' frequencies.
+        Base-2 logarithms of the candidates' frequencies.
     jump_cost : float
-        Of an octave between neighbouring frames.
+        Cost of a jump by one octave between neighbouring frames.
     switch_cost : float
-        Of a change between voiced and unvoiced.
+        Cost of a change between voiced and unvoiced.
 
     Returns
     -------
     int array, shape (n,)
-        0 where unvoiced, else one more than the candidate's number.
+        0 where unvoiced, else 1 + the index of the candidate.
     """
     n, states = strength.shape
     came, total = np.zeros((n, states), dtype=np.int64), strength.copy()
@@ -211,8 +229,8 @@ def pitch_path(strength, octave, jump_cost, switch_cost):
 
 
 @_compiled
-def harmonics(power_db, f0, count):
-    """Level of each frame's first harmonics: the highest of the three bins about each.
+def harmonics(power_db: np.ndarray, f0: np.ndarray, count: int) -> np.ndarray:
+    """Level of each frame's first harmonics: the highest of the three bins around each harmonic.
 
     Parameters
     ----------
@@ -234,8 +252,13 @@ def harmonics(power_db, f0, count):
 
 
 @_compiled
-def levinson(r):
-    """Levinson's recursion on autocorrelations, shape (order + 1, n).
+def levinson(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Linear prediction by Levinson's recursion.
+
+    Parameters
+    ----------
+    r : float64 array, shape (order + 1, n)
+        Autocorrelations of n frames.
 
     Returns
     -------
@@ -254,7 +277,7 @@ def levinson(r):
         for t in range(n):
             k[t] /= error[t]
             error[t] *= 1 - k[t] ** 2
-        for i in range(step // 2 + 1):  # from both ends, so that each pair is replaced at once
+        for i in range(step // 2 + 1):  # from both ends, so that both values of a pair are replaced together
             for t in range(n):
                 low, high = predictor[i, t], predictor[step - i, t]
                 predictor[i, t] = low + k[t] * high
@@ -264,22 +287,22 @@ def levinson(r):
 
 
 @_compiled
-def formants(predictor, cosines, count):
+def formants(predictor: np.ndarray, cosines: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first peaks of each frame's linear-prediction envelope 1 / |A|².
 
     Parameters
     ----------
     predictor : float64 array, shape (order + 1, n)
     cosines : float64 array, shape (order + 1, bins)
-        From the predictor's autocorrelation to |A|² at bins.
+        Turn the predictor's autocorrelation into |A|² at each bin.
     count : int
-        Peaks wanted.
+        Number of peaks.
 
     Returns
     -------
     position, level : float32 array, shape (count, n)
-        In bins, and in dB, by a parabola through three points in dB; where a frame has fewer peaks, the last bin but
-        one and the level there.
+        In bins (by a parabola through three points in dB) and in dB. Where a frame has fewer peaks: the last bin but
+        one, and the level there.
     """
     order, n, bins = len(predictor) - 1, predictor.shape[1], cosines.shape[1]
     position, level = np.empty((count, n), dtype=np.float32), np.empty((count, n), dtype=np.float32)
@@ -305,12 +328,12 @@ def formants(predictor, cosines, count):
 
 
 @_compiled
-def _inverse_db(power):
+def _inverse_db(power: float) -> float:
     return -10 * math.log10(max(power, 1e-12))
 
 
 @_compiled
-def moments(rows):
+def moments(rows: np.ndarray) -> np.ndarray:
     """Mean, standard deviation, skewness and kurtosis of each row.
 
     Parameters
@@ -342,14 +365,14 @@ def moments(rows):
 
 
 @_compiled
-def runs(mask, least):
+def runs(mask: np.ndarray, least: int) -> tuple[int, float, float]:
     """Number, mean length and standard deviation of the lengths of runs of True; 0 where there is none.
 
     Parameters
     ----------
     mask : bool array, shape (n,)
     least : int
-        A shorter run is left out.
+        A shorter run is not counted.
     """
     count, total, squares, length = 0, 0, 0, 0
     for i in range(len(mask) + 1):

@@ -1,7 +1,8 @@
-"""Sizes of frames and spectra, and the filters that turn power spectra into bands."""
+"""The sizes of frames and spectra, and the filters that turn power spectra into bands."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import librosa
@@ -11,9 +12,8 @@ import scipy.ndimage
 
 from emotion.audio.decode import SAMPLE_RATE
 
-SAMPLE_RATE = SAMPLE_RATE
 WINDOW = 640
-"""Samples of a frame's Hann window (40 ms: two periods of the lowest f0 and more)."""
+"""Samples of a frame's Hann window: 40 ms, which is more than two periods of the lowest f0."""
 HOP = 160
 """Samples from frame to frame (10 ms)."""
 N_FFT = 1024
@@ -21,26 +21,52 @@ N_MELS = 40
 N_MFCC = 20
 N_DELTA = 14
 """MFCCs whose slopes and curvatures are descriptors."""
+N_CHROMA = 12
 LPC_ORDER = 18
 PRE_EMPHASIS = 0.97
+"""Coefficient of the high-pass filter that is applied before linear prediction."""
 FLOOR = 1e-10
-"""Power below which logarithms are cut off (librosa's amin)."""
+"""Lower bound of a power whose logarithm is taken (librosa's amin)."""
 FRAME_RATE = SAMPLE_RATE / HOP
+"""Frames per second."""
 BINS = N_FFT // 2 + 1
 FREQUENCIES = np.linspace(0, SAMPLE_RATE / 2, BINS)
+"""Hz of each bin."""
 HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
 BALANCE_BANDS = ((50, 1000), (1000, 5000), (250, 650), (1000, 4000))
+"""Hz; the first two give the alpha ratio, the other two the band ratio."""
 
 
 def bin_range(low: float, high: float) -> slice:
+    """Bins of the frequencies from ``low`` to ``high`` Hz, both included.
+
+    >>> bin_range(1000, 4000)
+    slice(64, 257, None)
+    """
     return slice(int(np.ceil(low * N_FFT / SAMPLE_RATE)), int(high * N_FFT / SAMPLE_RATE) + 1)
 
 
 Filters = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Rows of weights of bins and, for each, the first bin that counts and the one after the last."""
+"""Weights, shape (w, bins), and for each row the first bin whose weight is not 0 and the bin after the last such, as
+:func:`emotion.features.kernels.project` takes them."""
+
+POWER_ROWS: Mapping[str, slice] = {
+    "mel": slice(0, N_MELS),
+    "chroma": slice(N_MELS, N_MELS + N_CHROMA),
+    "lags": slice(N_MELS + N_CHROMA, N_MELS + N_CHROMA + LPC_ORDER + 1),
+    "balance": slice(N_MELS + N_CHROMA + LPC_ORDER + 1, N_MELS + N_CHROMA + LPC_ORDER + 1 + len(BALANCE_BANDS)),
+}
+"""Which rows of :func:`power_filters` give the mel bands, the chroma, the autocorrelation after pre-emphasis and the
+bands of the spectral balance."""
 
 
 def filters(weights: np.ndarray) -> Filters:
+    """The filters of these weights, shape (w, bins); no row is all 0.
+
+    >>> weights, first, last = filters(np.array([[0.0, 1.0, 2.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
+    >>> first.tolist(), last.tolist()
+    ([1, 0], [3, 1])
+    """
     used = weights != 0
     first, last = used.argmax(axis=1), weights.shape[1] - used[:, ::-1].argmax(axis=1)
     return np.ascontiguousarray(weights, dtype=np.float32), first, last
@@ -48,10 +74,9 @@ def filters(weights: np.ndarray) -> Filters:
 
 @lru_cache(maxsize=1)
 def power_filters() -> Filters:
-    """Mel bands (40 rows), chroma (12), autocorrelation after pre-emphasis (19) and the bands of the spectral balance
-    (4) from power bins."""
+    """All that is a weighted sum of a frame's power bins, in the rows of :data:`POWER_ROWS`."""
     mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS)
-    chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, tuning=0.0)
+    chroma = librosa.filters.chroma(sr=SAMPLE_RATE, n_fft=N_FFT, n_chroma=N_CHROMA, tuning=0.0)
     chroma = np.where(chroma > 1e-3, chroma, 0)
     angle = np.pi * np.arange(BINS) / (BINS - 1)
     emphasized = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle)
@@ -60,10 +85,18 @@ def power_filters() -> Filters:
     balance = np.zeros((len(BALANCE_BANDS), BINS))
     for row, (low, high) in zip(balance, BALANCE_BANDS, strict=True):
         row[bin_range(low, high)] = 1
-    return filters(np.vstack([mel, chroma, lags, balance]))
+    weights = np.empty((POWER_ROWS["balance"].stop, BINS))
+    for name, rows in {"mel": mel, "chroma": chroma, "lags": lags, "balance": balance}.items():
+        weights[POWER_ROWS[name]] = rows
+    return filters(weights)
 
 
 def decibels(power: np.ndarray) -> np.ndarray:
+    """10 log10 of a power, of the same shape; a power below :data:`FLOOR` counts as :data:`FLOOR`.
+
+    >>> decibels(np.array([1.0, 0.01, 0.0])).tolist()
+    [0.0, -20.0, -100.0]
+    """
     decibels = np.maximum(power, FLOOR)
     np.log10(decibels, out=decibels)
     decibels *= 10
@@ -71,5 +104,6 @@ def decibels(power: np.ndarray) -> np.ndarray:
 
 
 def delta(rows: np.ndarray) -> np.ndarray:
-    """Regression slope over nine frames, per frame (librosa.feature.delta, edges repeated)."""
+    """Regression slope over nine frames at each frame of rows, shape (d, n): librosa.feature.delta with the first and
+    the last frame repeated at the edges."""
     return scipy.ndimage.correlate1d(rows, np.arange(-4, 5) / 60, axis=1, mode="nearest")

@@ -95,7 +95,7 @@ class ScoringRun(Run):
         return self._claim(Request(folders, inboxes, model, challenger, options), alone_as=DAG)
 
     def _claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
-        with self._stage("find_new_audio", unit="files") as progress, ledger.lock(self.store, "plan"):
+        with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan"):
             plan = batches.open_batch(
                 self.store, request, batch=self.name, run_id=self.run_id, alone_as=alone_as, progress=progress
             )
@@ -232,7 +232,7 @@ def score_folder(
         raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
     name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
     run = ScoringRun(settings, name, emitter or Emitter(None), progress)
-    with ledger.lock(run.store, run_folder(name), wait=False) as held:
+    with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
         if not held:
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
         shards = run._claim(Request([place], (place,), model, challenger, options or Options()))

@@ -8,12 +8,9 @@ process died leaves its claim behind; the next sweep takes over its files, and w
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -116,19 +113,9 @@ def release(store: Store, batch: str) -> None:
     store.delete(f"{OPEN}/{batch}.json")
 
 
-@contextmanager
-def lock(store: Store, name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that ends with the process, however it ends; yields whether it is held.
-
-    It binds the processes that share the machine and its artifact store.
-    """
-    with open(store.scratch("scoring") / f"{name}.lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def batch_lock(batch: str) -> str:
+    """The name of the lock that a batch holds while a process of this machine is at work on it."""
+    return f"scoring/batch-{batch}"
 
 
 def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
@@ -141,6 +128,6 @@ def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
     if claim["owner"] == alone_as:
         return True
     if claim["owner"] == socket.gethostname():
-        with lock(store, claim["batch"], wait=False) as free:
+        with store.lock(batch_lock(claim["batch"]), wait=False) as free:
             return free
     return time.time() - claim["claimed"] > LEASE_SECONDS

@@ -1,4 +1,4 @@
-"""Decoding: what is accepted comes out the same from any container; what is not is refused with its reason."""
+"""Decoding: the same audio gives the same samples from any container; a recording that cannot be used is refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_channels_are_averaged(channels):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
-def test_any_sample_format(subtype):
+def test_any_sample_format_is_decoded(subtype):
     clip = decode.load(io.BytesIO(encode(tone(), subtype=subtype)))
     np.testing.assert_allclose(clip.samples, tone(), atol=0.02)
 
@@ -89,7 +89,7 @@ def broken() -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("case", broken())
-def test_refused_with_its_reason(case, tmp_path):
+def test_a_recording_that_cannot_be_used_is_refused_with_its_reason(case, tmp_path):
     reason, data = broken()[case]
     path = tmp_path / "clip.wav"
     path.write_bytes(data)
@@ -97,29 +97,29 @@ def test_refused_with_its_reason(case, tmp_path):
         with pytest.raises(AudioError) as caught:
             decode.load(file, max_seconds=2)
         assert caught.value.reason == reason
-        assert "<" not in str(caught.value), "an object's address tells a person nothing"
+        assert "<" not in str(caught.value), "the message holds the address of an object"
     again = pickle.loads(pickle.dumps(caught.value))  # it crosses processes
     assert (again.reason, str(again)) == (reason, str(caught.value))
 
 
 def test_too_long_is_refused_from_the_header():
-    class Watched(io.BytesIO):
-        taken = 0
+    class CountingFile(io.BytesIO):
+        bytes_read = 0
 
         def read(self, size=-1):
             data = super().read(size)
-            self.taken += len(data)
+            self.bytes_read += len(data)
             return data
 
         def readinto(self, target):
             count = super().readinto(target)
-            self.taken += count
+            self.bytes_read += count
             return count
 
-    file = Watched(encode(np.zeros(16_000 * 60)))
+    file = CountingFile(encode(np.zeros(16_000 * 60)))
     with pytest.raises(AudioError, match="at most 30 s"):
         decode.load(file, max_seconds=30)
-    assert file.taken < 100_000
+    assert file.bytes_read < 100_000
 
 
 def test_a_stream_without_length_is_read_to_its_end():
@@ -128,13 +128,13 @@ def test_a_stream_without_length_is_read_to_its_end():
     assert decode.load(io.BytesIO(data)).duration == 1.0
 
 
-def test_missing_file():
+def test_a_missing_file_is_an_error():
     with pytest.raises(FileNotFoundError):
         decode.load("nowhere/clip.wav")
 
 
 @pytest.mark.ravdess
-def test_real_recordings(ravdess):
+def test_real_recordings_of_the_same_samples_have_one_hash(ravdess):
     stereo = decode.load(ravdess / "Actor_01" / "03-01-02-01-01-02-01.wav")
     assert stereo.channels == 2 and stereo.original_rate == 48_000
     pair = [decode.load(ravdess / "Actor_07" / f"03-01-03-01-02-{n}-07.wav") for n in ("01", "02")]

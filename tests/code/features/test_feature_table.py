@@ -1,4 +1,4 @@
-"""Shards are planned from what is missing, stored once, and joined to one row per distinct recording."""
+"""The feature table: shards are planned from what is missing, stored once, and joined to one row per recording."""
 
 from __future__ import annotations
 
@@ -47,39 +47,39 @@ def featurize_all(store, manifest, **options) -> list[dict]:
     return [feature_table.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards]
 
 
-def test_from_plan_to_table(store, corpus):
+def test_a_dataset_goes_from_plan_to_table(store, corpus):
     plan = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS)
     assert (plan.total, plan.stored, plan.missing) == (7, 0, 7)
     assert [len(shard) for shard in plan.shards] == [3, 3, 1] and plan.refused.empty
-    told = []
-    done = featurize_all(store, corpus, progress=lambda *state: told.append(state))
+    reports = []
+    done = featurize_all(store, corpus, progress=lambda *report: reports.append(report))
     assert sum(shard["featurized"] for shard in done) == 5 and sum(shard["rejected"] for shard in done) == 2
-    assert told == [(1, 3), (2, 3), (3, 3), (1, 3), (2, 3), (3, 3), (1, 1)]
-    found = feature_table.collect(store, corpus, plan.refused)
-    assert found.table["path"].tolist() == ["0.wav", "1.wav", "2.wav", "3.wav"]
-    assert found.duplicates["path"].tolist() == ["3-again.wav"]
-    assert dict(zip(found.rejected["path"], found.rejected["reason"], strict=True)) == {
+    assert reports == [(1, 3), (2, 3), (3, 3), (1, 3), (2, 3), (3, 3), (1, 1)]
+    collected = feature_table.collect(store, corpus, plan.refused)
+    assert collected.table["path"].tolist() == ["0.wav", "1.wav", "2.wav", "3.wav"]
+    assert collected.duplicates["path"].tolist() == ["3-again.wav"]
+    assert dict(zip(collected.rejected["path"], collected.rejected["reason"], strict=True)) == {
         "silent.wav": "silent",
         "text.wav": "not_audio",
     }
-    assert found.rejected["message"].str.len().min() > 10
+    assert collected.rejected["message"].str.len().min() > 10
     names = list(features.feature_names())
     loaded = decode.load(store.open("corpus/1.wav"))
-    np.testing.assert_array_equal(found.table[names].to_numpy()[1], features.extract(loaded.samples))
-    assert found.table["samples_sha256"].iloc[1] == loaded.samples_sha256
+    np.testing.assert_array_equal(collected.table[names].to_numpy()[1], features.extract(loaded.samples))
+    assert collected.table["samples_sha256"].iloc[1] == loaded.samples_sha256
 
 
 def test_copies_are_those_of_the_table_in_its_order(store, corpus):
     featurize_all(store, corpus)
     refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
-    found = feature_table.collect(store, corpus, refused)
-    assert found.augmented["sha256"].tolist() == found.table["sha256"].tolist() * len(features.VARIANTS)
-    assert list(found.augmented["variant"].unique()) == list(features.VARIANTS)
+    collected = feature_table.collect(store, corpus, refused)
+    assert collected.augmented["sha256"].tolist() == collected.table["sha256"].tolist() * len(features.VARIANTS)
+    assert list(collected.augmented["variant"].unique()) == list(features.VARIANTS)
     names, change = list(features.feature_names()), features.VARIANTS["slower"]
     expected = features.extract(change(decode.load(store.open("corpus/2.wav")).samples))
-    slower = found.augmented[found.augmented["variant"] == "slower"]
+    slower = collected.augmented[collected.augmented["variant"] == "slower"]
     np.testing.assert_array_equal(slower[names].to_numpy()[2], expected)
-    assert ORIGINAL not in set(found.augmented["variant"])
+    assert ORIGINAL not in set(collected.augmented["variant"])
 
 
 def test_nothing_is_computed_twice(store, corpus, monkeypatch):
@@ -97,7 +97,7 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
     assert feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
 
 
-def test_another_recipe_computes_all_again(store, corpus, monkeypatch):
+def test_another_recipe_computes_everything_again(store, corpus, monkeypatch):
     featurize_all(store, corpus)
     monkeypatch.setattr(recipe, "recipe_version", lambda: "another")
     assert feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).missing == 7
@@ -109,7 +109,7 @@ def test_the_same_bytes_are_featurized_once(store, corpus):
     assert plan.total == 2 and plan.missing == 1
 
 
-def test_lengths_are_refused_from_headers_alone(store, corpus):
+def test_clips_are_refused_for_their_length_by_their_headers_alone(store, corpus):
     corpus["duration"] = [0.1, 61.0, 0.2, 60.0, 0.25, 0.25, np.nan]
     plan = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS)
     assert plan.refused["reason"].tolist() == ["too_short", "too_long"]
@@ -133,7 +133,7 @@ def test_one_recording_with_two_emotions_is_an_error(store, corpus):
     featurize_all(store, corpus)
     corpus.loc[corpus["path"] == "3-again.wav", "emotion"] = "sad"
     refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
-    with pytest.raises(DataError, match="carries two emotions: .*3.wav.*3-again.wav"):
+    with pytest.raises(DataError, match="has two emotions: .*3.wav.*3-again.wav"):
         feature_table.collect(store, corpus, refused)
 
 
@@ -144,7 +144,7 @@ def test_clips_without_features_are_an_error(store, corpus):
         feature_table.collect(store, corpus, refused)
 
 
-def test_too_many_rejected():
+def test_too_many_rejected_clips_are_an_error():
     rejected = pd.DataFrame({"reason": ["silent", "silent", "too_long"]})
     feature_table.check_rejected(rejected, 60, max_share=0.05)
     with pytest.raises(DataError, match=r"3 of 59 clips \(5.1%\).*silent 2, too_long 1.*at most 5.0% may"):

@@ -1,4 +1,4 @@
-"""The acoustic recipe: librosa's figures where librosa has them, known signals elsewhere, and finite always."""
+"""The acoustic recipe: librosa's values where librosa has them, right on known signals elsewhere, always finite."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def frame_table(speech: Speech) -> np.ndarray:
     return np.concatenate([descriptor.compute(speech) for descriptor in DESCRIPTORS])
 
 
-def test_agrees_with_librosa(speech):
+def test_spectra_agree_with_librosa(speech):
     check_against_librosa(speech)
 
 
 @pytest.mark.ravdess
-def test_agrees_with_librosa_on_real_speech(ravdess):
+def test_spectra_agree_with_librosa_on_real_speech(ravdess):
     for path in sorted(ravdess.glob("Actor_*/*.wav"))[:: 1080 // 6]:
         check_against_librosa(Speech(decode.load(path).samples))
 
@@ -143,7 +143,7 @@ def test_voice_quality_orders_clear_and_noisy_voices():
     assert value(noise, "voiced_share") < 0.1
 
 
-def test_pauses_are_found():
+def test_pauses_are_counted_and_measured():
     talk, rest = voice(150, seconds=0.5), np.zeros(RATE // 4, dtype=np.float32)
     samples = np.concatenate([rest, talk, rest, talk, rest, talk, rest])
     assert value(samples, "speech_seconds") == pytest.approx(2.0, abs=0.06)
@@ -175,7 +175,7 @@ def test_silence_around_speech_changes_nothing():
     ],
     ids=["zeros", "click", "constant", "noise", "tone", "loud", "faint", "nyquist", "0.2s", "one sample", "40s"],
 )
-def test_always_finite(samples):
+def test_features_are_always_finite(samples):
     with np.errstate(invalid="raise", divide="raise", over="raise"):
         vector = features.extract(samples.astype(np.float32))
     assert vector.dtype == np.float32 and vector.shape == (len(features.feature_names()),)
@@ -189,13 +189,13 @@ def test_unvoiced_clip_has_the_documented_f0():
     assert value(noise, "f0_semitone_voiced_mean") == 0 == value(noise, "f0_semitone_voiced_std")
 
 
-def test_the_same_bit_for_bit_in_any_place():
+def test_features_are_the_same_bits_in_any_process_and_memory():
     samples = voice([120, 240], noise=0.05)
     expected = features.extract(samples)
     for offset in range(1, 5):  # other alignments in memory
-        room = np.empty(len(samples) + offset, dtype=np.float32)
-        room[offset:] = samples
-        np.testing.assert_array_equal(features.extract(room[offset:]), expected)
+        buffer = np.empty(len(samples) + offset, dtype=np.float32)
+        buffer[offset:] = samples
+        np.testing.assert_array_equal(features.extract(buffer[offset:]), expected)
     code = (
         "import sys, numpy as np; from emotion import features;"
         "sys.stdout.buffer.write(features.extract(np.frombuffer(sys.stdin.buffer.read(), np.float32)).tobytes())"
@@ -217,7 +217,7 @@ def test_names_are_unique_and_described():
         features.describe("no_such_feature")
 
 
-def test_views_hold_what_they_say():
+def test_views_divide_the_features_by_aspect_and_by_course():
     names = np.array(features.feature_names())
     views = {view: set(names[columns]) for view, columns in features.views().items()}
     assert tuple(views) == features.VIEWS
@@ -228,21 +228,21 @@ def test_views_hold_what_they_say():
     assert {"jitter", "f0_semitone_voiced_mean", "speech_seconds"} < views["prosody"] & views["static"]
 
 
-OWN = """
+REGISTRATION = """
 from emotion import features
 
-@features.register("own", names=("length", "peak"))
-def own(samples, sample_rate):
+@features.register("mine", names=("length", "peak"))
+def mine(samples, sample_rate):
     return len(samples) / sample_rate, abs(samples).max()
 """
 
 CHANGES = [
-    OWN.replace("max()", "min()"),
-    OWN.replace(
+    REGISTRATION.replace("max()", "min()"),
+    REGISTRATION.replace(
         "    return",
         "    if len(samples) > 1:\n        samples = samples * 2\n        samples = samples - 1\n    return",
     ),
-    OWN.replace(
+    REGISTRATION.replace(
         "    return", "    if len(samples) > 1:\n        samples = samples * 2\n    samples = samples - 1\n    return"
     ),
 ]
@@ -260,10 +260,10 @@ def test_registered_features_join_the_table_and_the_recipe(tmp_path):
         "import numpy as np; from emotion import features;"
         "print(features.feature_names()[-2:], features.extract(np.full(8000, .5, 'f'))[-2:], features.recipe_version())"
     )
-    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "mine.py").write_text(REGISTRATION)
     first = probe(tmp_path, ask)
-    assert first.startswith("('own_length', 'own_peak') [0.5 0.5] ")
-    (tmp_path / "mine.py").write_text("# a comment\n" + OWN)
+    assert first.startswith("('mine_length', 'mine_peak') [0.5 0.5] ")
+    (tmp_path / "mine.py").write_text("# a comment\n" + REGISTRATION)
     assert probe(tmp_path, ask) == first
     recipes = [features.recipe_version(), first.split()[-1]]
     for change in CHANGES:
@@ -275,11 +275,12 @@ def test_registered_features_join_the_table_and_the_recipe(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (OWN.replace('"length"', '"peak"'), "cannot be registered"),
-        (OWN.replace('"length"', '"length (s)"'), "cannot be registered"),
-        (OWN.replace('("length", "peak")', "()"), "cannot be registered"),
-        (OWN.replace("len(samples) /", "0 * float('nan') /"), "expected 2 finite numbers"),
-        (OWN.replace("len(samples) / sample_rate, ", ""), "expected 2 finite numbers"),
+        (REGISTRATION.replace('"length"', '"peak"'), "cannot be registered"),
+        (REGISTRATION.replace('"length"', '"length (s)"'), "cannot be registered"),
+        (REGISTRATION.replace('("length", "peak")', "()"), "cannot be registered"),
+        (REGISTRATION + REGISTRATION.replace('"length", "peak"', '"first", "last"'), "cannot be registered twice"),
+        (REGISTRATION.replace("len(samples) /", "0 * float('nan') /"), "expected 2 finite numbers"),
+        (REGISTRATION.replace("len(samples) / sample_rate, ", ""), "expected 2 finite numbers"),
     ],
 )
 def test_registered_features_that_cannot_be_used(tmp_path, source, message):
