@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from emotion import metrics
 from emotion.metrics import Emitter, Metric
-from emotion.progress import Progress
+from emotion.progress import StageRecord
 from emotion.settings import Settings
 from emotion.store import Store, run_folder
 
@@ -44,10 +44,10 @@ class Run:
         return f"{self.folder}/{self.name}/{name}"
 
     @contextmanager
-    def _stage(self, stage: str, *, label: str = "", unit: str = "") -> Iterator[Progress]:
+    def _stage(self, stage: str, *, label: str = "", unit: str = "") -> Iterator[StageRecord]:
         """Progress, duration and resources of one stage."""
         cpu = time.process_time()
-        progress = Progress(self.store, self._key("progress"), stage, label=label, unit=unit)
+        progress = StageRecord(self.store, self._key("progress"), stage, label=label, unit=unit)
         yield progress
         self.emitter.timing(self.duration, progress.finish(), stage=stage)
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
