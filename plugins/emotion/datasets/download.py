@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import email.utils
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from typing import TypeVar
 
 import requests
 
+from emotion.datasets.archives import checksums
 from emotion.datasets.catalogue import Archive, ZenodoEntry
 from emotion.errors import ConfigurationError, DataError, DownloadError
 from emotion.settings import Settings
@@ -150,16 +150,6 @@ def fetch_archives(
         report(archive.bytes)
         done += archive.bytes
     return paths
-
-
-def checksums(path: Path) -> dict[str, str]:
-    """MD5 and SHA-256 of a file, by name."""
-    digests = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
-    with open(path, "rb") as handle:
-        while block := handle.read(CHUNK):
-            for digest in digests.values():
-                digest.update(block)
-    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -24,7 +24,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,7 @@ def _description(entry: Entry) -> dict[str, Any]:
         "title": entry.title,
         "kind": entry.kind,
         "synthesized": isinstance(entry, SynthesizedEntry),
-        "licence": asdict(entry.licence),
+        "licence": entry.licence.model_dump(),
         "commercial_use": entry.commercial_use,
         "source": entry.source,
         "citation": entry.citation,
@@ -239,7 +239,7 @@ def _inputs(entry: Entry, source: Path | None) -> str:
     """A hash of all that decides which clips the dataset has and what their labels are."""
     parts: list[Any] = [_FORMAT, entry.kind, entry.speaker_prefix]
     if isinstance(entry, ZenodoEntry):
-        parts += [entry.record, [asdict(archive) for archive in entry.archives]]
+        parts += [entry.record, [archive.model_dump() for archive in entry.archives]]
     elif isinstance(entry, SynthesizedEntry):
         parts += [VERSION, entry.speakers, entry.repetitions]
     elif isinstance(entry, FolderEntry):

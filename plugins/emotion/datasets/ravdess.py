@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emotion.datasets.archives import Member, open_zip, zip_members
-from emotion.datasets.catalogue import CHANNELS, Entry, ZenodoEntry
+from emotion.datasets.archives import Member, checksums, open_zip, zip_members
+from emotion.datasets.catalogue import Entry, ZenodoEntry
 from emotion.datasets.clips import SourceClip, SourceClips, folder_members, is_audio, speaker_name
-from emotion.datasets.download import checksums
+from emotion.datasets.field_types import CHANNELS
 from emotion.errors import DataError
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS

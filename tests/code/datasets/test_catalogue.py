@@ -2,8 +2,16 @@ import re
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from emotion.datasets.catalogue import FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry, read_catalogue
+from emotion.datasets.catalogue import (
+    FolderEntry,
+    SynthesizedEntry,
+    ZenodoEntry,
+    find_entry,
+    read_catalogue,
+    shared_translations,
+)
 from emotion.errors import ConfigurationError
 from emotion.settings import INCLUDE
 from emotion.vocabulary import EMOTIONS
@@ -72,6 +80,21 @@ def test_own_labels_are_matched_in_lower_case(tmp_path, document):
 
 
 @pytest.mark.parametrize("name", ["ravdess-speech-song", "synthesized", "labelled-folder"])
+def test_an_entry_does_not_change():
+    entry = find_entry(SHIPPED, "ravdess-speech")
+    for holder, key in ((entry, "record"), (entry.licence, "id"), (entry.archives[0], "md5")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(holder, key, "another")
+
+
+def test_folder_entries_share_the_words_that_they_translate_alike(tmp_path, document):
+    document["a"] = document["labelled-folder"] | {"labels": {"mad": "angry", "Joy": "happy"}}
+    document["b"] = document["labelled-folder"] | {"labels": {"mad": "disgust", "joy": "happy", "glum": "sad"}}
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(document))
+    entries = read_catalogue(tmp_path / "datasets.yaml")
+    assert shared_translations(entries.values()) == {"joy": "happy", "glum": "sad"}
+
+
 def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
     def holders(value, place):
         """Every mapping of an entry whose keys are fixed, with its place."""
@@ -119,13 +142,21 @@ def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
         ("ravdess-speech.archives.0.channel", "video", "'video' (str)", "one of speech, song"),
         ("ravdess-speech.archives.0.actors", [1, "two"], "'two' (str)", "a whole number above 0"),
         ("ravdess-speech.licence", "CC0", "'CC0' (str)", "the keys id, name, url, model"),
+        ("ravdess-speech.licence", {1: "CC0"}, "the key 1 (int)", "id, name, url, model, each under a name"),
+        ("ravdess-speech.folds.speakers", [[1, 0], [2]], "0 (int)", "a speaker's name, or an actor's number"),
         ("ravdess-speech.commercial_use", "no", "'no' (str)", "true, false or null"),
         ("ravdess-speech.folds.speakers", [[1, 2]], "[[1, 2]] (list)", "two folds or more"),
         ("ravdess-speech.folds.speakers", [[1, 2], [2]], "[[1, 2], [2]] (list)", "no speaker in two of them"),
         ("synthesized.speakers", -1, "-1 (int)", "a whole number above 0"),
-        ("labelled-folder.labels", [], "[] (list)", "one's own words for the emotions"),
+        ("labelled-folder.labels", [], "[] (list)", "words of your own for the emotions"),
         ("labelled-folder.labels", {True: "angry"}, "{True: 'angry'} (dict)", "quote a name"),
         ("labelled-folder.labels", {"mad": "mad"}, "'mad' (str)", f"one of {', '.join(EMOTIONS)}"),
+        (
+            "labelled-folder.labels",
+            {"Anger": "angry", "anger ": "sad"},
+            "{'Anger': 'angry', 'anger ': 'sad'} (dict)",
+            "each word once",
+        ),
         ("labelled-folder.folder", "../mine", "'../mine' (str)", "a path without '..'"),
     ],
 )
@@ -151,6 +182,8 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path, document, place, value,
         ("a: 1\na: 2\n", "'a' is there twice"),
         ("Über Daten: {kind: folder}", "'Über Daten' (str); expected lower-case letters"),
         ("mine: {title: x}", "mine: missing key kind"),
+        ("mine: [kind, folder]", "mine: found ['kind', 'folder'] (list); expected a dataset's keys"),
+        ("mine: {kind: folder, name: other}", "mine.name: unknown key"),
         ("mine: !!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )

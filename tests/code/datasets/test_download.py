@@ -209,7 +209,7 @@ def test_retry_after_is_capped_and_nonsense_passed_over(host, value):
 
 
 def unknown_record(host):
-    host.entry = replace(host.entry, record=99)
+    host.entry = host.entry.model_copy(update={"record": 99})
 
 
 def other_md5(host):
@@ -251,8 +251,8 @@ def test_a_wrong_checksum_is_refused_after_a_second_try_and_leaves_nothing(host)
 
 
 def test_the_sha256_is_compared_too(host):
-    archive = replace(host.entry.archives[0], sha256="0" * 64)
-    host.entry = replace(host.entry, archives=(archive,))
+    archive = host.entry.archives[0].model_copy(update={"sha256": "0" * 64})
+    host.entry = host.entry.model_copy(update={"archives": (archive,)})
     with pytest.raises(DataError, match="has the SHA256"):
         host.fetch()
 
