@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -118,7 +118,13 @@ class FolderEntry(_Dataset):
 Entry = ZenodoEntry | SynthesizedEntry | FolderEntry
 """A dataset of the catalogue, of one of the three kinds."""
 
-_KINDS = {"zenodo": ZenodoEntry, "synthesized": SynthesizedEntry, "folder": FolderEntry}
+_KINDS: dict[str, type[BaseModel]] = {
+    "zenodo": ZenodoEntry,
+    "synthesized": SynthesizedEntry,
+    "folder": FolderEntry,
+}
+_NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive}
+"""The models of the mappings inside an entry, by the key that holds them."""
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
@@ -252,10 +258,6 @@ def _shown(value: object) -> str:
 
 def _keys(kind: int | str, path: Sequence[int | str]) -> str:
     """The keys that the mapping at a path of an entry has."""
-    model: type[BaseModel] = _KINDS[str(kind)]
-    for key in path:
-        if isinstance(key, str):
-            annotation = model.model_fields[key].annotation  # a model, tuple[model, ...] or model | None
-            parts = (annotation, *get_args(annotation))
-            (model,) = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+    names = [key for key in path if isinstance(key, str)]
+    model = _NESTED[names[-1]] if names else _KINDS[str(kind)]
     return ", ".join(field.alias or name for name, field in model.model_fields.items() if not field.exclude)

@@ -55,7 +55,7 @@ class Host:
         return path.read_bytes()
 
     def at(self, url: str) -> None:
-        self.settings = replace(self.settings, zenodo_url=url)
+        self.settings = self.settings.model_copy(update={"zenodo_url": url})
 
     @property
     def ranges(self) -> list[str | None]:

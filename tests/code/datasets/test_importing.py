@@ -11,7 +11,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ def place(request, tmp_path, monkeypatch):
     settings = make_settings(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if request.param == "memory":
-        settings = replace(settings, home=f"memory://{tmp_path.name}-{os.getpid()}")
+        settings = settings.model_copy(update={"home": f"memory://{tmp_path.name}-{os.getpid()}"})
     return settings, Store(settings.home)
 
 
@@ -57,7 +56,7 @@ def recordings(settings) -> Path:
 def with_catalogue(settings, document: dict):
     file = recordings(settings).parent / "catalogue.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    return replace(settings, catalogue=file)
+    return settings.model_copy(update={"catalogue": file})
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -84,7 +83,7 @@ def zenodo(place, tmp_path):
         ravdess_zip(tmp_path / "Song.zip", channel="02", emotions=range(1, 7)),
     ]
     with ZenodoServer(zips) as server:
-        yield replace(with_catalogue(settings, catalogue(zips)), zenodo_url=server.url), store, server
+        yield with_catalogue(settings, catalogue(zips)).model_copy(update={"zenodo_url": server.url}), store, server
 
 
 def test_a_dataset_from_zenodo(zenodo):
@@ -133,7 +132,7 @@ def test_another_archive_in_the_catalogue_is_fetched_and_replaces_the_old_one(ze
     settings = with_catalogue(settings, catalogue([path]))
     assert not is_ready(store, settings, SPEECH)
     with ZenodoServer([path]) as other:
-        new = obtain(store, replace(settings, zenodo_url=other.url), SPEECH)
+        new = obtain(store, settings.model_copy(update={"zenodo_url": other.url}), SPEECH)
     assert new.facts["fingerprint"] != old.facts["fingerprint"]
     assert stored_paths(store, SPEECH) == sorted(ravdess_names(range(3, 4)))
 
@@ -185,7 +184,7 @@ def test_a_host_that_cannot_be_reached_leaves_nothing(zenodo):
     with pytest.raises(DownloadError, match="RAVDESS_DIR"):
         obtain(
             store,
-            replace(settings, zenodo_url="http://127.0.0.1:9"),
+            settings.model_copy(update={"zenodo_url": "http://127.0.0.1:9"}),
             SPEECH,
             retry=Retry(attempts=1),
         )
@@ -711,7 +710,7 @@ def real(ravdess, tmp_path_factory):
         (source / actor).mkdir(parents=True)
         for clip in (ravdess / actor).glob("*.wav"):
             (source / actor / clip.name).symlink_to(clip.resolve())
-    settings = replace(settings, recordings=(*settings.recordings, ravdess))
+    settings = settings.model_copy(update={"recordings": (*settings.recordings, ravdess)})
     store = Store(settings.home)
     return obtain(store, settings, SPEECH, source=source).facts, read_manifest(store, SPEECH)
 
