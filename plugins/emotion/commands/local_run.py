@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emotion import progress
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowProblem, LocalAirflow, free_port
-from emotion.datasets import download, importing
+from emotion.datasets import importing, zenodo
 from emotion.datasets.catalogue import find_entry
 from emotion.errors import EmotionError
 from emotion.settings import PROJECT, Settings
@@ -134,7 +134,7 @@ def once(dataset: str, source: Path | None) -> None:
     settings = Settings.from_environment(os.environ | extra)
     entry = find_entry(settings.catalogue, dataset)
     if entry.kind == "zenodo" and source is None and not importing.is_ready(Store(settings.home), settings, dataset):
-        download.check_reachable(settings, entry)
+        zenodo.check_reachable(settings, entry)
     run_id = f"{dataset}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     print(f"Starting Airflow (logs in {airflow_home()})", flush=True)
     airflow = LocalAirflow(airflow_home(), free_port(), extra)

@@ -31,6 +31,7 @@ from emotion.datasets.field_types import (
     list_of,
 )
 from emotion.errors import ConfigurationError
+from emotion.vocabulary import EMOTIONS
 
 
 class _Strict(BaseModel):
@@ -179,17 +180,23 @@ def find_entry(file: Path, name: str) -> Entry:
 
 
 def shared_translations(entries: Iterable[Entry]) -> dict[str, str]:
-    """The words for emotions of all folder entries. A word that two entries translate differently is left out.
+    """The words for emotions that all folder entries together translate, by word.
 
-    >>> shared_translations([])
-    {}
+    Left out are a word that two entries translate differently, and a word that is itself an emotion here.
+
+    Examples
+    --------
+    >>> from emotion.settings import INCLUDE
+    >>> entry = find_entry(INCLUDE / "datasets.yaml", "labelled-folder")
+    >>> calls = entry.model_copy(update={"labels": {"anger": "angry", "calm": "neutral"}})
+    >>> shared_translations([entry, calls])
+    {'anger': 'angry'}
     """
     meanings: dict[str, set[str]] = {}
     for entry in entries:
-        if isinstance(entry, FolderEntry):
-            for word, emotion in entry.labels.items():
-                meanings.setdefault(word, set()).add(emotion)
-    return {word: min(emotions) for word, emotions in meanings.items() if len(emotions) == 1}
+        for word, emotion in entry.labels.items() if isinstance(entry, FolderEntry) else ():
+            meanings.setdefault(word, set()).add(emotion)
+    return {word: min(emotions) for word, emotions in meanings.items() if len(emotions) == 1 and word not in EMOTIONS}
 
 
 class _UniqueKeys(yaml.SafeLoader):

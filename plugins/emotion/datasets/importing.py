@@ -34,10 +34,12 @@ import soundfile
 
 from emotion.datasets.catalogue import Entry, FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry
 from emotion.datasets.clips import SourceClips, source_files, speaker_name
-from emotion.datasets.download import Progress, Retry, check_disk, fetch_archives
+from emotion.datasets.download import check_disk, fetch_archives
+from emotion.datasets.http_client import Retry
 from emotion.datasets.sources import from_archives, from_disk, resolve, synthesized
 from emotion.datasets.synthesis import VERSION
 from emotion.errors import DataError
+from emotion.progress import StageProgress, no_progress
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS
@@ -132,7 +134,7 @@ def obtain(
     name: str,
     *,
     source: Path | None = None,
-    progress: Progress | None = None,
+    progress: StageProgress = no_progress,
     session: requests.Session | None = None,
     retry: Retry | None = None,
 ) -> Dataset:
@@ -267,7 +269,7 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str], progress: Progress | None) -> Dataset:
+def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str], progress: StageProgress) -> Dataset:
     """Write clips, manifest and marker, in this order, in place of what was stored under the name."""
     folder = audio_folder(entry.name)
     present = set(store.list(folder))
@@ -308,7 +310,7 @@ def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str]
 def _rows(
     clips: SourceClips,
     stage: str,
-    progress: Progress | None,
+    progress: StageProgress,
     put: Callable[[str, bytes], None] = lambda path, data: None,
 ) -> Iterator[dict[str, Any]]:
     """The manifest's rows, in the order in which the clips are read."""
@@ -317,8 +319,7 @@ def _rows(
         put(clip.path, data)
         row = {"path": clip.path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         yield row | clip.labels | _header(data)
-        if progress:
-            progress(stage, done, len(clips.listed), "clips")
+        progress(stage, done, len(clips.listed), "clips")
 
 
 def _header(data: bytes) -> dict[str, Any]:

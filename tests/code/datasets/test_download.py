@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,11 +16,14 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import requests
 
-from emotion.datasets import archives, download
+from emotion.datasets import archives, http_client
 from emotion.datasets.archives import open_zip, zip_members
 from emotion.datasets.catalogue import find_entry
-from emotion.datasets.download import PIECE, QUICK, Retry, check_reachable, fetch_archives
+from emotion.datasets.download import PIECE, fetch_archives
+from emotion.datasets.http_client import QUICK, FailedAttempt, HttpClient, Retry
+from emotion.datasets.zenodo import check_reachable
 from emotion.errors import ConfigurationError, DataError, DownloadError
 from emotion.settings import PROJECT
 from small_data import make_settings, ravdess_zip, wav, write_zip
@@ -177,7 +181,7 @@ def test_a_partial_file_that_is_whole_is_only_checked(host):
 
 
 def test_a_record_without_end_is_not_read_to_its_end(host, monkeypatch):
-    monkeypatch.setattr(download, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(http_client, "MAX_DOCUMENT_BYTES", 100)
     with pytest.raises(DownloadError, match="not valid JSON, or is too long"):
         host.fetch()
 
@@ -409,6 +413,32 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
         assert host.fetch() == host.data
         assert host.ranges == [None, f"bytes={got}-"]
         assert server.asked()[-1].sent == len(host.data) - got
+
+
+@pytest.mark.parametrize("piece, succeeds", [(1 << 20, True), ((1 << 20) - 1, False)])
+def test_only_failures_in_a_row_without_a_mebibyte_between_them_are_counted(piece, succeeds):
+    client = HttpClient(requests.Session(), replace(RETRY, attempts=2), "carry it by hand")
+    received = 0
+
+    def attempt() -> str:
+        nonlocal received
+        received += piece
+        if received < 5 * piece:
+            raise FailedAttempt("broke off")
+        return "whole"
+
+    if succeeds:
+        assert client.with_retries(attempt, received=lambda: received) == "whole"
+    else:
+        with pytest.raises(DownloadError, match="^broke off. Given up: carry it by hand$"):
+            client.with_retries(attempt, received=lambda: received)
+        assert received == 2 * piece
+
+
+def test_another_attempt_is_announced(host, caplog):
+    host.server.faults["content"].append(Fault(status=503))
+    host.fetch()
+    assert re.search(r"answers 503 Service Unavailable; trying again in 0\.0 s", caplog.text)
 
 
 # Archives

@@ -20,7 +20,7 @@ import soundfile
 import yaml
 
 from emotion.datasets import synthesis
-from emotion.datasets.download import Retry
+from emotion.datasets.http_client import Retry
 from emotion.datasets.importing import MANIFEST, audio_folder, is_ready, load, obtain, read_manifest
 from emotion.datasets.synthesis import NOTICE
 from emotion.errors import ConfigurationError, DataError, DownloadError
