@@ -21,7 +21,8 @@ import yaml
 
 from emotion.datasets import synthesis
 from emotion.datasets.http_client import Retry
-from emotion.datasets.importing import MANIFEST, audio_folder, is_ready, load, obtain, read_manifest
+from emotion.datasets.importing import audio_folder, is_ready, load, obtain, read_manifest
+from emotion.datasets.manifest import MANIFEST
 from emotion.datasets.synthesis import NOTICE
 from emotion.errors import ConfigurationError, DataError, DownloadError
 from emotion.settings import PROJECT
@@ -313,12 +314,12 @@ def test_song_is_left_out_of_speech_and_other_files_of_both(local):
 @pytest.mark.parametrize(
     "files, message",
     [
-        ({"hello.wav": b"x"}, r"1 recordings do not bear RAVDESS's names, such as hello.wav"),
-        ({"01-01-01-01-01-01-01.wav": b"x"}, "do not bear"),
-        ({"03-03-01-01-01-01-01.wav": b"x"}, "do not bear"),
-        ({"03-01-09-01-01-01-01.wav": b"x"}, "do not bear"),
-        ({"03-01-01-02-01-01-01.wav": b"x"}, "do not bear"),  # neutral is never strong
-        ({"03-01-02-01-01-01-00.wav": b"x"}, "do not bear"),
+        ({"hello.wav": b"x"}, r"1 recordings do not have RAVDESS's names, such as hello.wav"),
+        ({"01-01-01-01-01-01-01.wav": b"x"}, "do not have"),
+        ({"03-03-01-01-01-01-01.wav": b"x"}, "do not have"),
+        ({"03-01-09-01-01-01-01.wav": b"x"}, "do not have"),
+        ({"03-01-01-02-01-01-01.wav": b"x"}, "do not have"),  # neutral is never strong
+        ({"03-01-02-01-01-01-00.wav": b"x"}, "do not have"),
         (
             {"Actor_01/03-01-02-01-01-01-01.wav": b"x", "03-01-02-01-01-01-01.wav": b"y"},
             "of the same name and differ",
@@ -511,7 +512,10 @@ def test_own_words_are_mapped_by_the_catalogue_and_a_new_mapping_imports_again(l
     source = own_folder(settings, {"Anger/anna/1.wav": wav(1), "joy/ben/1.wav": wav(2), "sad/ben/1.wav": wav(3)})
     with pytest.raises(DataError) as caught:
         obtain(store, settings, OWN, source=source)
-    assert "Anger (1 clips), joy (1 clips). Expected neutral, calm," in str(caught.value)
+    assert (
+        "Anger (1 clips; first: Anger/anna/1.wav), joy (1 clips; first: joy/ben/1.wav). Expected neutral, calm,"
+        in str(caught.value)
+    )
     document = yaml.safe_load(settings.catalogue.read_text())
     for joy in ("happy", "surprised"):
         document[OWN] |= {"labels": {"anger": "angry", "Joy": joy}, "folder": "mine"}
@@ -540,7 +544,10 @@ def test_what_too_few_speakers_mean_is_said(local, files, warning):
         ({"happy/1.wav": b"1"}, "1 recordings of fewer than two emotions"),
         ({"happy/1.wav": b"1", "loose.wav": b"1"}, "loose.wav lies in no emotion's folder"),
         ({"happy/anna/1.wav": b"1", "sad/1.wav": b"2"}, "1 of 2 clips have no speaker, such as sad/1.wav"),
-        ({"glad/1.wav": b"1", "sad/1.wav": b"2"}, r"glad \(1 clips\).*labels: {glad: angry}"),
+        (
+            {"glad/1.wav": b"1", "sad/1.wav": b"2"},
+            r"glad \(1 clips; first: glad/1.wav\).*under labelled-folder, as in labels: {glad: angry}",
+        ),
         (
             {"happy/1.wav": b"1", "sad/1.wav": b"1"},
             r"happy/1.wav \(happy\) and sad/1.wav \(sad\) are the same",
@@ -561,7 +568,8 @@ def test_what_too_few_speakers_mean_is_said(local, files, warning):
             {"a.wav": b"1", "labels.csv": TABLE + "a.wav,sad,a\n./a.wav,sad,a\n"},
             "line 3: a.wav is in line 2 already",
         ),
-        ({"a.wav": b"1", "labels.csv": TABLE + "a.wav,,a\n"}, r"\(none\) \(1 clips\)"),
+        ({"labels.csv": TABLE + ",sad,anna\n"}, "line 2: no path"),
+        ({"a.wav": b"1", "labels.csv": TABLE + "a.wav,,a\n"}, r"\(none\) \(1 clips; first: line 2\)"),
         (
             {"a.wav": b"1", "b.wav": b"2", "labels.csv": TABLE + "a.wav,sad,a\nb.wav,calm,\n"},
             "1 of 2 clips have no",
