@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from emotion import metrics, progress
+from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.errors import AudioError, ConfigurationError, DataError
 from emotion.inference import CHAMPION, CustomEmotionModel, windows
 from emotion.metrics import Emitter
@@ -35,7 +36,7 @@ from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.reports import batch_report
 from emotion.runs.run import Run
 from emotion.scoring import inbox, ledger
-from emotion.scoring.labels import label_and_speaker, read_labels
+from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
 from emotion.scoring.ledger import Known
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import MAX_SHARDS, cut_into_shards, decoded_paths, listed_file, nothing_new_message, part_keys
@@ -198,7 +199,8 @@ class ScoringRun(Run):
                 limit=MAX_SHARDS * options.files_per_shard - len(fresh),
                 progress=tell,
             )
-            labels = read_labels(folder, options.labels, inboxes) if listing.files else {}
+            labels_file = find_labels(folder, options.labels, inboxes) if listing.files else None
+            labels = read_labels(labels_file, self._translations) if labels_file else {}
             for found in listing.files:
                 entry = asdict(found) | label_and_speaker(found.path, labels, options.speakers)
                 if len(folders) > 1:
@@ -325,6 +327,11 @@ class ScoringRun(Run):
                 "to score again, start a new run"
             )
         return self.store.read_json(self._key("plan.json"))
+
+    @cached_property
+    def _translations(self) -> dict[str, str]:
+        """Words for emotions that the dataset catalogue translates; read only where a folder has labels."""
+        return shared_translations(read_catalogue(self.settings.catalogue).values())
 
     @cached_property
     def _models(self) -> list[CustomEmotionModel]:

@@ -144,6 +144,8 @@ def test_texts_follow_the_catalogue_without_another_download(zenodo):
     document = yaml.safe_load(settings.catalogue.read_text())
     document[SPEECH]["title"] = "Another title"
     settings, before = with_catalogue(settings, document), len(server.log)
+    assert is_ready(store, settings, SPEECH)
+    assert load(store, SPEECH).facts["title"] != "Another title", "asking whether it is ready writes nothing"
     assert obtain(store, settings, SPEECH).facts["title"] == "Another title"
     assert load(store, SPEECH).facts["title"] == "Another title"
     assert len(server.log) == before
