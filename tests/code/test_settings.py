@@ -28,7 +28,7 @@ def test_defaults_lie_in_the_project():
         settings.home = "elsewhere"
 
 
-def test_empty_is_as_unset():
+def test_an_empty_variable_counts_as_not_set():
     names = ("HOME", "DATASETS", "ZENODO_URL", "RECORDINGS", "INBOXES", "STATSD")
     empty = {f"EMOTION_{name}": "" for name in names}
     assert Settings.from_environment(empty) == Settings.from_environment({})

@@ -1,3 +1,5 @@
+"""The dataset catalogue: what is shipped, and how a wrong one is refused."""
+
 import re
 
 import pytest
@@ -65,12 +67,12 @@ def test_ravdess_is_not_for_commercial_use_and_its_licence_says_what_follows():
         assert "not for commercial use" in entry.licence.model
 
 
-def test_an_unknown_dataset_is_answered_with_those_there_are():
+def test_an_unknown_dataset_is_refused_with_a_list_of_the_known_ones():
     with pytest.raises(ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"):
         find_entry(SHIPPED, "ravdes")
 
 
-def test_own_labels_are_matched_in_lower_case(tmp_path, document):
+def test_words_for_emotions_are_compared_in_lower_case(tmp_path, document):
     document["labelled-folder"] |= {"labels": {"Anger ": "angry"}, "folder": "mine"}
     file = tmp_path / "datasets.yaml"
     file.write_text(yaml.safe_dump(document))
@@ -187,11 +189,11 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path, document, place, value,
         ("mine: !!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
-def test_what_is_no_catalogue(tmp_path, text, expected):
+def test_a_file_that_is_no_catalogue_is_refused(tmp_path, text, expected):
     assert expected in refused(tmp_path, text)
 
 
-def test_a_catalogue_that_is_not_there_or_is_no_text(tmp_path):
+def test_a_missing_or_binary_catalogue_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read .*EMOTION_DATASETS"):
         read_catalogue(tmp_path / "none.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")

@@ -115,7 +115,7 @@ def test_a_dataset_from_zenodo(zenodo):
         assert hashlib.sha256(store.read_bytes(f"{audio_folder(BOTH)}/{path}")).hexdigest() == sha256
 
 
-def test_what_is_there_is_returned_without_the_network(zenodo):
+def test_a_stored_dataset_is_returned_without_the_network(zenodo):
     settings, store, server = zenodo
     dataset = obtain(store, settings, SPEECH)
     before = len(server.log)
@@ -172,7 +172,7 @@ def test_clips_deleted_from_the_store_come_back(zenodo):
         ({"expanded_bytes": 1000}, "the catalogue allows 1,000"),
     ],
 )
-def test_an_archive_that_holds_not_what_the_catalogue_says_is_refused(zenodo, change, message):
+def test_an_archive_whose_clips_differ_from_the_catalogue_is_refused(zenodo, change, message):
     settings, store, _ = zenodo
     document = yaml.safe_load(settings.catalogue.read_text())
     document[SPEECH]["archives"][0] |= change
@@ -182,7 +182,7 @@ def test_an_archive_that_holds_not_what_the_catalogue_says_is_refused(zenodo, ch
     assert store.list(f"datasets/{SPEECH}") == []
 
 
-def test_a_host_that_cannot_be_reached_leaves_nothing(zenodo):
+def test_a_host_that_cannot_be_reached_leaves_the_store_empty(zenodo):
     settings, store, _ = zenodo
     with pytest.raises(DownloadError, match="RAVDESS_DIR"):
         obtain(
@@ -227,7 +227,7 @@ def test_ravdess_in_every_form_on_a_disk_is_the_same_dataset(local, form):
     assert stored_paths(store, SPEECH) == sorted(clips)
 
 
-def test_a_part_of_ravdess_is_taken_and_said_loudly_to_be_one(local, caplog):
+def test_a_part_of_ravdess_is_taken_with_a_warning(local, caplog):
     settings, store = local
     clips = ravdess_clips(range(3, 5))
     del clips["Actor_04/03-01-01-01-01-01-04.wav"]
@@ -263,7 +263,7 @@ def test_the_published_archive_fetched_by_hand_stands_for_the_download(zenodo):
     assert server.log == []
 
 
-def test_the_same_clips_in_another_archive_do_not(zenodo):
+def test_the_same_clips_in_another_archive_do_not_stand_for_the_download(zenodo):
     settings, store, server = zenodo
     source = ravdess_zip(recordings(settings) / "again.zip")
     with zipfile.ZipFile(source, "a") as archive:
@@ -272,7 +272,7 @@ def test_the_same_clips_in_another_archive_do_not(zenodo):
     assert not is_ready(store, settings, SPEECH)
 
 
-def test_an_unchanged_source_costs_a_look_and_a_changed_one_an_import(place):
+def test_a_source_is_imported_again_only_if_it_changed(place):
     settings, store = place
     source = write(recordings(settings) / "some", ravdess_clips(range(1, 3)))
     first = obtain(store, settings, SPEECH, source=source)
@@ -329,7 +329,7 @@ def test_song_is_left_out_of_speech_and_other_files_of_both(local):
         ({"readme.txt": b"x"}, "no speech clips of RAVDESS are there"),
     ],
 )
-def test_what_is_not_ravdess_is_refused(local, files, message):
+def test_recordings_that_are_not_ravdess_are_refused(local, files, message):
     settings, store = local
     with pytest.raises(DataError, match=message):
         obtain(store, settings, SPEECH, source=write(recordings(settings) / "some", files))
@@ -533,7 +533,7 @@ def test_own_words_are_mapped_by_the_catalogue_and_a_new_mapping_imports_again(l
         ({"happy/anna/1.wav": wav(1), "sad/anna/1.wav": wav(2)}, "All clips are of one speaker"),
     ],
 )
-def test_what_too_few_speakers_mean_is_said(local, files, warning):
+def test_too_few_speakers_give_a_warning(local, files, warning):
     settings, store = local
     facts = obtain(store, settings, OWN, source=own_folder(settings, files)).facts
     assert facts["notice"].startswith(warning) and "speaker-independent protocols" in facts["notice"]
@@ -579,7 +579,7 @@ def test_what_too_few_speakers_mean_is_said(local, files, warning):
         ({"a.wav": b"1", "labels.csv": "path,emotion\n"}, "0 recordings of fewer than two emotions"),
     ],
 )
-def test_what_is_wrong_with_own_recordings_is_said(local, files, message):
+def test_own_recordings_that_cannot_be_used_are_refused_with_the_reason(local, files, message):
     settings, store = local
     with pytest.raises(DataError, match=message):
         obtain(store, settings, OWN, source=own_folder(settings, files))
@@ -653,7 +653,7 @@ importing.obtain(Store(settings.home), settings, "ravdess-speech", source=Path(s
 """
 
 
-def test_an_import_that_is_killed_goes_on_with_what_is_there(local, monkeypatch):
+def test_a_killed_import_goes_on_with_what_is_stored(local, monkeypatch):
     settings, store = local
     clips = ravdess_clips(range(1, 5))
     source = write(recordings(settings) / "some", clips)
