@@ -48,8 +48,6 @@ def fetch_archives(
 
     Parameters
     ----------
-    settings : Settings
-    entry : ZenodoEntry
     folder : Path
         Where whole and partial archives lie. One process at a time.
     room_for : int
@@ -58,7 +56,6 @@ def fetch_archives(
         Called as ``progress("download", bytes so far, bytes in all, "B")``.
     session : requests.Session, optional
         For proxies and certificates of your own.
-    retry : Retry, optional
 
     Returns
     -------
@@ -77,8 +74,7 @@ def fetch_archives(
     client = client_for(settings, entry, session=session, retry=retry or Retry())
     paths = [folder / f"{archive.md5}-{archive.key}" for archive in entry.archives]
     total = sum(archive.bytes for archive in entry.archives)
-    present = sum(_size(path) + _size(_part(path)) for path in paths)
-    check_disk(folder, max(total - present, 0) + room_for)
+    check_disk(folder, max(total - sum(_size(path) + _size(_part(path)) for path in paths), 0) + room_for)
     urls: dict[str, str] = {}
     before = 0
     for archive, path in zip(entry.archives, paths, strict=True):

@@ -10,7 +10,7 @@ import csv
 import io
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emotion.errors import DataError
 from emotion.vocabulary import EMOTIONS
@@ -83,27 +83,10 @@ def read_label_table(
     >>> [(row.line, row.path, row.emotion, row.speaker) for row in rows]
     [(2, 'calls/1.wav', 'angry', 'ann'), (3, 'calls/2.wav', 'sad', 'ben')]
     """
-    header, records = _parse(data, name)
-    _check_columns(header, name, needs_emotions)
-    lines: dict[str, int] = {}
-    rows = []
-    for line, values in records:
-        if len(values) != len(header):
-            raise DataError(f"{name}, line {line}: {len(values)} values; expected {len(header)}")
-        cells = dict(zip(header, (value.strip() for value in values), strict=True))
-        path = posixpath.normpath(cells.pop("path"))
-        if path == ".":
-            raise DataError(f"{name}, line {line}: no path; expected the path of a recording")
-        if path in lines:
-            raise DataError(f"{name}, line {line}: {path} is in line {lines[path]} already; expected each clip once")
-        lines[path] = line
-        rows.append(LabelRow(line, path, cells.pop("emotion", ""), cells.pop("speaker", ""), cells))
+    rows = _rows(data, name, needs_emotions)
     words = [(row.emotion, f"line {row.line}") for row in rows if row.emotion or needs_emotions]
     check_emotions(words, translations, source=name, translated_in=translated_in)
-    return [
-        LabelRow(row.line, row.path, emotion_of(row.emotion, translations) or "", row.speaker, row.details)
-        for row in rows
-    ]
+    return [replace(row, emotion=emotion_of(row.emotion, translations) or "") for row in rows]
 
 
 def emotion_of(word: str, translations: Mapping[str, str]) -> str | None:
@@ -147,6 +130,26 @@ def check_emotions(
             f"{source} has labels that are no emotions known here: {listed}. Expected {', '.join(EMOTIONS)}; map your "
             f"own words to them in the catalogue, {translated_in}, as in labels: {{{min(unknown) or 'anger'}: angry}}"
         )
+
+
+def _rows(data: bytes, name: str, needs_emotions: bool) -> list[LabelRow]:
+    """The rows of the file, with words for emotions as they stand in it."""
+    header, records = _parse(data, name)
+    _check_columns(header, name, needs_emotions)
+    lines: dict[str, int] = {}
+    rows = []
+    for line, values in records:
+        if len(values) != len(header):
+            raise DataError(f"{name}, line {line}: {len(values)} values; expected {len(header)}")
+        cells = dict(zip(header, (value.strip() for value in values), strict=True))
+        path = posixpath.normpath(cells.pop("path"))
+        if path == ".":
+            raise DataError(f"{name}, line {line}: no path; expected the path of a recording")
+        if path in lines:
+            raise DataError(f"{name}, line {line}: {path} is in line {lines[path]} already; expected each clip once")
+        lines[path] = line
+        rows.append(LabelRow(line, path, cells.pop("emotion", ""), cells.pop("speaker", ""), cells))
+    return rows
 
 
 def _parse(data: bytes, name: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
