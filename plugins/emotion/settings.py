@@ -1,78 +1,141 @@
-"""Where things are: one frozen object, read from the environment once, at the edge."""
+"""Where things are: one frozen object, read from the environment once, where a program or a task starts."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from emotion.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[2]
+"""The folder of the project: the one that holds ``plugins``, ``dags`` and ``include``."""
 INCLUDE = PROJECT / "include"
+"""The folder of data and templates."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything the environment decides.
+def _place(home: str) -> str:
+    """A folder as an absolute path; a URL as it is."""
+    return home if "://" in home else str(Path(home).expanduser().absolute())
+
+
+def _default_folders(values: dict[str, Any], name: str) -> tuple[Path, ...]:
+    """A folder in the artifact store, or in the default store where the artifact store is no folder."""
+    home = values["home"]
+    return ((PROJECT / "emotion-home" if "://" in home else Path(home)) / name,)
+
+
+def _folders(value: object) -> object:
+    """Folders from one text, separated as in ``PATH``."""
+    if not isinstance(value, str):
+        return value
+    folders = tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part)
+    if not folders:
+        raise PydanticCustomError("folders", f"expected folders, separated by {os.pathsep}")
+    return folders
+
+
+def _address(value: object) -> object:
+    """Host and port from ``host:port``."""
+    if not isinstance(value, str):
+        return value
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit():
+        raise PydanticCustomError("address", "expected host:port, such as localhost:8125")
+    return host, int(port)
+
+
+Folders = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
+Address = Annotated[tuple[str, int] | None, BeforeValidator(_address)]
+
+
+class Settings(BaseSettings):
+    """Everything the environment decides. A variable that is empty counts as not set.
 
     Attributes
     ----------
     home : str
-        Root of the artifact store: a folder, or an object-store URL such as ``s3://bucket/prefix``.
+        ``EMOTION_HOME``: root of the artifact store, a folder or an object-store URL such as ``s3://bucket/prefix``.
     catalogue : Path
-        The dataset catalogue.
+        ``EMOTION_DATASETS``: the dataset catalogue.
     zenodo_url : str
-        A host that speaks Zenodo's record API.
+        ``EMOTION_ZENODO_URL``: a host that speaks Zenodo's record API.
     recordings : tuple of Path
-        Folders that a training run's ``source`` may lie in.
+        ``EMOTION_RECORDINGS``: folders that a training run's ``source`` may lie in, separated as in ``PATH``.
     inboxes : tuple of Path
-        Folders that a scoring run's ``folder`` may lie in.
+        ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, separated as in ``PATH``.
     statsd : tuple of (str, int) or None
-        Where the command line sends its metrics; inside an Airflow task Airflow's own settings hold.
+        ``EMOTION_STATSD``, as ``host:port``: where the command line sends its metrics; inside an Airflow task Airflow's
+        own settings hold.
+
+    Examples
+    --------
+    >>> settings = Settings.from_environment({"EMOTION_HOME": "s3://voices/emotion", "EMOTION_STATSD": "graphite:8125"})
+    >>> settings.home, settings.statsd, settings.zenodo_url
+    ('s3://voices/emotion', ('graphite', 8125), 'https://zenodo.org')
     """
 
-    home: str
-    catalogue: Path
-    zenodo_url: str
-    recordings: tuple[Path, ...]
-    inboxes: tuple[Path, ...]
-    statsd: tuple[str, int] | None
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    home: Annotated[str, AfterValidator(_place)] = Field(str(PROJECT / "emotion-home"), alias="EMOTION_HOME")
+    catalogue: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        INCLUDE / "datasets.yaml", alias="EMOTION_DATASETS"
+    )
+    zenodo_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = Field(
+        "https://zenodo.org", alias="EMOTION_ZENODO_URL"
+    )
+    recordings: Folders = Field(
+        default_factory=lambda values: _default_folders(values, "recordings"), alias="EMOTION_RECORDINGS"
+    )
+    inboxes: Folders = Field(default_factory=lambda values: _default_folders(values, "inbox"), alias="EMOTION_INBOXES")
+    statsd: Address = Field(None, alias="EMOTION_STATSD")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read ``EMOTION_HOME``, ``EMOTION_DATASETS``, ``EMOTION_ZENODO_URL``, ``EMOTION_RECORDINGS``,
-        ``EMOTION_INBOXES`` (folders, separated as in ``PATH``) and ``EMOTION_STATSD`` (``host:port``).
+        """Settings from environment variables.
 
         Raises
         ------
         ConfigurationError
-            If ``EMOTION_STATSD`` is not ``host:port``.
+            If a variable does not have the form that it must have.
         """
-        home = environ.get("EMOTION_HOME") or str(PROJECT / "emotion-home")
-        if "://" not in home:
-            home = str(Path(home).expanduser().absolute())
-        local = Path(home) if "://" not in home else PROJECT / "emotion-home"
-        return cls(
-            home=home,
-            catalogue=Path(environ.get("EMOTION_DATASETS") or INCLUDE / "datasets.yaml").expanduser(),
-            zenodo_url=(environ.get("EMOTION_ZENODO_URL") or "https://zenodo.org").rstrip("/"),
-            recordings=_folders(environ.get("EMOTION_RECORDINGS"), local / "recordings"),
-            inboxes=_folders(environ.get("EMOTION_INBOXES"), local / "inbox"),
-            statsd=_address(environ.get("EMOTION_STATSD")),
-        )
+        try:
+            return cls(**_Environment(cls, environ)())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(f"{first['loc'][0]} is {first['input']!r}; {first['msg']}") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values given and no others: :meth:`from_environment` alone looks at an environment."""
+        return (init_settings,)
 
 
-def _folders(value: str | None, default: Path) -> tuple[Path, ...]:
-    folders = [Path(part).expanduser().absolute() for part in (value or "").split(os.pathsep) if part]
-    return tuple(folders) or (default,)
+class _Environment(PydanticBaseSettingsSource):
+    """The variables of an environment that is given as a mapping; empty ones are left out."""
 
+    def __init__(self, settings_class: type[BaseSettings], environ: Mapping[str, str]):
+        super().__init__(settings_class)
+        self._environ = environ
 
-def _address(value: str | None) -> tuple[str, int] | None:
-    if not value:
-        return None
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigurationError(f"EMOTION_STATSD is {value!r}; expected host:port, such as localhost:8125")
-    return host, int(port)
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        variable = field.alias or field_name
+        return self._environ.get(variable), variable, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields.items()
+        values = [self.get_field_value(field, name) for name, field in fields]
+        return {variable: value for value, variable, _ in values if value}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from emotion.errors import ConfigurationError
 from emotion.settings import INCLUDE, PROJECT, Settings
@@ -24,11 +24,11 @@ def test_defaults_lie_in_the_project():
         statsd=None,
     )
     assert settings.catalogue.is_file()
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(ValidationError, match="frozen"):
         settings.home = "elsewhere"
 
 
-def test_empty_is_as_unset():
+def test_an_empty_variable_counts_as_not_set():
     names = ("HOME", "DATASETS", "ZENODO_URL", "RECORDINGS", "INBOXES", "STATSD")
     empty = {f"EMOTION_{name}": "" for name in names}
     assert Settings.from_environment(empty) == Settings.from_environment({})
@@ -63,6 +63,16 @@ def test_an_object_store_is_taken_as_it_is():
 def test_an_address_without_host_or_port_is_refused(address):
     with pytest.raises(ConfigurationError, match=f"'{address}'; expected host:port"):
         Settings.from_environment({"EMOTION_STATSD": address})
+
+
+def test_folders_that_are_only_separators_are_refused():
+    with pytest.raises(ConfigurationError, match=f"EMOTION_INBOXES is '{os.pathsep}'; expected folders, separated by"):
+        Settings.from_environment({"EMOTION_INBOXES": os.pathsep})
+
+
+def test_no_other_source_than_the_given_mapping_is_read(monkeypatch):
+    monkeypatch.setenv("EMOTION_HOME", "/somewhere/else")
+    assert Settings.from_environment({}).home == str(PROJECT / "emotion-home")
 
 
 def test_the_process_environment_is_read_now_not_at_import(monkeypatch, tmp_path):

@@ -1,9 +1,9 @@
-"""A host that speaks Zenodo's record API, for tests, which it can misbehave for, and for people as a mirror.
+"""A host that speaks Zenodo's record API: for tests, with faults on request, and for people, as a mirror.
 
-    python tests/zenodo_server.py --port 8000 ZIP [ZIP …] > mirror.yaml &
+    python tests/support/zenodo_server.py --port 8000 ZIP [ZIP …] > mirror.yaml &
     EMOTION_ZENODO_URL=http://127.0.0.1:8000 EMOTION_DATASETS=$PWD/mirror.yaml make train
 
-serves RAVDESS zips from disk, whole or of some actors only, and prints a catalogue that describes them.
+The server serves RAVDESS zips from disk, of all actors or of some, and prints a catalogue that describes them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SHIPPED = Path(__file__).resolve().parents[2] / "include" / "datasets.yaml"
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request; nothing does by default.
+    """What goes wrong with one request; by default nothing does.
 
     ``delay``: seconds before it answers. ``status``, ``headers``, ``body``: an answer of another kind.
     ``cut``: the body ends after so many bytes, and ``then`` the connection is closed, ``reset`` or left open
     (``stall``). ``corrupt``: other bytes. ``ignore_range``: the whole file with status 200.
-    ``content_range``: a header that lies. ``pace``: seconds between two blocks of 64 KiB.
+    ``content_range``: a wrong header. ``pace``: seconds between two blocks of 64 KiB.
     ``unmeasured``: no Content-Length. ``extra``: bytes after the last one.
     """
 
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass
 class Request:
-    """A request as it came; the status and the bytes of body sent in answer so far."""
+    """A request as it came, with the status of the answer and the bytes of its body sent so far."""
 
     route: str
     range: str | None
@@ -71,9 +71,9 @@ class ZenodoServer:
     ----------
     url : str
     document : dict
-        The record as JSON; tests may spoil it.
+        The record as JSON; tests may change it.
     faults : dict of deque of Fault
-        By route, ``record`` or ``content``: one is used up per request.
+        By route, ``record`` or ``content``: each request uses up one.
     log : list of Request
     """
 
@@ -153,13 +153,13 @@ class ZenodoServer:
 
             def _content(self, path: Path, fault: Fault) -> None:
                 size = path.stat().st_size
-                wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+                resume = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
                 tag = f'"{size}"'
-                start = int(wanted[1]) if wanted and self.headers["If-Range"] in (None, tag) else 0
+                start = int(resume[1]) if resume and self.headers["If-Range"] in (None, tag) else 0
                 headers = {"Content-Type": "application/octet-stream", "ETag": tag}
                 if start >= size:
                     return self._answer(416, {"Content-Range": f"bytes */{size}"}, b"")
-                if wanted and not fault.ignore_range and start:
+                if resume and not fault.ignore_range and start:
                     status = 206
                     headers["Content-Range"] = fault.content_range or f"bytes {start}-{size - 1}/{size}"
                 else:
@@ -207,7 +207,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def catalogue(zips: list[Path], *, record: int = 1188976) -> dict:
-    """The shipped catalogue, its RAVDESS archives replaced by what these zips hold."""
+    """The shipped catalogue, with these zips in place of its RAVDESS archives."""
     archives = {}
     for path in zips:
         with zipfile.ZipFile(path) as archive:

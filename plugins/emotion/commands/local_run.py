@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from emotion import progress
 from emotion.commands.console import LINE_EVERY, PATIENCE, format_amount, open_bar
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowProblem, LocalAirflow, free_port
-from emotion.datasets import download, importing
+from emotion.datasets import importing, zenodo
 from emotion.datasets.catalogue import ZenodoEntry, find_entry
 from emotion.errors import EmotionError
 from emotion.settings import PROJECT, Settings
@@ -217,7 +217,7 @@ def train_once(dataset: str, source: Path | None) -> None:
     entry = find_entry(settings.catalogue, dataset)
     needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)
     if isinstance(entry, ZenodoEntry) and needs_source:
-        download.check_reachable(settings, entry)
+        zenodo.check_reachable(settings, entry)
     run_id = f"{dataset}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     _inform(f"Starting Airflow (logs in {airflow_home()})")
     airflow = LocalAirflow(airflow_home(), free_port(), extra)

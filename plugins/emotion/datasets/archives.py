@@ -1,7 +1,11 @@
-"""Zip files from elsewhere: listed and read with limits, so that none fills the disk or leaves its folder."""
+"""Zip files from outside: their checksums, and their members, listed and read within limits.
+
+The limits keep an archive from filling the disk and from writing outside the folder that it is unpacked to.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -9,23 +13,71 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from emotion.errors import DataError
 
 MAX_MEMBERS = 100_000
+"""An archive with more files is refused."""
 MAX_MEMBER_BYTES = 512 << 20
+"""An archive with a longer file is refused."""
 MAX_RATIO = 100
+"""An archive that unpacks to more than so many times its size is refused …"""
 RATIO_MATTERS_ABOVE = 64 << 20
+"""… if it unpacks to more than so many bytes."""
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a folder or an archive: where it lies in it, how long it is, and how to read it whole."""
+    """A file of a folder or of an archive.
+
+    Attributes
+    ----------
+    path : str
+        Where it lies in the folder or archive, with ``/``.
+    size : int
+        Its length in bytes.
+    read : callable
+        Returns all its bytes.
+    """
 
     path: str
     size: int
     read: Callable[[], bytes]
+
+
+def checksums(path: Path) -> dict[str, str]:
+    """MD5 and SHA-256 of a file, as hexadecimal digits under ``md5`` and ``sha256``.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "empty.zip")
+    ...     _ = path.write_bytes(b"")
+    ...     checksums(path)["md5"]
+    'd41d8cd98f00b204e9800998ecf8427e'
+    """
+    digests = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
+    with open(path, "rb") as handle:
+        while block := handle.read(_BLOCK):
+            for digest in digests.values():
+                digest.update(block)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip for reading.
+
+    Raises
+    ------
+    DataError
+        If the file is no zip, or is cut off.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"{path} is not a whole zip file ({error}); was it downloaded to its end?") from None
 
 
 def zip_members(archive: zipfile.ZipFile, *, max_bytes: int | None = None) -> list[Member]:
@@ -35,53 +87,63 @@ def zip_members(archive: zipfile.ZipFile, *, max_bytes: int | None = None) -> li
 
     Parameters
     ----------
+    archive : zipfile.ZipFile
+        An archive that was opened from a path, as :func:`open_zip` does.
     max_bytes : int, optional
-        It must not unpack to more than this.
+        The archive must not unpack to more than this.
 
     Raises
     ------
     DataError
-        If a member would leave the folder it is unpacked to, is a link, is encrypted or there twice with
-        different content, or if the archive would unpack to an absurd size or number of files.
+        If a member would leave the folder it is unpacked to, is a link, is encrypted or is there twice with different
+        content, or if the archive would unpack to too many bytes or files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "clips.zip")
+    ...     with zipfile.ZipFile(path, "w") as archive:
+    ...         archive.writestr("Actor_01/a.wav", b"RIFF")
+    ...         archive.writestr("__MACOSX/._a.wav", b"x")
+    ...     with open_zip(path) as archive:
+    ...         [(member.path, member.size, member.read()) for member in zip_members(archive)]
+    [('Actor_01/a.wav', 4, b'RIFF')]
     """
-    name = Path(archive.filename).name
-    infos = archive.infolist()
-    packed = os.path.getsize(archive.filename)
+    path = Path(str(archive.filename))
+    _check_limits(path, archive.infolist(), max_bytes)
+    members: dict[str, Member] = {}
+    for info in archive.infolist():
+        fault = _fault(info)
+        if fault:
+            raise DataError(f"{path.name}: {info.orig_filename!r} {fault}; the archive is refused")
+        place = PurePosixPath(info.filename)
+        if info.is_dir() or "__MACOSX" in place.parts or any(part.startswith(".") for part in place.parts):
+            continue
+        member = Member(str(place), info.file_size, partial(_read_member, archive, info))
+        first = members.setdefault(member.path, member)
+        if first is not member and first.read() != member.read():
+            raise DataError(f"{path.name} holds {member.path} twice, with different content; the archive is refused")
+    return [members[name] for name in sorted(members)]
+
+
+def _check_limits(path: Path, infos: list[zipfile.ZipInfo], max_bytes: int | None) -> None:
+    packed = os.path.getsize(path)
     expanded = sum(info.file_size for info in infos)
     largest = max((info.file_size for info in infos), default=0)
     if len(infos) > MAX_MEMBERS:
-        raise DataError(f"{name} holds {len(infos):,} files; more than {MAX_MEMBERS:,} are refused")
+        raise DataError(f"{path.name} holds {len(infos):,} files; more than {MAX_MEMBERS:,} are refused")
     if max_bytes is not None and expanded > max_bytes:
-        raise DataError(f"{name} would unpack to {expanded:,} bytes; the catalogue allows {max_bytes:,}")
+        raise DataError(f"{path.name} would unpack to {expanded:,} bytes; the catalogue allows {max_bytes:,}")
     if expanded > max(MAX_RATIO * packed, RATIO_MATTERS_ABOVE) or largest > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{name} ({packed:,} bytes) would unpack to {expanded:,} bytes, its largest file to {largest:,}; "
+            f"{path.name} ({packed:,} bytes) would unpack to {expanded:,} bytes, its largest file to {largest:,}; "
             f"refused: over {MAX_RATIO} times its size, or a file over {MAX_MEMBER_BYTES:,} bytes"
         )
-    members: dict[str, Member] = {}
-    for info in infos:
-        fault = _fault(info)
-        if fault:
-            raise DataError(f"{name}: {info.orig_filename!r} {fault}; the archive is refused")
-        path = PurePosixPath(info.filename)
-        if info.is_dir() or "__MACOSX" in path.parts or any(part.startswith(".") for part in path.parts):
-            continue
-        member = Member(str(path), info.file_size, lambda info=info: _read_member(archive, info))
-        first = members.setdefault(member.path, member)
-        if first is not member and first.read() != member.read():
-            raise DataError(f"{name} holds {member.path} twice, with different content; the archive is refused")
-    return [members[path] for path in sorted(members)]
-
-
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open a zip for reading; raises DataError if it is none or is cut off."""
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path} is not a whole zip file ({error}); was it downloaded to its end?") from None
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
+    """Why a member must not be unpacked; None if it may."""
     name = info.orig_filename
     if "\\" in name or not name.isprintable():
         return "has a backslash or an unprintable character in its name"

@@ -1,68 +1,85 @@
 """The dataset catalogue: which datasets there are, where they come from and what their licence allows.
 
-The catalogue is one YAML file, checked strictly: an unknown key, a missing key or a value of the wrong
-type is refused with the file, the place in it, what was found and what was expected.
+The catalogue is one YAML file. It is checked strictly: an unknown key, a missing key or a value of the wrong type is
+refused with the file, the place in it, what was found and what was expected.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from emotion.datasets.field_types import (
+    QUOTE,
+    Actors,
+    Channel,
+    Count,
+    Flag,
+    Folder,
+    Labels,
+    Md5,
+    Name,
+    Sha256,
+    SpeakerFolds,
+    Text,
+    ZipName,
+    list_of,
+)
 from emotion.errors import ConfigurationError
 from emotion.vocabulary import EMOTIONS
 
-CHANNELS = ("speech", "song")
+
+class _Strict(BaseModel):
+    """No value is converted, no other key is taken, and nothing changes afterwards."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True)
-class Licence:
+class Licence(_Strict):
     """A licence, and in ``model`` what it means for a model trained on the data."""
 
-    id: str
-    name: str
-    url: str | None
-    model: str
+    id: Text
+    name: Text
+    url: Text | None
+    model: Text
 
 
-@dataclass(frozen=True)
-class Folds:
-    """Published speaker-independent folds: the speakers (less the dataset's prefix) that each holds out."""
+class Folds(_Strict):
+    """Published speaker-independent folds: the speakers (without the dataset's prefix) that each holds out."""
 
-    scheme: str
-    speakers: tuple[tuple[str, ...], ...]
+    scheme: Name
+    speakers: SpeakerFolds
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(_Strict):
     """One zip of a Zenodo record: its size and checksums as published, and what it must hold."""
 
-    key: str
-    bytes: int
-    md5: str
-    sha256: str | None
-    expanded_bytes: int
-    channel: str
-    clips: int
-    actors: tuple[int, ...]
+    key: ZipName
+    bytes: Count
+    md5: Md5
+    sha256: Sha256 | None
+    expanded_bytes: Count
+    channel: Channel
+    clips: Count
+    actors: Actors
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What every dataset has, whatever its kind."""
+class _Dataset(_Strict):
+    """What every dataset has, whatever its kind. ``name`` is the key of its entry."""
 
-    name: str
-    title: str
+    name: Name = Field(exclude=True)  # it is not among the keys of the entry
+    title: Text
+    kind: str
     licence: Licence
-    commercial_use: bool | None
-    source: str
-    citation: str
+    commercial_use: Flag
+    source: Text
+    citation: Text
     folds: Folds | None
-    kind: ClassVar[str]
 
     @property
     def speaker_prefix(self) -> str:
@@ -70,36 +87,47 @@ class Entry:
         return self.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class ZenodoEntry(Entry):
-    """Archives of a Zenodo record, their clips named as RAVDESS names them."""
+class ZenodoEntry(_Dataset):
+    """Archives of a Zenodo record, with clips named as RAVDESS names them."""
 
-    record: int
-    archives: tuple[Archive, ...]
-    prefix: str
-    kind = "zenodo"
+    kind: Literal["zenodo"]
+    record: Count
+    prefix: Name = Field(alias="speaker_prefix")
+    archives: Annotated[tuple[Archive, ...], list_of("archives")]
 
     @property
     def speaker_prefix(self) -> str:
         return self.prefix
 
 
-@dataclass(frozen=True, kw_only=True)
-class SynthesizedEntry(Entry):
+class SynthesizedEntry(_Dataset):
     """The corpus that ``emotion.datasets.synthesis`` generates."""
 
-    speakers: int
-    repetitions: int
-    kind = "synthesized"
+    kind: Literal["synthesized"]
+    speakers: Count
+    repetitions: Count
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderEntry(Entry):
-    """Recordings of one's own. ``labels`` maps one's own words (lower case) to emotions."""
+class FolderEntry(_Dataset):
+    """Recordings of your own. ``labels`` maps your own words (lower case) to emotions."""
 
-    labels: dict[str, str]
-    folder: str | None
-    kind = "folder"
+    kind: Literal["folder"]
+    labels: Labels
+    folder: Folder | None
+
+
+Entry = ZenodoEntry | SynthesizedEntry | FolderEntry
+"""A dataset of the catalogue, of one of the three kinds."""
+
+_KINDS: dict[str, type[BaseModel]] = {
+    "zenodo": ZenodoEntry,
+    "synthesized": SynthesizedEntry,
+    "folder": FolderEntry,
+}
+_NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive}
+"""The models of the mappings inside an entry, by the key that holds them."""
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
 def read_catalogue(file: Path) -> dict[str, Entry]:
@@ -109,6 +137,12 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
     ------
     ConfigurationError
         If the file cannot be read, or anything in it is not as expected.
+
+    Examples
+    --------
+    >>> from emotion.settings import INCLUDE
+    >>> list(read_catalogue(INCLUDE / "datasets.yaml"))
+    ['ravdess-speech', 'ravdess-speech-song', 'synthesized', 'labelled-folder']
     """
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
@@ -118,24 +152,57 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the dataset catalogue {file} is not valid YAML: {error}") from None
-    entries = _Value(file, "", document).entries("one entry per dataset")
+    entries = _mapping(document, f"{file}: the file", "one entry per dataset")
     if not entries:
         raise ConfigurationError(f"the dataset catalogue {file} is empty; expected at least one dataset")
-    return {name: _entry(name, value) for name, value in entries.items()}
+    return {name: _entry(file, name, value) for name, value in entries.items()}
 
 
 def find_entry(file: Path, name: str) -> Entry:
-    """One dataset of the catalogue; raises ConfigurationError, listing those there are, if it has no such."""
+    """One dataset of the catalogue.
+
+    Raises
+    ------
+    ConfigurationError
+        If the catalogue has no dataset of that name (the message lists those it has), or cannot be read.
+
+    Examples
+    --------
+    >>> from emotion.settings import INCLUDE
+    >>> entry = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech")
+    >>> entry.kind, entry.licence.id, entry.folds.speakers[0]
+    ('zenodo', 'CC-BY-NC-SA-4.0', ('01', '11', '20', '21'))
+    """
     entries = read_catalogue(file)
     if name not in entries:
         raise ConfigurationError(f"no dataset {name!r} in {file}; it has {', '.join(entries)}")
     return entries[name]
 
 
+def shared_translations(entries: Iterable[Entry]) -> dict[str, str]:
+    """The words for emotions that all folder entries together translate, by word.
+
+    Left out are a word that two entries translate differently, and a word that is itself an emotion here.
+
+    Examples
+    --------
+    >>> from emotion.settings import INCLUDE
+    >>> entry = find_entry(INCLUDE / "datasets.yaml", "labelled-folder")
+    >>> calls = entry.model_copy(update={"labels": {"anger": "angry", "calm": "neutral"}})
+    >>> shared_translations([entry, calls])
+    {'anger': 'angry'}
+    """
+    meanings: dict[str, set[str]] = {}
+    for entry in entries:
+        for word, emotion in entry.labels.items() if isinstance(entry, FolderEntry) else ():
+            meanings.setdefault(word, set()).add(emotion)
+    return {word: min(emotions) for word, emotions in meanings.items() if len(emotions) == 1 and word not in EMOTIONS}
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML lets a later key silently replace an earlier one of the same name; here that is an error."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, _ in node.value:
@@ -146,160 +213,58 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A value of the file together with its place, so that every complaint can name it."""
-
-    file: Path
-    place: str
-    value: Any
-
-    def wrong(self, expected: str) -> ConfigurationError:
-        found = "nothing" if self.value is None else f"{self.value!r} ({type(self.value).__name__})"
-        return ConfigurationError(f"{self.file}: {self.place or 'the file'}: found {found}; expected {expected}")
-
-    def _at(self, key: object) -> str:
-        return f"{self.place}.{key}" if self.place else str(key)
-
-    def entries(self, expected: str) -> dict[str, _Value]:
-        if not isinstance(self.value, dict) or not all(isinstance(key, str) for key in self.value):
-            raise self.wrong(f"{expected}, each under a name (quote a name that YAML takes for something else)")
-        return {key: _Value(self.file, self._at(key), value) for key, value in self.value.items()}
-
-    def fields(self, *names: str) -> dict[str, _Value]:
-        """The values of exactly these keys."""
-        found = self.entries(f"the keys {', '.join(names)}")
-        for key in found:
-            if key not in names:
-                raise ConfigurationError(f"{self.file}: {self._at(key)}: unknown key; expected {', '.join(names)}")
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise ConfigurationError(f"{self.file}: {self.place}: missing key {', '.join(missing)}")
-        return found
-
-    def items(self, expected: str) -> list[_Value]:
-        if not isinstance(self.value, list) or not self.value:
-            raise self.wrong(f"a list of {expected}")
-        return [_Value(self.file, f"{self.place}[{i}]", value) for i, value in enumerate(self.value)]
-
-    def text(self, expected: str = "text", *, pattern: str = r"(?s).*\S.*") -> str:
-        if not isinstance(self.value, str) or not re.fullmatch(pattern, self.value):
-            raise self.wrong(expected)
-        return self.value.strip()
-
-    def name(self) -> str:
-        return self.text("lower-case letters, digits, - and _", pattern=r"[a-z0-9][a-z0-9_-]*")
-
-    def optional(self, read) -> Any:
-        return None if self.value is None else read(self)
-
-    def digest(self, bits: int) -> str:
-        return self.text(f"{bits // 4} hexadecimal digits, in quotes", pattern=rf"[0-9a-f]{{{bits // 4}}}")
-
-    def whole(self) -> int:
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < 1:
-            raise self.wrong("a whole number above 0")
-        return self.value
-
-    def flag(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.wrong("true, false or null")
-        return self.value
-
-    def one_of(self, *choices: str) -> str:
-        if self.value not in choices:
-            raise self.wrong(f"one of {', '.join(choices)}")
-        return self.value
+def _entry(file: Path, name: str, value: object) -> Entry:
+    fields = _mapping(value, f"{file}: {name}", "a dataset's keys")
+    if "name" in fields:
+        raise ConfigurationError(f"{file}: {name}.name: unknown key; the name of a dataset is the key of its entry")
+    try:
+        _NAME.validate_python(name)
+        return _ENTRY.validate_python(fields | {"name": name})
+    except ValidationError as error:
+        raise ConfigurationError(f"{file}: {_complaint(name, error.errors())}") from None
 
 
-_COMMON = ("title", "kind", "licence", "commercial_use", "source", "citation", "folds")
+def _mapping(value: object, place: str, expectation: str) -> dict[str, object]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigurationError(f"{place}: found {_shown(value)}; expected {expectation}, {QUOTE}")
+    return value
 
 
-def _entry(name: str, value: _Value) -> Entry:
-    _Value(value.file, value.place, name).name()
-    kinds = {"zenodo": _zenodo, "synthesized": _synthesized, "folder": _folder}
-    found = value.entries("a dataset's keys")
-    if "kind" not in found:
-        raise ConfigurationError(f"{value.file}: {value.place}: missing key kind")
-    return kinds[found["kind"].one_of(*kinds)](name, value)
+def _complaint(name: str, errors: list[ErrorDetails]) -> str:
+    """One sentence on what is wrong in an entry: with a key where there is such an error, else with a value."""
+    ranks = ("invalid_key", "extra_forbidden", "missing")
+    error = min(errors, key=lambda error: ranks.index(error["type"]) if error["type"] in ranks else len(ranks))
+    kind, *path = error["loc"] or ("",)  # pydantic puts the kind of the entry before the path in it
+    place, holder = _place(name, path), _place(name, path[:-1])
+    value = error["input"]
+    match error["type"]:
+        case "missing":
+            siblings = [other["loc"] for other in errors if other["type"] == "missing"]
+            keys = [str(loc[-1]) for loc in siblings if loc[:-1] == error["loc"][:-1]]
+            return f"{holder}: missing key {', '.join(keys)}"
+        case "extra_forbidden":
+            return f"{place}: unknown key; expected {_keys(kind, path[:-1])}"
+        case "invalid_key":
+            return f"{holder}: found the key {_shown(value)}; expected {_keys(kind, path[:-1])}, {QUOTE}"
+        case "model_type":
+            return f"{place}: found {_shown(value)}; expected the keys {_keys(kind, path)}, {QUOTE}"
+        case "union_tag_not_found":
+            return f"{place}: missing key kind"
+        case "union_tag_invalid":
+            return f"{place}.kind: found {_shown(value['kind'])}; expected one of {', '.join(_KINDS)}"
+    return f"{place}: found {_shown(value)}; expected {error['msg']}"
 
 
-def _common(name: str, fields: dict[str, _Value]) -> dict[str, Any]:
-    licence = fields["licence"].fields("id", "name", "url", "model")
-    return {
-        "name": name,
-        "title": fields["title"].text(),
-        "licence": Licence(
-            licence["id"].text(),
-            licence["name"].text(),
-            licence["url"].optional(_Value.text),
-            licence["model"].text(),
-        ),
-        "commercial_use": fields["commercial_use"].optional(_Value.flag),
-        "source": fields["source"].text(),
-        "citation": fields["citation"].text(),
-        "folds": fields["folds"].optional(_folds),
-    }
+def _place(name: str, path: Sequence[int | str]) -> str:
+    return name + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
 
 
-def _folds(value: _Value) -> Folds:
-    fields = value.fields("scheme", "speakers")
-    folds = tuple(
-        tuple(_speaker(speaker) for speaker in fold.items("speakers"))
-        for fold in fields["speakers"].items("folds, each a list of speakers")
-    )
-    speakers = [speaker for fold in folds for speaker in fold]
-    if len(folds) < 2 or len(set(speakers)) < len(speakers):
-        raise fields["speakers"].wrong("two folds or more, and no speaker in two of them")
-    return Folds(fields["scheme"].name(), folds)
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
 
 
-def _speaker(value: _Value) -> str:
-    """A speaker as the manifest writes him: an actor's number with two digits, a name as it is."""
-    return value.text() if isinstance(value.value, str) else f"{value.whole():02d}"
-
-
-def _zenodo(name: str, value: _Value) -> ZenodoEntry:
-    fields = value.fields(*_COMMON, "record", "speaker_prefix", "archives")
-    return ZenodoEntry(
-        **_common(name, fields),
-        record=fields["record"].whole(),
-        prefix=fields["speaker_prefix"].name(),
-        archives=tuple(_archive(archive) for archive in fields["archives"].items("archives")),
-    )
-
-
-def _archive(value: _Value) -> Archive:
-    fields = value.fields("key", "bytes", "md5", "sha256", "expanded_bytes", "channel", "clips", "actors")
-    return Archive(
-        key=fields["key"].text("a file name that ends in .zip", pattern=r"[\w][\w .()-]*\.zip"),
-        bytes=fields["bytes"].whole(),
-        md5=fields["md5"].digest(128),
-        sha256=fields["sha256"].optional(lambda digest: digest.digest(256)),
-        expanded_bytes=fields["expanded_bytes"].whole(),
-        channel=fields["channel"].one_of(*CHANNELS),
-        clips=fields["clips"].whole(),
-        actors=tuple(actor.whole() for actor in fields["actors"].items("actors' numbers")),
-    )
-
-
-def _synthesized(name: str, value: _Value) -> SynthesizedEntry:
-    fields = value.fields(*_COMMON, "speakers", "repetitions")
-    return SynthesizedEntry(
-        **_common(name, fields),
-        speakers=fields["speakers"].whole(),
-        repetitions=fields["repetitions"].whole(),
-    )
-
-
-def _folder(name: str, value: _Value) -> FolderEntry:
-    fields = value.fields(*_COMMON, "labels", "folder")
-    labels = fields["labels"].entries("one's own words for the emotions")
-    folder = fields["folder"].optional(_Value.text)
-    if folder is not None and ".." in PurePosixPath(folder).parts:
-        raise fields["folder"].wrong("a path without '..'")
-    return FolderEntry(
-        **_common(name, fields),
-        labels={word.strip().lower(): emotion.one_of(*EMOTIONS) for word, emotion in labels.items()},
-        folder=folder,
-    )
+def _keys(kind: int | str, path: Sequence[int | str]) -> str:
+    """The keys that the mapping at a path of an entry has."""
+    names = [key for key in path if isinstance(key, str)]
+    model = _NESTED[names[-1]] if names else _KINDS[str(kind)]
+    return ", ".join(field.alias or name for name, field in model.model_fields.items() if not field.exclude)

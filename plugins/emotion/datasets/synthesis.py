@@ -1,15 +1,14 @@
-"""A synthesized corpus of acted emotion, laid out and named as RAVDESS, so that all runs with no download.
+"""A synthesized corpus of acted emotion, laid out and named as RAVDESS, so that everything can run without a download.
 
-A source-filter voice in the manner of Klatt & Klatt (1990): the KLGLOTT88 glottal pulse with jitter, shimmer,
-spectral tilt and aspiration noise, through a cascade of formant resonators that follows two fixed sentences
-phone by phone, beside a frication branch. An emotion moves the voice's controls the way the literature on
-acted emotion reports; a speaker has a voice, a tempo, an expressiveness and habits of her own; no two takes
-are alike.
+The voice is a source-filter synthesizer after Klatt & Klatt (1990). The source is the KLGLOTT88 glottal pulse with
+jitter, shimmer, spectral tilt and aspiration noise. It goes through a cascade of formant resonators that follows two
+fixed sentences phone by phone, beside a frication branch. An emotion moves the voice's controls as the literature on
+acted emotion reports. Each speaker has a voice, a tempo, an expressiveness and habits. No two takes are equal.
 
-Each clip is a pure function of its file name, and has the same bytes wherever it is made: random numbers are
-uniforms of numpy's frozen ``RandomState`` stream; powers and cosines, whose last bit depends on the
-processor, are rounded to a grid before use; all else is IEEE arithmetic in an order that is written down here
-(no BLAS, FFT or pairwise sum; numba fuses no multiplication with an addition unless told to).
+Each clip is a pure function of its file name, and has the same bytes wherever it is made. Random numbers are uniforms
+of numpy's frozen ``RandomState`` stream. Powers and cosines, whose last bit depends on the processor, are rounded to a
+grid before use. All else is IEEE arithmetic in an order that is written down here: no BLAS, FFT or pairwise sum, and
+numba fuses no multiplication with an addition unless it is told to.
 
 References
 ----------
@@ -39,6 +38,7 @@ VERSION = "1"
 NOTICE = "Synthesized corpus: its figures show that the workflow works and say nothing about real speech."
 """To be shown wherever a figure of this corpus is shown."""
 RATE = 48_000
+"""Samples per second."""
 _HOP = 240  # samples between two control frames: 5 ms, Klatt's own
 _FRAME = _HOP / RATE
 _DARK = (0.125, 0.875, 0.0)  # one-pole low-pass at 1 kHz: what vocal effort leaves as it is
@@ -50,7 +50,7 @@ _NAME = re.compile(  # a folder is its speaker's; neutral is never strong; count
 
 
 class _Phone(NamedTuple):
-    """A stretch of speech: duration, formants of a male voice, and how strong each sound source is (0-1)."""
+    """A stretch of speech: duration, formants of a male voice in Hz, and the strength of each sound source (0-1)."""
 
     ms: float
     f1: float
@@ -60,6 +60,18 @@ class _Phone(NamedTuple):
     aspiration: float = 0.0
     frication: float = 0.0
     centre: float = 5000.0  # Hz, of the frication noise
+
+
+class _Track(NamedTuple):
+    """The phones of an utterance, frame by frame: arrays of shape (frames,)."""
+
+    f1: np.ndarray
+    f2: np.ndarray
+    f3: np.ndarray
+    voicing: np.ndarray
+    aspiration: np.ndarray
+    frication: np.ndarray
+    centre: np.ndarray
 
 
 _PHONES = {
@@ -89,7 +101,7 @@ _STATEMENTS = {
 
 
 class _Manner(NamedTuple):
-    """How an utterance departs from the speaker's plain reading. All on scales where effects add up."""
+    """How an utterance departs from the speaker's plain reading, on scales on which effects add up."""
 
     pitch: float  # semitones on mean f0
     span: float  # octaves on the size of f0 movements
@@ -119,32 +131,38 @@ _EMOTION = {
     8: _Manner(7.0, 0.90, 6.0, 0.00, 3.0, 2.0, 2.0, 0.00, 0.0, -0.2, 0.03, 0.02),  # surprised
 }
 _HABIT = _Manner(1.0, 0.20, 0.7, 0.07, 1.8, 1.2, 1.3, 0.04, 0.10, 0.3, 0.02, 0.015)
-"""Standard deviation of a speaker's own way with an emotion."""
+"""Standard deviation between speakers, of how they act an emotion."""
 _TAKE = _Manner(0.9, 0.18, 0.7, 0.05, 1.4, 1.0, 1.3, 0.04, 0.10, 0.3, 0.02, 0.012)
-"""Standard deviation between takes."""
+"""Standard deviation between takes of a speaker."""
 _STRENGTH = {1: 0.75, 2: 1.25}  # of intensity normal and strong
 
 
 class _Voice(NamedTuple):
-    """A speaker."""
+    """What distinguishes a speaker."""
 
     f0: float  # semitones above 100 Hz
     tract: float  # formant scale: 1 for a vocal tract of 17.5 cm
-    manner: np.ndarray  # (12,) her plain reading, as a departure from the average reader's
-    expressive: float  # how far her emotions go
+    manner: np.ndarray  # (12,) the plain reading, as a departure from the average reader's
+    expressive: float  # how far the emotions go
     habits: np.ndarray  # (8 emotions, 12)
 
 
 def names(*, speakers: int = 24, repetitions: int = 1) -> list[str]:
-    """File names of the corpus, ``Actor_01/03-01-01-01-01-01-01.wav`` and on, in order.
+    """File names of the corpus, from ``Actor_01/03-01-01-01-01-01-01.wav`` on, in order.
 
-    Every speaker, emotion, intensity (neutral has one), statement and repetition: 30 clips a speaker and
-    repetition. Odd speakers are male.
+    Every speaker, emotion, intensity (neutral has one), statement and repetition: 30 clips per speaker and repetition.
+    Odd speakers are male.
 
     Raises
     ------
     ConfigurationError
         If ``speakers`` or ``repetitions`` is not in 1-99, all that two digits hold.
+
+    Examples
+    --------
+    >>> corpus = names(speakers=2)
+    >>> len(corpus), corpus[0]
+    (60, 'Actor_01/03-01-01-01-01-01-01.wav')
     """
     for what, count in (("speakers", speakers), ("repetitions", repetitions)):
         if not 1 <= count <= 99:
@@ -159,7 +177,7 @@ def names(*, speakers: int = 24, repetitions: int = 1) -> list[str]:
 
 
 def synthesize_clip(name: str) -> np.ndarray:
-    """Speak one clip.
+    """Synthesize one clip.
 
     Parameters
     ----------
@@ -175,13 +193,19 @@ def synthesize_clip(name: str) -> np.ndarray:
     ------
     ConfigurationError
         If the name is not one of this corpus.
+
+    Examples
+    --------
+    >>> samples = synthesize_clip("03-01-05-02-01-01-01.wav")
+    >>> samples.dtype, samples.ndim, 1.5 < len(samples) / RATE < 4
+    (dtype('int16'), 1, True)
     """
     match = _NAME.fullmatch(name)
     if not match:
         raise ConfigurationError(f"{name!r} is no clip of this corpus; expected one that names() lists")
-    _, bare, emotion, intensity, statement, actor = match.groups()
+    _, file_name, emotion, intensity, statement, actor = match.groups()
     voice = _voice(int(actor))
-    random = np.random.RandomState(zlib.crc32(bare.encode()))
+    random = np.random.RandomState(zlib.crc32(file_name.encode()))
     acted = np.array(_EMOTION[int(emotion)]) + voice.habits[int(emotion) - 1]
     strength = _STRENGTH[int(intensity)] * voice.expressive
     take = np.array(_TAKE) * _normal(random, len(_TAKE))
@@ -190,7 +214,11 @@ def synthesize_clip(name: str) -> np.ndarray:
 
 
 def wav_bytes(samples: np.ndarray) -> bytes:
-    """A WAV file: PCM, 16-bit, mono, 48 kHz."""
+    """A WAV file, PCM, 16-bit, mono, 48 kHz, from int16 samples of shape (samples,).
+
+    >>> wav_bytes(np.zeros(2, dtype=np.int16))[:4]
+    b'RIFF'
+    """
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -215,11 +243,11 @@ def _voice(actor: int) -> _Voice:
 
 
 def _speak(statement: str, voice: _Voice, manner: _Manner, random: np.random.RandomState) -> np.ndarray:
-    """From controls to samples."""
+    """An utterance from its controls: int16 samples, shape (samples,)."""
     phones, stress = _phones(statement)
     table = np.array(phones)
     frames = _durations(table[:, 0], stress, manner, random)
-    track = _Phone(*np.repeat(table, frames, axis=0).T)
+    track = _Track(*np.repeat(table[:, 1:], frames, axis=0).T)
     stressed = _smooth(np.repeat(stress * (1 + 0.3 * _normal(random, len(stress))), frames), 0.16)
     level = _power(10, (manner.level + 2.0 * stressed - np.linspace(0.0, 4.0, len(stressed))) / 20)
     rough = min(max(manner.rough, 0.0), 0.8)
@@ -255,7 +283,7 @@ def _f0(stressed: np.ndarray, voice: _Voice, manner: _Manner, random: np.random.
     return 100 * _power(2, (voice.f0 + _smooth(course, 0.03)) / 12)
 
 
-def _tract(track: _Phone, voice: _Voice, manner: _Manner) -> np.ndarray:
+def _tract(track: _Track, voice: _Voice, manner: _Manner) -> np.ndarray:
     """Resonators of the vocal tract, shape (frames, 11, 3)."""
     reach, smile = _power(2, manner.reach), _power(2, manner.smile)
     opening = 1 + 0.01 * manner.bright  # effort lowers the jaw
@@ -269,6 +297,7 @@ def _tract(track: _Phone, voice: _Voice, manner: _Manner) -> np.ndarray:
 
 
 def _phones(statement: str) -> tuple[list[_Phone], np.ndarray]:
+    """The phones of a statement, and which of them are stressed (1.0)."""
     phones, stress = [], []
     for symbol in statement.split():
         for phone in _PHONES[symbol.rstrip("1")]:
@@ -285,8 +314,10 @@ def _durations(ms: np.ndarray, stress: np.ndarray, manner: _Manner, random: np.r
     return np.maximum(np.rint(seconds / _FRAME), 1).astype(int)
 
 
-def _glottis(f0: np.ndarray, quotient: float, rough: float, random: np.random.RandomState):
-    """KLGLOTT88 glottal flow derivative with jitter and shimmer, and when the glottis is open."""
+def _glottis(
+    f0: np.ndarray, quotient: float, rough: float, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """The KLGLOTT88 glottal flow derivative with jitter and shimmer, and whether the glottis is open, per sample."""
     cycle = np.floor(np.cumsum(f0 / RATE)).astype(int)
     jitter, shimmer = _normal(random, (2, cycle[-1] + 1))
     phase = np.cumsum(f0 * (1 + (0.006 + 0.04 * rough) * jitter[cycle]) / RATE)
@@ -306,8 +337,8 @@ def _resonator(frequency: np.ndarray, bandwidth: float) -> np.ndarray:
 
 
 @numba.njit
-def _resonate(sound, coefficients):
-    """Cascade of resonators; coefficients, shape (frames, sections, 3), move in straight lines between."""
+def _resonate(sound: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """A cascade of resonators. Coefficients, shape (frames, sections, 3), are interpolated linearly between frames."""
     out = sound.copy()
     frames, sections, _ = coefficients.shape
     for k in range(sections):
@@ -328,13 +359,13 @@ def _resonate(sound, coefficients):
 
 
 def _samples(track: np.ndarray) -> np.ndarray:
-    """Control frames to samples, by straight lines."""
+    """Control frames to samples, by linear interpolation."""
     steps = np.diff(track, append=track[-1])
     return (track[:, None] + steps[:, None] * (np.arange(_HOP) / _HOP)).ravel()
 
 
 def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
-    """Moving average, twice (a triangular window); ends held."""
+    """A moving average, taken twice (a triangular window); the ends are held."""
     width = max(int(seconds / _FRAME) // 2, 1)
     for _ in range(2):
         padded = np.concatenate([np.full(width, track[0]), track, np.full(width, track[-1])])
@@ -343,19 +374,19 @@ def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
     return track
 
 
-def _normal(random: np.random.RandomState, shape) -> np.ndarray:
+def _normal(random: np.random.RandomState, shape: int | tuple[int, ...]) -> np.ndarray:
     """Near-normal, mean 0, variance 1, within 3: the sum of three uniforms."""
     return 2 * (random.random_sample(shape) + random.random_sample(shape) + random.random_sample(shape)) - 3
 
 
-def _grid(values):
+def _grid(values: np.ndarray) -> np.ndarray:
     """Round to 2**-20: hides the last bits, which differ between processors."""
     return np.rint(values * 2.0**20) / 2.0**20
 
 
-def _power(base: float, exponent):
+def _power(base: float, exponent: np.ndarray | float) -> np.ndarray:
     return _grid(np.power(base, exponent))
 
 
-def _cos(angle):
+def _cos(angle: np.ndarray | float) -> np.ndarray:
     return _grid(np.cos(angle))

@@ -92,7 +92,7 @@ class ScoringRun(Run):
                 raise NothingToScore(f"No inbox yet: {os.pathsep.join(map(str, inboxes))} is not there.")
             if not folders:
                 raise ConfigurationError(f"the inbox {os.pathsep.join(map(str, inboxes))} is not there: make it")
-        return self._claim(Request(folders, inboxes, model, challenger, options), alone_as=DAG)
+        return self._claim(Request(folders, inboxes, model, challenger, options, self.settings.catalogue), alone_as=DAG)
 
     def _claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
         with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan"):
@@ -166,6 +166,11 @@ class ScoringRun(Run):
         return batches.read_plan(self.store, self.name)
 
     @cached_property
+    def _translations(self) -> dict[str, str]:
+        """Words for emotions that the dataset catalogue translates; read only where a folder has labels."""
+        return shared_translations(read_catalogue(self.settings.catalogue).values())
+
+    @cached_property
     def _models(self) -> list[CustomEmotionModel]:
         return [CustomEmotionModel.named(self.store, model["name"]) for model in self._plan()["models"]]
 
@@ -235,7 +240,7 @@ def score_folder(
     with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
         if not held:
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
-        shards = run._claim(Request([place], (place,), model, challenger, options or Options()))
+        shards = run._claim(Request([place], (place,), model, challenger, options or Options(), settings.catalogue))
         done_before, total = 0, sum(shard["files"] for shard in shards)
         for shard in shards:
             run.progress = _in_all_shards(progress, done_before, total)

@@ -3,47 +3,80 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
+from emotion.datasets.label_table import LabelRow, read_label_table
 from emotion.datasets.ravdess import ravdess_emotion
 from emotion.errors import DataError
-from emotion.vocabulary import EMOTIONS
 
 MAX_LABELS_BYTES = 64 << 20
 
 
-def read_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> dict[str, dict]:
-    """What the folder's labels file says, by path; {} where there is none. Raises DataError if it cannot be
-    used."""
+def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Path | None:
+    """The table of labels of a folder; None if the folder has none.
+
+    Raises
+    ------
+    DataError
+        If it is no regular file of an inbox, or too long.
+    """
     if not name or not os.path.lexists(folder / name):
-        return {}
-    place = folder / name
-    if not place.is_file() or not any(place.resolve().is_relative_to(os.path.realpath(root)) for root in inboxes):
-        raise DataError(f"{place} is no regular file of the inbox; expected a CSV with the columns path and emotion")
-    if place.stat().st_size > MAX_LABELS_BYTES:
-        raise DataError(f"{place} has {place.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
+        return None
+    file = folder / name
+    if not file.is_file() or not any(file.resolve().is_relative_to(os.path.realpath(root)) for root in inboxes):
+        raise DataError(f"{file} is no regular file of the inbox; expected a CSV with the columns path and emotion")
+    if file.stat().st_size > MAX_LABELS_BYTES:
+        raise DataError(f"{file} has {file.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
+    return file
+
+
+def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelRow]:
+    """What a table of labels says, by path. It has the column ``path``, and ``emotion`` or ``speaker`` or both.
+
+    Parameters
+    ----------
+    file : Path
+    translations : mapping
+        Words for emotions (lower case) and the emotions that they stand for.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be used; see :func:`emotion.datasets.label_table.read_label_table`.
+    """
     try:
-        table = pd.read_csv(place, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # UnicodeDecodeError and pandas' parser errors are ValueErrors
-        raise DataError(f"{place} cannot be read as CSV ({error}); expected the columns path and emotion") from error
-    if not {"path"} < set(table.columns) or not {"emotion", "speaker"} & set(table.columns):
-        raise DataError(
-            f"{place} has the columns {', '.join(table.columns)}; expected path, emotion and, if wanted, speaker"
-        )
-    found = {}
-    for line, row in enumerate(table.to_dict("records"), start=2):
-        emotion = row.get("emotion", "").strip().lower()
-        if emotion and emotion not in EMOTIONS:
-            raise DataError(f"{place}, line {line}: {emotion!r} is none of {', '.join(EMOTIONS)}")
-        found[os.path.normpath(row["path"])] = {"label": emotion, "speaker": row.get("speaker", "").strip()}
-    return found
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    rows = read_label_table(
+        data,
+        str(file),
+        translations=translations,
+        translated_in="in an entry of kind folder (a word that two entries translate differently is not translated)",
+        needs_emotions=False,
+    )
+    return {row.path: row for row in rows}
 
 
-def label_and_speaker(path: str, labels: dict[str, dict], speakers: str) -> dict:
-    """What is known of a file without hearing it: label and speaker, "" where unknown."""
-    said = labels.get(path, {"label": "", "speaker": ""})
-    parts = Path(path).parts
-    speaker = {"labels": said["speaker"], "subfolder": parts[0] if len(parts) > 1 else "", "none": ""}[speakers]
-    return {"label": said["label"] or ravdess_emotion(Path(path).stem), "speaker": speaker}
+def label_and_speaker(path: str, labels: Mapping[str, LabelRow], speakers: str) -> dict[str, str]:
+    """What is known of a file without listening to it: ``label`` and ``speaker``, ``""`` where unknown.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the folder that is scored.
+    labels : mapping
+        The rows of the folder's table of labels, by path.
+    speakers : str
+        ``labels``, ``subfolder`` or ``none``; see :class:`emotion.scoring.options.Options`.
+
+    Examples
+    --------
+    >>> label_and_speaker("ann/03-01-06-01-02-01-12.wav", {}, "subfolder")
+    {'label': 'fearful', 'speaker': 'ann'}
+    """
+    row = labels.get(path)
+    subfolder = Path(path).parts[0] if len(Path(path).parts) > 1 else ""
+    speaker = {"labels": row.speaker if row else "", "subfolder": subfolder, "none": ""}[speakers]
+    return {"label": (row.emotion if row else "") or ravdess_emotion(Path(path).stem), "speaker": speaker}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emotion.datasets.labelled_folder import LABELS_FILE
+from emotion.datasets.label_table import LABELS_FILE
 from emotion.errors import ConfigurationError, EmotionError
 from emotion.inference.windows import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS, WINDOW
 

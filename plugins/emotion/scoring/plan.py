@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypedDict
 
+from emotion.datasets.catalogue import read_catalogue, shared_translations
+from emotion.datasets.label_table import LabelRow
 from emotion.errors import ConfigurationError
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import inbox
 from emotion.scoring.inbox import File
-from emotion.scoring.labels import label_and_speaker, read_labels
+from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
 from emotion.scoring.options import Options
 from emotion.store import Store
 
@@ -68,6 +70,8 @@ class Request:
     model, challenger : str
         See :meth:`emotion.runs.scoring_run.ScoringRun.find_new_audio`.
     options : Options
+    catalogue : Path
+        The dataset catalogue, whose translations of emotion words hold for labels files too.
     """
 
     folders: Sequence[Path]
@@ -75,6 +79,7 @@ class Request:
     model: str
     challenger: str | None
     options: Options
+    catalogue: Path
 
 
 @dataclass
@@ -162,7 +167,7 @@ def find_new_files(
             limit=MAX_SHARDS * options.files_per_shard - len(new.entries),
             progress=progress,
         )
-        labels = read_labels(folder, options.labels, request.inboxes) if listing.files else {}
+        labels = _labels(folder, request) if listing.files else {}
         for file in listing.files:
             entry = asdict(file) | label_and_speaker(file.path, labels, options.speakers)
             if len(request.folders) > 1:
@@ -172,6 +177,13 @@ def find_new_files(
         new.left = dict(Counter(new.left) + Counter(listing.left))
         new.restamped += listing.restamped
     return new
+
+
+def _labels(folder: Path, request: Request) -> dict[str, LabelRow]:
+    file = find_labels(folder, request.options.labels, request.inboxes)
+    if file is None:
+        return {}
+    return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
 
 
 def make_plan(

@@ -1,9 +1,19 @@
+"""The dataset catalogue: what is shipped, and how a wrong one is refused."""
+
 import re
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from emotion.datasets.catalogue import FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry, read_catalogue
+from emotion.datasets.catalogue import (
+    FolderEntry,
+    SynthesizedEntry,
+    ZenodoEntry,
+    find_entry,
+    read_catalogue,
+    shared_translations,
+)
 from emotion.errors import ConfigurationError
 from emotion.settings import INCLUDE
 from emotion.vocabulary import EMOTIONS
@@ -57,18 +67,33 @@ def test_ravdess_is_not_for_commercial_use_and_its_licence_says_what_follows():
         assert "not for commercial use" in entry.licence.model
 
 
-def test_an_unknown_dataset_is_answered_with_those_there_are():
+def test_an_unknown_dataset_is_refused_with_a_list_of_the_known_ones():
     with pytest.raises(ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"):
         find_entry(SHIPPED, "ravdes")
 
 
-def test_own_labels_are_matched_in_lower_case(tmp_path, document):
+def test_words_for_emotions_are_compared_in_lower_case(tmp_path, document):
     document["labelled-folder"] |= {"labels": {"Anger ": "angry"}, "folder": "mine"}
     file = tmp_path / "datasets.yaml"
     file.write_text(yaml.safe_dump(document))
     entry = find_entry(file, "labelled-folder")
     assert entry.labels == {"anger": "angry"}
     assert entry.folder == "mine"
+
+
+def test_an_entry_does_not_change():
+    entry = find_entry(SHIPPED, "ravdess-speech")
+    for holder, key in ((entry, "record"), (entry.licence, "id"), (entry.archives[0], "md5")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(holder, key, "another")
+
+
+def test_folder_entries_share_the_words_that_they_translate_alike(tmp_path, document):
+    document["a"] = document["labelled-folder"] | {"labels": {"mad": "angry", "Joy": "happy"}}
+    document["b"] = document["labelled-folder"] | {"labels": {"mad": "disgust", "joy": "happy", "glum": "sad"}}
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(document))
+    entries = read_catalogue(tmp_path / "datasets.yaml")
+    assert shared_translations(entries.values()) == {"joy": "happy", "glum": "sad"}
 
 
 @pytest.mark.parametrize("name", ["ravdess-speech-song", "synthesized", "labelled-folder"])
@@ -119,13 +144,21 @@ def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
         ("ravdess-speech.archives.0.channel", "video", "'video' (str)", "one of speech, song"),
         ("ravdess-speech.archives.0.actors", [1, "two"], "'two' (str)", "a whole number above 0"),
         ("ravdess-speech.licence", "CC0", "'CC0' (str)", "the keys id, name, url, model"),
+        ("ravdess-speech.licence", {1: "CC0"}, "the key 1 (int)", "id, name, url, model, each under a name"),
+        ("ravdess-speech.folds.speakers", [[1, 0], [2]], "0 (int)", "a speaker's name, or an actor's number"),
         ("ravdess-speech.commercial_use", "no", "'no' (str)", "true, false or null"),
         ("ravdess-speech.folds.speakers", [[1, 2]], "[[1, 2]] (list)", "two folds or more"),
         ("ravdess-speech.folds.speakers", [[1, 2], [2]], "[[1, 2], [2]] (list)", "no speaker in two of them"),
         ("synthesized.speakers", -1, "-1 (int)", "a whole number above 0"),
-        ("labelled-folder.labels", [], "[] (list)", "one's own words for the emotions"),
+        ("labelled-folder.labels", [], "[] (list)", "words of your own for the emotions"),
         ("labelled-folder.labels", {True: "angry"}, "{True: 'angry'} (dict)", "quote a name"),
         ("labelled-folder.labels", {"mad": "mad"}, "'mad' (str)", f"one of {', '.join(EMOTIONS)}"),
+        (
+            "labelled-folder.labels",
+            {"Anger": "angry", "anger ": "sad"},
+            "{'Anger': 'angry', 'anger ': 'sad'} (dict)",
+            "each word once",
+        ),
         ("labelled-folder.folder", "../mine", "'../mine' (str)", "a path without '..'"),
     ],
 )
@@ -151,14 +184,16 @@ def test_a_wrong_value_is_named_with_its_place(tmp_path, document, place, value,
         ("a: 1\na: 2\n", "'a' is there twice"),
         ("Über Daten: {kind: folder}", "'Über Daten' (str); expected lower-case letters"),
         ("mine: {title: x}", "mine: missing key kind"),
+        ("mine: [kind, folder]", "mine: found ['kind', 'folder'] (list); expected a dataset's keys"),
+        ("mine: {kind: folder, name: other}", "mine.name: unknown key"),
         ("mine: !!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
-def test_what_is_no_catalogue(tmp_path, text, expected):
+def test_a_file_that_is_no_catalogue_is_refused(tmp_path, text, expected):
     assert expected in refused(tmp_path, text)
 
 
-def test_a_catalogue_that_is_not_there_or_is_no_text(tmp_path):
+def test_a_missing_or_binary_catalogue_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read .*EMOTION_DATASETS"):
         read_catalogue(tmp_path / "none.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")

@@ -1,28 +1,30 @@
+"""Downloads: resumed, checked, patient with a host that fails, and given up in good time."""
+
 import os
 import random
+import re
 import shutil
 import signal
 import socket
-import stat
-import struct
 import subprocess
 import sys
 import time
-import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+import requests
 
-from emotion.datasets import archives, download
-from emotion.datasets.archives import open_zip, zip_members
+from emotion.datasets import http_client
 from emotion.datasets.catalogue import find_entry
-from emotion.datasets.download import PIECE, QUICK, Retry, check_reachable, fetch_archives
+from emotion.datasets.download import PIECE, fetch_archives
+from emotion.datasets.http_client import QUICK, FailedAttempt, HttpClient, Retry
+from emotion.datasets.zenodo import check_reachable
 from emotion.errors import ConfigurationError, DataError, DownloadError
 from emotion.settings import PROJECT
-from small_data import make_settings, ravdess_zip, wav, write_zip
+from small_data import make_settings, ravdess_zip, write_zip
 from zenodo_server import Fault, ZenodoServer, catalogue
 
 RETRY = Retry(
@@ -55,7 +57,7 @@ class Host:
         return path.read_bytes()
 
     def at(self, url: str) -> None:
-        self.settings = replace(self.settings, zenodo_url=url)
+        self.settings = self.settings.model_copy(update={"zenodo_url": url})
 
     @property
     def ranges(self) -> list[str | None]:
@@ -84,7 +86,7 @@ def test_an_archive_arrives_whole_with_progress_and_only_once(host):
     assert len(host.server.log) == before
 
 
-def test_an_archive_that_was_spoilt_on_disk_is_fetched_again(host):
+def test_an_archive_that_changed_on_disk_is_fetched_again(host):
     host.fetch()
     host.part.with_suffix("").write_bytes(b"spoilt")
     assert host.fetch() == host.data
@@ -124,13 +126,13 @@ RESUME = 6 * PIECE
     ],
     ids=describe,
 )
-def test_what_goes_wrong_once_is_overcome(host, route, fault, ranges):
+def test_a_fault_that_passes_is_overcome(host, route, fault, ranges):
     host.server.faults[route].append(fault)
     assert host.fetch() == host.data
     assert host.ranges == ranges
 
 
-def test_every_break_off_goes_on_where_it_was(host):
+def test_a_download_that_breaks_off_is_resumed_each_time(host):
     host.server.faults["content"] += [Fault(cut=50_000), Fault(cut=70_000, then="reset"), Fault(cut=50_000)]
     assert host.fetch() == host.data
     assert host.ranges == [None, "bytes=49152-", "bytes=114688-", "bytes=163840-"]
@@ -150,7 +152,7 @@ def test_every_break_off_goes_on_where_it_was(host):
     ],
     ids=describe,
 )
-def test_a_resume_that_the_host_does_not_grant_starts_again(host, fault, status_after):
+def test_a_download_starts_again_where_the_host_does_not_resume_it(host, fault, status_after):
     host.part.write_bytes(host.data[:RESUME])
     host.server.faults["content"].append(fault)
     assert host.fetch() == host.data
@@ -158,7 +160,7 @@ def test_a_resume_that_the_host_does_not_grant_starts_again(host, fault, status_
     assert [request.status for request in host.server.asked()][1:] == status_after
 
 
-def test_a_partial_file_of_another_content_does_not_survive(host):
+def test_a_partial_file_with_other_content_is_replaced(host):
     host.part.write_bytes(b"x" * RESUME)
     assert host.fetch() == host.data
     assert host.ranges == [f"bytes={RESUME}-", None]
@@ -170,14 +172,14 @@ def test_a_partial_file_that_is_too_long_is_thrown_away(host):
     assert host.ranges == [None]
 
 
-def test_a_partial_file_that_is_whole_is_only_checked(host):
+def test_a_partial_file_that_is_whole_is_checked_and_not_fetched(host):
     host.part.write_bytes(host.data)
     assert host.fetch() == host.data
     assert host.ranges == []
 
 
-def test_a_record_without_end_is_not_read_to_its_end(host, monkeypatch):
-    monkeypatch.setattr(download, "MAX_RECORD_BYTES", 100)
+def test_a_record_that_is_too_long_is_not_read_to_its_end(host, monkeypatch):
+    monkeypatch.setattr(http_client, "MAX_DOCUMENT_BYTES", 100)
     with pytest.raises(DownloadError, match="not valid JSON, or is too long"):
         host.fetch()
 
@@ -201,7 +203,7 @@ def test_retry_after_is_honoured_in_both_forms(host, kind):
 
 
 @pytest.mark.parametrize("value", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "Sat, 01 Jan 2000 00:00:00 GMT", "soon"])
-def test_retry_after_is_capped_and_nonsense_passed_over(host, value):
+def test_retry_after_is_capped_and_ignored_if_it_makes_no_sense(host, value):
     host.server.faults["content"].append(Fault(status=503, headers={"Retry-After": value}))
     start = time.monotonic()
     assert host.fetch(replace(RETRY, longest_retry_after=0.2)) == host.data
@@ -209,7 +211,7 @@ def test_retry_after_is_capped_and_nonsense_passed_over(host, value):
 
 
 def unknown_record(host):
-    host.entry = replace(host.entry, record=99)
+    host.entry = host.entry.model_copy(update={"record": 99})
 
 
 def other_md5(host):
@@ -233,7 +235,7 @@ def no_such_file(host):
         (no_such_file, r"has no Audio_Speech.zip; it has Video.zip"),
     ],
 )
-def test_another_archive_than_the_catalogues_is_refused_before_it_is_fetched(host, spoil, message):
+def test_an_archive_that_differs_from_the_catalogue_is_refused_before_the_download(host, spoil, message):
     spoil(host)
     with pytest.raises(DataError, match=message):
         host.fetch()
@@ -251,8 +253,8 @@ def test_a_wrong_checksum_is_refused_after_a_second_try_and_leaves_nothing(host)
 
 
 def test_the_sha256_is_compared_too(host):
-    archive = replace(host.entry.archives[0], sha256="0" * 64)
-    host.entry = replace(host.entry, archives=(archive,))
+    archive = host.entry.archives[0].model_copy(update={"sha256": "0" * 64})
+    host.entry = host.entry.model_copy(update={"archives": (archive,)})
     with pytest.raises(DataError, match="has the SHA256"):
         host.fetch()
 
@@ -300,7 +302,7 @@ JSON = {"Content-Type": "application/json"}
     ],
     ids=describe,
 )
-def test_what_does_not_pass_is_given_up(host, route, fault, error, message):
+def test_a_fault_that_stays_is_given_up(host, route, fault, error, message):
     host.server.faults[route] += [fault] * 50
     with pytest.raises(error, match=message):
         host.fetch()
@@ -313,7 +315,7 @@ def test_redirects_are_followed(host):
     assert host.fetch() == host.data
 
 
-def test_what_can_be_done_instead_is_said(host):
+def test_the_error_says_what_to_do_instead(host):
     host.at(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(DownloadError) as caught:
         host.fetch()
@@ -333,13 +335,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("url", ["zenodo.org", "ftp://zenodo.org", "http://", "http://[::1"])
-def test_a_host_that_is_no_url_is_a_matter_of_configuration(host, url):
+def test_a_host_that_is_no_url_is_a_configuration_error(host, url):
     host.at(url)
     with pytest.raises(ConfigurationError, match="not, or leads to what is not, an http or https URL"):
         host.fetch()
 
 
-def test_a_host_that_says_nothing_is_given_up_in_time(host):
+def test_a_silent_host_is_given_up_in_time(host):
     host.server.faults["record"] += [Fault(delay=30)] * 9
     start = time.monotonic()
     with pytest.raises(DownloadError, match="cannot be reached"):
@@ -347,13 +349,13 @@ def test_a_host_that_says_nothing_is_given_up_in_time(host):
     assert time.monotonic() - start < 1.0
 
 
-def test_as_shipped_it_gives_up_within_45_seconds_and_asks_within_15():
+def test_the_defaults_give_up_within_45_seconds_and_the_quick_ones_within_15():
     assert Retry().silent_for + 1 < 45
     assert sum(min(Retry().first_delay * 2**n, Retry().longest_delay) for n in range(Retry().attempts - 1)) < 45
     assert QUICK.silent_for + 1 < 15
 
 
-def test_whether_the_host_can_be_reached(host):
+def test_a_host_is_reachable_if_it_answers_at_all(host):
     check_reachable(host.settings, host.entry)
     host.server.faults["record"].append(Fault(status=503))
     check_reachable(host.settings, host.entry)
@@ -374,13 +376,13 @@ def test_a_disk_that_is_too_small_is_noticed_before_a_byte_is_fetched(host, monk
     host.fetch()
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told(host):
+def test_a_disk_that_fills_up_during_the_download_is_reported(host):
     host.part.symlink_to("/dev/full")
     with pytest.raises(ConfigurationError, match="the disk is full"):
         host.fetch()
 
 
-def test_a_killed_download_goes_on_where_it_was(tmp_path):
+def test_a_killed_download_is_resumed(tmp_path):
     big = tmp_path / "Audio_Speech.zip"
     write_zip(big, {"Actor_01/03-01-01-01-01-01-01.wav": random.Random(0).randbytes(3 << 20)})
     with ZenodoServer([big]) as server:
@@ -411,135 +413,27 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path):
         assert server.asked()[-1].sent == len(host.data) - got
 
 
-# Archives
+@pytest.mark.parametrize("piece, succeeds", [(1 << 20, True), ((1 << 20) - 1, False)])
+def test_only_failures_in_a_row_without_a_mebibyte_between_them_are_counted(piece, succeeds):
+    client = HttpClient(requests.Session(), replace(RETRY, attempts=2), "carry it by hand")
+    received = 0
+
+    def attempt() -> str:
+        nonlocal received
+        received += piece
+        if received < 5 * piece:
+            raise FailedAttempt("broke off")
+        return "whole"
+
+    if succeeds:
+        assert client.with_retries(attempt, received=lambda: received) == "whole"
+    else:
+        with pytest.raises(DownloadError, match="^broke off. Given up: carry it by hand$"):
+            client.with_retries(attempt, received=lambda: received)
+        assert received == 2 * piece
 
 
-def members(path: Path, **options) -> dict[str, bytes]:
-    with open_zip(path) as archive:
-        return {member.path: member.read() for member in zip_members(archive, **options)}
-
-
-def test_a_zip_is_read_without_what_systems_leave_in_it(tmp_path):
-    files = {"Actor_01/a.wav": b"1", "b.wav": b"2", "deep/er/c.txt": b"3"}
-    rubbish = {
-        "__MACOSX/Actor_01/._a.wav": b"x",
-        ".DS_Store": b"x",
-        "Actor_01/._a.wav": b"x",
-        "Actor_01/": b"",
-    }
-    assert members(write_zip(tmp_path / "a.zip", files | rubbish)) == files
-
-
-def test_the_same_file_twice_is_one_if_it_is_the_same(tmp_path):
-    path = tmp_path / "twice.zip"
-    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("a.wav", b"same")
-        archive.writestr("a.wav", b"same")
-    assert members(path) == {"a.wav": b"same"}
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("a.wav", b"other")
-    with pytest.raises(DataError, match="a.wav twice, with different content"):
-        members(path)
-
-
-@pytest.mark.parametrize(
-    "name, fault",
-    [
-        ("../a.wav", "would leave the folder"),
-        ("Actor_01/../../a.wav", "would leave the folder"),
-        ("/etc/a.wav", "absolute path"),
-        ("C:/a.wav", "absolute path"),
-        ("c:a.wav", "absolute path"),
-        ("Actor_01\\a.wav", "backslash"),
-        ("..\\a.wav", "backslash"),
-        ("a\n.wav", "unprintable"),
-        ("__MACOSX/../../a.wav", "would leave the folder"),
-    ],
-)
-def test_a_name_that_leaves_its_folder_spoils_the_archive(tmp_path, name, fault):
-    path = write_zip(tmp_path / "a.zip", {"good.wav": b"1", name: b"2"})
-    with pytest.raises(DataError, match=f"{fault}.*the archive is refused"):
-        members(path)
-
-
-def test_a_name_with_a_zero_byte_is_refused(tmp_path):
-    path = write_zip(tmp_path / "a.zip", {"good.wav": b"1", "a.wavQ.txt": b"2"})
-    path.write_bytes(path.read_bytes().replace(b"a.wavQ.txt", b"a.wav\0.txt"))
-    with pytest.raises(DataError, match="unprintable"):
-        members(path)
-
-
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
-def test_links_and_special_files_are_refused(tmp_path, kind):
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        info = zipfile.ZipInfo("a.wav")
-        info.external_attr = (kind | 0o644) << 16
-        archive.writestr(info, "/etc/passwd")
-    with pytest.raises(DataError, match="link or a special file"):
-        members(path)
-
-
-def central_directory(data: bytes) -> int:
-    return data.index(b"PK\x01\x02")
-
-
-def test_encrypted_files_are_refused(tmp_path):
-    path = write_zip(tmp_path / "a.zip", {"a.wav": b"1"})
-    data = bytearray(path.read_bytes())
-    data[central_directory(data) + 8] |= 1
-    path.write_bytes(data)
-    with pytest.raises(DataError, match="is encrypted"):
-        members(path)
-
-
-def test_a_bomb_is_refused_unread(tmp_path):
-    path = tmp_path / "bomb.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.wav", bytes(70 << 20))
-    with pytest.raises(DataError, match="over 100 times its size"):
-        members(path)
-
-
-def test_more_than_the_catalogue_allows_is_refused(tmp_path):
-    path = write_zip(tmp_path / "a.zip", {"a.wav": bytes(1000)})
-    assert members(path, max_bytes=1000)
-    with pytest.raises(DataError, match="would unpack to 1,000 bytes; the catalogue allows 999"):
-        members(path, max_bytes=999)
-
-
-def test_a_file_too_large_to_be_a_clip_is_refused(tmp_path):
-    path = write_zip(tmp_path / "a.zip", {"a.wav": b"1"})
-    data = bytearray(path.read_bytes())
-    start = central_directory(data)
-    data[start + 20 : start + 28] = struct.pack("<II", 600 << 20, 600 << 20)
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=r"a file over 536,870,912 bytes"):
-        members(path)
-
-
-def test_too_many_files_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
-    assert len(members(write_zip(tmp_path / "a.zip", {f"{n}.wav": b"" for n in range(3)}))) == 3
-    with pytest.raises(DataError, match="holds 4 files"):
-        members(write_zip(tmp_path / "b.zip", {f"{n}.wav": b"" for n in range(4)}))
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_damaged_member_is_not_read(tmp_path, compression):
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("a.wav", wav(0))
-    data = bytearray(path.read_bytes())
-    data[3000:3010] = bytes(byte ^ 0xFF for byte in data[3000:3010])
-    path.write_bytes(data)
-    with pytest.raises(DataError, match="a.wav is damaged"):
-        members(path)
-
-
-@pytest.mark.parametrize("data", [b"", b"<html>not found</html>", "half"])
-def test_what_is_no_zip_is_refused(tmp_path, data):
-    path = write_zip(tmp_path / "a.zip", {"a.wav": wav(0)})
-    path.write_bytes(path.read_bytes()[:3000] if data == "half" else data)
-    with pytest.raises(DataError, match="is not a whole zip file"):
-        members(path)
+def test_another_attempt_is_announced(host, caplog):
+    host.server.faults["content"].append(Fault(status=503))
+    host.fetch()
+    assert re.search(r"answers 503 Service Unavailable; trying again in 0\.0 s", caplog.text)

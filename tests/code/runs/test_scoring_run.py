@@ -611,9 +611,9 @@ def test_options_are_checked(changes, message):
     ("text", "message"),
     [
         ("file,emotion\na.wav,sad\n", "has the columns file, emotion"),
-        ("path,emotion\na.wav,gloomy\n", "line 2: 'gloomy' is none of"),
-        (b"path,emotion\n\xff\xfe,sad\n", "cannot be read as CSV"),
-        ("", "cannot be read as CSV"),
+        ("path,emotion\na.wav,gloomy\n", r"gloomy \(1 clips; first: line 2\)\. Expected neutral, calm"),
+        (b"path,emotion\n\xff\xfe,sad\n", "cannot be read: .*; expected comma-separated text in UTF-8"),
+        ("", "has the columns none; expected path, emotion or speaker"),
     ],
 )
 def test_a_labels_file_that_cannot_be_used(home, box, voices, text, message):
