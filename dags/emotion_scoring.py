@@ -73,9 +73,12 @@ def emotion_scoring():
         except NothingToScore as reason:
             raise AirflowSkipException(str(reason)) from None
 
-    @task(pool="emotion_scoring", map_index_template="shard {{ shard['shard'] }}, {{ shard['files'] }} files")
+    @task(
+        pool="emotion_scoring",
+        map_index_template="shard {{ shard['shard'] }}, {{ shard['files'] }} files",
+        doc_md="Score the files of one shard.",  # a mapped task has no docstring in the UI
+    )
     def score(shard, *, run_id=None):
-        """Score the files of one shard."""
         return scoring_run(run_id).score(part=shard["part"])
 
     @task

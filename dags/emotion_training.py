@@ -78,9 +78,12 @@ def emotion_training():
             max_seconds=params["max_seconds"],
         )
 
-    @task(pool="emotion_featurize", map_index_template="shard {{ shard['shard'] }}, {{ shard['clips'] }} clips")
+    @task(
+        pool="emotion_featurize",
+        map_index_template="shard {{ shard['shard'] }}, {{ shard['clips'] }} clips",
+        doc_md="Compute and store the features of the clips of one shard.",  # a mapped task has no docstring in the UI
+    )
     def featurize(shard, *, run_id=None, params=None):
-        """Compute and store the features of the clips of one shard."""
         return training_run(run_id).featurize(
             dataset=params["dataset"], shard=shard["shard"], max_seconds=params["max_seconds"]
         )

@@ -46,7 +46,7 @@ def schedule_from(variable: str, *, default: str) -> CronTriggerTimetable | None
     Examples
     --------
     >>> schedule_from("A_VARIABLE_THAT_IS_NOT_SET", default="@weekly").expression
-    '@weekly'
+    '0 0 * * 0'
     """
     cron = os.environ.get(variable, default)
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0)) if cron else None
