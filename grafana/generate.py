@@ -32,7 +32,7 @@ from rules import rules_file  # noqa: E402
 def generate() -> dict[str, str]:
     """File name below this folder → content."""
     dashboards = {name: build() for name, build in DASHBOARDS.items()}
-    files = {f"dashboards/{name}.json": json.dumps(found, indent=1) + "\n" for name, found in dashboards.items()}
+    files = {f"dashboards/{name}.json": json.dumps(board, indent=1) + "\n" for name, board in dashboards.items()}
     notice = "# Written by generate.py from the table of metrics. Edit that, not this.\n"
     rules = yaml.safe_dump(rules_file(dashboards), sort_keys=False, width=110, allow_unicode=True)
     return files | {"provisioning/alerting/rules.yaml": notice + rules}

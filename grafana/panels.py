@@ -67,7 +67,7 @@ def _reduced(calculation: str) -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs([calculation]).fields("").values(False)
 
 
-def number(
+def stat_panel(
     title: str,
     description: str,
     *targets: str,
@@ -102,7 +102,7 @@ def number(
     )
 
 
-def bars(
+def bar_panel(
     title: str,
     description: str,
     *targets: str,
@@ -136,7 +136,7 @@ def bars(
     )
 
 
-def course(
+def time_panel(
     title: str,
     description: str,
     *targets: str,
@@ -176,7 +176,7 @@ def course(
     return panel.tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
 
 
-def rows(
+def table_panel(
     title: str,
     description: str,
     *targets: str,
