@@ -85,6 +85,7 @@ def main(recordings: Path) -> None:
                 conf = {"folder": f"batch-{number}", "settle_seconds": 0, "speakers": "subfolder"}
                 run(airflow, "emotion_scoring", f"batch-{number}", conf)
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
+            graphite.settle()
             draw(graphite.url, since=start)
 
 

@@ -48,4 +48,5 @@ def fed_graphite(installed_graphite, tmp_path_factory):
             with contextlib.suppress(AssertionError):
                 wait_for(lambda: not lost(graphite), 3 * graphite_stack.FLUSH_SECONDS, "StatsD to flush")
                 break
+        graphite.settle()
         yield graphite

@@ -69,6 +69,7 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
             (inbox / "broken.wav").write_bytes(b"RIFF")
             assert run(airflow, "emotion_scoring", {"settle_seconds": 0}) == "success"
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
+            graphite.settle()
             assert unanswered(graphite) == []
             states = {uid: state(graphite, rule) for uid, rule in RULE_OF.items() if uid != "drift"}
             assert set(states.values()) == {"quiet"}, states
