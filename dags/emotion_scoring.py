@@ -1,128 +1,38 @@
 """
-### Score new recordings, and watch whether the model still fits them
+### Score new recordings and check for drift
 
     find_new_audio ▸ score ×N ▸ collect_predictions ▸ watch_drift
 
-Sweeps the inboxes (`EMOTION_INBOXES`) every quarter of an hour, with the champion
-(`EMOTION_SCORING_SCHEDULE`, a cron expression, changes that; empty: by hand only). Press **Trigger** for a
-folder, a model, or two models side by side. Each file is scored once by a model, also if a run is killed in
-between: clear its failed tasks and it goes on where it stopped, or leave it to the next sweep. Files that are
-still being copied are left alone. Where there is nothing new, or no champion yet, the run is skipped and says
-so.
+Every 15 minutes the DAG scores the new files in the inboxes (`EMOTION_INBOXES`) with the champion.
+`EMOTION_SCORING_SCHEDULE`, a cron expression, changes the schedule. If it is empty, the DAG runs by hand only.
+Press **Trigger** to score one folder, to use another model, or to compare two models on the same files.
 
-Every task calls one function of `plugins/emotion/scoring.py`. What a run finds lies in the artifact store
-(`EMOTION_HOME`) under `scores/<run id>/`: `predictions.csv` and `.parquet`, `summary.json`, `report.html`,
-`drift.json`, and `timeline.csv` for long recordings.
+Each file is scored once by a model, even if a run is killed: clear the failed tasks and the run continues where it
+stopped, or let the next sweep score the rest. A file that is still being copied is left for the next sweep. If there
+is no new file, or no champion yet, the run is skipped and its log says so.
+
+Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writes its results to the artifact store
+(`EMOTION_HOME`), to `scores/<run id>/`: `predictions.csv` and `predictions.parquet`, `summary.json`, `report.html`,
+`drift.json`, and for long recordings `timeline.csv`.
 """
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag, task
+from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-SCHEDULE = os.environ.get("EMOTION_SCORING_SCHEDULE", "*/15 * * * *")
+from emotion_airflow.defaults import TASK_DEFAULTS, schedule_from
+from emotion_airflow.scoring_form import PARAMS
 
-PARAMS = {
-    "folder": Param(
-        None,
-        type=["null", "string"],
-        title="Folder",
-        description_md="A folder in one of the inboxes (`EMOTION_INBOXES`), relative to it or absolute. "
-        "Empty: all of every inbox.",
-        examples=["2026-05-calls"],
-        section="Recordings",
-    ),
-    "labels": Param(
-        "labels.csv",
-        type=["null", "string"],
-        title="Labels file",
-        description_md="A CSV in the folder with the columns `path`, `emotion` and `speaker` (the last two "
-        "if known). With labels the accuracy is given; RAVDESS names tell the emotion by themselves. A "
-        "folder may lack it.",
-        section="Recordings",
-    ),
-    "speakers": Param(
-        "labels",
-        enum=["labels", "subfolder", "none"],
-        values_display={
-            "labels": "the labels file's column speaker, if it has one",
-            "subfolder": "the first-level subfolder a file lies in",
-            "none": "not known",
-        },
-        title="Where speakers are named",
-        description_md="A speaker with ten clips or more is scored by the speaker-adapted model. That is "
-        "more accurate where the clips show several emotions, and wrong where they all show one.",
-        section="Recordings",
-    ),
-    "settle_seconds": Param(
-        30,
-        type="number",
-        minimum=0,
-        maximum=86400,
-        title="Leave files changed in the last … seconds",
-        description_md="They may still be copied; the next sweep takes them.",
-        section="Recordings",
-    ),
-    "rescore": Param(
-        False,
-        type="boolean",
-        title="Score again",
-        description_md="Take files too that the model has scored before.",
-        section="Recordings",
-    ),
-    "model": Param(
-        "champion",
-        type="string",
-        minLength=1,
-        title="Model",
-        description_md="`champion`, a version, or `version/family`; `emotion models` lists them.",
-        examples=["champion"],
-        section="Model",
-    ),
-    "challenger": Param(
-        None,
-        type=["null", "string"],
-        title="Set against it",
-        description_md="A second model to score the same files with, side by side: a version, "
-        "`version/family`, or `latest`, the newest version that is not the model's.",
-        examples=["latest"],
-        section="Model",
-    ),
-    "window_seconds": Param(
-        3,
-        type="number",
-        minimum=1,
-        maximum=60,
-        title="Window of long recordings (s)",
-        description_md="A recording longer than five windows gets a timeline, window by window.",
-        section="Output",
-    ),
-    "min_confidence": Param(
-        0.5,
-        type="number",
-        minimum=0,
-        maximum=1,
-        title="Needs a listener below",
-        description_md="Answers of lower confidence are marked `needs_listener`.",
-        section="Output",
-    ),
-    "files_per_shard": Param(
-        200,
-        type="integer",
-        minimum=1,
-        maximum=10000,
-        title="Files per scoring task",
-        description_md="A killed task loses at most one shard's work; each task costs about two seconds of its own.",
-        section="Output",
-    ),
-}
+if TYPE_CHECKING:
+    from emotion.runs.scoring_run import ScoringRun
 
 
-def scoring_run(run_id: str):
-    """The library's view of this run."""
+def scoring_run(run_id: str) -> ScoringRun:
+    """The library's object for this run: one method per task."""
     from emotion.airflow_metrics import task_emitter
     from emotion.runs.scoring_run import ScoringRun
     from emotion.settings import Settings
@@ -132,38 +42,22 @@ def scoring_run(run_id: str):
 
 @dag(
     dag_display_name="Emotion scoring",
-    description="Find new recordings, score them, collect the predictions, watch drift",
+    description="Find new recordings, score them, collect the predictions, check for drift",
     doc_md=__doc__,
-    schedule=CronTriggerTimetable(SCHEDULE, timezone="UTC", run_immediately=timedelta(0)) if SCHEDULE else None,
+    schedule=schedule_from("EMOTION_SCORING_SCHEDULE", default="*/15 * * * *"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,  # the library relies on it: any other batch of this DAG that is not finished is dead
+    max_active_runs=1,  # the library relies on it: another unfinished batch of this DAG must belong to a killed run
     is_paused_upon_creation=False,
     dagrun_timeout=timedelta(days=2),
     params=PARAMS,
     tags=["emotion", "scoring"],
-    default_args={
-        "owner": "emotion",
-        "retries": 2,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": 2.0,
-        "max_retry_delay": timedelta(minutes=10),
-        "retry_policy": ExceptionRetryPolicy(
-            rules=[
-                RetryRule(
-                    exception=f"emotion.errors.{name}",
-                    action=RetryAction.FAIL,
-                    reason="trying again does not help",
-                )
-                for name in ("DataError", "ConfigurationError", "BundleError")
-            ]
-        ),
-        "execution_timeout": timedelta(hours=2),
-    },
+    default_args=TASK_DEFAULTS,
 )
 def emotion_scoring():
     @task
     def find_new_audio(*, run_id=None, params=None, dag_run=None):
+        """Find the files that were not scored yet and divide them into shards; skip the run if there are none."""
         from emotion.scoring.options import NothingToScore, Options
 
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
@@ -179,16 +73,22 @@ def emotion_scoring():
         except NothingToScore as reason:
             raise AirflowSkipException(str(reason)) from None
 
-    @task(pool="emotion_scoring", map_index_template="shard {{ shard['shard'] }}, {{ shard['files'] }} files")
+    @task(
+        pool="emotion_scoring",
+        map_index_template="shard {{ shard['shard'] }}, {{ shard['files'] }} files",
+        doc_md="Score the files of one shard.",  # a mapped task has no docstring in the UI
+    )
     def score(shard, *, run_id=None):
         return scoring_run(run_id).score(part=shard["part"])
 
     @task
     def collect_predictions(*, run_id=None):
+        """Join the predictions of all shards to one table, and the timelines of long recordings to another."""
         return scoring_run(run_id).collect_predictions()
 
     @task
     def watch_drift(*, run_id=None):
+        """Compare the batch with the training set of the model (ok, watch or alarm), and write the report."""
         return scoring_run(run_id).watch_drift()
 
     score.expand(shard=find_new_audio()) >> collect_predictions() >> watch_drift()

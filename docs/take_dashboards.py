@@ -1,9 +1,9 @@
-"""Draw the pictures of the dashboards again, from real runs: RAVDESS trained on three times, then scored in batches.
+"""Draw the pictures of the dashboards from real runs: three trainings on RAVDESS, and six scored batches.
 
     .venv/bin/python docs/take_dashboards.py FOLDER
 
-FOLDER holds Actor_NN/*.wav. Starts StatsD, Graphite and Airflow on loopback ports, lets both DAGs run, and draws what
-they have sent; some twelve minutes on two cores.
+FOLDER contains Actor_NN/*.wav. The script starts StatsD, Graphite and Airflow on loopback ports, runs both DAGs, and
+draws the metrics that they sent. It takes about twelve minutes on two cores. No Grafana is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCHES = 6
 
 
 def run(airflow: LocalAirflow, dag: str, name: str, conf: dict) -> None:
-    """One run of a DAG, until it has succeeded."""
+    """Trigger a run of a DAG and wait until it has succeeded."""
     airflow.api("PATCH", f"/dags/{dag}", params={"update_mask": "is_paused"}, json={"is_paused": False})
     airflow.api("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": name, "logical_date": None, "conf": conf})
     while (state := airflow.api("GET", f"/dags/{dag}/dagRuns/{name}")["state"]) not in ("success", "failed"):
@@ -41,7 +41,7 @@ def run(airflow: LocalAirflow, dag: str, name: str, conf: dict) -> None:
 
 
 def fill(inbox: Path, recordings: Path) -> None:
-    """Batches of a few speakers each; a text file among the first, noise over the last."""
+    """Make batches of a few speakers each; the first gets a text file, and noise is added to the last."""
     for number, actor in enumerate(sorted(recordings.glob("Actor_*"))):
         target = inbox / f"batch-{number % BATCHES}" / actor.name
         for path in sorted(actor.glob("*.wav")):
@@ -53,6 +53,16 @@ def fill(inbox: Path, recordings: Path) -> None:
             noise = np.random.default_rng(number).normal(size=samples.shape) * np.sqrt((samples**2).mean() / 30)
             soundfile.write(target / path.name, samples + noise, rate)
     (inbox / "batch-0" / "notes.wav").write_text("not a recording")
+
+
+def draw(graphite_url: str, *, since: float) -> None:
+    """Draw every dashboard for the time from the Unix time ``since`` until now."""
+    for file in sorted((PROJECT / "grafana" / "dashboards").glob("*.json")):
+        dashboard = json.loads(file.read_text())
+        dashboard["time"]["from"] = f"now-{int(time.time() - since) // 60 + 1}min"
+        target = PROJECT / "docs" / "pictures" / f"dashboard_{file.stem}.png"
+        pictures.draw(graphite_url, dashboard).quantize(64).save(target, optimize=True)
+        print(target, flush=True)
 
 
 def main(recordings: Path) -> None:
@@ -75,12 +85,8 @@ def main(recordings: Path) -> None:
                 conf = {"folder": f"batch-{number}", "settle_seconds": 0, "speakers": "subfolder"}
                 run(airflow, "emotion_scoring", f"batch-{number}", conf)
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
-            for file in sorted((PROJECT / "grafana" / "dashboards").glob("*.json")):
-                dashboard = json.loads(file.read_text())
-                dashboard["time"]["from"] = f"now-{int(time.time() - start) // 60 + 1}min"
-                target = PROJECT / "docs" / "pictures" / f"dashboard_{file.stem}.png"
-                pictures.draw(graphite.url, dashboard).quantize(64).save(target, optimize=True)
-                print(target, flush=True)
+            graphite.settle()
+            draw(graphite.url, since=start)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Take the pictures of the README again, in headless Chromium, after a finished training run.
+"""Take the pictures of the README in headless Chromium, after a training run has finished.
 
 make airflow                                                                # in another terminal
 .venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
@@ -22,40 +22,54 @@ named(arguments[0])?.click(); return Boolean(named(arguments[0]));"""
 
 
 def wait_for(browser: Browser, condition: str, seconds: float = 60) -> None:
+    """Wait until a JavaScript expression is true on the page."""
     deadline = time.monotonic() + seconds
     while not browser.run(f"return {condition}"):
         if time.monotonic() > deadline:
-            raise SystemExit(f"the page did not get there: {condition}")
+            raise SystemExit(f"after {seconds:g} s this is still false on the page: {condition}")
         time.sleep(0.5)
+
+
+def take_graph(browser: Browser, airflow: str, run: Path) -> None:
+    """The graph of the run, with all task groups open."""
+    browser.resize(1600, 700)
+    browser.open(f"{airflow}{DAG}/runs/{run.name}")
+    wait_for(browser, "document.body.innerText.includes('register_challenger')")
+    browser.run(PRESS, "Show Graph")
+    wait_for(browser, "document.querySelectorAll('.react-flow__node').length > 8")
+    browser.run(PRESS, "Collapse Details Panel")
+    time.sleep(2)
+    browser.run(PRESS, "Expand all task groups")
+    time.sleep(4)
+    browser.run(PRESS, "Fit View")
+    time.sleep(3)
+    browser.screenshot(PICTURES / "graph.png")
+
+
+def take_trigger_form(browser: Browser, airflow: str) -> None:
+    """The upper part of the trigger form."""
+    browser.resize(1280, 1100)
+    browser.open(f"{airflow}{DAG}")
+    wait_for(browser, "document.body.innerText.includes('Trigger')")
+    browser.run(PRESS, "Trigger")
+    wait_for(browser, "document.body.innerText.includes('Promotion policy')")
+    time.sleep(3)
+    browser.screenshot(PICTURES / "trigger_form.png")
+
+
+def take_report(browser: Browser, run: Path) -> None:
+    """The upper part of the report."""
+    browser.resize(1280, 1150)
+    browser.open(run.resolve() / "report.html")
+    time.sleep(1)
+    browser.screenshot(PICTURES / "report.png")
 
 
 def main(airflow: str, run: Path) -> None:
     with chromium() as browser:
-        browser.resize(1600, 700)
-        browser.open(f"{airflow}{DAG}/runs/{run.name}")
-        wait_for(browser, "document.body.innerText.includes('register_challenger')")
-        browser.run(PRESS, "Show Graph")
-        wait_for(browser, "document.querySelectorAll('.react-flow__node').length > 8")
-        browser.run(PRESS, "Collapse Details Panel")
-        time.sleep(2)
-        browser.run(PRESS, "Expand all task groups")
-        time.sleep(4)
-        browser.run(PRESS, "Fit View")
-        time.sleep(3)
-        browser.screenshot(PICTURES / "graph.png")
-
-        browser.resize(1280, 1100)
-        browser.open(f"{airflow}{DAG}")
-        wait_for(browser, "document.body.innerText.includes('Trigger')")
-        browser.run(PRESS, "Trigger")
-        wait_for(browser, "document.body.innerText.includes('Promotion policy')")
-        time.sleep(3)
-        browser.screenshot(PICTURES / "trigger_form.png")
-
-        browser.resize(1280, 1150)
-        browser.open(run.resolve() / "report.html")
-        time.sleep(1)
-        browser.screenshot(PICTURES / "report.png")
+        take_graph(browser, airflow, run)
+        take_trigger_form(browser, airflow)
+        take_report(browser, run)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
     python grafana/generate.py
 
-writes ``dashboards/*.json`` and ``provisioning/alerting/rules.yaml`` beside this file; they are committed,
-and a test regenerates and compares them. Needs ``grafana-foundation-sdk``; Grafana itself does not.
+writes ``dashboards/*.json`` and ``provisioning/alerting/rules.yaml`` beside this file. They are committed, and a test
+compares them with what this script gives. The script needs ``grafana-foundation-sdk``; Grafana does not.
 
-The dashboards open in Grafana 7.5 and in every later one, hence: a query is a plain Graphite target that
-names its data source by uid, a panel names none (7.5 takes only names there) and the provisioned data source
-is the default; only panel types, options and transformations that 7.5 has are used. An alert rule has no
-``$`` in it, which Grafana would take for an environment variable: Graphite's functions do the arithmetic,
-and reduce and threshold what is left.
+Grafana 7.5 and every later version can open the dashboards. Three rules follow from this. A query is a plain Graphite
+target that names its data source by uid. A panel names no data source, because 7.5 takes only names there; the
+provisioned data source is the default. Panel types, options and transformations are those that 7.5 has.
+
+An alert rule contains no ``$``, which Grafana would take for an environment variable. Graphite's functions therefore do
+the arithmetic, and Grafana only reduces the result and compares it with a threshold.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from rules import rules_file  # noqa: E402
 
 
 def generate() -> dict[str, str]:
-    """File name below this folder → content."""
+    """The files: name relative to this folder → content."""
     dashboards = {name: build() for name, build in DASHBOARDS.items()}
-    files = {f"dashboards/{name}.json": json.dumps(found, indent=1) + "\n" for name, found in dashboards.items()}
-    notice = "# Written by generate.py from the table of metrics. Edit that, not this.\n"
+    files = {f"dashboards/{name}.json": json.dumps(board, indent=1) + "\n" for name, board in dashboards.items()}
+    notice = "# Written by generate.py from alerts.py. Edit that file, not this one.\n"
     rules = yaml.safe_dump(rules_file(dashboards), sort_keys=False, width=110, allow_unicode=True)
     return files | {"provisioning/alerting/rules.yaml": notice + rules}
 

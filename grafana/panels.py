@@ -1,4 +1,4 @@
-"""The few kinds of panels that dashboards are made of, drawn alike by Grafana 7.5 and every later one."""
+"""The four kinds of panels of the dashboards. Grafana 7.5 and every later version can draw them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Query(variants.Dataquery):
 
 
 Steps = list[tuple[float | None, str]]
-"""Thresholds: from which value on (None: from the lowest) which colour."""
+"""Thresholds: (value from which the colour holds, colour); None is the lowest value."""
 GOOD: Steps = [(None, "green")]
 QUALITY: Steps = [(None, "red"), (0.5, "orange"), (0.65, "yellow"), (0.8, "green")]
-"""Accuracy, F1 and the like with eight emotions, where guessing gives 0.125."""
+"""For accuracy, F1 and other scores of eight emotions, where guessing gives 0.125."""
 NONE_IS_GOOD: Steps = [(None, "green"), (1, "red")]
 AGE: Steps = [(None, "green"), (7 * DAY, "yellow"), (8 * DAY, "red")]
 
@@ -67,7 +67,7 @@ def _reduced(calculation: str) -> common.ReduceDataOptions:
     return common.ReduceDataOptions().calcs([calculation]).fields("").values(False)
 
 
-def number(
+def stat_panel(
     title: str,
     description: str,
     *targets: str,
@@ -78,7 +78,7 @@ def number(
     calculation: str = "lastNotNull",
     size: tuple[int, int] = (4, 4),
 ) -> stat.Panel:
-    """One figure, or one per series; ``words`` says what a value is called."""
+    """A stat panel: one number per series; ``words`` are shown in place of values."""
     panel = _panel(
         stat.Panel(),
         title,
@@ -102,7 +102,7 @@ def number(
     )
 
 
-def bars(
+def bar_panel(
     title: str,
     description: str,
     *targets: str,
@@ -114,7 +114,7 @@ def bars(
     shades: bool = False,
     size: tuple[int, int] = (6, 8),
 ) -> bargauge.Panel:
-    """One horizontal bar per series; ``shades``: coloured by size in place of thresholds."""
+    """A bar gauge: one horizontal bar per series; ``shades``: the colour depends on the value, not on thresholds."""
     panel = _panel(
         bargauge.Panel(),
         title,
@@ -136,7 +136,7 @@ def bars(
     )
 
 
-def course(
+def time_panel(
     title: str,
     description: str,
     *targets: str,
@@ -149,7 +149,7 @@ def course(
     links: list | None = None,
     size: tuple[int, int] = (12, 8),
 ) -> timeseries.Panel:
-    """Values over time as ``line`` (with points, over gaps), ``points`` or ``bars``; steps become lines."""
+    """A time series as ``line`` (with points, across gaps), ``points`` or ``bars``; ``steps`` are drawn as lines."""
     panel = _panel(
         timeseries.Panel(),
         title,
@@ -176,7 +176,7 @@ def course(
     return panel.tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
 
 
-def rows(
+def table_panel(
     title: str,
     description: str,
     *targets: str,
@@ -186,7 +186,7 @@ def rows(
     shown: str = "all",
     size: tuple[int, int],
 ) -> table.Panel:
-    """A row per series, a column per calculation; ``shown``: all, only ``names`` or shaded ``values``."""
+    """A table: a row per series, a column per calculation; ``shown``: ``all``, ``names``, or ``values`` (coloured)."""
     panel = _panel(
         table.Panel(),
         title,

@@ -1,9 +1,10 @@
-"""Draw the dashboards from a Graphite's data, without a Grafana.
+"""Draw the dashboards with data from a Graphite, without a Grafana.
 
     python grafana/pictures.py http://localhost:8081 docs/pictures
 
-Writes one picture per dashboard: panels over time are drawn by graphite-web's own renderer, figures, bars and
-tables from its answers; variables have the values that a dashboard opens with. Needs Pillow.
+Writes one picture per dashboard. graphite-web draws the time series; this script draws numbers, bars and tables from
+graphite-web's answers. Variables have the values with which the dashboard opens. The pictures show the panels, queries,
+units and thresholds of the dashboards, and not exactly what Grafana would draw. Needs Pillow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import sys
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -35,7 +37,7 @@ def main(graphite: str, folder: str) -> None:
 
 
 def draw(graphite: str, dashboard: dict) -> Image.Image:
-    """The whole dashboard, panels where Grafana would put them."""
+    """The whole dashboard, with each panel at its place in Grafana."""
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     picture = Image.new("RGB", (24 * COLUMN, max(at["y"] + at["h"] for at in places) * ROW), BACKGROUND)
     paint = ImageDraw.Draw(picture)
@@ -54,14 +56,15 @@ def draw(graphite: str, dashboard: dict) -> Image.Image:
         if panel["type"] == "timeseries":
             picture.paste(_over_time(graphite, panel, targets, since, inner[2:]), inner[:2])
         else:
-            found = [one for target in targets for one in _ask(graphite, target, since)]
-            values = [(one["target"], _reduced(one, panel)) for one in found]
-            _list(paint, inner, panel, [(name, figures) for name, figures in values if figures])
+            answers = [series for target in targets for series in _ask(graphite, target, since)]
+            values = [(series["target"], _reduced(series, panel)) for series in answers]
+            rows = [(name, figures) for name, figures in values if figures]
+            {"stat": _stat, "bargauge": _bars, "table": _table}[panel["type"]](paint, inner, panel, rows)
     return picture
 
 
 def filled(dashboard: dict, text: str) -> str:
-    """With the variables' values that the dashboard opens with."""
+    """The text with the values of the variables with which the dashboard opens."""
     for variable in dashboard["templating"]["list"]:
         value = variable.get("allValue") or variable["current"]["value"]
         text = re.sub(r"\$\{?" + variable["name"] + r"\b\}?", value, text)
@@ -111,50 +114,75 @@ CALCULATIONS = {
 
 
 def _reduced(series: dict, panel: dict) -> list[float]:
-    """What the panel makes of a series: one value, or one per column of a table."""
+    """The values that the panel shows of a series: one, or one per column of a table."""
     values = [value for value, _ in series["datapoints"] if value is not None]
     calculations = panel["options"].get("reduceOptions", {}).get("calcs")
     calculations = calculations or panel["transformations"][0]["options"]["reducers"]
-    return [CALCULATIONS[each](values) for each in calculations] if values else []
+    return [CALCULATIONS[name](values) for name in calculations] if values else []
 
 
-def _list(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: list[tuple[str, list[float]]]) -> None:
-    """A big figure, bars, or the cells of a table."""
+Rows = list[tuple[str, list[float]]]
+"""Name and values of each series."""
+
+
+def _stat(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> None:
+    """One number on a background of its colour."""
     left, top, width, height = box
     defaults = panel["fieldConfig"]["defaults"]
-    if panel["type"] == "stat":
-        value = rows[0][1][0] if rows else None
-        text = defaults["noValue"] if value is None else _words(value, defaults)
-        paint.rectangle((left, top, left + width, top + height), fill=_colour(value or 0, defaults))
-        paint.text((left + 12, top + height / 2 - 14), text, fill="white", font=FONTS[26])
-        return
-    largest = max([figures[0] for _, figures in rows] + [defaults.get("max") or 0, 1e-12])
+    value = rows[0][1][0] if rows else None
+    text = defaults["noValue"] if value is None else _words(value, defaults)
+    paint.rectangle((left, top, left + width, top + height), fill=_colour(value or 0, defaults))
+    paint.text((left + 12, top + height / 2 - 14), text, fill="white", font=FONTS[26])
+
+
+def _lines(box: tuple, rows: Rows) -> Iterator[tuple[float, float, str, list[float]]]:
+    """(top, height, name, values) of the rows that fit into the box."""
+    _, top, _, height = box
     rows = rows[: int(height // 15)]
     step = min(height / max(len(rows), 1), 30)
-    transformations = panel.get("transformations", ())
-    hidden = {key for each in transformations for key in each["options"].get("excludeByName", {})}
-    label = 0.45 * width if panel["type"] == "table" else min(0.45 * width, 170)
-    for number, (name, figures) in enumerate(rows):
-        y, value = top + number * step, figures[0]
+    for number, (name, values) in enumerate(rows):
+        yield top + number * step, step, name, values
+
+
+def _largest(panel: dict, rows: Rows) -> float:
+    return max([values[0] for _, values in rows] + [panel["fieldConfig"]["defaults"].get("max") or 0, 1e-12])
+
+
+def _bars(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> None:
+    """A name, a bar and a value per series."""
+    left, _, width, _ = box
+    defaults = panel["fieldConfig"]["defaults"]
+    largest, label = _largest(panel, rows), min(0.45 * width, 170)
+    shaded = defaults["color"]["mode"].startswith("continuous")
+    for y, step, name, (value, *_) in _lines(box, rows):
         middle = y + step / 2 - 7
-        if "Field" in hidden:
-            paint.rectangle((left - 6, y, left + width + 6, y + step - 2), fill=_shade(value / largest))
-            paint.text((left, middle), f"{value:.3g}", fill="white", font=FONTS[11])
-            continue
-        paint.text((left, middle), name[: int(label / 6)], fill=TEXT, font=FONTS[11])
-        if panel["type"] == "table":
-            for column, figure in enumerate(figures if "Last *" not in hidden else ()):
-                x = left + label + column * (width - label) / len(figures)
-                paint.text((x, middle), _words(figure, defaults), fill=TEXT, font=FONTS[11])
-            continue
-        shaded = defaults["color"]["mode"].startswith("continuous")
         end = left + label + max((width - label - 60) * value / largest, 1)
         colour = _shade(value / largest) if shaded else _colour(value, defaults)
+        paint.text((left, middle), name[: int(label / 6)], fill=TEXT, font=FONTS[11])
         paint.rectangle((left + label, y + 2, end, y + step - 2), fill=colour)
         paint.text((left + width - 54, middle), _words(value, defaults), fill=TEXT, font=FONTS[11])
 
 
+def _table(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> None:
+    """Names and values; or one of the two, as in the heat map: values then are coloured cells."""
+    left, _, width, _ = box
+    defaults = panel["fieldConfig"]["defaults"]
+    largest, label = _largest(panel, rows), 0.45 * width
+    hidden = {key for each in panel["transformations"] for key in each["options"].get("excludeByName", {})}
+    for y, step, name, values in _lines(box, rows):
+        middle = y + step / 2 - 7
+        if "Field" in hidden:
+            paint.rectangle((left - 6, y, left + width + 6, y + step - 2), fill=_shade(values[0] / largest))
+            paint.text((left, middle), f"{values[0]:.3g}", fill="white", font=FONTS[11])
+            continue
+        paint.text((left, middle), name[: int(label / 6)], fill=TEXT, font=FONTS[11])
+        for column, value in enumerate(values if "Last *" not in hidden else ()):
+            x = left + label + column * (width - label) / len(values)
+            paint.text((x, middle), _words(value, defaults), fill=TEXT, font=FONTS[11])
+
+
 def _words(value: float, defaults: dict) -> str:
+    """A value with its unit, or the word that the panel shows in its place."""
     for mapping in defaults.get("mappings", ()):
         if f"{value:g}" in mapping["options"]:
             return mapping["options"][f"{value:g}"]["text"]
@@ -172,7 +200,7 @@ def _colour(value: float, defaults: dict) -> str:
 
 
 def _shade(share: float) -> tuple[int, int, int]:
-    """Blue over yellow to red."""
+    """The colour of a value from 0 (blue) over 0.5 (yellow) to 1 (red)."""
     share = min(max(share, 0.0), 1.0)
     stops = ((31, 96, 196), (201, 164, 0), (196, 40, 58))
     low, high, part = (stops[0], stops[1], 2 * share) if share < 0.5 else (stops[1], stops[2], 2 * share - 1)

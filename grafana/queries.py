@@ -1,4 +1,4 @@
-"""What is asked of Graphite: paths of the project's metrics and of Airflow's, and expressions on them."""
+"""Graphite queries: the paths of the project's and of Airflow's own metrics, and functions applied to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _airflow(name: str, kind: str, unit: str, help: str) -> Metric:
 
 
 AIRFLOW: list[Metric] = []
-"""The metrics of Airflow's own that are drawn."""
+"""Airflow's own metrics that the dashboards and alerts use."""
 RUN = _airflow("dagrun.duration.{outcome}.{dag}", "timer", "ms", "Runs that ended: success or failed")
 TASK_DURATION = _airflow("dag.{dag}.{task}.duration", "timer", "ms", "Run time of a task")
 TASK_WAIT = _airflow("dag.{dag}.{task}.scheduled_duration", "timer", "ms", "Time between scheduled and queued")
@@ -37,18 +37,38 @@ ROOTS = {"gauge": "stats.gauges", "timer": "stats.timers", "counter": "stats_cou
 
 
 def path(metric: Metric, field: str = "mean", /, **labels: str) -> str:
-    """The Graphite path of a metric; a label that is not given is ``*``; ``field`` is one of a timer's."""
+    """The Graphite path of a metric.
+
+    Parameters
+    ----------
+    metric : Metric
+    field : str
+        For a timer: which of its values, such as ``mean``, ``sum`` or ``count``.
+    **labels : str
+        Values of labels; a label that is not given is ``*``, which matches every value.
+
+    Examples
+    --------
+    >>> path(metrics.CHAMPION_SCORE, protocol="random")
+    'stats.gauges.airflow.emotion.champion.score.random.*'
+    >>> path(metrics.STAGE_DURATION, "sum", stage="compare")
+    'stats.timers.airflow.emotion.training.stage.compare.duration.sum'
+    """
     name = metric.name.format(**({label: "*" for label in metric.labels} | labels))
     return f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{name}" + (f".{field}" if metric.kind == "timer" else "")
 
 
 def condensed(expression: str, how: str) -> str:
-    """Points closer than the panel can draw become one: by default their mean, here their last or sum."""
+    """How Graphite merges points that lie closer than a panel can draw: ``last``, ``sum`` …; otherwise their mean."""
     return f'consolidateBy({expression}, "{how}")'
 
 
 def named(metric: Metric, *labels: str, of: str) -> str:
-    """``of``, an expression on ``metric``, each series named by the values of ``labels``."""
+    """Name each series of ``of``, an expression on ``metric``, by the values of ``labels``.
+
+    >>> named(metrics.FIT_SECONDS, "model", of=path(metrics.FIT_SECONDS))
+    'aliasByNode(consolidateBy(stats.gauges.airflow.emotion.training.fit_seconds.*, "last"), 6)'
+    """
     nodes = f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{metric.name}".split(".")
     if metric.kind != "timer":
         of = condensed(of, "last" if metric.kind == "gauge" else "sum")
@@ -56,32 +76,37 @@ def named(metric: Metric, *labels: str, of: str) -> str:
 
 
 def alias(expression: str, name: str, *, condense: str = "last") -> str:
+    """Give the only series of an expression a name."""
     return f'alias({condensed(expression, condense)}, "{name}")'
 
 
 def summed(expression: str) -> str:
-    """Totals per hour, so that what one run did is one point."""
+    """Sums per hour, so that a run is one point."""
     return condensed(f'summarize({expression}, "1h", "sum")', "sum")
 
 
 def or_zero(expression: str, name: str) -> str:
-    """What is only counted once it happens: 0 before that."""
+    """The expression, or a line at 0 if it has no series: a counter has none before it is first counted up."""
     return f"fallbackSeries({expression}, alias(constantLine(0), '{name}'))"
 
 
 def per_minute(expression: str) -> str:
+    """Counts per interval as counts per minute."""
     return f"scaleToSeconds({expression}, 60)"
 
 
 def latest_run(metric: Metric, **labels: str) -> str:
-    """The series that the last run sent: the features that are no longer among the top ones are left out."""
-    every = f'summarize({path(metric, **labels)}, "1h", "last")'
-    return f"currentAbove(transformNull({every}, -1, {every}), -0.5)"
+    """The series that the last run sent. A feature that is no longer a top feature has a series, but no new point."""
+    hourly = f'summarize({path(metric, **labels)}, "1h", "last")'
+    return f"currentAbove(transformNull({hourly}, -1, {hourly}), -0.5)"
 
 
 def age(metric: Metric) -> str:
-    """Seconds since the last Unix time that a gauge was set to, as a level line; nothing if it was not."""
-    # A difference with a missing or empty series is the other one, 56 years: hence applyByNode and the 1.
+    """Seconds since the Unix time that a gauge was last set to, as a horizontal line; no series if it never was.
+
+    If one series of a difference is missing or empty, Graphite returns the other one, here 56 years. Therefore
+    ``applyByNode``, which returns nothing if there is no gauge, and the 1, which requires a value of both series.
+    """
     now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
     gauge = path(metric)
     return f"applyByNode({gauge}, {gauge.count('.')}, \"aggregate(group({now}, {then}), 'diff', 1)\")"

@@ -7,9 +7,13 @@ import pkgutil
 import pytest
 
 import emotion
+import emotion_airflow
 
 MODULES = [
-    module.name for module in pkgutil.walk_packages(emotion.__path__, "emotion.") if "__main__" not in module.name
+    module.name
+    for package in (emotion, emotion_airflow)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if "__main__" not in module.name
 ]
 
 

@@ -1,5 +1,4 @@
-"""Real StatsD, carbon and graphite-web on loopback, with the configuration below ``grafana/graphite``: only
-addresses and folders are replaced.
+"""Real StatsD, carbon and graphite-web on loopback: the configuration of ``grafana/graphite`` with other addresses.
 
 Installed once, into ``EMOTION_TEST_GRAPHITE`` (default: ``~/.cache/emotion-graphite``). Graphite 1.1.10 needs
 Python 3.11 or older (``PYTHON_FOR_GRAPHITE``; else the first of python3.11, 3.10 and 3.9 found), StatsD 0.9
@@ -74,10 +73,12 @@ class Graphite:
     cache: tuple[str, int]
     url: str
     whisper: Path
+    daemon: subprocess.Popen
+    """StatsD."""
 
     @property
     def airflow_environment(self) -> dict[str, str]:
-        """What makes an Airflow send its metrics here."""
+        """The settings with which an Airflow sends its metrics here."""
         host, port = self.statsd
         settings = {"ON": "True", "HOST": host, "PORT": str(port), "PREFIX": "airflow"}
         return {f"AIRFLOW__METRICS__STATSD_{name}": value for name, value in settings.items()}
@@ -88,20 +89,35 @@ class Graphite:
         with socket.create_connection(self.carbon, timeout=10) as connection:
             connection.sendall(lines.encode())
         last = {path: when for path, _, when in points}
-        wait_for(lambda: all(self._stored(*one) for one in last.items()), 30, "carbon to store what it was fed")
+        wait_for(lambda: all(self._stored(*point) for point in last.items()), 30, "carbon to store what it was fed")
 
-    def _stored(self, path: str, when: float) -> bool:
-        """Whether a metric's last point is on disk. On its way there carbon answers with neither cache nor file."""
+    def settle(self) -> None:
+        """End StatsD, and wait until carbon has written all it was sent.
+
+        StatsD sends 0 for an idle counter at every flush. As long as such points are in carbon's cache, graphite-web
+        takes their sum for the value of the whole hour, in place of the sum that is on disk.
+        """
+        self.daemon.terminate()
+        self.daemon.wait(20)
+        files = [file.relative_to(self.whisper) for file in self.whisper.glob("stats*/**/*.wsp")]
+        paths = [".".join(file.with_suffix("").parts) for file in files]
+        wait_for(lambda: not any(map(self._cached, paths)), 60, "carbon to write its cache")
+
+    def _cached(self, path: str) -> list:
+        """The points of a metric that carbon has not begun to write."""
         query = pickle.dumps({"type": "cache-query", "metric": path}, protocol=2)
         with socket.create_connection(self.cache, timeout=10) as connection:
             connection.sendall(struct.pack("!L", len(query)) + query)
             with connection.makefile("rb") as answer:
                 (size,) = struct.unpack("!L", answer.read(4))
-                cached = pickle.loads(answer.read(size), encoding="utf-8")["datapoints"]
-        if cached:
+                return pickle.loads(answer.read(size), encoding="utf-8")["datapoints"]
+
+    def _stored(self, path: str, when: float) -> bool:
+        """Whether the last point of a metric is on disk. On its way there, carbon has it neither in cache nor file."""
+        if self._cached(path):
             return False
         around = {"since": str(int(when) - 3600), "until": str(int(when) + 3600)}
-        return any(value is not None for one in self.render(path, **around) for value, _ in one["datapoints"])
+        return any(value is not None for series in self.render(path, **around) for value, _ in series["datapoints"])
 
     def render(self, target: str, *, since: str = "-1d", until: str = "now", points: int = 1000) -> list[dict]:
         """What graphite-web answers to a query, as Grafana sends it.
@@ -134,7 +150,7 @@ class Graphite:
 
 
 def install() -> Path:
-    """The folder in which Graphite and StatsD are, installed there first if they are not.
+    """The folder with Graphite and StatsD; installs them there if they are missing.
 
     Raises
     ------
@@ -142,11 +158,11 @@ def install() -> Path:
     """
     home = Path(os.environ.get("EMOTION_TEST_GRAPHITE") or Path.home() / ".cache" / "emotion-graphite").absolute()
     done = home / "installed"
-    wanted = "\n".join((*REQUIREMENTS, STATSD))
-    if done.exists() and done.read_text() == wanted:
+    versions = "\n".join((*REQUIREMENTS, STATSD))
+    if done.exists() and done.read_text() == versions:
         return home
     python = os.environ.get("PYTHON_FOR_GRAPHITE") or next(
-        (found for found in map(_works, ("python3.11", "python3.10", "python3.9", "python3")) if found), None
+        filter(None, map(_works, ("python3.11", "python3.10", "python3.9", "python3"))), None
     )
     if python is None:
         raise NotInstalled("no Python from 3.9 to 3.11, which Graphite needs; name one in PYTHON_FOR_GRAPHITE")
@@ -160,23 +176,35 @@ def install() -> Path:
         env=os.environ | {"GRAPHITE_NO_PREFIX": "True"},
     )
     _run(["npm", "install", "--omit=optional", "--no-audit", "--no-fund", "--prefix", str(home), STATSD])
-    done.write_text(wanted)
+    done.write_text(versions)
     return home
 
 
 def _works(python: str) -> str | None:
-    """The interpreter's path if it is there, starts and is old enough."""
-    found = shutil.which(python)
-    if found is None:
+    """The path of the interpreter, if there is one, it starts, and Graphite runs on its version."""
+    path = shutil.which(python)
+    if path is None:
         return None
-    check = [found, "-c", "import sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))"]
-    return found if subprocess.run(check, capture_output=True).returncode == 0 else None
+    check = [path, "-c", "import sys, venv; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))"]
+    return path if subprocess.run(check, capture_output=True).returncode == 0 else None
 
 
 def _run(command: list[str], **options) -> None:
     result = subprocess.run(command, capture_output=True, text=True, **options)
     if result.returncode:
         raise NotInstalled(f"{' '.join(command)} failed:\n{result.stdout[-1000:]}{result.stderr[-2000:]}")
+
+
+@dataclass(frozen=True)
+class _Ports:
+    """The loopback ports of a stack."""
+
+    line: int
+    pickled: int
+    query: int
+    web: int
+    statsd: int
+    management: int
 
 
 @contextmanager
@@ -187,45 +215,75 @@ def running(folder: Path) -> Iterator[Graphite]:
     ------
     NotInstalled
     """
-    home = install()
-    tools = home / "venv" / "bin"
-    line, pickled, query, web, statsd_port, management = _free_ports(6)
-    conf, storage, whisper = folder / "conf", folder / "storage", folder / "storage" / "whisper"
+    home, ports = install(), _Ports(*_free_ports(6))
+    environment = _configure(folder, home, ports)
+    migrate = [str(home / "venv" / "bin" / "django-admin"), "migrate", "--run-syncdb"]
+    subprocess.run(migrate, env=environment, check=True, capture_output=True)
+    processes: dict[str, subprocess.Popen] = {}
+    try:
+        for name, command in _commands(folder, home, ports).items():
+            with (folder / f"{name}.log").open("wb") as log:
+                processes[name] = subprocess.Popen(
+                    list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT
+                )
+        for port, name in ((ports.line, "carbon"), (ports.web, "web"), (ports.management, "statsd")):
+            wait_for(
+                lambda port=port: _listens(port),
+                60,
+                f"{name} to listen (see {folder / name}.log)",
+                alive=processes[name],
+            )
+        addresses = (("127.0.0.1", port) for port in (ports.statsd, ports.line, ports.query))
+        whisper = folder / "storage" / "whisper"
+        yield Graphite(*addresses, f"http://127.0.0.1:{ports.web}", whisper, processes["statsd"])
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait(20)
+
+
+def _configure(folder: Path, home: Path, ports: _Ports) -> dict[str, str]:
+    """Write the configuration of every process to ``folder/conf``; returns their environment."""
+    conf, storage = folder / "conf", folder / "storage"
+    whisper = storage / "whisper"
     for needed in (conf, whisper):
         needed.mkdir(parents=True)
     for name in ("storage-schemas.conf", "storage-aggregation.conf"):
         shutil.copy(CONFIGURATION / name, conf)
-    ports = {
-        "LINE_RECEIVER_PORT = 2003": f"LINE_RECEIVER_PORT = {line}",
+    carbon = {
+        "LINE_RECEIVER_PORT = 2003": f"LINE_RECEIVER_PORT = {ports.line}",
         "LINE_RECEIVER_INTERFACE = 0.0.0.0": "LINE_RECEIVER_INTERFACE = 127.0.0.1",
-        "PICKLE_RECEIVER_PORT = 2004": f"PICKLE_RECEIVER_PORT = {pickled}",
-        "CACHE_QUERY_PORT = 7002": f"CACHE_QUERY_PORT = {query}",
+        "PICKLE_RECEIVER_PORT = 2004": f"PICKLE_RECEIVER_PORT = {ports.pickled}",
+        "CACHE_QUERY_PORT = 7002": f"CACHE_QUERY_PORT = {ports.query}",
         "/opt/graphite/storage": str(storage),
         "/opt/graphite/conf": str(conf),
     }
-    (conf / "carbon.conf").write_text(_replaced(CONFIGURATION / "carbon.conf", ports))
-    statsd_conf = conf / "statsd.js"
-    addresses = {
-        'address: "0.0.0.0", port: 8125': f'address: "127.0.0.1", port: {statsd_port}',
-        "port: 8125,\n": f'port: {statsd_port}, mgmt_address: "127.0.0.1", mgmt_port: {management},\n',
-        "graphitePort: 2003": f"graphitePort: {line}",
+    (conf / "carbon.conf").write_text(_replaced(CONFIGURATION / "carbon.conf", carbon))
+    statsd = {
+        'address: "0.0.0.0", port: 8125': f'address: "127.0.0.1", port: {ports.statsd}',
+        "port: 8125,\n": f'port: {ports.statsd}, mgmt_address: "127.0.0.1", mgmt_port: {ports.management},\n',
+        "graphitePort: 2003": f"graphitePort: {ports.line}",
     }
-    statsd_conf.write_text(_replaced(CONFIGURATION / "statsd.js", addresses))
+    (conf / "statsd.js").write_text(_replaced(CONFIGURATION / "statsd.js", statsd))
     (conf / "emotion_graphite.py").write_text(_SETTINGS.format(prefix=home / "venv"))
     (conf / "local_graphite.py").write_text(
-        _LOCAL_SETTINGS.format(conf=str(conf), storage=str(storage), whisper=str(whisper), query=query)
+        _LOCAL_SETTINGS.format(conf=str(conf), storage=str(storage), whisper=str(whisper), query=ports.query)
     )
-    environment = os.environ | {
+    return os.environ | {
         "PYTHONPATH": str(conf),
         "DJANGO_SETTINGS_MODULE": "emotion_graphite",
         "GRAPHITE_SETTINGS_MODULE": "local_graphite",
         "GRAPHITE_CONF_DIR": str(conf),
         "GRAPHITE_STORAGE_DIR": str(storage),
-        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PATH": f"{home / 'venv' / 'bin'}:{os.environ['PATH']}",
     }
-    migrate = [str(tools / "django-admin"), "migrate", "--run-syncdb"]
-    subprocess.run(migrate, env=environment, check=True, capture_output=True)
-    commands = {
+
+
+def _commands(folder: Path, home: Path, ports: _Ports) -> dict[str, list[str | Path]]:
+    """The command of each process."""
+    tools, conf, storage = home / "venv" / "bin", folder / "conf", folder / "storage"
+    return {
         "carbon": [
             tools / "carbon-cache.py",
             f"--config={conf / 'carbon.conf'}",
@@ -235,30 +293,9 @@ def running(folder: Path) -> Iterator[Graphite]:
             "--nodaemon",
             "start",
         ],
-        "web": [tools / "gunicorn", "-w", "2", "-b", f"127.0.0.1:{web}", "graphite.wsgi:application"],
-        "statsd": ["node", home / "node_modules" / "statsd" / "stats.js", statsd_conf],
+        "web": [tools / "gunicorn", "-w", "2", "-b", f"127.0.0.1:{ports.web}", "graphite.wsgi:application"],
+        "statsd": ["node", home / "node_modules" / "statsd" / "stats.js", conf / "statsd.js"],
     }
-    processes = {}
-    try:
-        for name, command in commands.items():
-            with (folder / f"{name}.log").open("wb") as log:
-                processes[name] = subprocess.Popen(
-                    list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT
-                )
-        for port, name in ((line, "carbon"), (web, "web"), (management, "statsd")):
-            wait_for(
-                lambda port=port: _listens(port),
-                60,
-                f"{name} to listen (see {folder / name}.log)",
-                alive=processes[name],
-            )
-        ports = (("127.0.0.1", port) for port in (statsd_port, line, query))
-        yield Graphite(*ports, f"http://127.0.0.1:{web}", whisper)
-    finally:
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            process.wait(20)
 
 
 def _replaced(file: Path, parts: dict[str, str]) -> str:
@@ -272,12 +309,12 @@ def _replaced(file: Path, parts: dict[str, str]) -> str:
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for each in sockets:
+            each.close()
 
 
 def _listens(port: int) -> bool:
@@ -291,5 +328,7 @@ def wait_for(condition, seconds: float, what: str, *, alive: subprocess.Popen | 
     while not condition():
         ended = alive is not None and alive.poll() is not None
         if ended or time.monotonic() > end:
-            raise AssertionError(f"waited in vain for {what}" + (": the process has ended" if ended else ""))
+            raise AssertionError(
+                f"timed out after {seconds:g} s waiting for {what}" + (": the process has ended" if ended else "")
+            )
         time.sleep(0.1)

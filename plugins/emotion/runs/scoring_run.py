@@ -166,10 +166,6 @@ class ScoringRun(Run):
         return batches.read_plan(self.store, self.name)
 
     @cached_property
-    def _translations(self) -> dict[str, str]:
-        """Words for emotions that the dataset catalogue translates; read only where a folder has labels."""
-        return shared_translations(read_catalogue(self.settings.catalogue).values())
-
     @cached_property
     def _models(self) -> list[CustomEmotionModel]:
         return [CustomEmotionModel.named(self.store, model["name"]) for model in self._plan()["models"]]

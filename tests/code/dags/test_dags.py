@@ -1,4 +1,4 @@
-"""Policies that every DAG file keeps, and the exact graphs."""
+"""Policies that every DAG file must keep, also one that is added later; and the exact graphs of the two DAGs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.settings import PROJECT
 from emotion.vocabulary import FAMILIES
 
-DAG_FILES = sorted((PROJECT / "dags").glob("*.py"))
-HEAVY = ("sklearn", "shap", "librosa", "pandas", "numpy", "scipy", "matplotlib")
+DAG_FILES = sorted((PROJECT / "dags").glob("**/*.py"))
+HEAVY = {"sklearn", "shap", "librosa", "pandas", "numpy", "scipy", "matplotlib"}
+LIGHT = {"__future__", "os", "datetime", "typing", "airflow", "emotion_airflow"}
+"""What a DAG file may import at its top."""
 PARSE_SECONDS = 30  # half a second on a machine at rest; a regression worth the name costs more than this
-TRAINS = [f"train_{family}" for family in FAMILIES]
+TRAIN_TASKS = [f"train_{family}" for family in FAMILIES]
 
 GRAPHS = {
     "emotion_training": {
         "download": {"plan_shards"},
         "plan_shards": {"featurize"},
         "featurize": {"collect"},
-        "collect": set(TRAINS),
-        **{train: {"compare"} for train in TRAINS},
+        "collect": set(TRAIN_TASKS),
+        **{train: {"compare"} for train in TRAIN_TASKS},
         "compare": {"explain"},
         "explain": {"register_challenger"},
         "register_challenger": {"who_decides"},
@@ -57,6 +59,17 @@ print("\\n" + json.dumps({
 }))
 """
 
+CARELESS = """
+from airflow.sdk import Param, dag, task
+
+@dag(params={"size": Param(3, type="string")}, max_active_runs=2, catchup=True)
+def careless():
+    @task(retries=0)
+    def work(part): pass
+    work.expand(part=[1, 2])
+careless()
+"""
+
 
 @pytest.fixture(scope="module")
 def bag():
@@ -65,76 +78,138 @@ def bag():
     return DagBag(str(PROJECT / "dags"))
 
 
-@pytest.fixture(params=sorted(GRAPHS))
-def dag(bag, request):
-    return bag.dags[request.param]
+# --- Policies -----------------------------------------------------------------------------------------------
 
 
-def test_every_file_parses_alone_fast_and_light():
-    """In a process of its own: what this one has imported says nothing about a DAG processor."""
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins")}
-    for name in ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE"):
-        environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", PARSE, str(PROJECT / "dags")], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["errors"] == {}
-    assert found["dags"] == sorted(GRAPHS)
-    assert not set(HEAVY) & set(found["modules"])
-    assert found["seconds"] < PARSE_SECONDS
-
-
-def test_graph(dag):
-    assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == GRAPHS[dag.dag_id]
-
-
-def test_dag_policies(dag):
+def dag_says_what_it_does(dag):
     assert dag.doc_md and dag.description
-    assert {"emotion", dag.dag_id.removeprefix("emotion_")} == set(dag.tags)
+    assert "emotion" in dag.tags and len(dag.tags) >= 2, "expected the tag emotion and one that says what it is for"
+
+
+def runs_are_limited(dag):
     assert dag.catchup is False
     assert dag.max_active_runs == 1
     assert dag.dagrun_timeout is not None
 
 
-def test_task_policies(dag):
+def tasks_have_an_owner_and_a_description(dag):
     for task in dag.tasks:
         assert task.owner == "emotion", task.task_id
+        question = getattr(task, "subject", None) and getattr(task, "body", None)  # a person reads these instead
+        assert task.doc_md or question, task.task_id
+
+
+def tasks_are_tried_again_with_growing_delays(dag):
+    for task in dag.tasks:
         assert task.retries >= 2, task.task_id
         assert task.retry_exponential_backoff > 1, task.task_id
-        if task.task_id == "ask_a_person":  # waits for a person, and no longer than this
-            assert task.task_type == "QuestionOperator"
-            assert task.response_timeout == timedelta(hours=24)
-            assert task.defaults == ["Keep the champion"]
-        else:
-            assert task.execution_timeout is not None, task.task_id
+        assert task.max_retry_delay is not None, task.task_id
 
 
-def test_bad_data_is_not_tried_again(dag):
+def tasks_fail_at_once_on_bad_data(dag):
     for task in dag.tasks:
-        rules = {rule.exception: rule.action.name for rule in task.retry_policy.rules}
+        assert task.retry_policy is not None, task.task_id
+        actions = {rule.exception: rule.action.name for rule in task.retry_policy.rules}
         for error in (DataError, ConfigurationError, BundleError):
-            assert rules[f"emotion.errors.{error.__name__}"] == "FAIL", task.task_id
+            assert actions.get(f"emotion.errors.{error.__name__}") == "FAIL", task.task_id
 
 
-def test_mapped_tasks_are_limited_by_pools_that_are_made(bag):
+def tasks_have_a_time_limit(dag):
+    for task in dag.tasks:
+        limit = getattr(task, "response_timeout", None) or task.execution_timeout  # of a person, or of a process
+        assert limit is not None, task.task_id
+
+
+def mapped_tasks_run_in_a_pool_that_is_made(dag):
     from emotion.commands.local_airflow import POOLS
 
-    pools = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.is_mapped}
-    assert pools == {"featurize": "emotion_featurize", "score": "emotion_scoring"}
-    assert set(pools.values()) == set(POOLS)
+    for task in dag.tasks:
+        assert not task.is_mapped or task.pool in POOLS, task.task_id
 
 
-def test_the_trigger_form_explains_itself(dag):
-    dag.params.validate()
+def form_explains_every_parameter(dag):
+    dag.params.validate()  # every default is valid: a scheduled run uses them
     for name in dag.params:
         param = dag.params.get_param(name)
-        assert param.schema.get("title"), name
-        assert "type" in param.schema or "enum" in param.schema, name
-        if "enum" in param.schema:
-            shown = param.schema.get("values_display", {choice: "" for choice in param.schema["enum"]})
-            assert set(shown) == set(param.schema["enum"]), name
+        schema = param.schema
+        assert schema.get("title"), name
+        assert len(schema.get("description_md") or param.description or "") > 40, name
+        assert "type" in schema or "enum" in schema, name
+        if "enum" in schema:
+            assert set(schema["values_display"]) == set(schema["enum"]), name
+        if "number" in schema.get("type", ()) or "integer" in schema.get("type", ()):
+            assert "minimum" in schema, name
+
+
+POLICIES = (
+    dag_says_what_it_does,
+    runs_are_limited,
+    tasks_have_an_owner_and_a_description,
+    tasks_are_tried_again_with_growing_delays,
+    tasks_fail_at_once_on_bad_data,
+    tasks_have_a_time_limit,
+    mapped_tasks_run_in_a_pool_that_is_made,
+    form_explains_every_parameter,
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
+@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.stem)
+def test_policy(bag, file, policy):
+    policy(bag.dags[file.stem])
+
+
+@pytest.fixture(scope="module")
+def careless_dag(tmp_path_factory):
+    from airflow.dag_processing.dagbag import DagBag
+
+    folder = tmp_path_factory.mktemp("careless")
+    (folder / "careless.py").write_text(CARELESS)
+    return DagBag(str(folder)).dags["careless"]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
+def test_policy_refuses_a_careless_dag(careless_dag, policy):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises((AssertionError, ParamValidationError)):
+        policy(careless_dag)
+
+
+def test_the_question_waits_for_a_person_no_longer_than_a_day(bag):
+    question = bag.dags["emotion_training"].get_task("ask_a_person")
+    assert question.task_type == "QuestionOperator"
+    assert question.response_timeout == timedelta(hours=24)
+    assert question.defaults == ["Keep the champion"]
+
+
+# --- Files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.stem)
+def test_file_parses_alone_fast_and_light_and_defines_the_dag_of_its_name(file):
+    """In a process of its own: what this one has imported says nothing about a DAG processor."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins")}
+    for name in ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE"):
+        environment.pop(name, None)
+    done = subprocess.run([sys.executable, "-c", PARSE, str(file)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    parsed = json.loads(done.stdout.splitlines()[-1])
+    assert parsed["errors"] == {}
+    assert parsed["dags"] == [file.stem]
+    assert not HEAVY & set(parsed["modules"])
+    assert parsed["seconds"] < PARSE_SECONDS
+
+
+@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.stem)
+def test_file_imports_nothing_heavy_at_its_top(file: Path):
+    imports = re.findall(r"^(?:from|import) (\w+)", file.read_text(), re.MULTILINE)
+    assert set(imports) <= LIGHT
+
+
+def test_the_folder_gives_the_dags_of_its_files_and_no_error(bag):
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == [file.stem for file in DAG_FILES]
 
 
 def test_defaults_do_not_change_between_parses(bag):
@@ -146,14 +221,36 @@ def test_defaults_do_not_change_between_parses(bag):
         assert dag.params.dump() == again.dags[dag_id].params.dump()
 
 
+# --- The two DAGs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dag_id", GRAPHS)
+def test_graph(bag, dag_id):
+    assert {task.task_id: set(task.downstream_task_ids) for task in bag.dags[dag_id].tasks} == GRAPHS[dag_id]
+
+
 def test_an_empty_schedule_means_by_hand_only(monkeypatch):
     from airflow.dag_processing.dagbag import DagBag
 
     monkeypatch.setenv("EMOTION_TRAINING_SCHEDULE", "")
     monkeypatch.setenv("EMOTION_SCORING_SCHEDULE", "")
-    found = DagBag(str(PROJECT / "dags"))
-    assert found.import_errors == {}
-    assert {type(dag.timetable).__name__ for dag in found.dags.values()} == {"NullTimetable"}
+    unscheduled = DagBag(str(PROJECT / "dags"))
+    assert unscheduled.import_errors == {}
+    assert {type(unscheduled.dags[dag_id].timetable).__name__ for dag_id in GRAPHS} == {"NullTimetable"}
+
+
+def test_every_pool_that_is_made_limits_a_mapped_task(bag):
+    from emotion.commands.local_airflow import POOLS
+
+    pools = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.is_mapped}
+    assert set(pools.values()) == set(POOLS)
+    assert pools.items() >= {"featurize": "emotion_featurize", "score": "emotion_scoring"}.items()
+
+
+def test_no_answer_to_the_question_means_no(bag):
+    question = bag.dags["emotion_training"].get_task("ask_a_person")
+    assert question.response_timeout is not None
+    assert question.defaults == ["Keep the champion"]
 
 
 def test_a_champion_is_announced_as_an_asset(bag):
@@ -161,14 +258,9 @@ def test_a_champion_is_announced_as_an_asset(bag):
     assert [asset.name for asset in outlets] == ["emotion_champion"]
 
 
-def test_the_plugin_loader_stays_out_of_the_library():
+def test_the_plugin_loader_loads_the_plugin_alone():
     """It would execute each module as a plugin of its own, heavy imports and all."""
-    ignored = (PROJECT / "plugins" / ".airflowignore").read_text().split()
-    loose = [file.stem for file in (PROJECT / "plugins").glob("*.py") if file.stem != "emotion_plugin"]
-    assert {"emotion/", "emotion_airflow/"} <= set(ignored) and not loose
-
-
-@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.stem)
-def test_dag_files_hold_no_work(file: Path):
-    top_level = re.findall(r"^(?:from|import) (\w+)", file.read_text(), re.MULTILINE)
-    assert set(top_level) <= {"__future__", "os", "datetime", "airflow"}
+    plugins = PROJECT / "plugins"
+    packages = {f"{file.parent.name}/" for file in plugins.glob("*/__init__.py")}
+    assert set((plugins / ".airflowignore").read_text().split()) == packages
+    assert [file.name for file in plugins.glob("*.py")] == ["emotion_plugin.py"]

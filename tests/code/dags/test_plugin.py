@@ -1,4 +1,4 @@
-"""The tab in Airflow's UI: what it shows, to whom, and that a report can do nothing but be read."""
+"""The tab *Emotion report* in Airflow's UI: what it shows, who may see it, and that a report runs no script."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import emotion_plugin
 from browser import chromium
 from emotion.commands.local_airflow import LocalAirflow, free_port
 from emotion.store import Store
+from emotion_airflow import report_pages
 
 RUN = "manual__2026-01-02T03:04:05+00:00"
 REPORT = f'src="{{}}/emotion/dags/emotion_training/runs/{quote(RUN, safe="")}/report"'
@@ -46,7 +47,7 @@ def airflow(tmp_path_factory):
         for dag_id, run_id in (("emotion_training", RUN), ("emotion_scoring", "empty"), ("other", "one")):
             body = {"dag_run_id": run_id, "logical_date": None}
             _when_there(lambda dag_id=dag_id, body=body: airflow.api("POST", f"/dags/{dag_id}/dagRuns", json=body))
-        Store(str(folder / "home")).write_bytes(emotion_plugin.report_key("emotion_training", RUN), EVIL.encode())
+        Store(str(folder / "home")).write_bytes(report_pages.report_key("emotion_training", RUN), EVIL.encode())
         Store(str(folder / "home")).write_bytes("secret/report.html", b"not for eyes")
         yield airflow
 
@@ -80,12 +81,12 @@ def get(airflow):
 @pytest.mark.airflow
 def test_loaded_without_errors(airflow):
     assert airflow.api("GET", "/plugins/importErrors")["import_errors"] == []
-    (plugin,) = [found for found in airflow.api("GET", "/plugins")["plugins"] if found["name"] == "emotion"]
+    (plugin,) = [entry for entry in airflow.api("GET", "/plugins")["plugins"] if entry["name"] == "emotion"]
     assert {view["destination"] for view in plugin["external_views"]} == {"dag", "dag_run"}
 
 
 @pytest.mark.airflow
-def test_report_can_do_nothing(get):
+def test_a_report_is_served_with_a_policy_that_runs_no_script(get):
     reply = get(f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/report")
     assert (reply.status_code, reply.text) == (200, EVIL)
     policy = [rule.strip() for rule in reply.headers["Content-Security-Policy"].split(";")]
@@ -96,18 +97,18 @@ def test_report_can_do_nothing(get):
 
 
 @pytest.mark.airflow
-def test_only_for_those_who_are_logged_in(airflow):
-    """The Airflow of the other tests takes everyone for an admin; this one asks for a login."""
-    asks = LocalAirflow(
+def test_pages_require_a_login(airflow):
+    """In the other tests everyone is an admin; here Airflow asks for a login."""
+    with_login = LocalAirflow(
         airflow.home, free_port(), airflow.env | {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False"}
     )
-    asks.start("api-server", "--host", "127.0.0.1", "--port", str(asks.port), "--workers", "1")
+    with_login.start("api-server", "--host", "127.0.0.1", "--port", str(with_login.port), "--workers", "1")
     try:
-        _when_there(lambda: requests.get(f"{asks.url}/api/v2/monitor/health", timeout=5).raise_for_status())
+        _when_there(lambda: requests.get(f"{with_login.url}/api/v2/monitor/health", timeout=5).raise_for_status())
         for path in ("", f"/runs/{RUN}", f"/runs/{RUN}/report", "/runs/none"):
-            assert requests.get(f"{asks.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
+            assert requests.get(f"{with_login.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
     finally:
-        asks.stop()
+        with_login.stop()
 
 
 @pytest.mark.airflow
@@ -116,7 +117,7 @@ def test_only_for_those_who_are_logged_in(airflow):
     [
         "/dags/emotion_training/runs/none/report",  # no such run
         "/dags/emotion_scoring/runs/empty/report",  # no report
-        "/dags/other/runs/one/report",  # not ours
+        "/dags/other/runs/one/report",  # a DAG without reports
         "/dags/emotion_training/runs/../../secret/report",
         "/dags/emotion_training/runs/..%2F..%2Fsecret/report",
         "/dags/emotion_training/runs/%2e%2e%2fsecret/report",
@@ -125,7 +126,7 @@ def test_only_for_those_who_are_logged_in(airflow):
         "/dags/emotion_training/runs/%00/report",
     ],
 )
-def test_nothing_but_reports_of_runs(get, path):
+def test_only_reports_of_runs_are_served(get, path):
     reply = get(path)
     assert reply.status_code == 404
     assert "not for eyes" not in reply.text
@@ -138,12 +139,12 @@ def test_nothing_but_reports_of_runs(get, path):
         (f"/dags/emotion_training/runs/{RUN.replace('+', '%2B')}", REPORT),
         ("/dags/emotion_training", REPORT),
         ("/dags/emotion_scoring/runs/empty", "has no report"),
-        ("/dags/other", "not by other"),
-        ("/dags/other/runs/one", "not by other"),
-        ("/dags/%3Cscript%3Ealert(1)", "not by &lt;script&gt;"),
+        ("/dags/other", "other writes no reports"),
+        ("/dags/other/runs/one", "other writes no reports"),
+        ("/dags/%3Cscript%3Ealert(1)", "&lt;script&gt;alert(1) writes no reports"),
     ],
 )
-def test_page(airflow, get, path, expected):
+def test_page_shows_the_report_or_says_why_there_is_none(airflow, get, path, expected):
     reply = get(path)
     assert reply.status_code == 200
     assert expected.format(airflow.url) in reply.text
@@ -152,7 +153,7 @@ def test_page(airflow, get, path, expected):
 
 @pytest.mark.airflow
 @pytest.mark.browser
-def test_in_the_browser(airflow):
+def test_tab_in_a_browser_shows_the_report_and_opens_it_in_a_window(airflow):
     with chromium() as browser:
         browser.resize(1400, 900)
         browser.open(f"{airflow.url}/dags/emotion_training/runs/{RUN.replace('+', '%2B')}/plugin/emotion_run_report")
@@ -181,18 +182,18 @@ def test_in_the_browser(airflow):
     ("ended", "expected"),
     [(None, "now"), (datetime(2026, 1, 2, 4, tzinfo=UTC), "1767327000000")],
 )
-def test_grafana_shows_the_time_of_the_run(ended, expected):
-    began = datetime(2026, 1, 2, 3, tzinfo=UTC)
-    run = SimpleNamespace(dag_id="emotion_scoring", start_date=began, run_after=began, end_date=ended)
-    link = urlsplit(emotion_plugin.grafana_link("https://grafana.example/g/", run, airflow="http://localhost:8080"))
+def test_the_grafana_link_covers_the_time_of_the_run(ended, expected):
+    start = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    run = SimpleNamespace(dag_id="emotion_scoring", start_date=start, run_after=start, end_date=ended)
+    link = urlsplit(report_pages.grafana_link("https://grafana.example/g/", run, airflow="http://localhost:8080"))
     assert link.path == "/g/d/emotion-scoring"
     query = parse_qs(link.query)
     assert query["to"] == [expected]
-    assert query["from"] == [str(int(began.timestamp() * 1000) - 600_000)]
+    assert query["from"] == [str(int(start.timestamp() * 1000) - 600_000)]
     assert query["var-airflow"] == ["http://localhost:8080"]
 
 
-def test_tasks_do_not_pay_for_it():
+def test_loading_the_plugin_imports_nothing_heavy():
     script = (
         "import sys, time; import airflow.plugins_manager; before = set(sys.modules); import emotion_plugin;"
         "emotion_plugin.EmotionPlugin(); print(*set(sys.modules) - before)"
@@ -204,4 +205,6 @@ def test_tasks_do_not_pay_for_it():
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(emotion_plugin.__file__).parent)},
     )
-    assert not {"fastapi", "pandas", "jinja2", "emotion.store"} & set(done.stdout.splitlines()[-1].split())
+    assert not {"fastapi", "pandas", "jinja2", "emotion.store", "emotion_airflow.report_pages"} & set(
+        done.stdout.splitlines()[-1].split()
+    )

@@ -1,4 +1,4 @@
-"""Dashboards and alerts on what a real Airflow and real runs send, from heartbeats to drift."""
+"""Dashboards and alerts with the metrics that a real Airflow and real runs send, from heartbeats to drift."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from test_grafana import RULE_OF, installed_graphite, state, unanswered
 
 import graphite_stack
 from emotion import settings
 from emotion.commands.local_airflow import LocalAirflow, free_port
+from grafana_files import RULE_OF, state, unanswered
 
 pytestmark = pytest.mark.airflow
 MINUTES = 20
@@ -30,9 +30,9 @@ def run(airflow: LocalAirflow, dag: str, conf: dict) -> str:
     while time.monotonic() < end:
         airflow.check_alive()
         with contextlib.suppress(requests.Timeout):  # a busy machine
-            found = airflow.api("GET", f"/dags/{dag}/dagRuns/one")["state"]
-            if found in ("success", "failed"):
-                return found
+            run_state = airflow.api("GET", f"/dags/{dag}/dagRuns/one")["state"]
+            if run_state in ("success", "failed"):
+                return run_state
         time.sleep(1)
     pytest.fail(f"{dag} did not end within {MINUTES} minutes")
 
@@ -44,8 +44,7 @@ def catalogue(file: Path) -> Path:
     return file
 
 
-def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer(tmp_path):
-    installed_graphite()
+def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer(tmp_path, installed_graphite):
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     with graphite_stack.running(tmp_path / "graphite") as graphite:
@@ -70,6 +69,7 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
             (inbox / "broken.wav").write_bytes(b"RIFF")
             assert run(airflow, "emotion_scoring", {"settle_seconds": 0}) == "success"
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
+            graphite.settle()
             assert unanswered(graphite) == []
             states = {uid: state(graphite, rule) for uid, rule in RULE_OF.items() if uid != "drift"}
             assert set(states.values()) == {"quiet"}, states

@@ -1,0 +1,208 @@
+"""The eight alerts: what each one queries, when it fires, and what a person should then do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from panels import DAY
+from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, condensed, named, or_zero, path
+
+from emotion import metrics
+from emotion.evaluation.selection import PROTOCOL, SCORE
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Fires if the last value, or the sum, of a series lies beyond a threshold.
+
+    Attributes
+    ----------
+    uid, title : str
+    target : str
+        The Graphite query. It must reduce its own points with ``consolidateBy``: a window has more points than Grafana
+        asks for, and Graphite would otherwise return the mean of a new value and those before it.
+    window : int
+        Seconds of data that are queried.
+    evaluator : tuple
+        Type (``gt`` or ``lt``) and parameters of Grafana's threshold.
+    summary, runbook : str
+        What happened, and what to do.
+    panel : tuple of str
+        Dashboard and title of the panel to look at.
+    reducer : str
+        What Grafana makes of a series: ``last`` or ``sum``.
+    severity : str
+        ``warning`` or ``critical``.
+    no_data : str
+        State if the query returns no value: ``OK`` or ``Alerting``.
+    pending : str
+        How long the condition must hold before the alert fires.
+    """
+
+    uid: str
+    title: str
+    target: str
+    window: int
+    evaluator: tuple[str, list[float]]
+    summary: str
+    runbook: str
+    panel: tuple[str, str]
+    reducer: str = "last"
+    severity: str = "warning"
+    no_data: str = "OK"
+    pending: str = "0s"
+
+
+def alerts() -> list[Alert]:
+    """All alerts, in the order in which Grafana shows them."""
+    return [
+        _no_training(),
+        _f1_fell(),
+        _latency(),
+        _confidence(),
+        _drift(),
+        _importance(),
+        _task_failures(),
+        _scheduler(),
+    ]
+
+
+def _no_training() -> Alert:
+    return Alert(
+        uid="emotion-no-training",
+        title="No successful training in 8 days",
+        target=condensed(age(metrics.RUN_FINISHED), "last"),
+        window=30 * DAY,
+        evaluator=("gt", [8 * DAY]),
+        no_data="Alerting",
+        pending="1h",
+        severity="critical",
+        summary="No training run has succeeded in the last 8 days, or none has ever succeeded.",
+        runbook="Open the runs of emotion_training in Airflow. If the DAG is paused, unpause it. If the last run "
+        "failed, read the log of the failed task and clear the task. If there is no run, check the heartbeat of "
+        "the scheduler and trigger a run.",
+        panel=("training", "Time since last success"),
+    )
+
+
+def _f1_fell() -> Alert:
+    labels = {"protocol": PROTOCOL, "score": SCORE}
+    f1 = f"group({path(metrics.CHAMPION_SCORE, **labels)}, {path(metrics.SCORE, **labels)})"
+    below_best = f"diffSeriesLists(aggregateLine({f1}, 'max', true), keepLastValue({f1}))"
+    return Alert(
+        uid="emotion-f1-fell",
+        title="Macro F1 fell by more than 0.05",
+        target=f"aliasByNode({condensed(below_best, 'last')}, 4, 6)",
+        window=30 * DAY,
+        evaluator=("gt", [0.05]),
+        severity="critical",
+        summary="The macro F1 of the champion or of a newly trained model on unheard speakers is more than 0.05 "
+        "below its highest value of the last 30 days: {{ .Labels.name }}.",
+        runbook="Compare the report of this run with the report of the run before: clips used and rejected, "
+        "fingerprint of the dataset, features, packages. If only a newly trained model fell, it was not promoted. "
+        "If the champion fell on correct data, promote an earlier version with `emotion promote`.",
+        panel=("training", "Champion over time"),
+    )
+
+
+def _latency() -> Alert:
+    p95 = path(metrics.LATENCY_QUANTILE, stage="total", quantile="p95")
+    return Alert(
+        uid="emotion-latency",
+        title="Latency p95 is over twice its 7-day median",
+        target=condensed(f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))", "last"),
+        window=7 * DAY,
+        evaluator=("gt", [2]),
+        summary="In the last batch the 95th percentile of the scoring time per clip is more than twice its median "
+        "of the last 7 days.",
+        runbook="Find the stage that takes longer. decode: longer clips, another format or slow storage. features "
+        "or model: the machine is busy, for example with a training run, or the champion is a slower model since "
+        "the last promotion.",
+        panel=("scoring", "Latency p50 and p95 by stage"),
+    )
+
+
+def _confidence() -> Alert:
+    mean = path(metrics.BATCH_CONFIDENCE, statistic="mean")
+    difference = f"absolute(diffSeries(keepLastValue({mean}), aggregateLine({mean}, 'median', true)))"
+    return Alert(
+        uid="emotion-confidence",
+        title="Confidence differs from its 7-day median",
+        target=condensed(difference, "last"),
+        window=7 * DAY,
+        evaluator=("gt", [0.1]),
+        summary="The mean confidence of the last batch differs by more than 0.1 from its median of the last 7 days.",
+        runbook="Lower: listen to the least certain clips in the report of the batch, and look at the drift "
+        "panels. Higher: look at the mix of predicted emotions; all clips may show the same emotion. Since a "
+        "promotion: the new model is calibrated differently.",
+        panel=("scoring", "Confidence over time"),
+    )
+
+
+def _drift() -> Alert:
+    return Alert(
+        uid="emotion-drift",
+        title="Drift alarm",
+        target=condensed(path(metrics.DRIFT_VERDICT), "last"),
+        window=2 * DAY,
+        evaluator=("gt", [1.5]),
+        summary="The last batch differs strongly from the training set of the model: the drift verdict is alarm.",
+        runbook="Find the features that drifted. Level or spectrum: another microphone, codec or gain. Pitch: "
+        "other speakers. If this kind of audio will keep coming, label some of it and train on it.",
+        panel=("scoring", "Features with the most drift"),
+    )
+
+
+def _importance() -> Alert:
+    model_node = f"{ROOTS['gauge']}.{metrics.PREFIX}.{metrics.SHAP.name}".split(".").index("{model}")
+    # The five features of each model with the highest share at any time in the window.
+    top = f"applyByNode({path(metrics.SHAP)}, {model_node}, \"highest(%.*, 5, 'max')\")"
+    halved = f"divideSeriesLists(keepLastValue({top}), aggregateLine({top}, 'max', true))"
+    doubled = f"divideSeriesLists(aggregateLine({top}, 'min', true), keepLastValue({top}))"
+    return Alert(
+        uid="emotion-importance",
+        title="Importance of a top feature halved or doubled",
+        target=named(metrics.SHAP, "model", "feature", of=f"aggregateSeriesLists({halved}, {doubled}, 'min')"),
+        window=60 * DAY,
+        evaluator=("lt", [0.5]),
+        summary="The share of a top feature in the SHAP importance is less than half of its highest, or more than "
+        "twice its lowest, share of the last 60 days: {{ .Labels.name }}.",
+        runbook="Check whether the data or the features changed with this run. If the dataset grew and the scores "
+        "rose, the model learned from the new clips. If nothing changed, check the audio of the new clips, and "
+        "compare the reports of the runs.",
+        panel=("explanation", "Importance over runs"),
+    )
+
+
+def _task_failures() -> Alert:
+    return Alert(
+        uid="emotion-task-failures",
+        title="Task failures",
+        target=or_zero(named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"),
+        window=3600,
+        reducer="sum",
+        evaluator=("gt", [0]),
+        summary="In the last hour a task failed after its last retry: {{ .Labels.name }}.",
+        runbook="Open the run in Airflow and read the log of the task. An error of this project says what was "
+        "found, what was expected and what to do. Fix the cause and clear the task; finished stages are not "
+        "repeated.",
+        panel=("airflow", "Task failures by task"),
+    )
+
+
+def _scheduler() -> Alert:
+    return Alert(
+        uid="emotion-scheduler",
+        title="No scheduler heartbeat",
+        target=condensed(path(SCHEDULER_BEAT), "sum"),
+        window=300,
+        reducer="sum",
+        evaluator=("lt", [1]),
+        no_data="Alerting",
+        pending="1m",
+        severity="critical",
+        summary="The scheduler has sent no heartbeat for 5 minutes: it is down and starts no task, or StatsD is down.",
+        runbook="`docker compose ps` and `docker compose logs airflow-scheduler`. If the scheduler is down, "
+        "restart it. If it is healthy, restart graphite: without StatsD no metric arrives.",
+        panel=("airflow", "Heartbeats per minute"),
+    )

@@ -1,0 +1,18 @@
+"""The four dashboards, one module each; ``frame`` is what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from boards.airflow import airflow
+from boards.explanation import explanation
+from boards.scoring import scoring
+from boards.training import training
+
+DASHBOARDS: dict[str, Callable[[], dict]] = {
+    "training": training,
+    "explanation": explanation,
+    "scoring": scoring,
+    "airflow": airflow,
+}
+"""Name of a file in ``dashboards/`` → function that builds it."""

@@ -1,0 +1,224 @@
+"""The dashboard *Scoring*: is scoring slow, are the answers uncertain, is the audio unlike the training set?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import bargauge
+from panels import Steps, bar_panel, stat_panel, time_panel
+from queries import alias, latest_run, named, or_zero, path, per_minute, summed
+
+from boards.frame import SCORING_DAG, choose, dashboard, run_state, runs_link, with_rows
+from emotion import metrics
+
+CONFIDENCE_STEPS: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
+DRIFT_STEPS: Steps = [(None, "green"), (0.1, "yellow"), (0.25, "red")]
+SCORED = path(metrics.SCORED, outcome="scored")
+REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected")
+
+
+def scoring() -> dict:
+    """The JSON of the dashboard."""
+    built = dashboard(
+        "scoring",
+        "Speech emotion: scoring",
+        "Throughput, latency, confidence, predicted emotions and drift of the scored batches.",
+        since="now-24h",
+        refresh="1m",
+        variables=[choose("emotion", "Emotion", "Predicted emotions to show", path(metrics.PREDICTED))],
+    )
+    built.link(runs_link(SCORING_DAG))
+    return with_rows(
+        built,
+        {
+            "Now": _now(),
+            "Throughput and latency": _throughput_and_latency(),
+            "Confidence": _confidence(),
+            "Predictions and rejected files": _predictions(),
+            "Drift": _drift(),
+        },
+    )
+
+
+def _now() -> list:
+    return [
+        run_state(SCORING_DAG),
+        stat_panel(
+            "Clips scored",
+            "Number of clips that were scored in the time range.",
+            alias(SCORED, "scored", condense="sum"),
+            calculation="sum",
+        ),
+        stat_panel(
+            "Clips rejected",
+            "Number of files in the time range that could not be scored.",
+            alias(REJECTED, "rejected", condense="sum"),
+            calculation="sum",
+            steps=[(None, "green"), (1, "yellow"), (50, "red")],
+        ),
+        stat_panel(
+            "Audio scored",
+            "Length of the recordings that were scored in the time range.",
+            alias(path(metrics.AUDIO_SECONDS), "audio", condense="sum"),
+            unit="s",
+            calculation="sum",
+        ),
+        stat_panel(
+            "Latency p95",
+            "95 % of the clips of the last batch took less time than this, from file to answer.",
+            alias(path(metrics.LATENCY_QUANTILE, stage="total", quantile="p95"), "p95"),
+            unit="ms",
+            steps=[(None, "green"), (1000, "yellow"), (5000, "red")],
+        ),
+        stat_panel(
+            "Drift verdict",
+            "Verdict on the last batch (0: ok; 1: watch; 2: alarm).",
+            alias(path(metrics.DRIFT_VERDICT), "verdict"),
+            words={0: "ok", 1: "watch", 2: "alarm"},
+            steps=[(None, "green"), (1, "yellow"), (2, "red")],
+        ),
+    ]
+
+
+def _throughput_and_latency() -> list:
+    def rate(expression: str) -> str:
+        return per_minute(f'summarize({expression}, "5min", "sum")')
+
+    return [
+        time_panel(
+            "Clips per minute",
+            "Clips scored and rejected per minute, averaged over five minutes. The clips of a shard count when the "
+            "shard is done.",
+            alias(rate(SCORED), "scored", condense="average"),
+            alias(rate(REJECTED), "rejected", condense="average"),
+            style="bars",
+            stacked=True,
+        ),
+        time_panel(
+            "Latency p50 and p95 by stage",
+            "Median and 95th percentile of the time per clip in each batch: decode, features, model, and total.",
+            named(
+                metrics.LATENCY_QUANTILE,
+                "stage",
+                "quantile",
+                of=path(metrics.LATENCY_QUANTILE, quantile="{p50,p95}"),
+            ),
+            unit="ms",
+        ),
+        time_panel(
+            "Mean latency by stage",
+            "Mean time per clip, while a batch is scored: decode, features, model, and total.",
+            named(metrics.LATENCY, "stage", of=path(metrics.LATENCY)),
+            unit="ms",
+            style="points",
+        ),
+        time_panel(
+            "Work by stage",
+            "Time that the tasks of each stage worked, added up per hour.",
+            named(metrics.SCORING_STAGE, "stage", of=summed(path(metrics.SCORING_STAGE, "sum"))),
+            unit="ms",
+            style="bars",
+            stacked=True,
+            links=[runs_link(SCORING_DAG)],
+        ),
+    ]
+
+
+def _confidence() -> list:
+    def by_emotion(statistic: str, title: str, description: str) -> bargauge.Panel:
+        return bar_panel(
+            title,
+            description + " Last batch, by predicted emotion.",
+            named(
+                metrics.CONFIDENCE,
+                "emotion",
+                of=path(metrics.CONFIDENCE, emotion="$emotion", statistic=statistic),
+            ),
+            decimals=2,
+            limits=(0, 1),
+            steps=CONFIDENCE_STEPS,
+        )
+
+    return [
+        by_emotion("p10", "Confidence: p10", "10 % of the clips have a lower confidence."),
+        by_emotion("p50", "Confidence: median", "Half of the clips have a lower confidence."),
+        by_emotion("mean", "Confidence: mean", "Mean over the clips."),
+        by_emotion("p90", "Confidence: p90", "10 % of the clips have a higher confidence."),
+        time_panel(
+            "Confidence over time",
+            "Confidence over all clips of a batch: mean, p10, p50 and p90.",
+            named(metrics.BATCH_CONFIDENCE, "statistic", of=path(metrics.BATCH_CONFIDENCE)),
+            decimals=2,
+            limits=(0, 1),
+        ),
+        time_panel(
+            "Mean confidence by emotion",
+            "Mean confidence of each batch, by predicted emotion.",
+            named(metrics.CONFIDENCE, "emotion", of=path(metrics.CONFIDENCE, emotion="$emotion", statistic="mean")),
+            decimals=2,
+            limits=(0, 1),
+        ),
+    ]
+
+
+def _predictions() -> list:
+    predicted = path(metrics.PREDICTED, emotion="$emotion")
+    reasons = named(metrics.SCORING_REJECTED, "reason", of=path(metrics.SCORING_REJECTED))
+    return [
+        bar_panel(
+            "Predicted emotions",
+            "Number of clips in the time range, by predicted emotion.",
+            named(metrics.PREDICTED, "emotion", of=predicted),
+            calculation="sum",
+            shades=True,
+        ),
+        time_panel(
+            "Mix of predicted emotions",
+            "Share of each predicted emotion, per hour.",
+            named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted)})"),
+            unit="percent",
+            style="bars",
+            stacked=True,
+            limits=(0, 100),
+            size=(12, 8),
+        ),
+        bar_panel(
+            "Rejected files by reason",
+            "Number of files in the time range that could not be scored. predictions.csv of the batch names them.",
+            or_zero(reasons, "none"),
+            calculation="sum",
+            steps=[(None, "yellow"), (50, "red")],
+        ),
+    ]
+
+
+def _drift() -> list:
+    return [
+        time_panel(
+            "Drift signals",
+            "Differences from the training set: share of the features that drifted; population stability index (PSI) "
+            "of the predicted emotions; Kolmogorov-Smirnov statistic of the confidence.",
+            named(
+                metrics.DRIFT_SHARE,
+                "signal",
+                of=path(metrics.DRIFT_SHARE, signal="{features,emotions,confidence}"),
+            ),
+            decimals=2,
+            steps=DRIFT_STEPS,
+            size=(8, 8),
+        ),
+        time_panel(
+            "Shift of the features",
+            "How far the feature means of the batch lie from those of the training set. At 1, the batch differs as "
+            "much as one new speaker does. The drift verdict depends on this value.",
+            alias(path(metrics.DRIFT_SHARE, signal="shift"), "shift"),
+            decimals=2,
+            size=(8, 8),
+        ),
+        bar_panel(
+            "Features with the most drift",
+            "PSI of the last batch against the training set. Below 0.1: no drift. Above 0.25: strong drift.",
+            named(metrics.DRIFT_FEATURE, "feature", of=f"highestCurrent({latest_run(metrics.DRIFT_FEATURE)}, 20)"),
+            decimals=2,
+            steps=DRIFT_STEPS,
+            size=(8, 8),
+        ),
+    ]

@@ -1,0 +1,292 @@
+"""The dashboard *Training*: did the last training succeed, how do its models compare, is the champion still good?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import bargauge
+from grafana_foundation_sdk.builders import dashboard as board
+from panels import AGE, QUALITY, Query, bar_panel, stat_panel, time_panel
+from queries import age, alias, named, path, summed
+
+from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
+from emotion import metrics
+from emotion.evaluation.selection import PROTOCOL, SCORE
+from emotion.vocabulary import PROTOCOLS
+
+SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
+SELECTED = {"model": "$model", "protocol": "$protocol"}
+"""The labels that the variables of the dashboard fill in."""
+GIB = 2**30
+
+
+def training() -> dict:
+    """The JSON of the dashboard."""
+    built = dashboard(
+        "training",
+        "Speech emotion: training",
+        "Did the last training succeed? How do its models compare? Is the champion still good?",
+        since="now-90d",
+        refresh="5m",
+        variables=[
+            choose("model", "Model", "Models to show", path(metrics.SCORE).rsplit(".", 2)[0]),
+            choose_one(
+                "protocol",
+                "Protocol",
+                "How the clips were divided for a score: random split, or unheard speakers (speaker_independent); "
+                "each plain, or adapted to the speaker",
+                PROTOCOLS,
+                PROTOCOL,
+            ),
+            choose_one("score", "Score", "Score in the panel '… over runs'", SCORES, SCORE),
+        ],
+    )
+    built.link(runs_link(TRAINING_DAG))
+    promoted = f"removeBelowValue({path(metrics.PROMOTION, decision='promoted')}, 1)"
+    built.annotation(
+        board.AnnotationQuery()
+        .name("Promotions")
+        .enable(True)
+        .icon_color("purple")
+        .target(Query(alias(promoted, "a new champion"), "Anno", {"fromAnnotations": True}))
+    )
+    return with_rows(
+        built,
+        {
+            "Now": _now(),
+            "Models compared": [*_scores_of_last_run(), *_scores_compared(), *_folds(), *_emotions_and_confidence()],
+            "Champion": _champion(),
+            "Pipeline": [*_work_and_clips(), *_cost_of_models_and_stages()],
+        },
+    )
+
+
+def _now() -> list:
+    return [
+        run_state(TRAINING_DAG),
+        stat_panel(
+            "Time since last success",
+            "Time since a training run last succeeded. Yellow after 7 days; red after 8, when the alert fires.",
+            alias(age(metrics.RUN_FINISHED), "last success"),
+            unit="s",
+            steps=AGE,
+            decimals=1,
+        ),
+        stat_panel(
+            "Champion's macro F1",
+            "Macro F1 of the champion on unheard speakers: from its promotion, or from the last run, which scored it "
+            "again.",
+            alias(path(metrics.CHAMPION_SCORE, score=SCORE, protocol=PROTOCOL), "champion"),
+            decimals=3,
+            steps=QUALITY,
+        ),
+        stat_panel(
+            "Time since promotion",
+            "Time since the champion was promoted.",
+            alias(age(metrics.CHAMPION_SINCE), "champion for"),
+            unit="s",
+            decimals=1,
+        ),
+        stat_panel(
+            "Rejected clips",
+            "Clips that the last run could not use. The file rejected.csv of the run lists them with their reasons.",
+            alias(path(metrics.CLIPS, kind="rejected"), "rejected"),
+            steps=[(None, "green"), (1, "yellow"), (50, "red")],
+        ),
+        stat_panel(
+            "Promotions",
+            "Number of challengers that became champion in the time range.",
+            alias(path(metrics.PROMOTION, decision="promoted"), "promoted", condense="sum"),
+            calculation="sum",
+        ),
+    ]
+
+
+def _scores_of_last_run() -> list:
+    def compared(score: str, title: str, description: str) -> bargauge.Panel:
+        return bar_panel(
+            title,
+            description + " Last run, selected protocol.",
+            named(metrics.SCORE, "model", of=path(metrics.SCORE, score=score, **SELECTED)),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+        )
+
+    return [
+        compared("accuracy", "Accuracy", "Share of the clips whose emotion the model recognized."),
+        compared(
+            "precision_macro",
+            "Precision",
+            "Of the clips that the model assigned to an emotion, the share that have it; mean over emotions.",
+        ),
+        compared(
+            "recall_macro",
+            "Recall",
+            "Of the clips that have an emotion, the share that the model assigned to it; mean over emotions.",
+        ),
+        compared("f1_macro", "Macro F1", "Harmonic mean of precision and recall of an emotion; mean over emotions."),
+    ]
+
+
+def _scores_compared() -> list:
+    return [
+        time_panel(
+            "$score over runs",
+            "The selected score under the selected protocol, one point per run and model.",
+            named(metrics.SCORE, "model", of=path(metrics.SCORE, score="$score", **SELECTED)),
+            decimals=3,
+            limits=(None, None),
+        ),
+        bar_panel(
+            "Macro F1 by protocol",
+            "Macro F1 of the models of the last run under each protocol. The random split gives higher values because "
+            "the same speakers are on both sides. A new speaker gets what speaker_independent shows.",
+            named(metrics.SCORE, "model", "protocol", of=path(metrics.SCORE, model="$model", score=SCORE)),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+            size=(12, 8),
+        ),
+    ]
+
+
+def _folds() -> list:
+    return [
+        time_panel(
+            "Cross-validation: standard deviation over folds",
+            "Standard deviation of macro F1 over the folds, one point per run. If two models differ by less than "
+            "this, neither is the better one.",
+            named(metrics.CV_SCORE, "model", of=path(metrics.CV_SCORE, statistic="std", **SELECTED)),
+            decimals=3,
+        ),
+        bar_panel(
+            "Cross-validation: worst, mean and best fold",
+            "Lowest, mean and highest macro F1 over the folds. Last run, selected protocol.",
+            named(
+                metrics.CV_SCORE,
+                "model",
+                "statistic",
+                of=path(metrics.CV_SCORE, statistic="{min,mean,max}", **SELECTED),
+            ),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+            size=(12, 8),
+        ),
+    ]
+
+
+def _emotions_and_confidence() -> list:
+    return [
+        bar_panel(
+            "F1 by emotion",
+            "F1 of each emotion and model: a low bar is an emotion that the model confuses with others. Last run, "
+            "selected protocol.",
+            named(metrics.EMOTION_F1, "emotion", "model", of=path(metrics.EMOTION_F1, **SELECTED)),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+            size=(12, 14),
+        ),
+        bar_panel(
+            "Confidence on unheard speakers",
+            "Probability that a model of the last run gives to its own answer: mean, and the percentiles p10, p50 and "
+            "p90.",
+            named(metrics.TRAIN_CONFIDENCE, "model", "statistic", of=path(metrics.TRAIN_CONFIDENCE, model="$model")),
+            decimals=3,
+            limits=(0, 1),
+            size=(12, 14),
+        ),
+    ]
+
+
+def _champion() -> list:
+    return [
+        time_panel(
+            "Champion over time",
+            "Scores of the champion on unheard speakers; each run scores it again. Purple marks are promotions.",
+            named(
+                metrics.CHAMPION_SCORE,
+                "score",
+                of=path(metrics.CHAMPION_SCORE, score="{accuracy,f1_macro,uar}", protocol=PROTOCOL),
+            ),
+            decimals=3,
+            limits=(None, None),
+        ),
+        time_panel(
+            "Promotion decisions",
+            "Number per hour. promoted: the challenger became champion. kept: the champion stayed.",
+            named(metrics.PROMOTION, "decision", of=summed(path(metrics.PROMOTION))),
+            style="bars",
+            stacked=True,
+        ),
+    ]
+
+
+def _work_and_clips() -> list:
+    return [
+        time_panel(
+            "Work by stage",
+            "Time that the tasks of each stage worked, added up per hour: one bar per run. Tasks work at the same "
+            "time, so the run takes less time than their sum.",
+            named(metrics.STAGE_DURATION, "stage", of=summed(path(metrics.STAGE_DURATION, "sum"))),
+            unit="ms",
+            style="bars",
+            stacked=True,
+            links=[runs_link(TRAINING_DAG)],
+        ),
+        run_durations(TRAINING_DAG),
+        time_panel(
+            "Clips of each run",
+            "Clips in total, stored (their features were stored before), missing (to featurize), rejected, duplicates "
+            "and used.",
+            named(metrics.CLIPS, "kind", of=path(metrics.CLIPS)),
+        ),
+        time_panel(
+            "Clips featurized",
+            "Clips per hour, by outcome: featurized or rejected.",
+            named(metrics.FEATURIZED, "outcome", of=summed(path(metrics.FEATURIZED))),
+            style="bars",
+            size=(6, 8),
+        ),
+        time_panel(
+            "Time to featurize a clip",
+            "Mean time per clip of a shard.",
+            alias(path(metrics.CLIP_DURATION), "per clip", condense="average"),
+            unit="ms",
+            size=(6, 8),
+        ),
+    ]
+
+
+def _cost_of_models_and_stages() -> list:
+    return [
+        bar_panel(
+            "Fit time of the final model",
+            "Time to fit each model of the last run on all clips.",
+            named(metrics.FIT_SECONDS, "model", of=path(metrics.FIT_SECONDS, model="$model")),
+            unit="s",
+            decimals=1,
+        ),
+        bar_panel(
+            "Prediction time per clip",
+            "Time from features to the answer, for the models of the last run: one clip at a time (single), and many "
+            "clips at once (batch).",
+            named(metrics.PREDICT_MS, "model", "batch", of=path(metrics.PREDICT_MS, model="$model")),
+            unit="ms",
+            decimals=2,
+        ),
+        bar_panel(
+            "Peak memory by stage",
+            "Peak memory of the last task of each stage. A worker needs at least this much.",
+            named(metrics.RESOURCE, "stage", of=path(metrics.RESOURCE, resource="peak_memory_bytes")),
+            unit="bytes",
+            steps=[(None, "green"), (2 * GIB, "yellow"), (4 * GIB, "red")],
+        ),
+        bar_panel(
+            "CPU time by stage",
+            "CPU time of the last task of each stage.",
+            named(metrics.RESOURCE, "stage", of=path(metrics.RESOURCE, resource="cpu_seconds")),
+            unit="s",
+            decimals=1,
+        ),
+    ]

@@ -1,0 +1,52 @@
+"""The defaults of every DAG: which errors are retried and how, the time limit of a task, and the schedule."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+
+NOT_RETRIED = ("DataError", "ConfigurationError", "BundleError")
+"""Errors of ``emotion.errors``, subclasses included, that come back in the same way at every attempt."""
+
+TASK_DEFAULTS = {
+    "owner": "emotion",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[
+            RetryRule(exception=f"emotion.errors.{name}", action=RetryAction.FAIL, reason="trying again does not help")
+            for name in NOT_RETRIED
+        ]
+    ),
+    "execution_timeout": timedelta(hours=2),
+}
+"""``default_args`` of every DAG; a task that needs other values sets them itself."""
+
+
+def schedule_from(variable: str, *, default: str) -> CronTriggerTimetable | None:
+    """The schedule, in UTC, by a cron expression in an environment variable.
+
+    Parameters
+    ----------
+    variable : str
+        Name of the environment variable, such as ``EMOTION_TRAINING_SCHEDULE``.
+    default : str
+        Cron expression where the variable is not set.
+
+    Returns
+    -------
+    CronTriggerTimetable or None
+        None where the variable is set and empty: the DAG then runs by hand only. A new DAG waits for the next
+        scheduled time.
+
+    Examples
+    --------
+    >>> schedule_from("A_VARIABLE_THAT_IS_NOT_SET", default="@weekly").expression
+    '0 0 * * 0'
+    """
+    cron = os.environ.get(variable, default)
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0)) if cron else None

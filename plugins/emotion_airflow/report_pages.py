@@ -1,0 +1,142 @@
+"""The web pages of the tab *Emotion report*: the report of a run, and a link to Grafana.
+
+A report shows the names of files that somebody sent in. It is therefore served with a policy that runs no script,
+loads nothing and gives the page no origin: whatever the report contains cannot use the reader's session.
+
+``EMOTION_GRAFANA_URL`` is the address of Grafana as a browser sees it; if it is not set, there is no link.
+"""
+
+import os
+import secrets
+from urllib.parse import quote, urlencode
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models import DagRun
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import select
+
+from emotion.settings import INCLUDE, Settings
+from emotion.store import Store, run_folder
+
+FOLDERS = {"emotion_training": "runs", "emotion_scoring": "scores"}
+"""DAG → folder of the artifact store in which its runs write their reports."""
+DASHBOARDS = {"emotion_training": "emotion-training", "emotion_scoring": "emotion-scoring"}
+"""DAG → uid of its Grafana dashboard."""
+MARGIN_MS = 10 * 60 * 1000
+"""Grafana shows this much time before and after a run, in milliseconds, so that no point lies on the edge."""
+NEWEST_RUNS = 50
+"""The page of a DAG looks for a report among this many runs."""
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; frame-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+TEMPLATES = Environment(loader=FileSystemLoader(INCLUDE), autoescape=True, undefined=StrictUndefined)
+
+
+def report_key(dag_id: str, run_id: str) -> str:
+    """The key of a run's report in the artifact store.
+
+    >>> report_key("emotion_training", "manual__2026-01-02")
+    'runs/manual__2026-01-02/report.html'
+    """
+    return f"{FOLDERS[dag_id]}/{run_folder(run_id)}/report.html"
+
+
+def grafana_link(grafana: str, run: DagRun, *, airflow: str) -> str:
+    """The URL of the DAG's dashboard, for the time of the run; while the run lasts, up to now."""
+    start = run.start_date or run.run_after
+    query = {
+        "from": int(start.timestamp() * 1000) - MARGIN_MS,
+        "to": int(run.end_date.timestamp() * 1000) + MARGIN_MS if run.end_date else "now",
+        "var-airflow": airflow,
+    }
+    return f"{grafana.rstrip('/')}/d/{DASHBOARDS[run.dag_id]}?{urlencode(query)}"
+
+
+def find_run(session: SessionDep, dag_id: str, run_id: str) -> DagRun:
+    """The run, from Airflow's database.
+
+    Raises
+    ------
+    HTTPException
+        404 if there is no such run, or if the DAG writes no reports.
+    """
+    run = None
+    if dag_id in FOLDERS:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    if run is None:
+        raise HTTPException(404, f"There is no run {run_id!r} of {dag_id!r} with a report")
+    return run
+
+
+def page(request: Request, prefix: str, dag_id: str, run: DagRun | None, *, has_report: bool) -> HTMLResponse:
+    """The page around a report: a header with the links, and the report in a frame."""
+    airflow = str(request.base_url).rstrip("/")
+    grafana = os.environ.get("EMOTION_GRAFANA_URL")
+    nonce = secrets.token_urlsafe(16)
+    html = TEMPLATES.get_template("run_page.html.j2").render(
+        dag_id=dag_id,
+        run=run,
+        writes_reports=dag_id in FOLDERS,
+        report=f"{airflow}{prefix}/dags/{quote(dag_id)}/runs/{quote(run.run_id, safe='')}/report"
+        if run and has_report
+        else None,
+        grafana=grafana_link(grafana, run, airflow=airflow) if grafana and run else None,
+        nonce=nonce,
+    )
+    return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)})
+
+
+def application(prefix: str) -> FastAPI:
+    """``/dags/{dag_id}`` and ``/dags/{dag_id}/runs/{run_id}`` are the tabs; ``…/report`` is the report alone.
+
+    Every request asks Airflow's auth manager whether the person may see the runs of the DAG.
+
+    Parameters
+    ----------
+    prefix : str
+        Where Airflow's API server mounts the application, such as ``/emotion``.
+    """
+    app = FastAPI(
+        title="Speech emotion: reports",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
+    )
+    store = Store(Settings.from_environment().home)
+
+    def has_report(run: DagRun) -> bool:
+        return store.exists(report_key(run.dag_id, run.run_id))
+
+    @app.get("/dags/{dag_id}/runs/{run_id}/report")
+    def report(dag_id: str, run_id: str, session: SessionDep) -> Response:
+        run = find_run(session, dag_id, run_id)
+        if not has_report(run):
+            raise HTTPException(404, "This run has no report (yet)")
+        headers = HEADERS | {"Content-Security-Policy": REPORT_POLICY}
+        return HTMLResponse(store.read_bytes(report_key(dag_id, run.run_id)), headers=headers)
+
+    @app.get("/dags/{dag_id}/runs/{run_id}")
+    def run_page(request: Request, dag_id: str, run_id: str, session: SessionDep) -> HTMLResponse:
+        run = find_run(session, dag_id, run_id) if dag_id in FOLDERS else None
+        return page(request, prefix, dag_id, run, has_report=run is not None and has_report(run))
+
+    @app.get("/dags/{dag_id}")
+    def dag_page(request: Request, dag_id: str, session: SessionDep) -> HTMLResponse:
+        newest = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc()).limit(NEWEST_RUNS)
+        runs = session.scalars(newest).all() if dag_id in FOLDERS else []
+        with_report = next((run for run in runs if has_report(run)), None)
+        shown = with_report or (runs[0] if runs else None)
+        return page(request, prefix, dag_id, shown, has_report=with_report is not None)
+
+    return app

@@ -1,0 +1,109 @@
+"""The trigger form of ``emotion_scoring``: every parameter with its unit, its default and the reason for it."""
+
+from __future__ import annotations
+
+from airflow.sdk import Param
+
+PARAMS = {
+    "folder": Param(
+        None,
+        type=["null", "string"],
+        title="Folder",
+        description_md="Score only this folder. It must be in one of the inboxes (`EMOTION_INBOXES`). The path is "
+        "absolute, or relative to an inbox. Empty: score all files of every inbox.",
+        examples=["2026-05-calls"],
+        section="Recordings",
+    ),
+    "labels": Param(
+        "labels.csv",
+        type=["null", "string"],
+        title="Labels file",
+        description_md="Name of a CSV in the folder with the columns `path`, `emotion` and `speaker`; `path` and one "
+        "of the others are enough. If the emotions of the files are known, the summary gives the accuracy. The "
+        "emotion is also known if a file is named as in RAVDESS. A folder without this file is scored without "
+        "labels.",
+        section="Recordings",
+    ),
+    "speakers": Param(
+        "labels",
+        enum=["labels", "subfolder", "none"],
+        values_display={
+            "labels": "labels: the column speaker of the labels file, if it has one",
+            "subfolder": "subfolder: the first subfolder in the path of a file",
+            "none": "none: the speakers are not known",
+        },
+        title="Where speakers are named",
+        description_md="The clips of a speaker with ten clips or more are scored with adapted features. This is more "
+        "accurate if these clips show several emotions, and wrong if all of them show the same one.",
+        section="Recordings",
+    ),
+    "settle_seconds": Param(
+        30,
+        type="number",
+        minimum=0,
+        maximum=86400,
+        title="Skip files changed in the last (s)",
+        description_md="In seconds. A file that was changed less than this time ago may still be being copied. The "
+        "next sweep scores it. 0 skips no file: use it if all files are complete.",
+        section="Recordings",
+    ),
+    "rescore": Param(
+        False,
+        type="boolean",
+        title="Score again",
+        description_md="Also score the files that the model has scored before. Off: each file is scored once by a "
+        "model.",
+        section="Recordings",
+    ),
+    "model": Param(
+        "champion",
+        type="string",
+        minLength=1,
+        title="Model",
+        description_md="The model that scores: `champion`, a version (its selected model), or `version/family`. The "
+        "command `emotion models` lists the versions.",
+        examples=["champion"],
+        section="Model",
+    ),
+    "challenger": Param(
+        None,
+        type=["null", "string"],
+        title="Challenger",
+        description_md="A second model that scores the same files; the report shows both answers. A version, "
+        "`version/family`, or `latest`: the newest version that is not the version of the model above. Empty: no "
+        "second model.",
+        examples=["latest"],
+        section="Model",
+    ),
+    "window_seconds": Param(
+        3,
+        type="number",
+        minimum=1,
+        maximum=60,
+        title="Window of long recordings (s)",
+        description_md="In seconds. A recording that is longer than five windows (15 s) is cut into windows. "
+        "`timeline.csv` has the answer for each window, and `predictions.csv` has their mean. 3 s is about the length "
+        "of a sentence, which is what the models are trained on.",
+        section="Output",
+    ),
+    "min_confidence": Param(
+        0.5,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Confidence below which a person should listen",
+        description_md="From 0 to 1. An answer with a lower confidence is marked `needs_listener` in "
+        "`predictions.csv`. At 0.5 the answers that are not marked are more often right than wrong.",
+        section="Output",
+    ),
+    "files_per_shard": Param(
+        200,
+        type="integer",
+        minimum=1,
+        maximum=10000,
+        title="Files per scoring task",
+        description_md="Number of files that one mapped task scores. A task that is killed loses at most this work, "
+        "and each task takes about two seconds to start.",
+        section="Limits",
+    ),
+}

@@ -1,0 +1,146 @@
+"""The trigger form of ``emotion_training``: every parameter with its unit, its default and the reason for it."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.sdk import Param
+
+PARAMS = {
+    "dataset": Param(
+        os.environ.get("EMOTION_DATASET", "ravdess-speech"),
+        type="string",
+        title="Dataset",
+        description_md="Name of an entry of the dataset catalogue (`include/datasets.yaml`, or the file that "
+        "`EMOTION_DATASETS` names). `synthesized` needs no download. `labelled-folder` is for your own recordings. "
+        "`EMOTION_DATASET` changes the default.",
+        examples=["ravdess-speech", "ravdess-speech-song", "synthesized", "labelled-folder"],
+    ),
+    "source": Param(
+        None,
+        type=["null", "string"],
+        title="Folder, zip or CSV on disk",
+        description_md="Take the recordings from this folder or zip, or from the files that this CSV lists, and "
+        "download nothing. The path is absolute, or relative to one of the folders of `EMOTION_RECORDINGS`, and must "
+        "be below one of them. Example: `calls`. `labelled-folder` requires it. Empty: download the dataset, or use "
+        "the copy in the artifact store.",
+    ),
+    "promotion": Param(
+        "auto",
+        enum=["auto", "ask", "never"],
+        values_display={
+            "auto": "auto: promote the challenger if it passes the rules",
+            "ask": "ask: if it passes the rules, a person decides within a day; no answer means no",
+            "never": "never: register the models and keep the champion",
+        },
+        title="Promotion policy",
+        description_md="Who decides whether the challenger becomes the champion. The rules are the two values in "
+        "the section *Promotion*.",
+    ),
+    "min_seconds": Param(
+        0.2,
+        type="number",
+        minimum=0.05,
+        title="Shortest clip (s)",
+        description_md="In seconds. A shorter clip is rejected as `too_short`. Below 0.2 s there are too few frames "
+        "for statistics such as the standard deviation of f0.",
+        section="Limits",
+    ),
+    "max_seconds": Param(
+        60,
+        type="number",
+        minimum=1,
+        maximum=3600,
+        title="Longest clip (s)",
+        description_md="In seconds. A longer clip is rejected as `too_long`: one emotion label says little about "
+        "minutes of speech. 60 s is also the longest recording that a model answers without cutting it into windows.",
+        section="Limits",
+    ),
+    "max_rejected_share": Param(
+        0.05,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Largest share of rejected clips",
+        description_md="A share from 0 to 1 of all clips of the dataset. If more clips are rejected, the run fails: "
+        "0.05 allows a few broken files, and stops at a damaged dataset. `rejected.csv` lists each rejected clip "
+        "with its reason.",
+        section="Limits",
+    ),
+    "clips_per_shard": Param(
+        360,
+        type="integer",
+        minimum=1,
+        maximum=10000,
+        title="Clips per featurization task",
+        description_md="Number of clips that one mapped task featurizes. A task that is killed loses at most this "
+        "work, and each task takes about two seconds to start. 360 divides the 1,440 clips of RAVDESS into four "
+        "shards.",
+        section="Limits",
+    ),
+    "speaker_folds": Param(
+        "published",
+        enum=["published", "grouped"],
+        values_display={
+            "published": "published: the folds of the catalogue (EmoBox for RAVDESS); grouped if it has none",
+            "grouped": "grouped: drawn with the seed; all clips of a speaker are in the same fold",
+        },
+        title="Folds of unheard speakers",
+        description_md="How speakers are divided into folds for the protocol *unheard speakers*, by which the models "
+        "are compared. With published folds the figures can be compared with those of other papers.",
+        section="Evaluation",
+    ),
+    "hyperparameters": Param(
+        "shipped",
+        enum=["shipped", "search"],
+        values_display={
+            "shipped": "shipped: the settings in include/hyperparameters.yaml",
+            "search": "search: a grid search on the training side of every fold; takes several times as long",
+        },
+        title="Hyper-parameters",
+        description_md="Settings of the three classifiers, such as the depth of trees. On RAVDESS the search is no "
+        "better than the shipped settings; search on data that is very different.",
+        section="Evaluation",
+    ),
+    "explained_clips": Param(
+        200,
+        type="integer",
+        minimum=8,
+        maximum=5000,
+        title="Clips explained by SHAP",
+        description_md="Number of clips whose SHAP values are computed: the same share of the clips of every "
+        "emotion. More clips give a more exact importance and take more time: 200 clips take about 20 s.",
+        section="Evaluation",
+    ),
+    "seed": Param(
+        0,
+        type="integer",
+        minimum=0,
+        maximum=2**31 - 1,
+        title="Seed",
+        description_md="Seed of every random choice: folds, trees, the clips that are explained. The same data and "
+        "the same seed give the same figures. Another seed shows how much of a difference is chance.",
+        section="Evaluation",
+    ),
+    "margin": Param(
+        0.005,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Margin in macro F1",
+        description_md="The macro F1 of the challenger must exceed that of the champion by at least this value. Both "
+        "are scored on speakers that they were not trained on. Example: with 0.005 a champion of 0.660 is replaced "
+        "from 0.665 on. 0 accepts any model that is not worse.",
+        section="Promotion",
+    ),
+    "max_emotion_drop": Param(
+        0.1,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Largest drop in F1 of one emotion",
+        description_md="The F1 of no emotion may drop by more than this value from the champion to the challenger. It "
+        "stops a challenger that is better on average and has lost one emotion, for example `fearful`.",
+        section="Promotion",
+    ),
+}

@@ -1,0 +1,122 @@
+"""Every alert on a real Graphite: when it fires, and when it stays quiet."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from grafana_files import RULE_OF, state
+
+DAY = 86_400
+GAUGE, COUNT = "stats.gauges.airflow.emotion.", "stats_counts.airflow."
+FINISHED = GAUGE + "training.finished"
+CHAMPION = GAUGE + "champion.score.speaker_independent.f1_macro"
+CHALLENGER = GAUGE + "training.score.random_forest.speaker_independent.f1_macro"
+P95 = GAUGE + "scoring.latency_quantile.total.p95"
+CONFIDENCE = GAUGE + "scoring.batch_confidence.mean"
+VERDICT = GAUGE + "scoring.drift.verdict"
+SHAP = GAUGE + "training.shap.random_forest."
+FAILED = COUNT + "ti.finish.emotion_training.featurize.failed"
+BEAT = COUNT + "scheduler_heartbeat"
+
+
+def weekly(path: str, *values: float) -> list[tuple[str, float, float]]:
+    """(path, value, days ago), a week apart, the last one an hour ago."""
+    return [(path, value, 7 * (len(values) - 1 - week) + 1 / 24) for week, value in enumerate(values)]
+
+
+def batches(path: str, usual: float, last: float) -> list[tuple[str, float, float]]:
+    """A batch every two hours for a week, and the last one."""
+    return [(path, usual, 2 * hours / 24) for hours in range(83, 0, -1)] + [(path, last, 0.01)]
+
+
+def finished(days_ago: float) -> list[tuple[str, object, float]]:
+    """The time at which a training run succeeded, sent at that time."""
+    return [(FINISHED, lambda now: now - days_ago * DAY, days_ago)]
+
+
+# Alert → state → name of a case → points as (path, value, days ago).
+CASES = {
+    "no-training": {
+        "firing": {"8.3 days ago": finished(8.3), "20 days ago": finished(20), "never": []},
+        "quiet": {"7.7 days ago": finished(7.7), "just now": finished(0.001)},
+    },
+    "f1-fell": {
+        "firing": {
+            "champion": weekly(CHAMPION, 0.71, 0.72, 0.66),
+            "challenger": weekly(CHALLENGER, 0.71, 0.65) + weekly(CHAMPION, 0.71, 0.71),
+            "little by little": weekly(CHAMPION, 0.72, 0.70, 0.68, 0.665),
+        },
+        "quiet": {
+            "by 0.04": weekly(CHAMPION, 0.71, 0.67),
+            "rose": weekly(CHALLENGER, 0.6, 0.7) + weekly(CHAMPION, 0.6, 0.7),
+            "recovered": weekly(CHAMPION, 0.71, 0.6, 0.70),
+            "first run": weekly(CHAMPION, 0.4),
+            "no run": [],
+        },
+    },
+    "latency": {
+        "firing": {"2.2 times": batches(P95, 100, 220)},
+        "quiet": {
+            "1.8 times": batches(P95, 100, 180),
+            "faster": batches(P95, 100, 20),
+            "first batch": [(P95, 900, 0.01)],
+        },
+    },
+    "confidence": {
+        "firing": {"lower": batches(CONFIDENCE, 0.7, 0.58), "higher": batches(CONFIDENCE, 0.7, 0.83)},
+        "quiet": {"as usual": batches(CONFIDENCE, 0.7, 0.63), "first batch": [(CONFIDENCE, 0.2, 0.01)]},
+    },
+    "drift": {
+        "firing": {"alarm": [(VERDICT, 0, 0.5), (VERDICT, 2, 0.01)]},
+        "quiet": {
+            "ok": [(VERDICT, 0, 0.01)],
+            "watch": [(VERDICT, 1, 0.01)],
+            "over": [(VERDICT, 2, 0.5), (VERDICT, 0, 0.01)],
+            "nothing scored": [],
+        },
+    },
+    "importance": {
+        "firing": {
+            "halved": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.02) + weekly(SHAP + "rms_mean", 0.04, 0.04, 0.04),
+            "doubled": weekly(SHAP + "f0_mean", 0.02, 0.02, 0.05),
+        },
+        "quiet": {
+            "a little": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.03),
+            "not a top feature": [
+                *weekly(SHAP + "minor", 0.01, 0.01, 0.002),
+                *(point for name in "abcde" for point in weekly(SHAP + name, 0.05, 0.05, 0.05)),
+            ],
+            "first run": weekly(SHAP + "f0_mean", 0.05),
+            "no run": [],
+        },
+    },
+    "task-failures": {
+        "firing": {"one": [(FAILED, 1, 0.02)]},
+        "quiet": {"yesterday": [(FAILED, 1, 0.9)], "none": [(FAILED, 0, 0.02)], "never": []},
+    },
+    "scheduler": {
+        "firing": {"10 minutes ago": [(BEAT, 2, 10 / 1440)], "zeros": [(BEAT, 0, 1 / 1440)], "no metric": []},
+        "quiet": {"just now": [(BEAT, 2, 0.5 / 1440)]},
+    },
+}
+
+
+def test_every_alert_has_its_cases():
+    assert set(CASES) == set(RULE_OF)
+
+
+@pytest.mark.parametrize(
+    ("uid", "expected", "case"),
+    [(uid, expected, case) for uid in CASES for expected in CASES[uid] for case in CASES[uid][expected]],
+)
+def test_alert(graphite, uid, expected, case):
+    now = time.time()
+    points = [
+        (path, value(now) if callable(value) else value, now - days * DAY)
+        for path, value, days in CASES[uid][expected][case]
+    ]
+    if points:
+        graphite.feed(sorted(points, key=lambda point: point[2]))
+    assert state(graphite, RULE_OF[uid]) == expected

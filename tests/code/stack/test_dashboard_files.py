@@ -1,0 +1,145 @@
+"""The committed dashboards and alert rules: generated, valid by Grafana's published schemas, complete and explained."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+
+import jsonschema
+import pytest
+import yaml
+
+from emotion import metrics
+from grafana_files import DASHBOARDS, GRAFANA, NAMES, ROOT, RULE_OF, RULES, panels
+from sample_metrics import AIRFLOW_LINES
+
+SCHEMAS = ROOT / "tests" / "support" / "schemas"  # of the Grafana Foundation SDK, Apache-2.0
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """``grafana/generate.py`` and the modules beside it, which are scripts in no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(GRAFANA))
+        yield importlib.import_module("generate")
+
+
+def test_the_committed_files_are_what_the_generator_gives(generator):
+    for name, content in generator.generate().items():
+        assert (GRAFANA / name).read_text() == content, f"{name}: run python grafana/generate.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dashboard_is_valid_by_grafanas_schema(name):
+    schema = json.loads((SCHEMAS / "dashboard.jsonschema.json").read_text())
+    jsonschema.validate(DASHBOARDS[name], schema)
+    broken = json.loads(json.dumps(DASHBOARDS[name]))
+    broken["panels"][1]["gridPos"]["width"] = 3
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=RULE_OF)
+def test_alert_rule_is_valid_by_grafanas_schema(rule):
+    definitions = json.loads((SCHEMAS / "alerting.jsonschema.json").read_text())["definitions"]
+    schema = {"$ref": "#/definitions/Rule", "definitions": definitions}
+    rule_of_api = rule | {"folderUID": "emotion", "ruleGroup": "emotion", "orgID": 1}
+    del rule_of_api["dashboardUid"], rule_of_api["panelId"]  # keys of the file; the API has annotations instead
+    jsonschema.validate(rule_of_api, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(rule_of_api | {"noDataState": "Quiet"}, schema)
+
+
+def test_contact_point_is_valid_by_grafanas_schema_and_the_policy_names_it():
+    definitions = json.loads((SCHEMAS / "alerting.jsonschema.json").read_text())["definitions"]
+    schema = {"$ref": "#/definitions/ContactPoint", "definitions": definitions}
+    points = yaml.safe_load((GRAFANA / "provisioning/alerting/contact-points.yaml").read_text())["contactPoints"]
+    for receiver in points[0]["receivers"]:
+        jsonschema.validate(receiver, schema)
+    policy = yaml.safe_load((GRAFANA / "provisioning/alerting/policies.yaml").read_text())["policies"][0]
+    assert policy["receiver"] in {point["name"] for point in points}
+
+
+def test_every_reference_is_to_the_provisioned_data_source():
+    source = yaml.safe_load((GRAFANA / "provisioning/datasources/graphite.yaml").read_text())["datasources"][0]
+    assert source["isDefault"]  # variables and panels name no source: Grafana 7.5 knows no uid there
+    expected = {"type": source["type"], "uid": source["uid"]}
+    targets = [target for name in NAMES for panel in panels(name) for target in panel["targets"]]
+    targets += [rule["data"][0]["model"] for rule in RULES]
+    assert targets and all(target["datasource"] == expected for target in targets)
+    assert all(rule["data"][0]["datasourceUid"] == source["uid"] for rule in RULES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_says_what_it_shows(name):
+    for panel in panels(name):
+        assert panel["title"] and len(panel["description"]) > 8, panel["title"]
+        assert panel["targets"], panel["title"]
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"] and defaults["thresholds"]["steps"][0]["value"] is None, panel["title"]
+    ids = [panel["id"] for panel in DASHBOARDS[name]["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_panel_lies_over_another(name):
+    taken = set()
+    for panel in DASHBOARDS[name]["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_grafana_7_5_has_everything_a_dashboard_uses(name):
+    assert DASHBOARDS[name]["schemaVersion"] == 27
+    for panel in panels(name):
+        assert panel["type"] in {"stat", "bargauge", "timeseries", "table"}
+        assert "datasource" not in panel
+        assert {each["id"] for each in panel.get("transformations", ())} <= {"reduce", "organize"}
+        for query in panel["targets"]:
+            assert set(query) == {"refId", "datasource", "target"}
+
+
+def test_dashboards_link_to_each_other_and_to_airflow():
+    for name, dashboard in DASHBOARDS.items():
+        assert dashboard["uid"] == f"emotion-{name}" and "emotion" in dashboard["tags"]
+        to_dashboards, to_airflow = dashboard["links"]
+        assert to_dashboards["tags"] == ["emotion"] and to_dashboards["includeVars"]
+        assert to_airflow["url"].startswith("${airflow}")
+    assert "airflow" in {variable["name"] for variable in DASHBOARDS["training"]["templating"]["list"]}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=RULE_OF)
+def test_an_alert_says_what_happened_what_to_do_and_where_to_look(rule):
+    notes = rule["annotations"]
+    assert len(notes["summary"]) > 20 and len(notes["runbook"]) > 40
+    runbooks = (ROOT / "docs/monitoring.md").read_text()
+    anchor = re.sub(r"[^a-z0-9 -]", "", rule["title"].lower()).replace(" ", "-")
+    assert f"| [`{rule['uid']}`](#{anchor}) |" in runbooks and f"\n### {rule['title']}\n" in runbooks
+    dashboard = DASHBOARDS[notes["__dashboardUid__"].removeprefix("emotion-")]
+    assert int(notes["__panelId__"]) in {panel["id"] for panel in dashboard["panels"] if panel["type"] != "row"}
+    assert (rule["dashboardUid"], str(rule["panelId"])) == (notes["__dashboardUid__"], notes["__panelId__"])
+    assert "$" not in yaml.safe_dump(rule), "Grafana would take it for an environment variable"
+
+
+def test_every_metric_of_the_table_is_drawn():
+    drawn = "\n".join(target["target"] for name in NAMES for panel in panels(name) for target in panel["targets"])
+    for metric in metrics.TABLE:
+        if metric in (metrics.DRIFT_SHARE, metrics.DOCTOR):
+            continue  # the signals of drift are checked below; the probe only shows that StatsD can be reached
+        pattern = re.sub(r"\\\{[^}]*\\\}", r"[^. ]+", re.escape(f"{metrics.PREFIX}.{metric.name}"))
+        assert re.search(pattern + r"[\s,.)]", drawn), metric.name
+    assert "drift.{features,emotions,confidence}" in drawn
+
+
+def test_airflow_sends_every_name_that_is_drawn(generator):
+    """Against the names read off the wire of a real Airflow 3.3.2."""
+    kinds = {"g": "gauge", "c": "counter", "ms": "timer"}
+    for metric in importlib.import_module("queries").AIRFLOW:
+        pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", r"[^.]+", re.escape(metric.name)))
+        sent = {kinds[kind] for name, kind in AIRFLOW_LINES if pattern.fullmatch(name)}
+        assert sent == {metric.kind}, metric.name

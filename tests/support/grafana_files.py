@@ -1,0 +1,120 @@
+"""The committed dashboards and alert rules, and what Grafana would make of them with the values of a Graphite."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from graphite_stack import Graphite
+
+ROOT = Path(__file__).resolve().parents[2]
+GRAFANA = ROOT / "grafana"
+NAMES = ("training", "explanation", "scoring", "airflow")
+DASHBOARDS = {name: json.loads((GRAFANA / "dashboards" / f"{name}.json").read_text()) for name in NAMES}
+RULES = yaml.safe_load((GRAFANA / "provisioning/alerting/rules.yaml").read_text())["groups"][0]["rules"]
+RULE_OF = {rule["uid"].removeprefix("emotion-"): rule for rule in RULES}
+POINTS = (50, 100, 500, 43_200)
+"""Older versions of Grafana ask for 500 points of a series, later ones for 43,200."""
+
+
+def panels(name: str) -> list[dict]:
+    """The panels of a dashboard, without the rows that group them."""
+    return [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] != "row"]
+
+
+# --- Queries ------------------------------------------------------------------------------------------------
+
+
+def filled(dashboard: dict, text: str, find: Callable[[str], list[str]]) -> list[str]:
+    """A query with its variables filled in: first as the dashboard opens, then with each other choice once.
+
+    ``find`` gives the values that the query of a variable finds.
+    """
+    texts = [text]
+    for variable in dashboard["templating"]["list"]:
+        holder = re.compile(r"\$\{?" + variable["name"] + r"\b\}?")
+        if not holder.search(text):
+            continue
+        if variable["type"] == "query":
+            values = find(variable["query"])
+            assert values, f"the variable {variable['name']} finds nothing: {variable['query']}"
+            choices = [variable["allValue"], "{" + ",".join(values) + "}"]
+        else:
+            choices = [variable["current"]["value"], *(option["value"] for option in variable["options"])]
+        texts = [holder.sub(choice, each) for each in texts for choice in dict.fromkeys(choices)]
+    return texts
+
+
+def queries(find: Callable[[str], list[str]]) -> list[tuple[str, str, str]]:
+    """(place, query, since) of every panel, annotation and alert rule, with variables filled in."""
+    asked = []
+    for name, dashboard in DASHBOARDS.items():
+        since = dashboard["time"]["from"].removeprefix("now")
+        for panel in panels(name):
+            for target in panel["targets"]:
+                for text in filled(dashboard, target["target"], find):
+                    asked.append((f"{name}: {panel['title']}", text, since))
+        for annotation in dashboard["annotations"].get("list", ()):
+            asked.append((f"{name}: {annotation['name']}", annotation["target"]["target"], since))
+    for rule in RULES:
+        query = rule["data"][0]
+        asked.append((rule["title"], query["model"]["target"], f"-{query['relativeTimeRange']['from']}s"))
+    return asked
+
+
+def has_values(series: list[dict]) -> bool:
+    """Whether an answer of Graphite has any value."""
+    return any(value is not None for each in series for value, _ in each["datapoints"])
+
+
+def unanswered(graphite: Graphite) -> list[str]:
+    """The queries of all panels, annotations and alerts to which Graphite answers no value at all."""
+    return [
+        f"{place}: {target}"
+        for place, target, since in queries(graphite.find)
+        if not has_values(graphite.render(target, since=since))
+    ]
+
+
+# --- Alerts -------------------------------------------------------------------------------------------------
+
+REDUCERS = {"last": lambda values: values[-1], "sum": sum}
+EVALUATORS = {"gt": lambda value, limit: value > limit, "lt": lambda value, limit: value < limit}
+
+
+def state(graphite: Graphite, rule: dict) -> str:
+    """``firing`` or ``quiet``: what follows from the query, reduction, threshold and no-data state of a rule.
+
+    Raises
+    ------
+    AssertionError
+        If the state depends on the number of points, or if two series have the same tags or name: Grafana would refuse
+        them as duplicates.
+    """
+    states = {points: _state(graphite, rule, points) for points in POINTS}
+    assert len(set(states.values())) == 1, states
+    return states[500]
+
+
+def _state(graphite: Graphite, rule: dict, points: int) -> str:
+    query, reduction, threshold = (part["model"] for part in rule["data"])
+    since = f"-{rule['data'][0]['relativeTimeRange']['from']}s"
+    series = graphite.render(query["target"], since=since, points=points)
+    for names in (
+        [json.dumps(each["tags"], sort_keys=True) for each in series],
+        [each["target"] for each in series],
+    ):
+        assert len(set(names)) == len(names), f"series that Grafana cannot tell apart: {names}"
+    assert reduction["expression"] == "A" and reduction["settings"] == {"mode": "dropNN"}
+    assert threshold["expression"] == "B" and rule["condition"] == "C"
+    values = [[value for value, _ in each["datapoints"] if value is not None] for each in series]
+    reduced = [REDUCERS[reduction["reducer"]](each) for each in values if each]
+    if not reduced:
+        return {"Alerting": "firing", "OK": "quiet"}[rule["noDataState"]]
+    evaluator = threshold["conditions"][0]["evaluator"]
+    fires = [EVALUATORS[evaluator["type"]](value, *evaluator["params"]) for value in reduced]
+    return "firing" if any(fires) else "quiet"
