@@ -504,11 +504,9 @@ def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer,
     assert code == 1 and findings(out)["metrics"] == "✗" and said in out
 
 
+@pytest.mark.graphite
 def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypatch, tmp_path):
-    try:
-        graphite_stack.install()
-    except graphite_stack.NotInstalled as reason:
-        pytest.skip(f"no Graphite: {reason}")
+    graphite_stack.require()
     with graphite_stack.running(tmp_path / "graphite") as stack:
         monkeypatch.setenv("EMOTION_STATSD", f"{stack.statsd[0]}:{stack.statsd[1]}")
         monkeypatch.setenv("EMOTION_GRAPHITE", stack.url)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from test_grafana import RULE_OF, installed_graphite, state, unanswered
+from test_grafana import RULE_OF, state, unanswered
 
 import graphite_stack
 from emotion import settings
@@ -45,7 +45,7 @@ def catalogue(file: Path) -> Path:
 
 
 def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer(tmp_path):
-    installed_graphite()
+    graphite_stack.require()
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     with graphite_stack.running(tmp_path / "graphite") as graphite:
