@@ -29,6 +29,18 @@ from emotion.store import Store  # noqa: E402
 from small_data import make_settings  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one worker, where there are several: the tests of a file, and all that start an Airflow.
+
+    The latter begin first, as they take longest. Two Airflows at once would wait for each other.
+    """
+    for item in items:
+        together = "airflow" if item.get_closest_marker("airflow") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
+    items.sort(key=lambda item: item.get_closest_marker("airflow") is None)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose artifacts and recordings lie in the test's own folder."""
