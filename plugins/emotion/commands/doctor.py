@@ -14,7 +14,7 @@ from emotion.errors import ConfigurationError, EmotionError
 from emotion.settings import PROJECT, Settings
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 FREE_BYTES = 2 * 10**9
 """RAVDESS, unpacked and as its archive, takes 0.8 GB; a run and its models a few hundred MB."""
@@ -61,21 +61,23 @@ def _check_python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] in PYTHONS:
         return Finding(OK, found)
-    return Finding(BROKEN, f"{found}; expected 3.11 or 3.12", "Make the environment again with one of these.")
+    return Finding(BROKEN, f"{found}; expected 3.11 to 3.14", "Make the environment again with one of these.")
 
 
 def _check_packages() -> Finding:
     from importlib.metadata import PackageNotFoundError, version
 
+    from packaging.requirements import Requirement
     from packaging.version import Version
 
     pins = PROJECT / "requirements.txt"
     wrong, count = [], 0
-    for line in pins.read_text().splitlines():
-        name, pinned, expected = line.partition("#")[0].strip().partition("==")
-        if not pinned:
+    for line in filter(None, (line.partition("#")[0].strip() for line in pins.read_text().splitlines())):
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate():  # of another version of Python
             continue
         count += 1
+        name, expected = requirement.name, next(iter(requirement.specifier)).version
         try:
             found = version(name)
         except PackageNotFoundError:

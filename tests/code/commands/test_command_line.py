@@ -420,6 +420,15 @@ def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_pa
     assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
 
 
+def test_doctor_leaves_out_the_pins_of_another_python(run, home, monkeypatch, tmp_path):
+    (tmp_path / "requirements.txt").write_text(
+        f'no-such-package==1.0; python_version < "3"\nnumpy=={np.__version__}; python_version >= "3"  # arrays\n'
+    )
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
+    _, out, _ = run("doctor")
+    assert "packages: 1 as pinned" in out
+
+
 def test_doctor_takes_a_version_as_its_package_spells_it(run, home, monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("grafana-foundation-sdk==0.0.21\n")
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
