@@ -1,13 +1,16 @@
-# Every target sets up what it needs. Python 3.11 or 3.12: the newest found, or the one PYTHON names.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
-INSTALLED := .venv/installed
+# Every target sets up what it needs, in the folder VENV. Python 3.11 to 3.14: the newest found, or the one PYTHON names.
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+# One file's tests run in one worker, and so share what the file sets up; tests/conftest.py refines it.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo train airflow up down test bench lint clean help
+.PHONY: demo train airflow up down test test-all bench lint clean help
 
 help: ## these commands
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(INSTALLED) ## the whole training workflow on a synthesized corpus, in minutes
 	@$(BIN)/python -m emotion.commands.local_run demo
@@ -39,8 +42,11 @@ down: ## stop the containers; what they have stored stays
 .env:
 	@umask 077 && sh docker/secrets.sh > .env.new && mv .env.new .env && echo "Secrets made: .env"
 
-test: $(INSTALLED) ## all tests
-	@$(BIN)/python -m pytest
+test: $(INSTALLED) ## the tests, but for those that start an Airflow or a Graphite; lists the slowest
+	@$(PYTEST) -m 'not airflow and not graphite' --durations=20
+
+test-all: $(INSTALLED) ## all tests, as CI runs them
+	@$(PYTEST) --durations=20
 
 bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_DIR (docs/benchmarks.md)
 	@test -n "$(RAVDESS_DIR)" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
@@ -50,12 +56,12 @@ lint: $(INSTALLED) ## style, types, and Airflow 3's own rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean: ## remove what the targets above have made, but for the artifacts in emotion-home/
-	rm -rf .venv .airflow
+	rm -rf .venv .venv-* .airflow
 
 $(INSTALLED): requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found; PYTHON=/path/to/python3.12 names one" >&2; exit 1; }
-	@echo "Installing into .venv with $$($(PYTHON) --version) (a minute or two)"
-	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed and none was found; PYTHON=/path/to/python3.12 names one" >&2; exit 1; }
+	@echo "Installing into $(VENV) with $$($(PYTHON) --version) (a minute or two)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@$(BIN)/python -c 'import numpy, emotion.datasets.synthesis, emotion.features as f; f.extract(numpy.ones(8000))' # compiles, once

@@ -7,9 +7,11 @@ needs npm.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
+import random
 import re
 import shutil
 import socket
@@ -20,9 +22,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "grafana" / "graphite"
 REQUIREMENTS = (
@@ -152,15 +156,34 @@ class Graphite:
 def install() -> Path:
     """The folder with Graphite and StatsD; installs them there if they are missing.
 
+    One process at a time: parallel test workers share the folder.
+
     Raises
     ------
     NotInstalled
     """
     home = Path(os.environ.get("EMOTION_TEST_GRAPHITE") or Path.home() / ".cache" / "emotion-graphite").absolute()
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(home)
+    return home
+
+
+def require() -> None:
+    """Skip the test where Graphite and StatsD cannot be installed; in CI fail."""
+    try:
+        install()
+    except NotInstalled as reason:
+        absent = pytest.fail if os.environ.get("CI") else pytest.skip
+        absent(f"Graphite and StatsD: {reason}")
+
+
+def _install(home: Path) -> None:
     done = home / "installed"
-    versions = "\n".join((*REQUIREMENTS, STATSD))
-    if done.exists() and done.read_text() == versions:
-        return home
+    packages = "\n".join((*REQUIREMENTS, STATSD))
+    if done.exists() and done.read_text() == packages:
+        return
     python = os.environ.get("PYTHON_FOR_GRAPHITE") or next(
         filter(None, map(_works, ("python3.11", "python3.10", "python3.9", "python3"))), None
     )
@@ -176,8 +199,7 @@ def install() -> Path:
         env=os.environ | {"GRAPHITE_NO_PREFIX": "True"},
     )
     _run(["npm", "install", "--omit=optional", "--no-audit", "--no-fund", "--prefix", str(home), STATSD])
-    done.write_text(versions)
-    return home
+    done.write_text(packages)
 
 
 def _works(python: str) -> str | None:
@@ -307,14 +329,15 @@ def _replaced(file: Path, parts: dict[str, str]) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports below those that the system hands out by itself, so that no connection takes one before it is used."""
+    ports: list[int] = []
+    for port in random.sample(range(10_000, 32_000), 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError(f"fewer than {count} free ports on 127.0.0.1 among 1000 tried")
 
 
 def _listens(port: int) -> bool:

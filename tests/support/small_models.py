@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
 
 import numpy as np
@@ -27,8 +29,6 @@ from emotion.vocabulary import EMOTIONS, FAMILIES
 SEED = 7
 SPEAKERS = 3
 VERSIONS = ("first", "second")
-
-_built: list[Store] = []
 
 
 def build(root: str) -> Store:
@@ -116,7 +116,15 @@ def _facts(version: str) -> VersionFacts:
 
 @pytest.fixture(scope="session")
 def trained_store(tmp_path_factory) -> Store:
-    """See :func:`build`; not to be written to."""
-    if not _built:
-        _built.append(build(str(tmp_path_factory.mktemp("home"))))
-    return _built[0]
+    """See :func:`build`; not to be written to. Parallel workers share one: the first builds it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the run's own folder, above those of its workers
+    folder = base / "trained-store"
+    with (base / "trained-store.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("trained-store-unfinished")
+            build(str(unfinished))
+            unfinished.rename(folder)
+    return Store(str(folder))

@@ -89,15 +89,17 @@ def _check_python() -> Finding:
 def _check_packages() -> Finding:
     from importlib.metadata import PackageNotFoundError, version
 
+    from packaging.requirements import Requirement
     from packaging.version import Version
 
     pins = PROJECT / "requirements.txt"
     wrong, count = [], 0
-    for line in pins.read_text().splitlines():
-        name, pinned, expected = line.partition("#")[0].strip().partition("==")
-        if not pinned:
+    for line in filter(None, (line.partition("#")[0].strip() for line in pins.read_text().splitlines())):
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate():  # of another version of Python
             continue
         count += 1
+        name, expected = requirement.name, next(iter(requirement.specifier)).version
         try:
             installed = version(name)
         except PackageNotFoundError:

@@ -443,6 +443,15 @@ def test_doctor_compares_packages_with_their_pins(run, home, monkeypatch, tmp_pa
     assert f"numpy {np.__version__}, expected 0.0.1; no-such-package not installed, expected 1.0" in out
 
 
+def test_doctor_leaves_out_the_pins_of_another_python(run, home, monkeypatch, tmp_path):
+    (tmp_path / "requirements.txt").write_text(
+        f'no-such-package==1.0; python_version < "3"\nnumpy=={np.__version__}; python_version >= "3"  # arrays\n'
+    )
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
+    _, out, _ = run("doctor")
+    assert "packages: 1 as pinned" in out
+
+
 def test_doctor_compares_versions_not_their_spelling(run, home, monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("grafana-foundation-sdk==0.0.21\n")
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
@@ -538,11 +547,9 @@ def test_doctor_finds_that_metrics_do_not_arrive(run, home, monkeypatch, answer,
     assert code == 1 and findings(out)["metrics"] == "✗" and message in out
 
 
+@pytest.mark.graphite
 def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypatch, tmp_path):
-    try:
-        graphite_stack.install()
-    except graphite_stack.NotInstalled as reason:
-        pytest.skip(f"no Graphite: {reason}")
+    graphite_stack.require()
     with graphite_stack.running(tmp_path / "graphite") as stack:
         monkeypatch.setenv("EMOTION_STATSD", f"{stack.statsd[0]}:{stack.statsd[1]}")
         monkeypatch.setenv("EMOTION_GRAPHITE", stack.url)

@@ -210,7 +210,7 @@ import sys, time; from pathlib import Path; from emotion.datasets import importi
 from emotion.settings import Settings; from emotion.store import Store
 settings = Settings.from_environment()
 importing.obtain(Store(settings.home), settings, "ravdess-speech", source=Path(sys.argv[1]),
-                progress=lambda stage, *_: time.sleep(0.02 if stage == "import" else 0))
+                progress=lambda stage, done, *_: time.sleep(60 * (stage == "import" and done == 10)))
 """
 
 

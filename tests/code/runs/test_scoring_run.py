@@ -428,7 +428,7 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
         "import sys, time; from emotion.settings import Settings; from emotion.runs.scoring_run import score_folder\n"
         "from emotion.scoring.options import Options\n"
         "def slowly(stage, done, total, unit):\n"
-        "    print(stage, done, flush=True); time.sleep(0.05)\n"
+        "    print(stage, done, flush=True); time.sleep(60 * (stage == 'score' and done == 13))\n"
         "score_folder(Settings.from_environment(), sys.argv[1], progress=slowly, batch=sys.argv[2],\n"
         "                     options=Options(settle_seconds=0, files_per_shard=5))"
     )

@@ -107,6 +107,7 @@ def test_every_alert_has_its_cases():
     assert set(CASES) == set(RULE_OF)
 
 
+@pytest.mark.graphite
 @pytest.mark.parametrize(
     ("uid", "expected", "case"),
     [(uid, expected, case) for uid in CASES for expected in CASES[uid] for case in CASES[uid][expected]],
