@@ -8,8 +8,16 @@ starts before the end of the old one is reported, the scheduler takes the report
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from airflow.executors import local_executor
 from airflow.utils.state import TaskInstanceState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.executors.workloads import ExecutorWorkload
+    from airflow.executors.workloads.types import WorkloadKey, WorkloadState
 
 
 class LocalExecutor(local_executor.LocalExecutor):
@@ -19,18 +27,20 @@ class LocalExecutor(local_executor.LocalExecutor):
     """
 
     def start(self) -> None:
-        self._unreported = set()
+        self._unreported: set[WorkloadKey] = set()
         super().start()
 
-    def _get_workloads_to_schedule(self, open_slots):
+    def _get_workloads_to_schedule(self, open_slots: int) -> list[tuple[WorkloadKey, ExecutorWorkload]]:
         workloads = super()._get_workloads_to_schedule(open_slots)
         return [(key, workload) for key, workload in workloads if key not in self._unreported]
 
-    def _process_workloads(self, workload_list):
+    def _process_workloads(self, workload_list: Sequence[ExecutorWorkload]) -> None:
         self._unreported.update(workload.key for workload in workload_list)
         super()._process_workloads(workload_list)
 
-    def change_state(self, key, state, info=None, remove_running=True) -> None:
+    def change_state(
+        self, key: WorkloadKey, state: WorkloadState, info: Any = None, remove_running: bool = True
+    ) -> None:
         if state != TaskInstanceState.RUNNING:
             self._unreported.discard(key)
         super().change_state(key, state, info, remove_running)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import TaskAwaitingInput
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class QuestionOperator(HITLOperator):
@@ -21,7 +25,7 @@ class QuestionOperator(HITLOperator):
     ``responded_by_user`` of the result is None where nobody answered in time and ``defaults`` were taken.
     """
 
-    def execute(self, context):
+    def execute(self, context: Context) -> None:
         task_instance, store = context["task_instance"], context["task_state_store"]
         # Airflow raises max_tries when a person clears the task.
         first_try = task_instance.max_tries - self.retries + 1

@@ -8,12 +8,12 @@ from pathlib import Path
 from emotion.errors import BundleError, ConfigurationError
 from emotion.models import registry
 from emotion.models.classifier import Ensemble
-from emotion.models.registry import ENTRY
+from emotion.models.registry import ENTRY, VersionEntry
 from emotion.store import Store
 from emotion.vocabulary import FAMILIES
 
 
-def read_from_store(store: Store, version: str | None, family: str | None) -> tuple[dict, str, bytes]:
+def read_from_store(store: Store, version: str | None, family: str | None) -> tuple[VersionEntry, str, bytes]:
     """Registry entry, name and content of a bundle in the artifact store.
 
     Without ``version``: the champion's bundle. Without ``family``: that of the family which the version selected.
@@ -31,7 +31,7 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
     return entry, name, registry.read_file(store, entry, name)
 
 
-def read_from_folder(path: Path) -> tuple[dict, str, bytes]:
+def read_from_folder(path: Path) -> tuple[VersionEntry, str, bytes]:
     """Registry entry, name and content of a bundle with its version's ``version.json`` in the same folder.
 
     Raises BundleError if the file is not a bundle, or one of the two files is not there or cannot be read.
@@ -42,7 +42,7 @@ def read_from_folder(path: Path) -> tuple[dict, str, bytes]:
     entry_path = path.parent / ENTRY
     try:
         data = path.read_bytes()
-        entry = json.loads(entry_path.read_bytes())
+        entry: VersionEntry = json.loads(entry_path.read_bytes())
     except FileNotFoundError as error:
         raise BundleError(
             f"{error.filename} is not there; expected a bundle and the {ENTRY} of its version in one folder, as in "

@@ -79,7 +79,7 @@ class TrainingArtifacts:
             "seconds": float(table["duration"].sum()),
         }
 
-    def save_trained(self, family: str, bundle: dict, trained: Trained, figures: dict) -> None:
+    def save_trained(self, family: str, bundle: Bundle, trained: Trained, figures: dict) -> None:
         """Write a family's bundle, fold models, held-out predictions, and last its figures with the checksums."""
         files = {
             registry.bundle_name(family): dumps(bundle),
@@ -91,7 +91,7 @@ class TrainingArtifacts:
         checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         self.store.write_json(f"{self.folder}/train/{family}.json", {"model": figures, "sha256": checksums})
 
-    def save_ensemble(self, bundle: dict, predictions: pd.DataFrame) -> None:
+    def save_ensemble(self, bundle: Bundle, predictions: pd.DataFrame) -> None:
         """Write the bundle and the held-out predictions of the ensemble."""
         self.store.write_bytes(f"{self.folder}/train/{registry.bundle_name(Ensemble.family)}", dumps(bundle))
         self.save_predictions(Ensemble.family, predictions)

@@ -10,6 +10,7 @@ from emotion.evaluation import selection
 from emotion.evaluation.selection import PROTOCOL, SCORE
 from emotion.models import registry
 from emotion.models.bundle import packages
+from emotion.models.registry import VersionFacts
 from emotion.vocabulary import PROTOCOLS, SCORES
 
 POLICIES = ("auto", "ask", "never")
@@ -59,7 +60,7 @@ def bundle_metadata(*, version: str, run_id: str, seed: int, dataset_facts: dict
     }
 
 
-def version_facts(result: dict[str, Any]) -> dict[str, Any]:
+def version_facts(result: dict[str, Any]) -> VersionFacts:
     """What the registry's entry of a version holds besides its files; ``result`` from :func:`comparison`."""
     return {
         "run_id": result["run_id"],

@@ -19,7 +19,7 @@ from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import feature_table
 from emotion.metrics import Emitter
 from emotion.models import promotion, registry
-from emotion.models.bundle import make_bundle
+from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
@@ -245,7 +245,7 @@ class TrainingRun(Run):
         training_metrics.emit_decision(self.emitter, decision, challenge)
         return decision
 
-    def _ensemble_bundle(self, seed: int) -> dict:
+    def _ensemble_bundle(self, seed: int) -> Bundle:
         bundles = [self.artifacts.bundle(family) for family in FAMILIES]
         return make_bundle(
             plain=Ensemble([cast(Classifier, bundle["plain"]) for bundle in bundles]),

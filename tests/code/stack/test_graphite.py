@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from emotion import metrics
 from grafana_files import DASHBOARDS, filled, has_values, panels, queries, unanswered
 from sample_metrics import VALUES, lost
