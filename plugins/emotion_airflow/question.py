@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import timezone
@@ -29,7 +29,7 @@ class QuestionOperator(HITLOperator):
         task_instance, store = context["task_instance"], context["task_state_store"]
         # Airflow raises max_tries when a person clears the task.
         first_try = task_instance.max_tries - self.retries + 1
-        asked = store.get("asked")
+        asked = cast("dict[str, Any] | None", store.get("asked"))
         if asked is not None and asked["try_number"] >= first_try:
             self.log.info("The question was asked at try %d; pausing until it is answered", asked["try_number"])
             waited = timezone.utcnow() - datetime.fromisoformat(asked["at"])
