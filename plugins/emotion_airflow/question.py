@@ -28,7 +28,7 @@ class QuestionOperator(HITLOperator):
     def execute(self, context: Context) -> None:
         task_instance, store = context["task_instance"], context["task_state_store"]
         # Airflow raises max_tries when a person clears the task.
-        first_try = task_instance.max_tries - self.retries + 1
+        first_try = task_instance.max_tries - (self.retries or 0) + 1
         asked = cast("dict[str, Any] | None", store.get("asked"))
         if asked is not None and asked["try_number"] >= first_try:
             self.log.info("The question was asked at try %d; pausing until it is answered", asked["try_number"])
