@@ -1,6 +1,7 @@
 """Zip files from outside: their checksums, and their members, listed and read within limits.
 
-The limits keep an archive from filling the disk and from writing outside the folder that it is unpacked to.
+The limits keep an archive from filling the disk and from writing outside the folder that it is unpacked to. All of an
+archive is looked through before one file of it is used.
 """
 
 from __future__ import annotations
