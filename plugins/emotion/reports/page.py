@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Undefined
 
@@ -19,11 +20,14 @@ def environment() -> Environment:
     """Jinja with the project's templates and filters. All values are escaped; a missing value shows as ``–``.
 
     Filters: ``number(digits)``, ``signed(digits)``, ``percent(digits)``, ``thousands``, ``title`` (a name for
-    people, without underscores), ``data_uri`` (PNG bytes) and ``web`` (the address of a link, if it is http).
+    people, without underscores), ``data_uri`` (PNG bytes), ``utc`` (an ISO 8601 time) and ``web`` (the address of a
+    link, if it is http).
     Function: ``term(key, text)``, see :func:`emotion.reports.terms.link_to_term`.
 
     >>> environment().from_string("{{ 0.8126 | percent(1) }} of {{ 1440 | thousands }}").render()
     '81.3% of 1,440'
+    >>> environment().from_string("{{ '2026-11-22T09:04:11+00:00' | utc }}").render()
+    '2026-11-22 09:04:11 UTC'
     """
     jinja = Environment(
         loader=FileSystemLoader(INCLUDE),
@@ -39,6 +43,7 @@ def environment() -> Environment:
         "thousands": _thousands,
         "title": _title,
         "data_uri": _data_uri,
+        "utc": _utc,
         "web": _web,
     }
     jinja.globals["term"] = link_to_term
@@ -76,6 +81,10 @@ def _title(name: str) -> str:
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _utc(time: str) -> str:
+    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _web(url: str) -> str:

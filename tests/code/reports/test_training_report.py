@@ -66,7 +66,7 @@ def comparison() -> dict:
             )
     return {
         "run_id": "scheduled__2026-11-22T09:00:00+00:00",
-        "created": "2026-11-22T09:04:11Z",
+        "created": "2026-11-22T09:04:11+00:00",
         "seed": 42,
         "recipe": "4aa51fae213d",
         "features": 2035,
@@ -141,7 +141,7 @@ DECISION = {
     "policy": "auto",
     "by": "the rules",
     "reasons": ["F1 of sad would fall from 0.550 to 0.100, by more than the 0.050 allowed."],
-    "time": "2026-11-22T09:05:00Z",
+    "time": "2026-11-22T09:05:00+00:00",
 }
 
 
@@ -236,6 +236,7 @@ def test_the_page_shows_scores_selection_and_promotion(full, comparison, challen
         assert f"{scores[protocol]['f1_macro']:.3f}" in full
     assert "Ensemble was selected and not promoted" in full
     assert "optimistic" in full
+    assert "2026-11-22 09:04:11 UTC" in full and "2026-11-22 09:05:00 UTC" in full
     assert challenge["reasons"][0] in full
     assert "-0.450 too much" in full
     assert "20261115T090002" in full and "scikit-learn&nbsp;1.9.1" in full
