@@ -62,7 +62,7 @@ def test_busy_seconds_count_no_moment_twice(spans, seconds):
 
 
 def test_progress_is_there_to_be_read(store):
-    stage = progress.Progress(store, "runs/1/progress", "featurize", label="0001", unit="clips")
+    stage = progress.StageRecord(store, "runs/1/progress", "featurize", label="0001", unit="clips")
     assert describe(progress.read(store, "runs/1/progress")) == "featurize"
     stage(5, 5)
     assert describe(progress.read(store, "runs/1/progress")) == "featurize 5 of 5 clips"
