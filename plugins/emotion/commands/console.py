@@ -29,7 +29,7 @@ class ConsoleProgress:
         self._stage = ""
         self._next_line = 0.0
 
-    def __call__(self, stage: str, done: int, total: int, unit: str = "") -> None:
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         if stage != self._stage:
             self.close()
             self._stage, self._next_line = stage, time.monotonic() + PATIENCE
