@@ -73,15 +73,9 @@ def test_busy_seconds_count_no_moment_twice(spans, seconds):
     assert progress.busy_seconds(states) == seconds
 
 
-<<<<<<< HEAD
 def test_recorded_progress_can_be_read_and_described(store):
     stage = progress.StageRecord(store, "runs/1/progress", "featurize", label="0001", unit="clips")
     assert describe(add_up(progress.read(store, "runs/1/progress"))) == "featurize"
-=======
-def test_progress_is_there_to_be_read(store):
-    stage = progress.StageRecord(store, "runs/1/progress", "featurize", label="0001", unit="clips")
-    assert describe(progress.read(store, "runs/1/progress")) == "featurize"
->>>>>>> rooms_audio
     stage(5, 5)
     assert describe(add_up(progress.read(store, "runs/1/progress"))) == "featurize 5 of 5 clips"
     assert stage.finish() >= 0
