@@ -42,7 +42,7 @@ def airflow() -> dict:
 def _now() -> list:
     def beat(metric: Metric, component: str) -> stat.Panel:
         return stat_panel(
-            f"{component}: heartbeats per minute",
+            f"{component}: heartbeats/min",
             "About 12 per minute are normal. None: this component is down, or its metrics do not reach StatsD.",
             alias(per_minute(path(metric)), component.lower()),
             decimals=0,

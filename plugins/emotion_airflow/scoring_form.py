@@ -44,7 +44,8 @@ PARAMS = {
         maximum=86400,
         title="Skip files changed in the last (s)",
         description_md="In seconds. A file that was changed less than this time ago may still be being copied. The "
-        "next sweep scores it. 0 skips no file: use it if all files are complete.",
+        "next sweep scores it. A copy in progress changes its file more often than every 30 s. 0 skips no file: use it "
+        "if all files are complete.",
         section="Recordings",
     ),
     "rescore": Param(
@@ -103,7 +104,7 @@ PARAMS = {
         maximum=10000,
         title="Files per scoring task",
         description_md="Number of files that one mapped task scores. A task that is killed loses at most this work, "
-        "and each task takes about two seconds to start.",
+        "and each task takes about two seconds to start. The work on 200 files takes a few seconds.",
         section="Limits",
     ),
 }

@@ -35,7 +35,7 @@ PARAMS = {
         },
         title="Promotion policy",
         description_md="Who decides whether the challenger becomes the champion. The rules are the two values in "
-        "the section *Promotion*.",
+        "the section *Promotion*. `auto` suits scheduled runs: nobody needs to be there.",
     ),
     "min_seconds": Param(
         0.2,
@@ -130,7 +130,8 @@ PARAMS = {
         title="Margin in macro F1",
         description_md="The macro F1 of the challenger must exceed that of the champion by at least this value. Both "
         "are scored on speakers that they were not trained on. Example: with 0.005 a champion of 0.660 is replaced "
-        "from 0.665 on. 0 accepts any model that is not worse.",
+        "from 0.665 on. The default asks for a small lead, so that equal models do not replace each other at every "
+        "run. 0 accepts any model that is not worse.",
         section="Promotion",
     ),
     "max_emotion_drop": Param(
@@ -140,7 +141,8 @@ PARAMS = {
         maximum=1,
         title="Largest drop in F1 of one emotion",
         description_md="The F1 of no emotion may drop by more than this value from the champion to the challenger. It "
-        "stops a challenger that is better on average and has lost one emotion, for example `fearful`.",
+        "stops a challenger that is better on average and has lost one emotion, for example `fearful`. The F1 of one "
+        "emotion varies more by chance than the mean; 0.1 leaves room for that.",
         section="Promotion",
     ),
 }
