@@ -166,7 +166,6 @@ class ScoringRun(Run):
         return batches.read_plan(self.store, self.name)
 
     @cached_property
-    @cached_property
     def _models(self) -> list[CustomEmotionModel]:
         return [CustomEmotionModel.named(self.store, model["name"]) for model in self._plan()["models"]]
 

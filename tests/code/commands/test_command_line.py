@@ -449,7 +449,7 @@ def test_doctor_leaves_out_the_pins_of_another_python(run, home, monkeypatch, tm
     )
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     _, out, _ = run("doctor")
-    assert "packages: 1 as pinned" in out
+    assert "packages: 1 installed as pinned" in out
 
 
 def test_doctor_compares_versions_not_their_spelling(run, home, monkeypatch, tmp_path):

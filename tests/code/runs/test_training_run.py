@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -187,7 +186,7 @@ def test_who_decides(trained, tmp_path, monkeypatch, policy, verdict, approved, 
     store = Store(str(tmp_path))
     for key in (*run.store.list(f"runs/{run.name}"), *run.store.list(f"models/{run.name}")):
         store.write_bytes(key, run.store.read_bytes(key))
-    other = make(replace(run.settings, home=str(tmp_path)), metrics.Emitter(None))
+    other = make(run.settings.model_copy(update={"home": str(tmp_path)}), metrics.Emitter(None))
     challenge = store.read_json(f"runs/{run.name}/challenge.json")
     store.write_json(f"runs/{run.name}/challenge.json", challenge | {"verdict": verdict})
     recorded = other.promote(policy=policy, approved=approved)
