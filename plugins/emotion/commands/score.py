@@ -80,6 +80,10 @@ def _describe(summary: dict) -> str:
         f"  left for the next time: {printable(file['path'])}: {printable(file['message'])}"
         for file in summary["temporary_errors"]
     ]
+    if summary["heard_in_training"]:
+        lines.append(
+            f"Files that the model was trained on: {summary['heard_in_training']}; not counted for accuracy and drift"
+        )
     lines.append(f"Files to listen to (confidence below {limit:.0%}): {summary['needs_listener']}")
     lines.append(f"Drift: {' '.join([drift['verdict'] + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:

@@ -34,12 +34,13 @@ from emotion.reports import batch_report
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
+from emotion.scoring.heard import training_clips
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, for_spreadsheets
+from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, for_spreadsheets
 from emotion.settings import Settings
 from emotion.store import run_folder
 
@@ -116,7 +117,7 @@ class ScoringRun(Run):
         if self._is_committed() or self.store.exists(f"{part}.parquet"):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
-            shard = Shard(self._models, plan)
+            shard = Shard(self._models, plan, training_clips(self.store, self._models))
             for number, entry in enumerate(entries, start=1):
                 shard.add(entry)
                 progress(number, len(entries))
@@ -139,6 +140,8 @@ class ScoringRun(Run):
         with self._stage("collect_predictions"):
             table = self._gather(plan, ".parquet").sort_values("path", kind="stable", ignore_index=True)
             timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
+            # A part of an earlier release, taken over from a dead batch, does not know which clips were heard.
+            table["heard_in_training"] = table.get("heard_in_training", pd.Series("", table.index)).fillna("")
             left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
@@ -173,7 +176,8 @@ class ScoringRun(Run):
         """The sketch of a shard's clips, by which drift is judged; None if it fails, which costs no prediction."""
         try:
             sketch = Sketch(self._reference)
-            sketch.add_clips(table[table["vector"] >= 0], vectors, family=self._models[0].family)
+            new = (table["vector"] >= 0) & (table["heard_in_training"] != HEARD)
+            sketch.add_clips(table[new], vectors, family=self._models[0].family)
             return sketch.to_bytes()
         except Exception:
             log.warning("the clips of a shard cannot be compared with the training set", exc_info=True)

@@ -21,7 +21,7 @@ from emotion.scoring import inbox
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
-from emotion.scoring.tables import answer_columns, challenger_columns, clip_table, timeline_table
+from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
 from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
@@ -45,10 +45,13 @@ class Shard:
     models : list of CustomEmotionModel
         The model, and the challenger if there is one.
     plan : Plan
+    training_clips : frozenset of str, or None
+        From :func:`emotion.scoring.heard.training_clips`.
     """
 
-    def __init__(self, models: list[CustomEmotionModel], plan: Plan):
+    def __init__(self, models: list[CustomEmotionModel], plan: Plan, training_clips: frozenset[str] | None):
         self.models = models
+        self._training_clips = training_clips
         self._inboxes = decoded_paths(plan["inboxes"])
         self._options = Options(**plan["options"])
         self._rows: list[dict] = []
@@ -121,12 +124,14 @@ class Shard:
         vector = features.extract(clip.samples)
         if not np.isfinite(vector).all():  # the models would refuse the whole shard
             raise ArithmeticError(f"{np.count_nonzero(~np.isfinite(vector))} features are not finite")
-        columns = {
+        columns: dict = {
             "decode_ms": 1000 * (decoded - start),
             "features_ms": 1000 * (time.perf_counter() - decoded),
             "duration": clip.duration,
             "vector": len(self._vectors),
         }
+        if self._training_clips is not None:
+            columns["heard_in_training"] = HEARD if clip.samples_sha256 in self._training_clips else "no"
         self._vectors.append(vector)
         return columns
 

@@ -12,7 +12,7 @@ from emotion.evaluation import scores
 from emotion.monitoring.reference import MODES
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.plan import Plan
-from emotion.scoring.tables import LATENCIES
+from emotion.scoring.tables import HEARD, LATENCIES
 from emotion.vocabulary import EMOTIONS
 
 LISTED = 200
@@ -33,7 +33,8 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         Time spent on scoring, the sum over all shards.
     """
     good, bad = table[table["error"] == ""], table[table["error"] != ""]
-    labelled = good[good["label"] != ""]
+    heard = good["heard_in_training"] == HEARD
+    labelled = good[(good["label"] != "") & ~heard]
     challenger = plan["models"][1] if len(plan["models"]) > 1 else None
     return {
         "batch": plan["batch"],
@@ -49,6 +50,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "known": plan["known"],
         "left_for_next_sweep": _left(plan, left),
         "temporary_errors": left.head(LISTED)[["path", "message"]].to_dict("records"),
+        "heard_in_training": int(heard.sum()),
         "labels_refused": plan.get("labels_refused", []),
         "audio_seconds": float(good["duration"].sum()),
         "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in EMOTIONS},

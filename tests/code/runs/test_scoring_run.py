@@ -1,5 +1,6 @@
 import csv
 import errno
+import hashlib
 import json
 import os
 import re
@@ -19,10 +20,12 @@ import soundfile
 from markupsafe import escape
 
 from emotion import features, metrics
+from emotion.audio import decode
 from emotion.errors import ConfigurationError, DataError
 from emotion.explanation import values
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
+from emotion.models import bundle, registry
 from emotion.monitoring import drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
@@ -705,6 +708,57 @@ def test_mcnemar_by_hand():
     centre, half = p + z * z / 2 / n, z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
     assert comparison["accuracy"]["low"] == pytest.approx((centre - half) / (1 + z * z / n), abs=1e-6)
     assert comparison["accuracy"]["high"] == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-6)
+
+
+@pytest.fixture
+def with_folds(home, voices):
+    """Gives the version ``first`` fold models that have heard the first 12 voices."""
+    store = Store(home.home)
+    name = registry.fold_models_name("logistic_regression")
+    clips = [decode.load(path).samples_sha256 for path in voices[:12]]
+    folds = [{"speakers": [], "clips": clips[:5], "model": None}, {"speakers": [], "clips": clips[5:], "model": None}]
+    data = bundle.dumps(folds)
+    store.write_bytes(f"models/first/{name}", data)
+    entry = registry.entry(store, "first")
+    entry["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    store.write_json("models/first/version.json", entry)
+    return store, f"models/first/{name}"
+
+
+def test_clips_of_the_training_set_are_marked_and_do_not_count(home, box, voices, with_folds):
+    store, _ = with_folds
+    for number, path in enumerate(voices[8:24]):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(box / f"{number:02d}-{path.stem}.flac", samples, rate)
+    rows = [f"{path.name},{EMOTIONS[int(path.stem.split('-')[3]) - 1]}" for path in sorted(box.iterdir())]
+    (box / "labels.csv").write_text("\n".join(["path,emotion", *rows]))
+    summary = score_folder(home, box, batch="one", challenger="first/random_forest", options=NOW)
+    scored = predictions(home, "one")
+    assert scored["heard_in_training"].tolist() == ["yes"] * 4 + ["no"] * 12
+    assert (scored["error"] == "").all() and (scored["label"] != "").all()
+    assert summary["heard_in_training"] == 4 and summary["scored"] == 16
+    assert summary["accuracy"]["n"] == summary["comparison"]["labelled"] == 12 and summary["drift"]["clips"] == 12
+    assert "4 files are clips that the model was trained on" in store.read_bytes("scores/one/report.html").decode()
+
+
+def test_without_fold_models_nothing_is_said_of_training(home, box, voices, with_folds):
+    store, key = with_folds
+    store.write_bytes(key, b"damaged")
+    shutil.copy(voices[0], box / "a.wav")
+    summary = score_folder(home, box, batch="one", options=NOW)
+    assert predictions(home, "one")["heard_in_training"].tolist() == [""] and summary["heard_in_training"] == 0
+
+
+def test_parts_of_an_earlier_release_are_taken_over(home, box, voices):
+    """They do not have the column ``heard_in_training``."""
+    shutil.copy(voices[0], box / "a.wav")
+    run, (shard,) = start(home, "first")
+    run.score(part=shard["part"])
+    table = run.store.read_table(f"{shard['part']}.parquet").drop(columns="heard_in_training")
+    run.store.write_table(f"{shard['part']}.parquet", table)
+    shutil.copy(voices[1], box / "b.wav")
+    dag_run(home, "second")
+    assert predictions(home, "second")["heard_in_training"].to_dict() == {"a.wav": "", "b.wav": ""}
 
 
 class Recorder:
