@@ -50,3 +50,12 @@ class DownloadError(EmotionError):
 
 class BundleError(EmotionError):
     """A model bundle that cannot be loaded, or must not be, such as one of another recipe."""
+
+
+def describe_failure(error: Exception) -> str:
+    """An error as text for a person: the message of an error of this library; the type too of any other.
+
+    >>> describe_failure(DataError("the table is empty")), describe_failure(ZeroDivisionError("division by zero"))
+    ('the table is empty', 'ZeroDivisionError: division by zero')
+    """
+    return str(error) if isinstance(error, EmotionError) else f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -104,7 +104,9 @@ def _describe(answer: dict, *, detailed: bool) -> str:
     ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     lines = [f"{path} ({answer['duration']:.1f} s): {answer['emotion']}"]
     lines += [f"  {emotion:<9}  {draw_bar(share)}  {share:.2f}" for emotion, share in ranked]
-    for side, features in answer.get("explanation", {}).items():
+    if "no_explanation" in answer:
+        lines.append(f"  no explanation: {printable(answer['no_explanation'])}")
+    for side, features in (answer.get("explanation") or {}).items():
         lines.append(f"  {side} {answer['emotion']}:")
         lines += [
             f"    {feature['contribution']:+.3f}  {feature['feature']} = {feature['value']:.4g}: "

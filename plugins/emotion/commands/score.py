@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from emotion.commands.arguments import add_command, add_model_option
-from emotion.commands.console import ConsoleProgress, draw_bar
+from emotion.commands.console import ConsoleProgress, draw_bar, printable
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS
 
@@ -57,9 +58,14 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
         return 0
     finally:
         progress.close()
+    for table in summary["labels_refused"]:
+        print(f"emotion: scored without labels: {printable(table['message'])}", file=sys.stderr)
+    for failure in summary["failures"]:
+        what = printable(" ".join(filter(None, [failure["step"], failure["path"]])))
+        print(f"emotion: {what}: {printable(failure['message'])}", file=sys.stderr)
     print(_describe(summary))
     print(f"See {settings.home}/scores/{summary['batch']}/report.html")
-    return 1 if summary["rejected"] else 0
+    return 1 if summary["rejected"] or summary["temporary_errors"] else 0
 
 
 def _describe(summary: dict) -> str:
@@ -70,6 +76,14 @@ def _describe(summary: dict) -> str:
         count = summary["emotions"].get(emotion, 0)
         lines.append(f"  {emotion:<9}  {draw_bar(count / max(1, summary['scored']))}  {count}")
     lines += [f"  {count} not scored: {reason}" for reason, count in summary["rejected"].items()]
+    lines += [
+        f"  left for the next time: {printable(file['path'])}: {printable(file['message'])}"
+        for file in summary["temporary_errors"]
+    ]
+    if summary["heard_in_training"]:
+        lines.append(
+            f"Files that the model was trained on: {summary['heard_in_training']}; not counted for accuracy and drift"
+        )
     lines.append(f"Files to listen to (confidence below {limit:.0%}): {summary['needs_listener']}")
     lines.append(f"Drift: {' '.join([drift['verdict'] + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
+from emotion.errors import describe_failure
 from emotion.inference import bundles
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
@@ -24,6 +26,7 @@ from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS
 
+log = logging.getLogger(__name__)
 CHAMPION = "champion"
 TOP_CONTRIBUTIONS = 5
 """Features that an explanation names, of each kind."""
@@ -69,17 +72,18 @@ class CustomEmotionModel:
     -----
     An answer is a dict of plain Python values, which ``json.dumps`` accepts:
 
-    ================= ===============================================================================================
-    ``emotion``       the most probable emotion
-    ``confidence``    its calibrated probability, 0 to 1
-    ``probabilities`` the probabilities of all eight emotions, by emotion; their sum is 1
-    ``duration``      of the recording, in seconds
-    ``model``         the version
-    ``family``        the family
-    ``mode``          ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
-    ``explanation``   only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
-                      lists of ``{"feature", "description", "value", "contribution"}``
-    ================= ===============================================================================================
+    ================== ==============================================================================================
+    ``emotion``        the most probable emotion
+    ``confidence``     its calibrated probability, 0 to 1
+    ``probabilities``  the probabilities of all eight emotions, by emotion; their sum is 1
+    ``duration``       of the recording, in seconds
+    ``model``          the version
+    ``family``         the family
+    ``mode``           ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
+    ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
+                       lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
+    ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
+    ================== ==============================================================================================
 
     Examples
     --------
@@ -259,16 +263,32 @@ class CustomEmotionModel:
         return answers
 
     def _add_explanations(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> None:
+        """Explain the answers together; if that fails, one by one, so that one clip costs no other its explanation."""
+        try:
+            explanations = self._explain(answers, rows, mode)
+        except Exception as error:
+            if len(answers) > 1:
+                for number, answer in enumerate(answers):
+                    self._add_explanations([answer], rows[number : number + 1], mode)
+                return
+            # Whatever failed: the answer is what was asked for, and it is there.
+            log.warning("an answer of %s gets no explanation", self.name, exc_info=True)
+            answers[0] |= {"explanation": None, "no_explanation": describe_failure(error)}
+            return
+        for answer, explanation in zip(answers, explanations, strict=True):
+            answer["explanation"] = explanation
+
+    def _explain(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> list[dict]:
         # imported here, as shap takes longer to import than everything else together
         from emotion.explanation.ranking import top_contributions
         from emotion.explanation.values import explain_predictions
 
         explanation = explain_predictions(self._bundle[mode], rows, background=self._bundle["background"][mode])
         names = self._bundle["feature_names"]
-        for row, answer in enumerate(answers):
-            answer["explanation"] = top_contributions(
-                explanation, row, answer["emotion"], TOP_CONTRIBUTIONS, feature_names=names
-            )
+        return [
+            top_contributions(explanation, row, answer["emotion"], TOP_CONTRIBUTIONS, feature_names=names)
+            for row, answer in enumerate(answers)
+        ]
 
     def predict_batch(
         self,

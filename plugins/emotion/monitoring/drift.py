@@ -20,6 +20,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import chi2, false_discovery_control
 
 from emotion import features as acoustic
@@ -35,6 +36,7 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
+from emotion.vocabulary import PROBABILITIES
 
 MARGIN = 1.25
 """The factor between levels. A shift above the level of held-out speakers is a watch; above MARGIN times that level, it
@@ -43,6 +45,8 @@ change with what people say."""
 SIGNIFICANCE = 0.05
 TOP_FEATURES = 20
 VERDICTS = ("ok", "watch", "alarm")
+UNKNOWN = "unknown"
+"""Stands for a verdict where none could be reached: see :func:`not_judged`."""
 
 
 class Sketch:
@@ -85,6 +89,22 @@ class Sketch:
         self.clips += len(values)
         self.counts += bin_counts(self.reference.edges, values)
         self.sums += values.sum(axis=0, dtype=np.float64)
+
+    def add_clips(self, table: pd.DataFrame, vectors: np.ndarray, *, family: str) -> None:
+        """Count clips with their answers.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame
+            A row per clip: its probabilities, ``mode``, and ``vector``, the row of its features.
+        vectors : float32 array, shape (n, n_features)
+            Features as they are, not normalized by speaker.
+        family : str
+            The model that answered.
+        """
+        if len(table):
+            self.add(vectors[table["vector"]])
+            self.add_predictions(table[PROBABILITIES].to_numpy(), table["mode"].to_numpy(), family=family)
 
     def add_predictions(self, probabilities: np.ndarray, modes: np.ndarray, *, family: str) -> None:
         """Count predictions: probabilities (n, 8) and ``plain`` or ``adapted`` (n,)."""
@@ -168,6 +188,16 @@ def judge(sketch: Sketch) -> dict:
         ],
         "top": _most_shifted(moved, known),
     }
+
+
+def not_judged(reason: str) -> dict:
+    """What stands for the verdict of :func:`judge` where it fails; ``reason`` is a sentence.
+
+    >>> not_judged("The reference is damaged.")["verdict"]
+    'unknown'
+    """
+    figures = dict.fromkeys(("features", "emotions", "confidence"))
+    return {"verdict": UNKNOWN, "clips": 0, "speakers": 0, "reasons": [reason], "top": []} | figures
 
 
 def _feature_drift(sketch: Sketch) -> _FeatureDrift:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -66,8 +67,8 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
     table, timeline : pandas.DataFrame
         The contents of ``predictions.parquet`` and ``timeline.parquet``; ``timeline`` may be empty.
     listen : list of dict
-        The least certain clips, least certain first: their rows of ``table``, ``audio`` (MP3 bytes or None), and the
-        features ``towards`` and ``against`` the answer.
+        The least certain clips, least certain first, as :func:`emotion.runs.listening.least_confident_clips` gives
+        them.
     """
     rejected = table[table["error"] != ""]
     long_files = table[table["windows"] > 0].nlargest(TIMELINES, "duration", keep="first")
@@ -89,6 +90,24 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             listed=LISTED,
             terms=select_terms(*TERMS),
         )
+    )
+
+
+def render_failures(summary: dict) -> str:
+    """The page that stands for the report where that could not be made: what failed, and where the predictions are.
+
+    >>> page = render_failures({"batch": "one", "failures": [{"step": "report", "path": "", "message": "1 < 2"}]})
+    >>> "predictions.csv" in page and "1 &lt; 2" in page
+    True
+    """
+    reasons = "".join(
+        f"<li>{escape(failure['step'])} {escape(failure['path'])}: {escape(failure['message'])}</li>"
+        for failure in summary["failures"]
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch {escape(summary["batch"])}</title>'
+        f"<h1>Batch {escape(summary['batch'])}: the report could not be made</h1>"
+        f"<p>All predictions are in predictions.csv in the folder of this page. What failed:</p><ul>{reasons}</ul>"
     )
 
 

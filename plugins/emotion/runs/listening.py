@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from emotion.errors import AudioError
+from emotion.errors import AudioError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
 from emotion.reports import batch_report
 from emotion.scoring import inbox
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: CustomEmotionModel) -> Iterator[dict]:
@@ -32,8 +35,9 @@ def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: 
     Yields
     ------
     dict
-        A row of the table with ``audio`` (the excerpt as MP3, or None where the file cannot be read any more; then
-        ``message`` says why), ``towards`` and ``against``.
+        A row of the table with ``audio`` (the excerpt as MP3, or None where there is none; then ``message`` says
+        why), ``towards``, ``against`` and ``no_explanation`` (why the two are empty; ``""`` for an explained answer).
+        A clip that cannot be read or explained any more keeps no other from its place.
     """
     clips = table[(table["error"] == "") & (table["windows"] == 0)]
     rows = clips.nsmallest(batch_report.LISTEN, "confidence", keep="first")
@@ -45,13 +49,24 @@ def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: 
         try:
             with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
                 excerpt = batch_report.excerpt(windows.read(handle))
-        except AudioError as error:
-            row["message"] = inbox.shown(str(error))
-        yield row | {"audio": excerpt} | _explain(store, entry, model)
+        except Exception as error:
+            log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
+            row["message"] = inbox.shown(describe_failure(error))
+        yield row | {"audio": excerpt} | _reasons(store, entry, model)
+
+
+def _reasons(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
+    try:
+        answer = _explain(store, entry, model)
+    except Exception as error:
+        log.warning("%s: the answer gets no explanation", entry["path"], exc_info=True)
+        answer = {"explanation": None, "no_explanation": describe_failure(error)}
+    reasons = answer["explanation"] or {"towards": [], "against": []}
+    return reasons | {"no_explanation": answer.get("no_explanation", "")}
 
 
 def _explain(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
-    """The features that spoke for and against the answer for a clip, from the stored features of its shard.
+    """The answer for a clip with its explanation, from the stored features of its shard.
 
     An adapted answer needs the other clips of the same speaker in the shard.
     """
@@ -62,4 +77,4 @@ def _explain(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
     group = rows["speaker"] == entry["speaker"] if entry["speaker"] else is_clip
     rows, explain = rows[group], is_clip[group].to_numpy()
     answers = model.predict_features(vectors[rows["vector"]], speakers=rows["speaker"].tolist(), explain=explain)
-    return answers[int(explain.argmax())]["explanation"]
+    return answers[int(explain.argmax())]

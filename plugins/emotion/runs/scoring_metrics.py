@@ -44,7 +44,9 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
 
 
 def emit_drift(emitter: Emitter, verdict: dict) -> None:
-    """The drift of a batch; ``verdict`` from :func:`emotion.monitoring.drift.judge`."""
+    """The drift of a batch; ``verdict`` from :func:`emotion.monitoring.drift.judge`. ``unknown`` is not sent."""
+    if verdict["verdict"] not in VERDICTS:
+        return
     emitter.gauge(metrics.DRIFT_VERDICT, VERDICTS.index(verdict["verdict"]))
     if verdict["features"]:
         emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["share"], signal="features")

@@ -10,17 +10,19 @@ file is scored twice (see :mod:`emotion.scoring.batches` and :mod:`emotion.scori
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from emotion import metrics
 from emotion import progress as stage_progress
-from emotion.errors import ConfigurationError
+from emotion.errors import ConfigurationError, DataError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.models import registry
@@ -32,14 +34,17 @@ from emotion.reports import batch_report
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
+from emotion.scoring.heard import training_clips
+from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, for_spreadsheets
+from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, for_spreadsheets
 from emotion.settings import Settings
 from emotion.store import run_folder
 
+log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
 
 
@@ -103,24 +108,29 @@ class ScoringRun(Run):
         return [{"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()]
 
     def score(self, *, part: str) -> dict:
-        """Score the files of one shard with every model of the run; returns how many were scored and rejected."""
+        """Score the files of one shard with every model of the run; returns how many were scored and rejected.
+
+        The others are left for the next sweep.
+        """
         plan = self._plan()
         entries = [entry for entry in plan["files"] if entry["part"] == part]
         if self._is_committed() or self.store.exists(f"{part}.parquet"):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
-            shard = Shard(self._models, plan, Sketch(self._reference))
+            shard = Shard(self._models, plan, training_clips(self.store, self._models))
             for number, entry in enumerate(entries, start=1):
                 shard.add(entry)
                 progress(number, len(entries))
             table, timeline = shard.predict()
-            self.store.write_bytes(f"{part}.npz", shard.sketch.to_bytes())
+            if sketch := self._sketch(table, shard.vectors):
+                self.store.write_bytes(f"{part}.npz", sketch)
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
+        table = table[table["error"] != TEMPORARY]
         scoring_metrics.emit_shard(self.emitter, table)
         rejected = int((table["error"] != "").sum())
-        return {"files": len(entries), "scored": len(entries) - rejected, "rejected": rejected}
+        return {"files": len(entries), "scored": len(table) - rejected, "rejected": rejected}
 
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
@@ -130,34 +140,67 @@ class ScoringRun(Run):
         with self._stage("collect_predictions"):
             table = self._gather(plan, ".parquet").sort_values("path", kind="stable", ignore_index=True)
             timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
-            figures = summarize(table, plan, seconds=self._scoring_seconds())
+            # A part of an earlier release, taken over from a dead batch, does not know which clips were heard.
+            table["heard_in_training"] = table.get("heard_in_training", pd.Series("", table.index)).fillna("")
+            left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
             self.store.write_table(self._key("predictions.csv"), for_spreadsheets(table[columns]))
             if len(timeline):
                 self.store.write_table(self._key("timeline.parquet"), timeline)
                 self.store.write_table(self._key("timeline.csv"), for_spreadsheets(timeline))
+            figures = summarize(table, plan, left=left, seconds=self._scoring_seconds())
             self.store.write_json(self._key("figures.json"), figures)
         scoring_metrics.emit_batch(self.emitter, table, figures)
         return self._brief(figures)
 
     def watch_drift(self) -> dict:
         """Judge whether the batch is like the audio that the model was trained on; write the report and close the
-        batch."""
+        batch.
+
+        The predictions are there, and the batch is closed whatever fails here: ``failures`` in ``summary.json`` and the
+        report say what failed and why.
+        """
         plan = self._plan()
         if not self._is_committed():
             with self._stage("watch_drift"):
-                sketch = Sketch(self._reference)
-                for part in part_keys(plan):
-                    sketch.merge(self.store.read_bytes(f"{part}.npz"))
-                verdict = drift.judge(sketch)
-                self.store.write_json(self._key("drift.json"), verdict)
-                summary = self.store.read_json(self._key("figures.json")) | {"drift": verdict}
+                summary = self.store.read_json(self._key("figures.json")) | {"failures": []}
+                summary["drift"] = verdict = self._judge_drift(plan, summary["failures"])
                 self._write_report(plan, summary)
                 self.store.write_json(self._key("summary.json"), summary)
             scoring_metrics.emit_drift(self.emitter, verdict)
         batches.close_batch(self.store, plan)
         return self._brief(self.store.read_json(self._key("summary.json")))
+
+    def _sketch(self, table: pd.DataFrame, vectors: np.ndarray) -> bytes | None:
+        """The sketch of a shard's clips, by which drift is judged; None if it fails, which costs no prediction."""
+        try:
+            sketch = Sketch(self._reference)
+            new = (table["vector"] >= 0) & (table["heard_in_training"] != HEARD)
+            sketch.add_clips(table[new], vectors, family=self._models[0].family)
+            return sketch.to_bytes()
+        except Exception:
+            log.warning("the clips of a shard cannot be compared with the training set", exc_info=True)
+            return None
+
+    def _judge_drift(self, plan: Plan, failures: list[dict]) -> dict:
+        """Write and return the verdict on drift; adds to ``failures`` if there is none."""
+        try:
+            sketch = Sketch(self._reference)
+            for part in part_keys(plan):
+                if not self.store.exists(f"{part}.npz"):
+                    raise DataError(
+                        f"the clips of {part} could not be compared with the training set; the log of the task score "
+                        "says why"
+                    )
+                sketch.merge(self.store.read_bytes(f"{part}.npz"))
+            verdict = drift.judge(sketch)
+            self.store.write_json(self._key("drift.json"), verdict)
+        except Exception as error:
+            failures.append(_failure("drift", error))
+            verdict = drift.not_judged(f"Drift could not be judged: {describe_failure(error)}.")
+            self.store.write_json(self._key("drift.json"), verdict)
+        return verdict
 
     def _is_committed(self) -> bool:
         return batches.is_committed(self.store, self.name)
@@ -188,11 +231,28 @@ class ScoringRun(Run):
         return brief | ({"drift": figures["drift"]["verdict"]} if "drift" in figures else {})
 
     def _write_report(self, plan: Plan, summary: dict) -> None:
-        table = self.store.read_table(self._key("predictions.parquet"))
-        timeline = self.store.read_table(self._key("timeline.parquet")) if summary["timelines"] else pd.DataFrame()
-        clips = list(listening.least_confident_clips(self.store, plan, table, self._models[0]))
-        page = batch_report.render(summary, table, timeline, listen=clips)
+        """Write the report, or a page that says why there is none; adds what failed to the summary's ``failures``."""
+        failures = summary["failures"]
+        try:
+            table = self.store.read_table(self._key("predictions.parquet"))
+            timeline = self.store.read_table(self._key("timeline.parquet")) if summary["timelines"] else pd.DataFrame()
+            clips = list(listening.least_confident_clips(self.store, plan, table, self._models[0]))
+            failures += [
+                {"step": "explanation", "path": clip["path"], "message": clip["no_explanation"]}
+                for clip in clips
+                if clip["no_explanation"]
+            ]
+            page = batch_report.render(summary, table, timeline, listen=clips)
+        except Exception as error:
+            failures.append(_failure("report", error))
+            page = batch_report.render_failures(summary)
         self.store.write_bytes(self._key("report.html"), page.encode())
+
+
+def _failure(step: str, error: Exception) -> dict:
+    """An entry of ``failures`` in the summary: step, path (of the clip that it concerns, if it is one) and message."""
+    log.warning("%s: it failed; the predictions are complete", step, exc_info=error)
+    return {"step": step, "path": "", "message": describe_failure(error)}
 
 
 def score_folder(

@@ -115,7 +115,7 @@ def open_batch(
     ConfigurationError
         If a model is not there.
     DataError
-        If a table of labels cannot be used, or another batch took this batch over.
+        If another batch took this batch over.
     """
     if not store.exists(f"scores/{batch}/plan.json"):
         plan = _plan_batch(store, request, batch=batch, run_id=run_id, alone_as=alone_as, progress=progress)
@@ -157,9 +157,18 @@ def _plan_batch(
 
 
 def close_batch(store: Store, plan: Plan) -> None:
-    """Record the files of a committed batch as known, release its claim, and delete its working files."""
+    """Record the files of a committed batch as known, release its claim, and delete its working files.
+
+    A file that is not in the table of predictions was left for the next sweep, and does not become known.
+    """
+    files = plan["files"]
+    key = f"scores/{plan['batch']}/predictions.parquet"
+    if store.exists(key):  # a person may have deleted it since
+        table = store.read_table(key, ["path", "sha256"])
+        answered = set(zip(table["path"], table["sha256"], strict=True))
+        files = [entry for entry in files if (entry["path"], entry["sha256"]) in answered]
     for model in plan["models"]:
-        ledger.record(store, model["name"], plan["batch"], plan["files"])
+        ledger.record(store, model["name"], plan["batch"], files)
     ledger.release(store, plan["batch"])
     for batch in [plan["batch"], *plan["took_over"]]:
         store.delete(f"scores/{batch}/parts")

@@ -7,19 +7,26 @@ for the next sweep.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from emotion.errors import AudioError, ConfigurationError
 from emotion.progress import Progress, no_progress
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+log = logging.getLogger(__name__)
 UNFINISHED_SUFFIXES = (
     ".part",
     ".partial",
@@ -32,6 +39,24 @@ UNFINISHED_SUFFIXES = (
     "~",
 )
 """Endings of the names that programs give to files that they are still writing."""
+
+TEMPORARY = "temporary_error"
+"""Reason of a file that is left for the next sweep, as reading it failed for a reason that does not lie in the file."""
+FINAL_ERRORS = (
+    0,  # raised here, see open_regular
+    errno.EACCES,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+)
+"""Errors of the operating system that lie in the file. A corrected permission or link changes the stamp of the file, so
+that it is looked at again. All others, such as EIO, ESTALE or EMFILE, come from a disk, a network or this machine."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,8 @@ class Listing:
     restamped : list of File
         Those of the known files that have a new stamp: only their content is known.
     left : dict of int
-        Number of files left for the next sweep, by reason: ``unsettled``, ``unfinished_name`` or ``over_limit``.
+        Number of files left for the next sweep, by reason: ``unsettled``, ``unfinished_name``, ``over_limit`` or
+        ``temporary_error``. A folder that cannot be listed for now counts as one file.
     """
 
     files: list[File] = field(default_factory=list)
@@ -194,7 +220,13 @@ def _list_unknown(
 ) -> None:
     """Hash files (with the real paths of their content), and list those whose content is not known either."""
     for number, (file, real) in enumerate(fresh, start=1):
-        hashed = file if file.error else _with_checksum(file, real)
+        try:
+            hashed = file if file.error else _with_checksum(file, real)
+        except OSError as error:
+            log.warning("%s: left for the next sweep (%s)", file.path, error)
+            listing.leave(TEMPORARY)
+            progress(number, len(fresh))
+            continue
         if hashed is None:
             listing.leave("unsettled")
         elif hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
@@ -214,20 +246,30 @@ def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tup
             with os.scandir(current) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            yield _refused(folder, current, "unreadable", f"the folder cannot be listed: {error.strerror}")
+            if error.errno in FINAL_ERRORS:
+                yield _refused(folder, current, "unreadable", f"the folder cannot be listed: {error.strerror}")
+            else:
+                log.warning("%s: left for the next sweep (%s)", shown(current), error)
+                listing.leave(TEMPORARY)
             continue
         folders = []
         for entry in ordered:
             if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED_SUFFIXES):
                 listing.leave("unfinished_name")
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            else:
-                yield _file(folder, entry.path, roots)
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield _file(folder, entry.path, roots)
+            except OSError as error:
+                log.warning("%s: left for the next sweep (%s)", shown(entry.path), error)
+                listing.leave(TEMPORARY)
         waiting += reversed(folders)
 
 
 def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, float]:
+    """An entry that is not a folder; raises OSError if it cannot be looked at for now."""
     try:
         entry_status = os.lstat(place)
         real = os.path.realpath(place)
@@ -237,6 +279,8 @@ def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, f
             )
         content_status = os.stat(real)
     except OSError as error:
+        if error.errno not in FINAL_ERRORS:
+            raise
         return _refused(folder, place, "unreadable", f"cannot be read: {error.strerror}")
     if not stat.S_ISREG(content_status.st_mode):
         return _refused(folder, place, "not_file", "is a pipe, a device or a link to a folder; expected a regular file")
@@ -263,26 +307,49 @@ def _stamp(status: os.stat_result) -> str:
 
 
 def _with_checksum(file: File, real: str) -> File | None:
-    """The file with its sha256, or with the reason why it cannot be read; None if it changed in the meantime."""
+    """The file with its sha256, or with the reason why it cannot be read; None if it changed in the meantime.
+
+    Raises OSError if it cannot be read for now.
+    """
     try:
-        with _open_regular(real) as handle:
+        with open_regular(real) as handle:
             digest = _sha256(handle)
             after = _stamp(os.fstat(handle.fileno()))
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno not in FINAL_ERRORS:
+            raise
         message = f"{file.path} cannot be read: {error.strerror}"
         return replace(file, error="unreadable", message=message)
     return replace(file, sha256=digest) if after == file.stamp else None
 
 
-def _sha256(handle: BufferedReader) -> str:
-    return hashlib.file_digest(handle, "sha256").hexdigest()
+def _sha256(handle: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := handle.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
-def _open_regular(place: str) -> BufferedReader:
+class _Reader(FileIO):
+    """A file that keeps the error of a read: libsndfile takes a failed read for the end of the file."""
+
+    failure: OSError | None = None
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        """Read into a buffer, as any file does."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def open_regular(place: str) -> BufferedReader[_Reader]:
     """Open a regular file for reading; a link at the end of the path is not followed, and a pipe is not waited for."""
-    handle = open(place, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    handle = BufferedReader(_Reader(place, opener=lambda path, mode: os.open(path, mode | flags)))
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
         raise OSError(0, "it is not a regular file any more")
@@ -290,7 +357,7 @@ def _open_regular(place: str) -> BufferedReader:
 
 
 @contextmanager
-def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BufferedReader]:
+def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
     """Open a listed file, which must have the content that it had when it was listed.
 
     Parameters
@@ -304,6 +371,9 @@ def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BufferedReader]
     AudioError
         The ``error`` of the file; ``outside_inbox`` if it has become a link out of the inbox; ``unreadable``;
         ``changed`` if its content differs from when it was listed.
+    OSError
+        If the file cannot be opened or read for now. Where a read fails in the block, this takes the place of what the
+        block raises.
     """
     if file.error:
         raise AudioError(file.error, file.message)
@@ -311,12 +381,18 @@ def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BufferedReader]
     if not any(Path(real).is_relative_to(os.path.realpath(inbox)) for inbox in inboxes):
         raise AudioError("outside_inbox", f"{file.path} now leads out of the inbox; it was not followed")
     try:
-        handle = _open_regular(real)
+        handle = open_regular(real)
     except OSError as error:
+        if error.errno not in FINAL_ERRORS:
+            raise
         raise AudioError("unreadable", f"{file.path} cannot be read: {error.strerror}") from error
     with handle:
-        if _stamp(os.fstat(handle.fileno())) != file.stamp:
-            if _sha256(handle) != file.sha256:
-                raise AudioError("changed", f"{file.path} changed after it was listed; the next sweep scores it")
-            handle.seek(0)
-        yield handle
+        try:
+            if _stamp(os.fstat(handle.fileno())) != file.stamp:
+                if _sha256(handle) != file.sha256:
+                    raise AudioError("changed", f"{file.path} changed after it was listed; the next sweep scores it")
+                handle.seek(0)
+            yield handle
+        finally:
+            if failure := handle.raw.failure:
+                raise failure

@@ -9,12 +9,13 @@ from pathlib import Path
 from emotion.datasets.label_table import LabelRow, read_label_table
 from emotion.datasets.ravdess import ravdess_emotion
 from emotion.errors import DataError
+from emotion.scoring import inbox
 
 MAX_LABELS_BYTES = 64 << 20
 
 
 def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Path | None:
-    """The table of labels of a folder; None if the folder has none.
+    """The real path of a folder's table of labels; None if the folder has none.
 
     Raises
     ------
@@ -23,11 +24,13 @@ def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Pa
     """
     if not name or not os.path.lexists(folder / name):
         return None
-    file = folder / name
-    if not file.is_file() or not any(file.resolve().is_relative_to(os.path.realpath(root)) for root in inboxes):
-        raise DataError(f"{file} is no regular file of the inbox; expected a CSV with the columns path and emotion")
+    file = Path(os.path.realpath(folder / name))
+    if not file.is_file() or not any(file.is_relative_to(os.path.realpath(root)) for root in inboxes):
+        raise DataError(
+            f"{folder / name} is no regular file of the inbox; expected a CSV with the columns path and emotion"
+        )
     if file.stat().st_size > MAX_LABELS_BYTES:
-        raise DataError(f"{file} has {file.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
+        raise DataError(f"{folder / name} has {file.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
     return file
 
 
@@ -37,6 +40,7 @@ def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelR
     Parameters
     ----------
     file : Path
+        A real path.
     translations : mapping
         Words for emotions (lower case) and the emotions that they stand for.
 
@@ -46,9 +50,12 @@ def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelR
         If the table cannot be used; see :func:`emotion.datasets.label_table.read_label_table`.
     """
     try:
-        data = file.read_bytes()
+        with inbox.open_regular(str(file)) as handle:  # it may have become a pipe since it was found
+            data = handle.read(MAX_LABELS_BYTES + 1)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    if len(data) > MAX_LABELS_BYTES:
+        raise DataError(f"{file} has grown beyond {MAX_LABELS_BYTES:,} bytes while it was read")
     rows = read_label_table(
         data,
         str(file),

@@ -5,16 +5,17 @@ Nothing here writes to the artifact store; :mod:`emotion.scoring.batches` does.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.datasets.label_table import LabelRow
-from emotion.errors import ConfigurationError
+from emotion.errors import ConfigurationError, DataError
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry
 from emotion.progress import Progress, no_progress
@@ -24,6 +25,7 @@ from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
 from emotion.scoring.options import Options
 from emotion.store import Store
 
+log = logging.getLogger(__name__)
 MAX_SHARDS = 1000
 """Airflow maps a task over at most 1,024 values. Files beyond these shards are left for the next sweep."""
 SHARD_BYTES = 256 << 20
@@ -55,6 +57,8 @@ class Plan(TypedDict):
     """Number of files that are left for the next sweep, by reason."""
     took_over: list[str]
     """Dead batches whose files this batch takes over."""
+    labels_refused: NotRequired[list[dict[str, str]]]
+    """The tables of labels that cannot be used: the folder and the reason (message) of each."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Request:
 
 @dataclass
 class NewFiles:
-    """Files to score, from all folders of a request; ``known`` and ``left`` as in :class:`Plan`.
+    """Files to score, from all folders of a request; ``known``, ``left`` and ``labels_refused`` as in :class:`Plan`.
 
     ``restamped``: files with a new stamp and a content that is known at their path.
     """
@@ -93,6 +97,7 @@ class NewFiles:
     known: int = 0
     left: dict[str, int] = field(default_factory=dict)
     restamped: list[File] = field(default_factory=list)
+    labels_refused: list[dict[str, str]] = field(default_factory=list)
 
 
 def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict]:
@@ -150,10 +155,10 @@ def find_new_files(
     progress : callable
         Called with files done and files in all, for each folder.
 
-    Raises
-    ------
-    DataError
-        If a folder's table of labels cannot be used.
+    Returns
+    -------
+    NewFiles
+        Where a folder's table of labels cannot be used, its files have no labels and speakers from it.
     """
     options = request.options
     new = NewFiles()
@@ -167,7 +172,7 @@ def find_new_files(
             limit=MAX_SHARDS * options.files_per_shard - len(new.entries),
             progress=progress,
         )
-        labels = _labels(folder, request) if listing.files else {}
+        labels = _labels(folder, request, new.labels_refused) if listing.files else {}
         for file in listing.files:
             entry = asdict(file) | label_and_speaker(file.path, labels, options.speakers)
             if len(request.folders) > 1:
@@ -179,11 +184,18 @@ def find_new_files(
     return new
 
 
-def _labels(folder: Path, request: Request) -> dict[str, LabelRow]:
-    file = find_labels(folder, request.options.labels, request.inboxes)
-    if file is None:
+def _labels(folder: Path, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
+    """The rows of a folder's table of labels, by path; none, and an entry in ``refused``, if it cannot be used."""
+    try:
+        file = find_labels(folder, request.options.labels, request.inboxes)
+        if file is None:
+            return {}
+        return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
+    except DataError as error:
+        message = inbox.shown(str(error))
+        log.warning("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)
+        refused.append({"folder": inbox.shown(str(folder)), "message": message})
         return {}
-    return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
 
 
 def make_plan(
@@ -232,6 +244,7 @@ def make_plan(
         "known": new.known,
         "left": left,
         "took_over": list(took_over),
+        "labels_refused": new.labels_refused,
     }
 
 

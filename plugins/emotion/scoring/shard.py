@@ -14,14 +14,14 @@ import pandas as pd
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
-from emotion.errors import AudioError
+from emotion.errors import AudioError, describe_failure
 from emotion.inference import CustomEmotionModel
 from emotion.inference.windows import Window, file_windows, read
-from emotion.monitoring.drift import Sketch
 from emotion.scoring import inbox
+from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
-from emotion.scoring.tables import answer_columns, challenger_columns, clip_table, timeline_table
+from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
 from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ LONG = 5
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
 INTERNAL = "internal"
-"""Reason of a file on which the code itself failed: a bug, which must not keep the other files from being
-scored."""
+"""Reason of a file on which the code itself failed: a bug, which must not keep the other files from being scored. The
+file becomes known to the model all the same, as the same code would fail on it again: once the code is corrected, score
+it with ``rescore``."""
 
 
 class Shard:
@@ -44,13 +45,13 @@ class Shard:
     models : list of CustomEmotionModel
         The model, and the challenger if there is one.
     plan : Plan
-    sketch : Sketch
-        Gets the features and predictions of the shard's clips.
+    training_clips : frozenset of str, or None
+        From :func:`emotion.scoring.heard.training_clips`.
     """
 
-    def __init__(self, models: list[CustomEmotionModel], plan: Plan, sketch: Sketch):
+    def __init__(self, models: list[CustomEmotionModel], plan: Plan, training_clips: frozenset[str] | None):
         self.models = models
-        self.sketch = sketch
+        self._training_clips = training_clips
         self._inboxes = decoded_paths(plan["inboxes"])
         self._options = Options(**plan["options"])
         self._rows: list[dict] = []
@@ -67,15 +68,18 @@ class Shard:
             with inbox.reopen(listed_file(entry), inboxes=self._inboxes) as handle:
                 start = time.perf_counter()
                 clip = self._read_short(handle)
-                if clip is None:
-                    row |= self._answer_long(handle, entry)
-                else:
-                    row |= self._featurize(clip, start)
+                columns, timeline = self._answer_long(handle, entry) if clip is None else ({}, [])
+            # Only now is it certain that no read of the file failed.
+            row |= columns if clip is None else self._featurize(clip, start)
+            self._timeline += timeline
         except AudioError as error:
             row |= {"error": error.reason, "message": inbox.shown(str(error))}
+        except (OSError, MemoryError) as error:
+            log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
+            row |= {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))}
         except Exception as error:
             log.exception("%s: scoring it failed", entry["path"])
-            row |= {"error": INTERNAL, "message": inbox.shown(f"{type(error).__name__}: {error}")}
+            row |= {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
 
     def predict(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The shard's table and timelines, once every file was added.
@@ -90,13 +94,15 @@ class Shard:
             self._answer_clips(rows)
         return clip_table(self._rows, min_confidence=self._options.min_confidence), timeline_table(self._timeline)
 
-    def vectors_file(self) -> bytes:
-        """The features as an ``.npy`` file, float32 (n_clips, n_features), rows as the column ``vector`` says.
+    @property
+    def vectors(self) -> np.ndarray:
+        """The features, float32 (n_clips, n_features), rows as the column ``vector`` says."""
+        return np.array(self._vectors, dtype=np.float32)
 
-        Explanations are computed from them.
-        """
+    def vectors_file(self) -> bytes:
+        """The features as an ``.npy`` file. Explanations are computed from them."""
         buffer = io.BytesIO()
-        np.save(buffer, np.array(self._vectors, dtype=np.float32), allow_pickle=False)
+        np.save(buffer, self.vectors, allow_pickle=False)
         return buffer.getvalue()
 
     def _read_short(self, handle: BinaryIO) -> Clip | None:
@@ -116,18 +122,22 @@ class Shard:
         """Keep the clip's features; returns columns of its row. ``start``: when decoding began."""
         decoded = time.perf_counter()
         vector = features.extract(clip.samples)
-        columns = {
+        if not np.isfinite(vector).all():  # the models would refuse the whole shard
+            raise ArithmeticError(f"{np.count_nonzero(~np.isfinite(vector))} features are not finite")
+        columns: dict = {
             "decode_ms": 1000 * (decoded - start),
             "features_ms": 1000 * (time.perf_counter() - decoded),
             "duration": clip.duration,
             "vector": len(self._vectors),
         }
+        if self._training_clips is not None:
+            columns["heard_in_training"] = HEARD if clip.samples_sha256 in self._training_clips else "no"
         self._vectors.append(vector)
         return columns
 
     def _answer_clips(self, rows: list[dict]) -> None:
-        """Fill in the answers for all clips of the shard together, and add them to the sketch."""
-        values = np.array(self._vectors)
+        """Fill in the answers for all clips of the shard together."""
+        values = self.vectors
         speakers = [row["speaker"] for row in rows]
         start = time.perf_counter()
         answers = self.models[0].predict_features(values, speakers=speakers)
@@ -135,18 +145,15 @@ class Shard:
         for row, answer in zip(rows, answers, strict=True):
             row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
             row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
-        self.sketch.add(values)
-        modes = np.array([answer["mode"] for answer in answers])
-        self.sketch.add_predictions(probability_matrix(answers), modes, family=self.models[0].family)
         for challenger in self.models[1:]:
             answers = challenger.predict_features(values, speakers=speakers)
             for row, answer in zip(rows, answers, strict=True):
                 row |= challenger_columns(answer)
 
-    def _answer_long(self, handle: BinaryIO, entry: dict) -> dict:
+    def _answer_long(self, handle: BinaryIO, entry: dict) -> tuple[dict, list[dict]]:
         """One answer for a long recording: the mean of its windows' probabilities, weighted by their lengths.
 
-        Keeps the timeline; returns columns of the file's row.
+        Returns columns of the file's row, and the rows of its timeline.
         """
         seconds = self._options.window_seconds
         windows = file_windows(handle, window=seconds, hop=seconds)
@@ -163,12 +170,11 @@ class Shard:
             timeline += _timeline_rows(entry, block, answers[0])
         if not sums.any():
             raise AudioError(timeline[0]["error"], f"{entry['path']}: none of its {len(timeline)} windows can be used")
-        self._timeline += timeline
         means = sums / sums.sum(axis=1, keepdims=True)
         columns = {"duration": end, "windows": len(timeline), "mode": "plain"} | answer_columns(_mean_answer(means[0]))
         if len(self.models) > 1:
             columns |= challenger_columns(_mean_answer(means[1]))
-        return columns
+        return columns, timeline
 
     def _answer_windows(self, block: list[Window]) -> list[list[dict]]:
         """The answers of each model for the usable windows of a block, in their order."""

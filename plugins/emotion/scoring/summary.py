@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
 from emotion.evaluation import scores
 from emotion.monitoring.reference import MODES
+from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.plan import Plan
-from emotion.scoring.tables import LATENCIES
+from emotion.scoring.tables import HEARD, LATENCIES
 from emotion.vocabulary import EMOTIONS
 
 LISTED = 200
 """Rows of a list in the report; the files beside it have all rows."""
 
 
-def summarize(table: pd.DataFrame, plan: Plan, *, seconds: float) -> dict:
+def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: float) -> dict:
     """The figures of a batch, for ``summary.json``.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The tables of all shards, see :func:`emotion.scoring.tables.clip_table`.
+        The tables of all shards, see :func:`emotion.scoring.tables.clip_table`, without the rows of ``left``.
     plan : Plan
+    left : pandas.DataFrame
+        The rows of files that are left for the next sweep, as reading them failed for now.
     seconds : float
         Time spent on scoring, the sum over all shards.
     """
     good, bad = table[table["error"] == ""], table[table["error"] != ""]
-    labelled = good[good["label"] != ""]
+    heard = good["heard_in_training"] == HEARD
+    labelled = good[(good["label"] != "") & ~heard]
     challenger = plan["models"][1] if len(plan["models"]) > 1 else None
     return {
         "batch": plan["batch"],
@@ -42,7 +48,10 @@ def summarize(table: pd.DataFrame, plan: Plan, *, seconds: float) -> dict:
         "scored": len(good),
         "rejected": {str(reason): int(count) for reason, count in bad["error"].value_counts().items()},
         "known": plan["known"],
-        "left_for_next_sweep": plan["left"],
+        "left_for_next_sweep": _left(plan, left),
+        "temporary_errors": left.head(LISTED)[["path", "message"]].to_dict("records"),
+        "heard_in_training": int(heard.sum()),
+        "labels_refused": plan.get("labels_refused", []),
         "audio_seconds": float(good["duration"].sum()),
         "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in EMOTIONS},
         "confidence": spread(good["confidence"]) | {"histogram": _histogram(good["confidence"])},
@@ -54,6 +63,11 @@ def summarize(table: pd.DataFrame, plan: Plan, *, seconds: float) -> dict:
         "accuracy": _accuracy(labelled["emotion"] == labelled["label"]) if len(labelled) else None,
         "comparison": _compare(good, labelled) if challenger else None,
     }
+
+
+def _left(plan: Plan, left: pd.DataFrame) -> dict[str, int]:
+    """Number of files left for the next sweep, by reason."""
+    return dict(Counter(plan["left"]) + Counter({TEMPORARY: len(left)}))
 
 
 def _latencies(clips: pd.DataFrame) -> dict:

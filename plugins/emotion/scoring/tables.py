@@ -24,8 +24,11 @@ COLUMNS = [
     "speaker",
     "error",
     "message",
+    "heard_in_training",
 ]
-"""Columns of ``predictions.parquet`` and ``predictions.csv``."""
+"""Columns of ``predictions.parquet`` and ``predictions.csv``. ``heard_in_training`` is ``yes`` for a clip that one of
+the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording."""
+HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
 LATENCIES = ("decode", "features", "model", "total")
@@ -67,7 +70,7 @@ def clip_table(rows: list[dict], *, min_confidence: float) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=[*COLUMNS, *CHALLENGER_COLUMNS, "vector", *latencies])
     numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *latencies]
     table[numbers] = table[numbers].astype(float)
-    for column in ("emotion", "mode", "challenger_emotion"):
+    for column in ("emotion", "mode", "challenger_emotion", "heard_in_training"):
         table[column] = _words(table[column])
     table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
     return table

@@ -26,6 +26,8 @@ import soundfile
 import graphite_stack
 from emotion.commands import console, doctor, main
 from emotion.datasets.synthesis import NOTICE
+from emotion.errors import DataError
+from emotion.explanation import values
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry
 from emotion.settings import PROJECT, Settings
@@ -201,6 +203,27 @@ def test_predict_explains(run, clips):
             assert re.fullmatch(rf"    {sign}\d\.\d{{3}}  \w+ = \S+: .+", line)
     (answer,) = map(json.loads, run("predict", "--explain", "--json", clips[0])[1].splitlines())
     assert answer["explanation"]["towards"][0]["feature"] in towards.splitlines()[0]
+
+
+def test_predict_answers_without_an_explanation_where_that_fails(run, clips, monkeypatch):
+    def fail(*arguments, **options):
+        raise DataError("the contributions miss the model's output")
+
+    monkeypatch.setattr(values, "explain_predictions", fail)
+    code, out, _ = run("predict", "--explain", *clips[:2])
+    assert code == 0 and out.count("no explanation: the contributions miss") == 2
+    code, out, _ = run("predict", "--explain", "--json", *clips[:2])
+    answers = list(map(json.loads, out.splitlines()))
+    assert code == 0 and [answer["explanation"] for answer in answers] == [None, None]
+    assert all(answer["no_explanation"] and answer["emotion"] for answer in answers)
+
+
+def test_predict_explains_a_tone(run, clips, tmp_path):
+    tone = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000)
+    soundfile.write(tmp_path / "tone.wav", tone, 16_000)
+    model = "second/ensemble"
+    code, out, _ = run("predict", "--explain", "--json", "--model", model, tmp_path / "tone.wav", clips[0])
+    assert code == 0 and all(json.loads(line)["explanation"]["towards"] for line in out.splitlines())
 
 
 @pytest.mark.parametrize("name", ["second", "second/random_forest", "bundle"])
@@ -380,6 +403,16 @@ def test_a_promotion_sends_metrics(run, home, monkeypatch):
 
 
 # --- score --------------------------------------------------------------------------------------------------
+
+
+def test_score_warns_of_a_table_of_labels_that_cannot_be_used(run, home, clips, tmp_path):
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    shutil.copy(clips[0], folder / "a.wav")
+    (folder / "labels.csv").write_text("path,emotion\na.wav,gloomy\n")
+    code, out, err = run("score", folder)
+    assert code == 0 and out.startswith("1 of 1 files scored")
+    assert "emotion: scored without labels: " in err and "gloomy (1 clips; first: line 2)" in err
 
 
 def test_score_writes_a_batch_and_prints_a_summary(run, home, clips, tmp_path):

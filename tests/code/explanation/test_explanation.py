@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import shap
 from PIL import Image
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
@@ -15,7 +16,7 @@ from sklearn.preprocessing import LabelEncoder, Normalizer, StandardScaler
 
 from emotion import features
 from emotion.errors import DataError
-from emotion.explanation import export
+from emotion.explanation import export, values
 from emotion.explanation.ranking import importance, top_contributions
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.models import pipelines
@@ -178,6 +179,35 @@ def test_the_ensemble_adds_up_to_its_probabilities(eight, members):
     assert misses(explanation, ensemble.predict_proba(rows[::4])) < TOLERANCE
     # Probabilities add up to one whatever the clip: what one emotion gains, others lose.
     np.testing.assert_allclose(explanation.values.sum(axis=1), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e3, 1e6])
+def test_the_ensemble_adds_up_far_from_all_training_clips(eight, members, scale):
+    """A linear model extrapolates: for a pure tone, its log-odds reach thousands."""
+    rows = eight[0]
+    ensemble = Ensemble(members)
+    centre = rows.mean(axis=0, dtype=np.float64)
+    far = (centre + scale * (rows[::9] - centre)).astype(np.float32)
+    explanation = explain_predictions(ensemble, far, background=rows)
+    assert misses(explanation, ensemble.predict_proba(far)) < TOLERANCE
+    np.testing.assert_allclose(explanation.values.sum(axis=1), 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4, 1e8])
+def test_the_jacobian_along_a_path_gives_the_change_of_the_softmax(size):
+    random = np.random.default_rng(5)
+    start, end = random.normal(size=8), size * random.normal(size=(40, 8))
+    jacobian = values._softmax_jacobian(start, end)
+    change = (jacobian @ (end - start)[:, :, None])[:, :, 0]
+    np.testing.assert_allclose(change, softmax(end, axis=1) - softmax(start), atol=1e-3)
+
+
+def test_a_path_through_three_emotions_passes_each():
+    """The middle emotion is the most probable one only in a hundred-thousandth of the path."""
+    start, end = np.array([0.0, -5e6 + 50, -1e7]), np.array([[-1e7, -5e6 + 50, 0.0]])
+    gained = values._softmax_jacobian(start, end)[0] * (end[0] - start)
+    # The first logit falls: its probability goes to the middle emotion. The last logit rises, and takes it from there.
+    np.testing.assert_allclose(gained, [[-1, 0, 0], [1, 0, -1], [0, 0, 1]], atol=1e-3)
 
 
 @pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])

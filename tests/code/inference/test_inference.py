@@ -21,7 +21,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from emotion import features
 from emotion.audio import decode
-from emotion.errors import AudioError, BundleError, ConfigurationError
+from emotion.errors import AudioError, BundleError, ConfigurationError, DataError
+from emotion.explanation import values
 from emotion.explanation.ranking import top_contributions
 from emotion.explanation.values import explain_predictions
 from emotion.features import feature_table
@@ -404,6 +405,27 @@ def test_only_the_answers_asked_for_are_explained(model):
     assert [reason["feature"] for reason in answers[4]["explanation"]["towards"]] == [
         reason["feature"] for reason in expected["towards"]
     ]
+
+
+def test_an_explanation_that_fails_costs_no_answer(model, corpus, monkeypatch, caplog):
+    """Only the clip that cannot be explained has no explanation, and its answer says why."""
+    explained = list(model.predict_batch(corpus[:3], explain=True))
+    worst = features.extract(decode.load(corpus[1]).samples)
+
+    def fail_for_one(bundle_model, rows, *, background):
+        if (rows == worst).all(axis=1).any():
+            raise DataError("the contributions miss the model's output")
+        return explain_predictions(bundle_model, rows, background=background)
+
+    monkeypatch.setattr(values, "explain_predictions", fail_for_one)
+    answers = list(model.predict_batch(corpus[:3], explain=True))
+    assert [answer["explanation"] is None for answer in answers] == [False, True, False]
+    assert answers[1].pop("no_explanation") == "the contributions miss the model's output"
+    for answer, expected in zip(answers, explained, strict=True):
+        del answer["explanation"], expected["explanation"]
+        assert answer == expected
+    json.dumps(answers, allow_nan=False)
+    assert "gets no explanation" in caplog.text
 
 
 # --- batches ------------------------------------------------------------------------------------------------

@@ -1,26 +1,39 @@
 import csv
+import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from markupsafe import escape
 
 from emotion import features, metrics
+from emotion.audio import decode
 from emotion.errors import ConfigurationError, DataError
+from emotion.explanation import values
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
+from emotion.models import bundle, registry
+from emotion.monitoring import drift
+from emotion.monitoring.drift import Sketch
+from emotion.monitoring.reference import Reference
 from emotion.reports import batch_report
+from emotion.runs import listening
 from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
 from emotion.scoring import batches, inbox, ledger
+from emotion.scoring import shard as shard_module
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import cut_into_shards
@@ -138,7 +151,7 @@ def test_a_sweep_of_known_files_reads_none_of_them(home, box, voices, monkeypatc
     for path in voices[:5]:
         shutil.copy(path, box)
     dag_run(home, "first")
-    monkeypatch.setattr(inbox, "_open_regular", lambda place: pytest.fail(f"{place} was opened"))
+    monkeypatch.setattr(inbox, "open_regular", lambda place: pytest.fail(f"{place} was opened"))
     with pytest.raises(NothingToScore):
         dag_run(home, "second")
 
@@ -319,6 +332,172 @@ def test_a_bug_on_one_file_does_not_keep_the_others_from_being_scored(home, box,
     scored = predictions(home, "one")
     assert scored["error"].value_counts().to_dict() == {"": 2, "internal": 1}
     assert scored.loc[scored["error"] == "internal", "message"].item() == "ZeroDivisionError: oh"
+
+
+def start(settings, name):
+    run = ScoringRun(settings, name, Emitter(None))
+    return run, run.find_new_audio(folder=None, options=NOW)
+
+
+def finish(run, shards):
+    for shard in shards:
+        run.score(part=shard["part"])
+    run.collect_predictions()
+    run.watch_drift()
+    return run.store.read_json(f"scores/{run.name}/summary.json")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale file handle"), MemoryError("no memory")],
+    ids=["I/O error", "stale handle", "no memory"],
+)
+def test_a_temporary_error_leaves_the_file_for_the_next_sweep(home, box, voices, monkeypatch, error):
+    for name, path in zip(("a.wav", "b.wav", "c.wav"), voices, strict=False):
+        shutil.copy(path, box / name)
+    run, shards = start(home, "first")
+    read = shard_module.read
+
+    def broken(handle):
+        if handle.name.endswith("b.wav"):
+            raise error
+        return read(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_module, "read", broken)
+        summary = finish(run, shards)
+    assert predictions(home, "first")["error"].to_dict() == {"a.wav": "", "c.wav": ""}
+    assert (summary["files"], summary["scored"], summary["rejected"]) == (2, 2, {})
+    assert summary["left_for_next_sweep"] == {"temporary_error": 1}
+    assert [file["path"] for file in summary["temporary_errors"]] == ["b.wav"]
+    assert error.args[-1] in summary["temporary_errors"][0]["message"]
+    assert "b.wav: " in run.store.read_bytes("scores/first/report.html").decode()
+    dag_run(home, "second")
+    assert predictions(home, "second")["error"].to_dict() == {"b.wav": ""}
+    with pytest.raises(NothingToScore, match="3 files are known"):
+        dag_run(home, "third")
+
+
+def test_a_read_that_fails_inside_the_decoder_is_no_truncated_file(home, box, voices, monkeypatch):
+    """libsndfile takes a failed read for the end of the file."""
+    for name, path in zip(("a.wav", "b.wav"), voices, strict=False):
+        shutil.copy(path, box / name)
+    run, shards = start(home, "first")
+
+    class BrokenDisk(FileIO):
+        def readinto(self, buffer):
+            if str(self.name).endswith("b.wav") and self.tell() > 40_000:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readinto(buffer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "_Reader", type("Reader", (inbox._Reader, BrokenDisk), {}))
+        summary = finish(run, shards)
+    assert summary["left_for_next_sweep"] == {"temporary_error": 1} and summary["scored"] == 1
+    assert dag_run(home, "second") and predictions(home, "second")["error"].to_dict() == {"b.wav": ""}
+
+
+@pytest.mark.parametrize("step", ["hash", "stat", "list"])
+def test_a_temporary_error_while_files_are_listed(home, box, voices, monkeypatch, step):
+    (box / "sub").mkdir()
+    shutil.copy(voices[0], box / "a.wav")
+    shutil.copy(voices[1], box / "sub/b.wav")
+    place, name = {"hash": (inbox, "open_regular"), "stat": (os, "lstat"), "list": (os, "scandir")}[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, failing(getattr(place, name), "sub" if step == "list" else "b.wav", errno.EIO))
+        run, shards = start(home, "first")
+    summary = finish(run, shards)
+    assert summary["left_for_next_sweep"] == {"temporary_error": 1} and summary["scored"] == 1
+    dag_run(home, "second")
+    assert predictions(home, "second")["error"].to_dict() == {"sub/b.wav": ""}
+
+
+def test_a_batch_of_which_nothing_can_be_read_for_now(home, box, voices, monkeypatch):
+    shutil.copy(voices[0], box / "a.wav")
+    run, shards = start(home, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "open_regular", failing(inbox.open_regular, "a.wav", errno.EMFILE))
+        summary = finish(run, shards)
+    assert summary["files"] == 0 and summary["left_for_next_sweep"] == {"temporary_error": 1}
+    dag_run(home, "second")
+    assert predictions(home, "second")["error"].to_dict() == {"a.wav": ""}
+
+
+def test_features_that_are_not_finite_cost_no_other_file_its_answer(home, box, voices, monkeypatch):
+    for name, path in zip(("a.wav", "b.wav"), voices, strict=False):
+        shutil.copy(path, box / name)
+    extract, calls = features.extract, []
+    monkeypatch.setattr(
+        features, "extract", lambda samples: extract(samples) * (np.nan if calls else calls.append(1) or 1)
+    )
+    dag_run(home)
+    assert predictions(home, "manual__1")["error"].to_dict() == {"a.wav": "", "b.wav": "internal"}
+
+
+# --- a failure of explanation, drift or report costs no prediction -------------------------------------------
+
+
+def broken(*arguments, **options):
+    raise ZeroDivisionError("it <broke>")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "step"),
+    [
+        (values, "explain_predictions", "explanation"),
+        (listening, "_explain", "explanation"),
+        (drift, "judge", "drift"),
+        (Sketch, "merge", "drift"),
+        (Sketch, "add_clips", "drift"),
+        (Reference, "from_bytes", "drift"),
+        (batch_report, "render", "report"),
+    ],
+)
+def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, monkeypatch, place, name, step):
+    for path in voices[:2]:
+        shutil.copy(path, box)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, broken)
+        run = dag_run(home, "first")
+    summary = run.store.read_json("scores/first/summary.json")
+    assert summary["scored"] == 2 and (predictions(home, "first")["error"] == "").all()
+    assert {failure["step"] for failure in summary["failures"]} == {step}
+    assert len(summary["failures"]) == (2 if step == "explanation" else 1)
+    html = run.store.read_bytes("scores/first/report.html").decode()
+    if name == "add_clips":
+        assert "the log of the task score says why" in summary["failures"][0]["message"]
+    else:
+        assert summary["failures"][0]["message"] == "ZeroDivisionError: it <broke>"
+        assert "ZeroDivisionError: it &lt;broke&gt;" in html
+    assert summary["drift"]["verdict"] == ("unknown" if step == "drift" else "ok")
+    assert run.store.read_json("scores/first/drift.json") == summary["drift"]
+    with pytest.raises(NothingToScore, match="2 files are known"):
+        dag_run(home, "second")
+
+
+def test_a_clip_without_excerpt_is_in_the_report(home, box, voices, monkeypatch):
+    for path in voices[:2]:
+        shutil.copy(path, box)
+    monkeypatch.setattr(batch_report, "excerpt", broken)
+    run = dag_run(home, "first")
+    assert "No excerpt: ZeroDivisionError" in run.store.read_bytes("scores/first/report.html").decode()
+
+
+def test_a_batch_that_an_explanation_ended_is_completed_by_the_next_sweep(home, box, voices, monkeypatch):
+    """The parts of the dead batch are taken over, even after the recording is gone."""
+    for name, path in zip(("a.wav", "b.wav"), voices, strict=False):
+        shutil.copy(path, box / name)
+    run, (shard,) = start(home, "first")
+    run.score(part=shard["part"])
+    run.collect_predictions()  # its watch_drift failed, in code that let an explanation end it
+    os.unlink(box / "b.wav")
+    monkeypatch.setattr(values, "explain_predictions", broken)
+    dag_run(home, "second")
+    assert predictions(home, "second")["error"].to_dict() == {"a.wav": "", "b.wav": ""}
+    shutil.copy(voices[2], box / "c.wav")
+    dag_run(home, "third")
+    assert predictions(home, "third")["error"].to_dict() == {"c.wav": ""}
+    assert not ledger.claims(run.store)
 
 
 class Killed(BaseException):
@@ -531,6 +710,57 @@ def test_mcnemar_by_hand():
     assert comparison["accuracy"]["high"] == pytest.approx((centre + half) / (1 + z * z / n), abs=1e-6)
 
 
+@pytest.fixture
+def with_folds(home, voices):
+    """Gives the version ``first`` fold models that have heard the first 12 voices."""
+    store = Store(home.home)
+    name = registry.fold_models_name("logistic_regression")
+    clips = [decode.load(path).samples_sha256 for path in voices[:12]]
+    folds = [{"speakers": [], "clips": clips[:5], "model": None}, {"speakers": [], "clips": clips[5:], "model": None}]
+    data = bundle.dumps(folds)
+    store.write_bytes(f"models/first/{name}", data)
+    entry = registry.entry(store, "first")
+    entry["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    store.write_json("models/first/version.json", entry)
+    return store, f"models/first/{name}"
+
+
+def test_clips_of_the_training_set_are_marked_and_do_not_count(home, box, voices, with_folds):
+    store, _ = with_folds
+    for number, path in enumerate(voices[8:24]):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(box / f"{number:02d}-{path.stem}.flac", samples, rate)
+    rows = [f"{path.name},{EMOTIONS[int(path.stem.split('-')[3]) - 1]}" for path in sorted(box.iterdir())]
+    (box / "labels.csv").write_text("\n".join(["path,emotion", *rows]))
+    summary = score_folder(home, box, batch="one", challenger="first/random_forest", options=NOW)
+    scored = predictions(home, "one")
+    assert scored["heard_in_training"].tolist() == ["yes"] * 4 + ["no"] * 12
+    assert (scored["error"] == "").all() and (scored["label"] != "").all()
+    assert summary["heard_in_training"] == 4 and summary["scored"] == 16
+    assert summary["accuracy"]["n"] == summary["comparison"]["labelled"] == 12 and summary["drift"]["clips"] == 12
+    assert "4 files are clips that the model was trained on" in store.read_bytes("scores/one/report.html").decode()
+
+
+def test_without_fold_models_nothing_is_said_of_training(home, box, voices, with_folds):
+    store, key = with_folds
+    store.write_bytes(key, b"damaged")
+    shutil.copy(voices[0], box / "a.wav")
+    summary = score_folder(home, box, batch="one", options=NOW)
+    assert predictions(home, "one")["heard_in_training"].tolist() == [""] and summary["heard_in_training"] == 0
+
+
+def test_parts_of_an_earlier_release_are_taken_over(home, box, voices):
+    """They do not have the column ``heard_in_training``."""
+    shutil.copy(voices[0], box / "a.wav")
+    run, (shard,) = start(home, "first")
+    run.score(part=shard["part"])
+    table = run.store.read_table(f"{shard['part']}.parquet").drop(columns="heard_in_training")
+    run.store.write_table(f"{shard['part']}.parquet", table)
+    shutil.copy(voices[1], box / "b.wav")
+    dag_run(home, "second")
+    assert predictions(home, "second")["heard_in_training"].to_dict() == {"a.wav": "", "b.wav": ""}
+
+
 class Recorder:
     def __init__(self):
         self.sent = {}
@@ -619,16 +849,73 @@ def test_options_are_checked(changes, message):
 def test_a_labels_file_that_cannot_be_used(home, box, voices, text, message):
     shutil.copy(voices[0], box / "a.wav")
     (box / "labels.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(DataError, match=message):
-        dag_run(home)
+    run = dag_run(home)
+    labels_refused(run, message)
 
 
-def test_a_labels_file_out_of_the_inbox_is_not_read(home, box, voices, tmp_path):
+def labels_refused(run, message):
+    """The summary and the report say why; the recording has an answer and no label."""
+    summary = run.store.read_json(f"scores/{run.name}/summary.json")
+    (refused,) = summary["labels_refused"]
+    assert re.search(message, refused["message"]) and refused["folder"] == summary["folders"][0]
+    html = run.store.read_bytes(f"scores/{run.name}/report.html").decode()
+    assert "Scored without labels" in html and str(escape(refused["message"])) in html
+    scored = predictions(run.settings, run.name)
+    assert scored["error"].tolist() == [""] and scored["label"].tolist() == [""] and summary["accuracy"] is None
+
+
+@pytest.mark.parametrize("kind", ["link out of the inbox", "pipe", "folder", "loop", "too large", "unreadable"])
+def test_what_is_no_table_of_labels_is_refused(home, box, voices, tmp_path, monkeypatch, kind):
     shutil.copy(voices[0], box / "a.wav")
     (tmp_path / "labels.csv").write_text("path,emotion\na.wav,sad\n")
-    os.symlink(tmp_path / "labels.csv", box / "labels.csv")
-    with pytest.raises(DataError, match="no regular file of the inbox"):
-        dag_run(home)
+    table, message = box / "labels.csv", "no regular file of the inbox"
+    if kind == "link out of the inbox":
+        os.symlink(tmp_path / "labels.csv", table)
+    elif kind == "pipe":
+        os.mkfifo(table)
+    elif kind == "folder":
+        table.mkdir()
+    elif kind == "loop":
+        os.symlink("labels.csv", table)
+    elif kind == "too large":
+        with table.open("wb") as file:
+            file.truncate(65 << 20)
+        message = "expected at most 67,108,864"
+    else:
+        table.write_text("path,emotion\na.wav,sad\n")
+        message = "Input/output error"
+        monkeypatch.setattr(inbox, "open_regular", failing(inbox.open_regular, "labels.csv", errno.EIO))
+    labels_refused(dag_run(home), message)
+
+
+def failing(function, ending, number):
+    """A function of a path that fails with an error of the operating system for paths with this ending."""
+
+    def call(place, *arguments, **options):
+        if os.fspath(place).endswith(ending):
+            raise OSError(number, os.strerror(number), place)
+        return function(place, *arguments, **options)
+
+    return call
+
+
+def test_a_bad_table_of_labels_in_one_inbox_stops_no_other(home, box, voices, tmp_path):
+    (tmp_path / "second").mkdir()
+    settings = Settings.from_environment(
+        {"EMOTION_HOME": home.home, "EMOTION_INBOXES": f"{box}{os.pathsep}{tmp_path / 'second'}"}
+    )
+    shutil.copy(voices[0], box / "a.wav")
+    shutil.copy(voices[1], tmp_path / "second/b.wav")
+    (box / "labels.csv").write_text("path,emotion\na.wav,gloomy\n")
+    (tmp_path / "second/labels.csv").write_text("path,emotion\nb.wav,sad\n")
+    run = dag_run(settings, "first")
+    assert predictions(settings, "first")["label"].to_dict() == {
+        str(box / "a.wav"): "",
+        str(tmp_path / "second/b.wav"): "sad",
+    }
+    assert [entry["folder"] for entry in run.store.read_json("scores/first/summary.json")["labels_refused"]] == [
+        str(box)
+    ]
 
 
 def test_several_inboxes_are_swept_together(home, box, voices, tmp_path):

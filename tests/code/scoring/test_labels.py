@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -98,9 +99,12 @@ def test_a_scoring_run_translates_the_words_of_the_catalogue(trained_store, tmp_
         }
     )
     table(box, "path,emotion\na.wav,mad\n")
-    with pytest.raises(DataError, match=r"mad \(1 clips; first: line 2\).*two entries translate differently"):
-        ScoringRun(settings, "one", Emitter(None)).find_new_audio(folder=None, options=Options(settle_seconds=0))
+    ScoringRun(settings, "one", Emitter(None)).find_new_audio(folder=None, options=Options(settle_seconds=0))
+    (refused,) = Store(settings.home).read_json("scores/one/plan.json")["labels_refused"]
+    assert re.search(r"mad \(1 clips; first: line 2\).*two entries translate differently", refused["message"])
     table(box, "path,emotion\na.wav,Anger\n")
-    ScoringRun(settings, "two", Emitter(None)).find_new_audio(folder=None, options=Options(settle_seconds=0))
+    ScoringRun(settings, "two", Emitter(None)).find_new_audio(
+        folder=None, options=Options(settle_seconds=0, rescore=True)
+    )
     (file,) = Store(settings.home).read_json("scores/two/plan.json")["files"]
     assert file["label"] == "angry"

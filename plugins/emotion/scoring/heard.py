@@ -1,0 +1,39 @@
+"""Which clips a model was trained on, so that a batch does not count them as evidence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from emotion import features
+from emotion.inference import CustomEmotionModel
+from emotion.models import registry
+from emotion.store import Store
+from emotion.vocabulary import FAMILIES
+
+log = logging.getLogger(__name__)
+
+
+def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozenset[str] | None:
+    """The clips (by ``samples_sha256``) that at least one of the models was trained on.
+
+    They are the clips that the fold models of a version have held out: each clip is held out in one fold.
+
+    Returns
+    -------
+    frozenset of str, or None
+        None if the fold models of a version are not there or cannot be read.
+    """
+    clips: set[str] = set()
+    for entry in {model.version: model.entry for model in models}.values():
+        names = [name for name in map(registry.fold_models_name, FAMILIES) if name in entry["files"]]
+        try:
+            folds = registry.load(store, entry, names[0], recipe=features.recipe_version()) if names else []
+        except Exception:
+            log.warning("version %s: its fold models cannot be read", entry["version"], exc_info=True)
+            return None
+        if not folds:
+            log.warning("version %s has no fold models: the clips it was trained on are not known", entry["version"])
+            return None
+        clips.update(clip for fold in folds for clip in fold["clips"])
+    return frozenset(clips)
