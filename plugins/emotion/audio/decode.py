@@ -325,7 +325,8 @@ def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
 def _reasons(source: Source, name: str, frames: int | None = None) -> Iterator[None]:
     """Raise what a header check or the decoder raises for a file's content as AudioError.
 
-    ``frames``: decoded before; None while the file is being opened. An error of the disk below the file stays what it is: the same file may be read another time.
+    ``frames``: decoded before; None while the file is being opened. An error of the disk below the file stays what it
+    is: the same file may be read another time.
     """
     try:
         yield
