@@ -25,8 +25,8 @@ from emotion.scoring.options import Options
 from emotion.store import Store
 
 MAX_SHARDS = 1000
-"""Airflow maps a task over at most 1,024 values. Shards taken over from dead batches count too. Files beyond these shards
-are left for the next sweep."""
+"""Airflow maps a task over at most 1,024 values. Shards that are taken over from dead batches count too. Files beyond
+these shards are left for the next sweep."""
 SHARD_BYTES = 256 << 20
 """A shard with a very long recording holds few other files, so that each shard takes minutes."""
 LATEST = "latest"
