@@ -156,6 +156,16 @@ class Store:
         if self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 
+    def rename(self, key: str, new_key: str) -> None:
+        """Give a file another key; a file with that key is replaced."""
+        source, target = self.path(key), self.path(new_key)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+        else:
+            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._fs.mv(source, target)
+
     def scratch(self, name: str) -> Path:
         """A local folder for work that needs one, such as a partial download; it is made if it is not there.
 

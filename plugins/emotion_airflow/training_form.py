@@ -40,10 +40,10 @@ PARAMS = {
     "min_seconds": Param(
         0.2,
         type="number",
-        minimum=0.05,
+        minimum=0.2,
         title="Shortest clip (s)",
-        description_md="In seconds. A shorter clip is rejected as `too_short`. Below 0.2 s there are too few frames "
-        "for statistics such as the standard deviation of f0.",
+        description_md="In seconds, from 0.2. A shorter clip is rejected as `too_short`. Below 0.2 s there are too few "
+        "frames for statistics such as the standard deviation of f0.",
         section="Limits",
     ),
     "max_seconds": Param(

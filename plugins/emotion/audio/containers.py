@@ -1,22 +1,72 @@
-"""Check a recording's length: compare what a WAV's or AIFF's header promises with the bytes in the file."""
+"""Check a recording's length: compare what its container promises with the bytes in the file.
+
+libsndfile reads a shortened file of these containers without an error and returns the samples that are there.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from emotion.errors import AudioError
 
-_UNKNOWN_LENGTH = 0xFFFFFFFF
-"""Stands in an RF64, whose length is in the chunk ds64, and in a stream written without its length."""
+MAX_CHUNKS = 1000
+"""Chunks that are read before the samples. Recordings have fewer than 50; a damaged file may have millions."""
+_LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
+_NIST_HEADER = 1024
+EMPTY_ID3_TAG = b"ID3\x04" + bytes(5) + b"\x0a" + bytes(10)
+"""With a padding of 10 bytes: libsndfile overlooks an MP3 after a shorter tag."""
+_MPEG_HEADERS = 4096
+"""An MP3's first frame, which may hold its length, begins and ends within so many bytes after its ID3 tag."""
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """How a container that consists of chunks stores them.
+
+    Attributes
+    ----------
+    start : int
+        Of the first chunk, in bytes from the beginning of the file.
+    samples : bytes
+        Identifier of the chunk that holds the samples; all identifiers have its length.
+    length : str
+        Format of a chunk's length, as struct writes it.
+    align : int
+        A chunk begins at a multiple of this many bytes after the one before it.
+    header_counts : bool
+        Whether the length of a chunk contains its header.
+    """
+
+    start: int
+    samples: bytes
+    length: str
+    align: int = 2
+    header_counts: bool = False
+
+    @property
+    def unknown_length(self) -> int:
+        """A length from here on means that the writer did not know it: programs that write to a pipe put it there."""
+        return 0x7F00_0000 if struct.calcsize(self.length) == 4 else 1 << 62
+
+
+_WAVE = _Chunks(12, b"data", "<I")
+_WAVE_BIG_ENDIAN = _Chunks(12, b"data", ">I")
+_AIFF = _Chunks(12, b"SSND", ">I")
+_SVX = _Chunks(12, b"BODY", ">I")
+_CAF = _Chunks(8, b"data", ">Q", align=1)
+_W64 = _Chunks(40, bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "<Q", align=8, header_counts=True)
 
 
 def check_container(handle: BinaryIO, name: str) -> None:
-    """Refuse an empty file, and a WAV or AIFF with fewer bytes of samples than its header promises.
+    """Refuse an empty file, and one with fewer bytes of samples than its container promises.
 
-    libsndfile reads a shortened WAV or AIFF without an error and returns the samples that are there. Any other format
-    passes.
+    WAV, RF64, AIFF, AIFC, 8SVX, W64, CAF, AU and NIST state the length of their samples; a writer that did not know it
+    puts a very large number there, and such a file passes. Ogg states the length of each page: the last one must be
+    whole. A missing mark of the stream's end is no fault, as many recorders do not write it. Any other format passes.
 
     Parameters
     ----------
@@ -28,7 +78,9 @@ def check_container(handle: BinaryIO, name: str) -> None:
     Raises
     ------
     AudioError
-        ``empty`` or ``truncated``.
+        ``empty``, ``truncated`` or ``not_audio``.
+    struct.error, ValueError
+        May be raised for a header that makes no sense.
 
     Examples
     --------
@@ -43,31 +95,113 @@ def check_container(handle: BinaryIO, name: str) -> None:
     if not size:
         raise AudioError("empty", f"{name} has no bytes; copy or record it again")
     handle.seek(0)
-    head = handle.read(12)
-    kind, form = head[:4], head[8:]
-    if kind in (b"RIFF", b"RIFX", b"RF64") and form == b"WAVE":
-        _check_samples_chunk(handle, name, size, chunk_of_samples=b"data", order=">" if kind == b"RIFX" else "<")
-    elif kind == b"FORM" and form in (b"AIFF", b"AIFC"):
-        _check_samples_chunk(handle, name, size, chunk_of_samples=b"SSND", order=">")
+    head = handle.read(24)
+    chunks = _chunks(head)
+    if chunks:
+        _check_samples_chunk(handle, name, size, chunks)
+    elif head[:4] in (b".snd", b"dns."):
+        offset, length = struct.unpack((">" if head[:4] == b".snd" else "<") + "II", head[4:12])
+        if length < _WAVE.unknown_length:
+            _check_length(name, promised=length, present=size - offset)
+    elif head[:8] == b"NIST_1A\n":
+        _check_nist(head + handle.read(_NIST_HEADER - len(head)), name, size)
+    elif head[:2] == b"\xf0\x7e":
+        # libsndfile prints a line for each damaged block of it, among what the program prints
+        raise AudioError("not_audio", f"{name} is a MIDI sample dump; expected a recording")
+    elif head[:4] == b"OggS":
+        _check_last_page(handle, name, size)
 
 
-def _check_samples_chunk(handle: BinaryIO, name: str, size: int, *, chunk_of_samples: bytes, order: str) -> None:
-    """Walk through the chunks, from byte 12 of the file, to the one that holds the samples."""
-    position, length_in_ds64 = 12, 0
-    while len(head := handle.read(8)) == 8:
-        length = struct.unpack(order + "I", head[4:])[0]
-        if head[:4] == b"ds64":
-            length_in_ds64 = struct.unpack("<Q", handle.read(16)[8:])[0]
-        if head[:4] == chunk_of_samples:
-            if length == _UNKNOWN_LENGTH:
-                length = length_in_ds64
-            present = size - position - 8
-            if length > present:
-                raise truncated(name, f"its header promises {length} bytes of samples and {present} are there")
-            return
-        position += 8 + length + length % 2
+def _chunks(head: bytes) -> _Chunks | None:
+    kind, form = head[:4], head[8:12]
+    if kind in (b"RIFF", b"RF64") and form == b"WAVE":
+        return _WAVE
+    if kind == b"RIFX" and form == b"WAVE":
+        return _WAVE_BIG_ENDIAN
+    if kind == b"FORM":
+        return {b"AIFF": _AIFF, b"AIFC": _AIFF, b"8SVX": _SVX, b"16SV": _SVX}.get(form)
+    if head[:16] == bytes.fromhex("726966662e91cf11a5d628db04c10000"):
+        return _W64
+    return _CAF if kind == b"caff" else None
+
+
+def _check_samples_chunk(handle: BinaryIO, name: str, size: int, chunks: _Chunks) -> None:
+    """Walk through the chunks to the one that holds the samples."""
+    id_size = len(chunks.samples)
+    header_size = id_size + struct.calcsize(chunks.length)
+    position, length_in_ds64 = chunks.start, 0
+    for _ in range(MAX_CHUNKS):
         handle.seek(position)
-    raise truncated(name, "it ends before its samples begin")
+        head = handle.read(header_size)
+        if len(head) < header_size:
+            raise truncated(name, "it ends before its samples begin")
+        if not any(head):
+            raise truncated(name, f"it holds zeros from byte {position} on, before its samples begin")
+        kind, length = head[:id_size], struct.unpack(chunks.length, head[id_size:])[0]
+        if kind == b"ds64":
+            length_in_ds64 = struct.unpack("<Q", handle.read(16)[8:])[0]
+        if kind == chunks.samples and length >= chunks.unknown_length:
+            length = length_in_ds64
+        elif chunks.header_counts:
+            length = max(length - header_size, 0)
+        if kind == chunks.samples:
+            _check_length(name, promised=length, present=size - position - header_size)
+            return
+        position += header_size + length + -length % chunks.align
+    raise AudioError("not_audio", f"{name} has more than {MAX_CHUNKS} chunks before its samples; expected a recording")
+
+
+def _check_nist(header: bytes, name: str, size: int) -> None:
+    fields = {key: int(value) for key, value in re.findall(rb"^(\w+) -i (\d{1,18})\s*$", header, re.MULTILINE)}
+    frame = fields.get(b"sample_n_bytes", 0) * fields.get(b"channel_count", 1)
+    _check_length(name, promised=fields.get(b"sample_count", 0) * frame, present=size - _NIST_HEADER)
+
+
+def _check_last_page(handle: BinaryIO, name: str, size: int) -> None:
+    """Look at the last page of an Ogg file; bytes after it, such as a tag, are left alone."""
+    start = max(size - _LARGEST_OGG_PAGE, 0)
+    handle.seek(start)
+    data = handle.read(_LARGEST_OGG_PAGE)
+    page = data[data.rfind(b"OggS\0") :] if b"OggS\0" in data else b""
+    if not page:
+        return
+    segments = page[26] if len(page) > 26 else 0
+    length = 27 + segments + sum(page[27 : 27 + segments])
+    rest = page[length:]
+    if len(page) < length or (rest and b"OggS\0".startswith(rest)):
+        raise truncated(name, f"its last page of {length} bytes ends after {len(page)}")
+
+
+def mp3_states_length(handle: BinaryIO) -> bool:
+    """False for an MP3 without a Xing, Info or VBRI header, whose length a decoder can only estimate; else True.
+
+    >>> import io
+    >>> mp3_states_length(io.BytesIO(bytes.fromhex("fff344c4") + bytes(400)))
+    False
+    """
+    handle.seek(0)
+    head = handle.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    handle.seek(start)
+    frame = handle.read(_MPEG_HEADERS)
+    is_mpeg = head[:3] == b"ID3" or is_mpeg_frame(head)
+    return not is_mpeg or any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+
+
+def is_mpeg_frame(head: bytes) -> bool:
+    """Whether bytes begin as a frame of MPEG audio, layer III, does.
+
+    >>> is_mpeg_frame(bytes.fromhex("fffb9064")), is_mpeg_frame(b"TAG")
+    (True, False)
+    """
+    return len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2
+
+
+def _check_length(name: str, *, promised: int, present: int) -> None:
+    if promised > present:
+        raise truncated(name, f"its header promises {promised} bytes of samples and {max(present, 0)} are there")
 
 
 def truncated(name: str, finding: str) -> AudioError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from emotion.audio.containers import check_container, truncated
+from emotion.audio.containers import EMPTY_ID3_TAG, check_container, is_mpeg_frame, mp3_states_length, truncated
+from emotion.audio.source import Source
 from emotion.errors import AudioError
 
 SAMPLE_RATE = 16_000
@@ -31,6 +33,19 @@ SILENCE_RMS = 1e-4
 """A recording whose RMS about its mean is below this is silent: -80 dB relative to full scale."""
 MAX_PEAK = 1e6
 """A recording with a sample as large as this, in units of full scale, is refused: it is not audio."""
+CONTENT_ERRORS = (
+    soundfile.SoundFileError,
+    struct.error,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    EOFError,
+)
+"""What a header check and the decoder raise for bytes that are no recording. OSError and MemoryError are not among
+them: they lie in the machine and not in the file."""
 BLOCK = 1 << 16
 """Values (frames x channels) decoded at a time: few enough for the processor's cache, however long the recording."""
 
@@ -94,8 +109,8 @@ def load(
     ------
     AudioError
         ``empty`` (no bytes or no samples), ``not_audio`` (not decodable, or a rate or number of channels that
-        is not speech audio), ``truncated`` (WAV, AIFF, FLAC: less data than the header promises), ``too_long``,
-        ``too_short``, ``not_finite``, ``silent``.
+        is not speech audio), ``truncated`` (less data than the container promises: see
+        :func:`emotion.audio.containers.check_container`), ``too_long``, ``too_short``, ``not_finite``, ``silent``.
     FileNotFoundError
         If there is no such file.
 
@@ -196,6 +211,7 @@ def _check_samples(samples: np.ndarray, sample_rate: int, name: str) -> None:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what this makes of extreme samples is refused as not_finite
 def to_mono(block: np.ndarray) -> np.ndarray:
     """The mean of the channels, as float32.
 
@@ -283,43 +299,75 @@ def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
     ...     recording.sample_rate, recording.channels, recording.frames
     (48000, 2, 48000)
     """
-    source: bytes | BinaryIO
-    if isinstance(file, str | bytes | os.PathLike):
-        name = Path(os.fsdecode(file)).name
-        source = os.fsencode(file)  # soundfile cannot encode a name that is not UTF-8
-        with open(source, "rb") as handle:
+    with ExitStack() as stack:
+        if isinstance(file, str | bytes | os.PathLike):
+            name = Path(os.fsdecode(file)).name
+            handle: BinaryIO = stack.enter_context(open(file, "rb"))
+        else:
+            name = Path(str(getattr(file, "name", "the recording"))).name
+            handle = file
+        # without an ID3 tag before it, libsndfile takes an MP3 in a Python file for something else
+        handle.seek(0)
+        source = Source(handle, prefix=EMPTY_ID3_TAG if is_mpeg_frame(handle.read(2)) else b"")
+        with _reasons(source, name):
             check_container(handle, name)
-    else:
-        name = Path(str(getattr(file, "name", "the recording"))).name
-        source = file
-        check_container(source, name)
-        source.seek(0)
+            states_length = mp3_states_length(handle)
+            sound = stack.enter_context(soundfile.SoundFile(source))
+            check_format(name, sound.samplerate, sound.channels)
+            # a stream written without its length promises the largest number of frames there is
+            frames = sound.frames if sound.frames < 1 << 48 and states_length else None
+            if frames is None:
+                sound.seekable = lambda: False  # soundfile seeks after each block: FLAC without its length cannot
+        yield Recording(name, sound.samplerate, sound.channels, frames, _read(sound, source, name, frames))
+
+
+@contextmanager
+def _reasons(source: Source, name: str, frames: int | None = None) -> Iterator[None]:
+    """Raise what a header check or the decoder raises for a file's content as AudioError.
+
+    ``frames``: decoded before; None while the file is being opened. An error of the disk below the file stays what it
+    is: the same file may be read another time.
+    """
     try:
-        sound = soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: the ending .raw, which has no header
-        cause = getattr(error, "error_string", error)
+        yield
+    except AudioError:
+        raise
+    except CONTENT_ERRORS as error:
+        if source.error:
+            raise source.error from error
+        cause = getattr(error, "error_string", None) or f"{type(error).__name__}: {error}"
+        if frames is not None:
+            raise truncated(name, f"decoding fails after {frames} frames ({cause})") from error
         raise AudioError("not_audio", f"{name} is not a recording that libsndfile can read: {cause}") from error
-    with sound:
-        check_format(name, sound.samplerate, sound.channels)
-        # a stream written without its length promises the largest number of frames there is
-        frames = sound.frames if sound.frames < 1 << 48 else None
-        yield Recording(name, sound.samplerate, sound.channels, frames, _read(sound, name, frames))
+    if source.error:
+        raise source.error
 
 
-def _read(sound: soundfile.SoundFile, name: str, promised: int | None) -> Iterator[np.ndarray]:
+def _read(sound: soundfile.SoundFile, source: Source, name: str, promised: int | None) -> Iterator[np.ndarray]:
     """Blocks of a recording that is open; ``promised``: frames by its header."""
     # samples of 16 bits are taken as they are: libsndfile converts them several times slower than to_mono
     dtype = np.int16 if sound.subtype == "PCM_16" else np.float32
-    buffer = np.empty((BLOCK // sound.channels, sound.channels), dtype=dtype)
+    # of an MP3 whose length is an estimate, libsndfile decodes the whole block and drops what lies beyond the estimate:
+    # in small blocks, the position in the file shows that there is more
+    is_estimate = promised is None and sound.format == "MP3"
+    size = BLOCK // 16 if is_estimate else BLOCK
+    buffer = np.empty((size // sound.channels, sound.channels), dtype=dtype)
     frames = 0
-    try:
-        while len(block := sound.read(out=buffer)):
-            frames += len(block)
-            yield block
-    except soundfile.LibsndfileError as error:
-        raise truncated(name, f"decoding fails after {frames} of {promised} frames ({error})") from error
+    while True:
+        with _reasons(source, name, frames):
+            block = sound.read(out=buffer)
+        if not len(block):
+            break
+        frames += len(block)
+        yield block
     if promised is not None and 0 < frames < promised:
         raise truncated(name, f"its header promises {promised} frames and {frames} are there")
+    if is_estimate and source.has_more_mpeg_frames():
+        raise AudioError(
+            "not_audio",
+            f"{name} is an MP3 of variable bit rate that does not state its length: only {frames} frames can be "
+            "decoded; convert it to WAV or FLAC",
+        )
 
 
 def check_format(name: str, rate: float, channels: int) -> None:

@@ -6,10 +6,13 @@ archive is looked through before one file of it is used.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -28,6 +31,19 @@ MAX_RATIO = 100
 RATIO_MATTERS_ABOVE = 64 << 20
 """… if it unpacks to more than so many bytes."""
 _BLOCK = 1 << 20
+_CONTENT_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
+"""What zipfile raises for bytes that are no whole zip."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,8 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except _CONTENT_ERRORS as error:
+        _raise_if_of_the_disk(error)
         raise DataError(f"{path} is not a whole zip file ({error}); was it downloaded to its end?") from None
 
 
@@ -163,5 +180,12 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, OSError) as error:
+    except _CONTENT_ERRORS as error:
+        _raise_if_of_the_disk(error)
         raise DataError(f"{archive.filename}: {info.filename} is damaged ({error}); fetch the archive again") from None
+
+
+def _raise_if_of_the_disk(error: Exception) -> None:
+    """Raise an OSError that does not come from the zip's content; that may do so without a number, or as EINVAL."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        raise error

@@ -150,7 +150,16 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
         raise ConfigurationError(
             f"the dataset catalogue {file} cannot be read ({error.strerror}); EMOTION_DATASETS names another"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        # PyYAML raises more than its own errors, for example AttributeError for `!!timestamp soon`
         raise ConfigurationError(f"the dataset catalogue {file} is not valid YAML: {error}") from None
     entries = _mapping(document, f"{file}: the file", "one entry per dataset")
     if not entries:

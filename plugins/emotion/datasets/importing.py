@@ -8,6 +8,8 @@ In the store, below ``datasets/<name>/``:
     a row per clip
 ``dataset.json``
     what the dataset is, written last: without it there is no dataset
+``incoming/…``
+    only during an import that replaces a dataset: the new clips, until all of them are there
 
 Whether clips come from Zenodo, from a disk or from the synthesizer, they go through one import. It can be
 killed at any moment; the next call goes on with what is there.
@@ -15,25 +17,28 @@ killed at any moment; the next call goes on with what is there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 import requests
 
 from emotion.datasets.catalogue import Entry, FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry
-from emotion.datasets.clips import SourceClips, source_files, speaker_name
+from emotion.datasets.clips import SourceClip, SourceClips, source_files, speaker_name
 from emotion.datasets.download import check_disk, fetch_archives
 from emotion.datasets.http_client import Retry
 from emotion.datasets.manifest import manifest_rows, manifest_table, parse_manifest
 from emotion.datasets.sources import from_archives, from_disk, resolve, synthesized
 from emotion.datasets.synthesis import VERSION
+from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
 from emotion.settings import Settings
 from emotion.store import Store
@@ -43,6 +48,8 @@ log = logging.getLogger(__name__)
 
 _FORMAT = 1
 """Of what is stored. A new number makes every dataset again."""
+_NAME_BYTES = 255
+"""The longest name of a file or folder that common file systems take."""
 
 
 @dataclass(frozen=True)
@@ -258,25 +265,90 @@ def _inputs(entry: Entry, source: Path | None) -> str:
 
 
 def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str], progress: StageProgress) -> None:
-    """Write clips, manifest and marker, in this order, in place of what was stored under the name."""
-    folder = audio_folder(entry.name)
-    present = set(store.list(folder))
-    store.delete(_key(entry.name, "dataset.json"))
+    """Write clips, manifest and marker, in this order, in place of what was stored under the name.
 
-    def put(path: str, data: bytes) -> None:
-        key = f"{folder}/{path}"
-        if key not in present or store.read_bytes(key) != data:
-            store.write_bytes(key, data)
-        present.discard(key)
-
-    manifest = manifest_table(manifest_rows(clips.clips, stage_of(progress, "import", "clips"), put))
-    for key in sorted(present):
-        store.delete(key)
+    Where a dataset is stored, the new clips are first written aside: until all of them are there, it stays whole.
+    """
+    _check_paths(clips.clips)
+    paths = {clip.path for clip in clips.clips}
+    folder, marker = audio_folder(entry.name), _key(entry.name, "dataset.json")
+    incoming = _key(entry.name, "incoming")
+    replaces = store.exists(marker)
+    if not replaces:
+        store.delete(incoming)
+    target = incoming if replaces else folder
+    _keep_only(store, target, paths)
+    try:
+        manifest = manifest_table(_write_clips(store, clips.clips, folder, target, progress))
+    except Exception:
+        if replaces:
+            store.delete(incoming)
+        raise
+    store.delete(marker)
+    if replaces:
+        _keep_only(store, folder, paths)
+        for key in store.list(incoming):
+            store.rename(key, folder + key.removeprefix(incoming))
+        store.delete(incoming)
     store.write_table(_key(entry.name, "manifest.csv"), manifest)
     facts = _description(entry) | _facts(clips, manifest)
-    store.write_json(_key(entry.name, "dataset.json"), facts | {"made_from": made_from})
+    store.write_json(marker, facts | {"made_from": made_from})
     for warning in clips.warnings:
         log.warning("%s: %s", entry.name, warning)
+
+
+def _write_clips(
+    store: Store, clips: list[SourceClip], folder: str, target: str, progress: StageProgress
+) -> Iterator[dict[str, Any]]:
+    """Write clips to ``target``, but for those that are there or in ``folder``; yields their rows of the manifest."""
+    present = {*store.list(folder), *store.list(target)}
+
+    def put(path: str, data: bytes) -> None:
+        stored_key, key = f"{folder}/{path}", f"{target}/{path}"
+        if stored_key in present and store.read_bytes(stored_key) == data:
+            if key != stored_key:
+                store.delete(key)
+        elif key not in present or store.read_bytes(key) != data:
+            _write_clip(store, key, path, data)
+
+    return manifest_rows(clips, stage_of(progress, "import", "clips"), put)
+
+
+def _write_clip(store: Store, key: str, path: str, data: bytes) -> None:
+    try:
+        store.write_bytes(key, data)
+    except OSError as error:
+        cause = f"{path} cannot be stored at {store.url(key)}: {error.strerror or error}"
+        if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR):
+            raise DataError(f"{cause}; rename it in the source") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ConfigurationError(f"{cause}; make room and start again") from error
+        raise OSError(error.errno, cause) from error
+
+
+def _keep_only(store: Store, folder: str, paths: set[str]) -> None:
+    """Delete the files below a folder that have other paths, and the subfolders that stand where a file is to be."""
+    for key in store.list(folder):
+        path = PurePosixPath(key.removeprefix(f"{folder}/"))
+        if str(path) not in paths:
+            store.delete(key)
+            for parent in path.parents:
+                if str(parent) in paths:
+                    store.delete(f"{folder}/{parent}")
+
+
+def _check_paths(clips: list[SourceClip]) -> None:
+    """Raise DataError if a clip's name is too long for a file system, or is the name of another clip's folder too."""
+    paths = {clip.path for clip in clips}
+    for clip in clips:
+        place = PurePosixPath(clip.path)
+        if any(len(part.encode()) > _NAME_BYTES for part in place.parts):
+            raise DataError(
+                f"{clip.path} has a name of more than {_NAME_BYTES} bytes, which file systems do not take; shorten it"
+            )
+        for parent in place.parents:
+            if str(parent) in paths:
+                raise DataError(f"{parent} is a recording and also the folder of {clip.path}; rename one of them")
 
 
 def _facts(clips: SourceClips, manifest: pd.DataFrame) -> dict[str, Any]:

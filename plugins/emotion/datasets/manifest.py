@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
-import soundfile
 
+from emotion.audio import decode
 from emotion.datasets.clips import SourceClip
-from emotion.errors import DataError
+from emotion.errors import AudioError, DataError
 from emotion.progress import Progress
 
 MANIFEST = {
@@ -32,8 +32,6 @@ MANIFEST = {
     "duplicate_of": "str",
 }
 """The manifest's columns and their dtypes. What is not known is ``""`` in a text, NaN or NA in a number."""
-
-_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a stream that does not give its length
 
 
 def manifest_rows(
@@ -99,12 +97,11 @@ def parse_manifest(data: bytes) -> pd.DataFrame:
 def _header(data: bytes) -> dict[str, Any]:
     """Duration in seconds, rate in Hz and channels as the header has them, as far as it does."""
     try:
-        info = soundfile.info(io.BytesIO(data))
-    except soundfile.SoundFileError:
+        with decode.open_recording(io.BytesIO(data)) as recording:
+            return {
+                "duration": recording.frames / recording.sample_rate if recording.frames else None,
+                "rate": recording.sample_rate,
+                "channels": recording.channels,
+            }
+    except AudioError:
         return {}
-    is_known = 0 < info.frames < _UNKNOWN_FRAMES
-    return {
-        "duration": info.frames / info.samplerate if is_known else None,
-        "rate": info.samplerate,
-        "channels": info.channels,
-    }

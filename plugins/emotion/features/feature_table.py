@@ -1,15 +1,18 @@
 """Compute the features of a dataset: plan shards from what is not stored yet, and store each as one Parquet file.
 
-``features/<recipe>/<shard>.parquet`` holds, keyed by the file's sha256, a row for each clip and for each of its
-augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`): ``samples_sha256``,
-``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies) and the named features.
-What is stored there for this recipe is never computed again, whichever run or machine stored it.
+``features/<recipe>/<shard>-at-most-<limit>s.parquet`` holds, keyed by the file's sha256, a row for each clip and for
+each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
+``samples_sha256``, ``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies) and
+the named features. What is stored there for this recipe is never computed again, whichever run or machine stored it.
+Only a clip that was refused as too long is decoded again, once the limit in seconds is higher than the one in the
+file's name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,11 +66,34 @@ def stored(store: Store) -> pd.DataFrame:
     parts = [store.read_table(key, columns) for key in _stored_keys(store)]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["sha256", "variant"])
+    rows = pd.concat(parts, ignore_index=True)
+    # a clip that was too long for an earlier limit has a row with features after that row
+    is_usable = rows["reason"] == ""
+    return pd.concat([rows[is_usable], rows[~is_usable]], ignore_index=True).drop_duplicates(["sha256", "variant"])
 
 
 def _stored_keys(store: Store) -> list[str]:
     return store.list(f"features/{recipe.recipe_version()}", "*.parquet")
+
+
+def _shard_key(clips: list[dict], max_seconds: float) -> str:
+    shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
+    return f"features/{recipe.recipe_version()}/{shard}-at-most-{max_seconds:g}s.parquet"
+
+
+def _done_sha256(store: Store, max_seconds: float) -> set[str]:
+    """Checksums of the files that need no decoding.
+
+    Left out of those that are stored are files that were refused as too long for a lower limit than this.
+    """
+    done: set[str] = set()
+    for key in _stored_keys(store):
+        rows = store.read_table(key, ["sha256", "reason"])
+        limit = re.search(r"-at-most-(.+)s\.parquet$", key)
+        if limit is None or float(limit[1]) < max_seconds:
+            rows = rows[rows["reason"] != "too_long"]
+        done.update(rows["sha256"])
+    return done
 
 
 def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seconds: float, max_seconds: float) -> Plan:
@@ -104,8 +130,7 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
         f"{seconds:.2f} s; expected {min_seconds:g} to {max_seconds:g} s" for seconds in refused.pop("duration")
     ]
     accepted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
-    stored_sha256 = {sha256 for key in _stored_keys(store) for sha256 in store.read_table(key, ["sha256"])["sha256"]}
-    missing = accepted[~accepted["sha256"].isin(stored_sha256)]
+    missing = accepted[~accepted["sha256"].isin(_done_sha256(store, max_seconds))]
     size = max(clips_per_shard, -(-len(missing) // MAX_SHARDS))
     rows = missing[["path", "sha256"]].to_dict("records")
     return Plan(
@@ -145,8 +170,7 @@ def featurize(
         If the content of a file is no longer what the manifest says.
     """
     start = time.perf_counter()
-    shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
-    key = f"features/{recipe.recipe_version()}/{shard}.parquet"
+    key = _shard_key(clips, max_seconds)
     if store.exists(key):
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
     rows, vectors = [], []

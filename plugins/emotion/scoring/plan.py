@@ -27,7 +27,8 @@ from emotion.store import Store
 
 log = logging.getLogger(__name__)
 MAX_SHARDS = 1000
-"""Airflow maps a task over at most 1,024 values. Files beyond these shards are left for the next sweep."""
+"""Airflow maps a task over at most 1,024 values. Shards that are taken over from dead batches count too. Files beyond
+these shards are left for the next sweep."""
 SHARD_BYTES = 256 << 20
 """A shard with a very long recording holds few other files, so that each shard takes minutes."""
 LATEST = "latest"
@@ -225,12 +226,14 @@ def make_plan(
     took_over : sequence of str
         Names of the dead batches.
     """
+    adopted_parts = frozenset(list(dict.fromkeys(entry["part"] for entry in adopted))[:MAX_SHARDS])
+    files = [entry for entry in adopted if entry["part"] in adopted_parts]
     shards = cut_into_shards(new.entries, request.options.files_per_shard)
+    room = MAX_SHARDS - len(adopted_parts)
     left = dict(new.left)
-    if beyond := sum(map(len, shards[MAX_SHARDS:])):
+    if beyond := len(adopted) - len(files) + sum(map(len, shards[room:])):
         left["over_limit"] = left.get("over_limit", 0) + beyond
-    files = list(adopted)
-    for number, shard in enumerate(shards[:MAX_SHARDS], start=1):
+    for number, shard in enumerate(shards[:room], start=1):
         files += [entry | {"part": f"scores/{batch}/parts/{number:04d}"} for entry in shard]
     return {
         "batch": batch,

@@ -264,3 +264,11 @@ def test_the_plugin_loader_loads_the_plugin_alone():
     packages = {f"{file.parent.name}/" for file in plugins.glob("*/__init__.py")}
     assert set((plugins / ".airflowignore").read_text().split()) == packages
     assert [file.name for file in plugins.glob("*.py")] == ["emotion_plugin.py"]
+
+
+def test_the_form_takes_no_clip_shorter_than_decoding_does(bag):
+    from emotion.audio.decode import MAX_SECONDS, MIN_SECONDS
+
+    params = bag.dags["emotion_training"].params
+    assert params.get_param("min_seconds").schema["minimum"] == MIN_SECONDS
+    assert params.get_param("max_seconds").schema["maximum"] == MAX_SECONDS

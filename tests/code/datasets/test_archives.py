@@ -4,6 +4,7 @@ import stat
 import struct
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -142,3 +143,26 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path, data):
     path.write_bytes(path.read_bytes()[:3000] if data == "half" else data)
     with pytest.raises(DataError, match="is not a whole zip file"):
         members(path)
+
+
+def test_a_zip_with_any_damage_is_read_or_refused(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+        for number, method in enumerate(methods):
+            archive.writestr(f"{number}.wav", bytes(range(40)), compress_type=method)
+    data, random = path.read_bytes(), Random(0)
+    outcomes = set()
+    for _ in range(3_000):
+        damaged = bytearray(data)
+        for _ in range(random.choice((1, 2, 4))):
+            place = random.randrange(len(data))
+            damaged[place : place + 4] = random.choice((random.randbytes(1), b"\xff" * 4, bytes(4), b"\xff\xff"))
+        if random.random() < 0.2:
+            del damaged[random.randrange(len(damaged)) :]
+        path.write_bytes(damaged)
+        try:
+            outcomes.add(len(members(path)))
+        except DataError:
+            outcomes.add("refused")
+    assert {"refused", 4} <= outcomes

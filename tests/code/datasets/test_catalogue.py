@@ -199,3 +199,23 @@ def test_a_missing_or_binary_catalogue_is_refused(tmp_path):
     (tmp_path / "bytes.yaml").write_bytes(b"a: \xff")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         read_catalogue(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!timestamp soon",
+        "!!int ''",
+        "!!bool perhaps",
+        "2026-13-45",
+        "9" * 5000,
+        "[" * 5000,
+        "!!float x",
+        "? {a: b}\n: c",
+    ],
+)
+def test_a_value_that_yaml_cannot_make_is_an_error_of_the_catalogue(tmp_path, text):
+    file = tmp_path / "datasets.yaml"
+    file.write_text(text if text.startswith("?") else f"a: {text}\n")
+    with pytest.raises(ConfigurationError, match="datasets.yaml"):
+        read_catalogue(file)

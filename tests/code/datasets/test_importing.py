@@ -1,6 +1,7 @@
 """The import: what lies in the store afterwards, what is done again, and what a kill leaves."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -27,7 +28,7 @@ from emotion.errors import ConfigurationError, DataError, DownloadError
 from emotion.settings import PROJECT
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS
-from small_data import make_settings, ravdess_clips, ravdess_names, ravdess_zip, wav
+from small_data import make_settings, ravdess_clips, ravdess_names, ravdess_zip, wav, write_zip
 from zenodo_server import ZenodoServer, catalogue
 
 # From Zenodo
@@ -203,7 +204,110 @@ def test_the_manifest_is_read_as_it_was_written(place):
     assert next(csv.reader(io.StringIO(text))) == list(MANIFEST)
 
 
+# Names that cannot be stored, a disk that is full
+
+BAD_NAMES = {
+    "a name of 304 bytes": ({f"happy/ann/{'n' * 300}.wav": wav(3)}, "nnn.wav has a name of more than 255 bytes"),
+    "a file that is a folder too": (
+        {"happy/ann/a.wav": wav(3), "happy/ann/a.wav/b.wav": wav(4)},
+        r"happy/ann/a\.wav is a recording and also the folder of happy/ann/a\.wav/b\.wav",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_a_name_that_cannot_be_stored_costs_nothing_of_what_is_stored(place, case):
+    settings, store = place
+    files = {"happy/ann/1.wav": wav(1), "sad/ann/2.wav": wav(2)}
+    before = obtain(store, settings, OWN, source=write_zip(recordings(settings) / "good.zip", files))
+    more, message = BAD_NAMES[case]
+    bad = write_zip(recordings(settings) / "bad.zip", {"happy/ann/1.wav": wav(9), "sad/ann/2.wav": wav(2)} | more)
+    with pytest.raises(DataError, match=message):
+        obtain(store, settings, OWN, source=bad)
+    check_is_whole(store, before, files)
+
+
+def check_is_whole(store: Store, dataset, files: dict[str, bytes]) -> None:
+    assert load(store, OWN) == dataset
+    assert read_manifest(store, OWN)["path"].tolist() == sorted(files) == stored_paths(store, OWN)
+    for path, data in files.items():
+        assert store.read_bytes(f"{audio_folder(OWN)}/{path}") == data
+    assert store.list(f"datasets/{OWN}/incoming") == []
+
+
+@pytest.mark.parametrize(
+    "code, error", [(errno.ENOSPC, ConfigurationError), (errno.ENAMETOOLONG, DataError), (errno.EIO, OSError)]
+)
+def test_a_disk_that_fails_in_the_middle_costs_nothing_of_what_is_stored(place, monkeypatch, code, error):
+    settings, store = place
+    files = {"happy/1.wav": wav(1), "happy/2.wav": wav(2), "sad/3.wav": wav(3)}
+    before = obtain(store, settings, OWN, source=own_folder(settings, files))
+    new = {path: wav(number) for number, path in enumerate(files, start=7)}
+    source = own_folder(settings, new, "new")
+    write_bytes = Store.write_bytes
+
+    def fail_at_sad(self, key, data):
+        if "sad" in key:
+            raise OSError(code, os.strerror(code))
+        write_bytes(self, key, data)
+
+    monkeypatch.setattr(Store, "write_bytes", fail_at_sad)
+    with pytest.raises(error, match="sad/3.wav cannot be stored at "):
+        obtain(store, settings, OWN, source=source)
+    check_is_whole(store, before, files)
+    monkeypatch.undo()
+    check_is_whole(store, obtain(store, settings, OWN, source=source), new)
+
+
+def test_a_recording_may_take_the_place_of_a_folder_and_a_folder_that_of_a_recording(place):
+    settings, store = place
+    old = {"happy/ann/a.wav/1.wav": wav(1), "happy/ann/b.wav": wav(2), "sad/ann/3.wav": wav(3)}
+    new = {"happy/ann/a.wav": wav(1), "happy/ann/b.wav/deep/2.wav": wav(5), "sad/ann/3.wav": wav(3)}
+    for name, files in (("old", old), ("new", new), ("old", old)):
+        check_is_whole(store, obtain(store, settings, OWN, source=own_folder(settings, files, name)), files)
+
+
 # Interruptions
+
+REPLACE = """
+import sys; from pathlib import Path; from emotion.datasets import importing
+from emotion.settings import Settings; from emotion.store import Store
+import os, signal
+steps, kill_at = 0, int(sys.argv[2])
+def count(method):
+    def step(*arguments):
+        global steps
+        if steps == kill_at: os.kill(os.getpid(), signal.SIGKILL)
+        steps += 1
+        return method(*arguments)
+    return step
+for name in ("write_bytes", "rename", "delete"): setattr(Store, name, count(getattr(Store, name)))
+settings = Settings.from_environment()
+importing.obtain(Store(settings.home), settings, "labelled-folder", source=Path(sys.argv[1]))
+"""
+
+
+def test_a_replacement_killed_at_any_step_leaves_the_old_dataset_or_is_resumed(local):
+    settings, store = local
+    old = {"happy/1.wav": wav(1), "happy/2.wav": wav(2), "sad/3.wav": wav(3)}
+    new = {"happy/1.wav": wav(7), "happy/4.wav": wav(4), "sad/3.wav": wav(3)}
+    sources = own_folder(settings, old, "old"), own_folder(settings, new, "new")
+    environ = os.environ | {
+        "PYTHONPATH": str(PROJECT / "plugins"),
+        "EMOTION_HOME": settings.home,
+        "EMOTION_RECORDINGS": str(recordings(settings)),
+    }
+    whole = 0
+    for kill_at in (0, 2, 3, 5, 6, 8):
+        before = obtain(store, settings, OWN, source=sources[0])
+        command = [sys.executable, "-c", REPLACE, str(sources[1]), str(kill_at)]
+        assert subprocess.run(command, env=environ).returncode == -signal.SIGKILL
+        if store.exists(f"datasets/{OWN}/dataset.json"):
+            whole += 1
+            assert load(store, OWN) == before and stored_paths(store, OWN) == sorted(old)
+        check_is_whole(store, obtain(store, settings, OWN, source=sources[1]), new)
+    assert 0 < whole < 6, "killed before and after the old dataset was given up"
+
 
 OBTAIN = """
 import sys, time; from pathlib import Path; from emotion.datasets import importing

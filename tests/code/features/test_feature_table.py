@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from emotion import features
 from emotion.audio import decode
@@ -95,6 +97,40 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
     again = feature_table.featurize(store, "corpus", plan.shards[0], max_seconds=60)
     assert again["stored"] == 1 and len(calls) == 1 + len(features.VARIANTS), "a task tried again finds its shard"
     assert feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
+
+
+def without_length(seconds: float) -> bytes:
+    """A FLAC that does not state its length, as one that was streamed."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).normal(0, 0.1, int(seconds * 16_000))
+    soundfile.write(buffer, noise, 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    data[21] &= 0xF0  # the number of samples: 36 bits from here
+    data[22:26] = bytes(4)
+    return bytes(data)
+
+
+def test_a_clip_that_was_too_long_is_decoded_again_after_the_limit_is_raised(store, corpus):
+    data = without_length(3)
+    store.write_bytes("corpus/long.flac", data)
+    row = corpus.iloc[[-1]].assign(path="long.flac", sha256=hashlib.sha256(data).hexdigest())
+    manifest = pd.concat([corpus, row], ignore_index=True)
+
+    def run(max_seconds: float) -> tuple[list[str], dict[str, str]]:
+        plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=max_seconds)
+        for shard in plan.shards:
+            feature_table.featurize(store, "corpus", shard, max_seconds=max_seconds)
+        collected = feature_table.collect(store, manifest, plan.refused)
+        reasons = dict(zip(collected.rejected["path"], collected.rejected["reason"], strict=True))
+        return [clip["path"] for shard in plan.shards for clip in shard], reasons
+
+    reasons = {"silent.wav": "silent", "text.wav": "not_audio"}
+    assert run(2) == (manifest["path"].tolist(), reasons | {"long.flac": "too_long"})
+    assert run(2) == ([], reasons | {"long.flac": "too_long"}), "the same limit decodes nothing"
+    assert run(1) == ([], reasons | {"long.flac": "too_long"}), "a lower limit decodes nothing"
+    assert run(2.5) == (["long.flac"], reasons | {"long.flac": "too_long"}), "only this one is decoded again"
+    assert run(60) == (["long.flac"], reasons)
+    assert run(60) == ([], reasons)
 
 
 def test_another_recipe_computes_everything_again(store, corpus, monkeypatch):
