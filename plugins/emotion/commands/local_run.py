@@ -259,7 +259,9 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--source", type=Path, help="a folder or zip file to use instead of a download")
     commands.add_parser("serve", help="run the UI and the scheduler until Ctrl-C")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         if options.command == "serve":
             serve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,15 @@ import pytest
 
 from emotion import progress
 from emotion.commands import local_run
-from emotion.commands.local_airflow import AirflowProblem, LocalAirflow, environment, free_port
+from emotion.commands.local_airflow import (
+    MARK,
+    AirflowProblem,
+    LocalAirflow,
+    end_leftovers,
+    environment,
+    free_port,
+    leftovers,
+)
 from emotion.commands.local_run import add_up, describe
 from emotion.settings import PROJECT
 
@@ -187,6 +196,56 @@ def test_a_second_airflow_on_the_same_home_is_refused(tmp_path):
         ):
             pass
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+def test_leftovers_are_the_marked_processes_of_the_same_home(tmp_path):
+    """Neither those of another home, nor those of an Airflow that the Makefile did not start."""
+    sleeping = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    variables = [
+        {"AIRFLOW_HOME": str(tmp_path / "a"), MARK: "1"},
+        {"AIRFLOW_HOME": str(tmp_path / "b"), MARK: "1"},
+        {"AIRFLOW_HOME": str(tmp_path / "a")},
+    ]
+    processes = [
+        subprocess.Popen(sleeping, env=os.environ | each, stdout=subprocess.PIPE, start_new_session=True)
+        for each in variables
+    ]
+    try:
+        for process in processes:
+            process.stdout.readline()
+        assert [process.pid for process in leftovers(tmp_path / "a")] == [processes[0].pid]
+        end_leftovers(tmp_path / "a")
+        assert processes[0].poll() is not None
+        assert [process.poll() for process in processes[1:]] == [None, None]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_stops_airflow_like_a_request_to_end(number):
+    code = (
+        "import time\n"
+        "from emotion.commands import local_run\n"
+        "def serve():\n"
+        "    print('ready', flush=True)\n"
+        "    try: time.sleep(600)\n"
+        "    finally: print('stopped', flush=True)\n"
+        "local_run.serve = serve\n"
+        "local_run.main(['serve'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "stopped\n"
+    assert process.returncode == 128 + number
 
 
 def test_an_unknown_dataset_is_an_error_before_anything_starts(tmp_path, monkeypatch, capsys):
