@@ -42,6 +42,10 @@ class AirflowProblem(EmotionError):
     """Airflow could not be started, or a run failed."""
 
 
+class AirflowBusy(AirflowProblem):
+    """The API server did not answer in time, or could not answer now; it may answer later."""
+
+
 def environment(home: Path, port: int) -> dict[str, str]:
     """The environment of every process of this Airflow.
 
@@ -173,14 +177,29 @@ class LocalAirflow:
                 )
 
     def api(self, method: str, path: str, **arguments: Any) -> dict:
-        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests."""
+        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests.
+
+        Raises
+        ------
+        AirflowBusy
+            If there is no answer in time, or one with a 5xx status.
+        AirflowProblem
+            If the answer is another error.
+        """
+        try:
+            return self._call(method, path, arguments)
+        except requests.RequestException as error:
+            raise AirflowBusy(f"{method} {path}: no answer from Airflow's API server: {error}") from error
+
+    def _call(self, method: str, path: str, arguments: dict[str, Any]) -> dict:
         if "Authorization" not in self._session.headers:
             token = self._session.get(f"{self.url}/auth/token", timeout=30)
             token.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
         response = self._session.request(method, f"{self.url}/api/v2{path}", timeout=30, **arguments)
         if not response.ok:
-            raise AirflowProblem(f"{method} {path}: HTTP {response.status_code}: {response.text[:500]}")
+            problem = AirflowBusy if response.status_code >= 500 else AirflowProblem
+            raise problem(f"{method} {path}: HTTP {response.status_code}: {response.text[:500]}")
         return response.json() if response.content else {}
 
     def trigger(self, conf: dict, *, run_id: str) -> None:
