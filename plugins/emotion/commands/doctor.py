@@ -186,7 +186,14 @@ def _check_formats() -> Finding:
 
 def _check_champion(settings: Settings) -> Finding:
     from emotion.inference import CustomEmotionModel
+    from emotion.models import registry
+    from emotion.store import Store
 
+    store = Store(settings.home)
+    if registry.champion(store) is None and not registry.versions(store):
+        return Finding(
+            NOTE, "none yet: nothing was trained", "Train with make demo, make train or the DAG emotion_training."
+        )
     try:
         model = CustomEmotionModel(settings=settings)
     except ConfigurationError as error:
@@ -212,7 +219,7 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
     host, port = settings.statsd
     try:
         socket.getaddrinfo(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         return Finding(BROKEN, f"StatsD's host {host} is unknown: {error}", "Correct EMOTION_STATSD.")
     sent = int(time.time())
     metrics.statsd_emitter(settings.statsd).gauge(metrics.DOCTOR, sent)

@@ -41,7 +41,7 @@ def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", fin
         ([], ""),
         ([state("collect", finished=1.0)], ""),
         ([state("collect")], "collect"),
-        ([state("download", 3_000_000, 208_000_000, unit="bytes")], "download 3 of 208 MB"),
+        ([state("download", 3_000_000, 208_000_000, unit="B")], "download 3 of 208 MB"),
         (
             [
                 state("featurize", 100, 100, finished=1.0),
