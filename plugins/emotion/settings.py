@@ -47,7 +47,7 @@ def _absolute(text: str | Path) -> Path:
     try:
         return absolute_path(text)
     except ConfigurationError as error:
-        raise PydanticCustomError("path", str(error)) from None  # type: ignore[arg-type]
+        raise PydanticCustomError("path", str(error)) from None
 
 
 def _place(home: str) -> str:

@@ -214,16 +214,20 @@ def report_run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
+def training_variables(source: Path | None) -> dict[str, str]:
+    """The environment variables of one training run: no run that a schedule makes due, and ``source`` is allowed."""
+    variables = {"EMOTION_TRAINING_SCHEDULE": "", "EMOTION_SCORING_SCHEDULE": ""}
+    if source is not None:
+        recordings = Settings.from_environment().recordings if os.environ.get("EMOTION_RECORDINGS") else ()
+        variables["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), str(source)])
+    return variables
+
+
 def train_once(dataset: str, source: Path | None) -> None:
     """Start Airflow, train once, print the report, and stop Airflow."""
-    # Only what was asked for: no run that a schedule makes due.
-    extra = {"EMOTION_TRAINING_SCHEDULE": "", "EMOTION_SCORING_SCHEDULE": ""}
-    conf: dict = {"dataset": dataset}
-    if source is not None:
-        source = absolute_path(source)
-        recordings = Settings.from_environment().recordings if os.environ.get("EMOTION_RECORDINGS") else ()
-        extra["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), str(source)])
-        conf["source"] = str(source)
+    source = None if source is None else absolute_path(source)
+    extra = training_variables(source)
+    conf = {"dataset": dataset} | ({} if source is None else {"source": str(source)})
     settings = Settings.from_environment(os.environ | extra)
     entry = find_entry(settings.catalogue, dataset)
     needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)

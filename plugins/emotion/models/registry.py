@@ -19,7 +19,7 @@ from emotion.store import Store
 ENTRY = "version.json"
 CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
-JSON_NAMES = {str: "a text", dict: "an object", list: "a list"}
+JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
 
 
 class FileFacts(TypedDict):
@@ -159,7 +159,7 @@ def _read_entry(store: Store, key: str) -> VersionEntry:
 
 def check_entry(version_entry: Any, place: str) -> None:
     """Raise DataError unless a value from a ``version.json`` has what :func:`register` writes itself."""
-    words = dict.fromkeys(("version", "created", "format"), str)
+    words: dict[str, type] = dict.fromkeys(("version", "created", "format"), str)
     _check_document(version_entry, words | {"packages": dict, "files": dict}, place)
     for name, facts in version_entry["files"].items():
         _check_document(facts, {"sha256": str}, f"{place}: {name}")
@@ -189,7 +189,7 @@ def champion(store: Store) -> ChampionPointer | None:
     if not store.exists(CHAMPION):
         return None
     pointer = store.read_json(CHAMPION)
-    words = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
+    words: dict[str, type] = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
     _check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
     return pointer
 
@@ -204,7 +204,7 @@ def history(store: Store) -> list[dict]:
     if not store.exists(HISTORY):
         return []
     decisions = []
-    words = dict.fromkeys(("decision", "version", "family", "time"), str)
+    words: dict[str, type] = dict.fromkeys(("decision", "version", "family", "time"), str)
     for number, line in enumerate(store.read_bytes(HISTORY).split(b"\n"), start=1):
         if not line:
             continue
