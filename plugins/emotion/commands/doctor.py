@@ -217,8 +217,10 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
             "Set EMOTION_STATSD=host:port to send them. DAGs use Airflow's own settings.",
         )
     host, port = settings.statsd
+    is_ipv6 = ":" in host
+    place = f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}"
     try:
-        socket.getaddrinfo(host, port)
+        socket.getaddrinfo(host, port, socket.AF_INET6 if is_ipv6 else socket.AF_INET)  # as the client does
     except (OSError, UnicodeError) as error:
         return Finding(BROKEN, f"StatsD's host {host} is unknown: {error}", "Correct EMOTION_STATSD.")
     sent = int(time.time())
@@ -226,17 +228,17 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
     if not graphite:
         return Finding(
             NOTE,
-            f"one sent to StatsD at {host}:{port}; whether it arrived is unknown, as UDP gives no answer",
+            f"one sent to StatsD at {place}; whether it arrived is unknown, as UDP gives no answer",
             "Set EMOTION_GRAPHITE=http://host:port to look it up in Graphite.",
         )
     path = f"stats.gauges.{metrics.PREFIX}.{metrics.DOCTOR.path()}"
     trouble = _wait_for_value(graphite, path, sent)
     if trouble is None:
         waited = time.time() - sent
-        return Finding(OK, f"one sent to StatsD at {host}:{port} was in Graphite after {waited:.0f} s")
+        return Finding(OK, f"one sent to StatsD at {place} was in Graphite after {waited:.0f} s")
     return Finding(
         BROKEN,
-        f"one sent to StatsD at {host}:{port} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
+        f"one sent to StatsD at {place} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
         "Check that StatsD is running, that EMOTION_STATSD is its address, and that it sends to this Graphite.",
     )
 
