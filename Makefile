@@ -17,8 +17,11 @@ demo: $(INSTALLED) ## the whole training workflow on a synthesized corpus, in mi
 
 DATASET ?= ravdess-speech
 SOURCE ?= $(RAVDESS_DIR)
+train: export DATASET := $(DATASET)
+train: export SOURCE := $(SOURCE)
+bench: export RAVDESS_DIR := $(RAVDESS_DIR)
 train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk, DATASET= and SOURCE= other data
-	@$(BIN)/python -m emotion.commands.local_run train --dataset '$(DATASET)' $(if $(SOURCE),--source '$(SOURCE)')
+	@$(BIN)/python -m emotion.commands.local_run train --dataset "$$DATASET" $${SOURCE:+--source "$$SOURCE"}
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.commands.local_run serve
@@ -49,8 +52,8 @@ test-all: $(INSTALLED) ## all tests, as CI runs them
 	@$(PYTEST) --durations=20
 
 bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_DIR (docs/benchmarks.md)
-	@test -n "$(RAVDESS_DIR)" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
-	@$(BIN)/python docs/benchmarks/bench.py '$(RAVDESS_DIR)' --two-cores
+	@test -n "$$RAVDESS_DIR" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
+	@$(BIN)/python docs/benchmarks/bench.py "$$RAVDESS_DIR" --two-cores
 
 lint: $(INSTALLED) ## style, types, and Airflow 3's own rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -4,6 +4,7 @@ The only file below ``plugins/`` that Airflow loads by itself. Every process of 
 the pages only when the API server asks for them.
 """
 
+import os
 from functools import cached_property
 from typing import Any
 
@@ -39,3 +40,12 @@ class EmotionPlugin(AirflowPlugin):
         from emotion_airflow.report_pages import application
 
         return [{"app": application(PREFIX), "url_prefix": PREFIX, "name": "Speech emotion: reports"}]
+
+    @cached_property
+    def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The check of the Host header, where the Makefile started this Airflow for one person."""
+        if "EMOTION_LOCAL_AIRFLOW" not in os.environ:
+            return []
+        from emotion_airflow.host_check import LoopbackHostOnly
+
+        return [{"middleware": LoopbackHostOnly, "args": [], "kwargs": {}, "name": "Speech emotion: host check"}]

@@ -218,7 +218,8 @@ def statsd_emitter(address: tuple[str, int] | None) -> Emitter:
     from statsd import StatsClient
 
     try:
-        return Emitter(StatsClient(*address, prefix=PREFIX))
-    except OSError as error:  # the host's name does not resolve
+        host, port = address
+        return Emitter(StatsClient(host, port, prefix=PREFIX, ipv6=":" in host))
+    except (OSError, UnicodeError) as error:  # the host's name does not resolve, or is none
         log.warning("no metrics: StatsD server %s:%d: %s", *address, error)
         return Emitter(None)

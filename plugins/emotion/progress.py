@@ -101,6 +101,47 @@ class StageRecord:
         self._store.write_json(self._key, self._state)
 
 
+class StageRecords:
+    """A :data:`StageProgress` that keeps a :class:`StageRecord` of each stage, one stage after the other.
+
+    Parameters
+    ----------
+    store : Store
+    prefix : str
+        The folder of the records of one run.
+    first : str
+        The stage that is at work until another is reported.
+
+    Examples
+    --------
+    >>> store = Store("memory://stages-example")
+    >>> progress = StageRecords(store, "runs/1/progress", "download")
+    >>> progress("download", 10_000, 10_000, "B")
+    >>> progress("import", 9, 9, "clips")
+    >>> [(state["stage"], state["done"], state["total"]) for state in read(store, "runs/1/progress")]
+    [('download', 10000, 10000), ('import', 9, 9)]
+    """
+
+    def __init__(self, store: Store, prefix: str, first: str):
+        self._store, self._prefix = store, prefix
+        self._begin(first, "")
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        if stage != self._stage:
+            self._record.finish()
+        if (stage, unit) != (self._stage, self._unit):
+            self._begin(stage, unit)
+        self._record(done, total)
+
+    def finish(self) -> None:
+        """Record that the last stage has succeeded."""
+        self._record.finish()
+
+    def _begin(self, stage: str, unit: str) -> None:
+        self._stage, self._unit = stage, unit
+        self._record = StageRecord(self._store, self._prefix, stage, unit=unit)
+
+
 def read(store: Store, prefix: str) -> list[dict]:
     """The state of every stage below ``prefix``, in the order in which they started."""
     return sorted((store.read_json(key) for key in store.list(prefix, "*.json")), key=lambda state: state["started"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +22,42 @@ INCLUDE = PROJECT / "include"
 """The folder of data and templates."""
 
 
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+)):(?P<port>[0-9]{1,5})")
+
+
+def absolute_path(text: str | Path) -> Path:
+    """A path as an absolute one; ``~`` and ``~name`` are homes of users.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such user, or if the path is relative and the current folder was deleted.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"{Path(text).parts[0]} is no home: expected the name of a user after ~") from None
+    except FileNotFoundError:
+        raise ConfigurationError(
+            "the current folder was deleted: expected an absolute path, or change to a folder that is there"
+        ) from None
+
+
+def _absolute(text: str | Path) -> Path:
+    try:
+        return absolute_path(text)
+    except ConfigurationError as error:
+        raise PydanticCustomError("path", str(error)) from None
+
+
 def _place(home: str) -> str:
-    """A folder as an absolute path; a URL as it is."""
-    return home if "://" in home else str(Path(home).expanduser().absolute())
+    """A folder, or a URL of a folder, as an absolute path; another URL as it is."""
+    for prefix in ("file://localhost/", "file:///", "local:///"):
+        if home.startswith(prefix):
+            return f"/{home.removeprefix(prefix)}"
+    if home.startswith(("file:", "local:")):
+        raise PydanticCustomError("home", "expected file:// and an absolute path, such as file:///data/emotion")
+    return home if "://" in home else str(_absolute(home))
 
 
 def _default_folders(values: dict[str, Any], name: str) -> tuple[Path, ...]:
@@ -32,23 +67,31 @@ def _default_folders(values: dict[str, Any], name: str) -> tuple[Path, ...]:
 
 
 def _folders(value: object) -> object:
-    """Folders from one text, separated as in ``PATH``."""
+    """Folders from one text: separated as in ``PATH``, or a JSON list, for a path that has the separator in it."""
     if not isinstance(value, str):
         return value
-    folders = tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part)
-    if not folders:
-        raise PydanticCustomError("folders", f"expected folders, separated by {os.pathsep}")
-    return folders
+    parts: object = value.split(os.pathsep)
+    if value.startswith("["):
+        try:
+            parts = json.loads(value)
+        except ValueError:
+            parts = None
+    folders = tuple(part for part in parts if part) if isinstance(parts, list) else ()
+    if not folders or not all(isinstance(part, str) for part in folders):
+        raise PydanticCustomError("folders", f"expected folders, separated by {os.pathsep}, or a JSON list of folders")
+    return tuple(map(_absolute, folders))
 
 
 def _address(value: object) -> object:
-    """Host and port from ``host:port``."""
+    """Host and port from ``host:port`` or ``[IPv6 address]:port``."""
     if not isinstance(value, str):
         return value
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit():
-        raise PydanticCustomError("address", "expected host:port, such as localhost:8125")
-    return host, int(port)
+    match = _ADDRESS.fullmatch(value)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise PydanticCustomError(
+            "address", "expected host:port with a port from 1 to 65535, such as localhost:8125 or [::1]:8125"
+        )
+    return match["ipv6"] or match["host"], int(match["port"])
 
 
 Folders = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
@@ -62,17 +105,20 @@ class Settings(BaseSettings):
     ----------
     home : str
         ``EMOTION_HOME``: root of the artifact store, a folder or an object-store URL such as ``s3://bucket/prefix``.
+        The URL of a folder, ``file:///data/emotion``, becomes its path.
     catalogue : Path
         ``EMOTION_DATASETS``: the dataset catalogue.
     zenodo_url : str
         ``EMOTION_ZENODO_URL``: a host that speaks Zenodo's record API.
     recordings : tuple of Path
-        ``EMOTION_RECORDINGS``: folders that a training run's ``source`` may lie in, separated as in ``PATH``.
+        ``EMOTION_RECORDINGS``: folders that a training run's ``source`` may lie in, separated as in ``PATH``
+        or as a JSON list.
     inboxes : tuple of Path
-        ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, separated as in ``PATH``.
+        ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, separated as in ``PATH``
+        or as a JSON list.
     statsd : tuple of (str, int) or None
-        ``EMOTION_STATSD``, as ``host:port``: where the command line sends its metrics; inside an Airflow task Airflow's
-        own settings hold.
+        ``EMOTION_STATSD``, as ``host:port`` or ``[::1]:port``: where the command line sends its metrics; inside an
+        Airflow task Airflow's own settings hold.
 
     Examples
     --------
@@ -84,9 +130,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     home: Annotated[str, AfterValidator(_place)] = Field(str(PROJECT / "emotion-home"), alias="EMOTION_HOME")
-    catalogue: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        INCLUDE / "datasets.yaml", alias="EMOTION_DATASETS"
-    )
+    catalogue: Annotated[Path, AfterValidator(_absolute)] = Field(INCLUDE / "datasets.yaml", alias="EMOTION_DATASETS")
     zenodo_url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = Field(
         "https://zenodo.org", alias="EMOTION_ZENODO_URL"
     )

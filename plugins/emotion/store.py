@@ -16,12 +16,13 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
 import fsspec
 import pandas as pd
+from fsspec.implementations.local import LocalFileSystem
 
 from emotion.errors import ConfigurationError, DataError
 
@@ -39,7 +40,7 @@ class Store:
     Raises
     ------
     ConfigurationError
-        If fsspec does not know the URL's file system, or the package for it is not installed.
+        If fsspec does not know the URL's file system, or the package for it is not installed, or the root is a file.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class Store:
     """
 
     def __init__(self, root: str):
-        self.root = root.rstrip("/")
+        self.root = root.rstrip("/") or "/"
         try:
             self._fs, self._base = fsspec.url_to_fs(self.root)
         except (ValueError, ImportError) as error:
@@ -60,7 +61,13 @@ class Store:
                 f"{self.root!r} cannot be the artifact store ({error}); expected a folder, or a URL of a file system "
                 "that fsspec knows and that is installed, such as s3://bucket/prefix with s3fs"
             ) from error
-        self.is_local = "://" not in self.root
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        if self.is_local:
+            self.root = self._base
+            if os.path.exists(self._base) and not os.path.isdir(self._base):
+                raise ConfigurationError(
+                    f"the artifact store {self._base} is a file; expected a folder: set EMOTION_HOME"
+                )
 
     def path(self, key: str) -> str:
         """The key's full path in its file system. Raises ConfigurationError if it leaves the root."""
@@ -121,12 +128,27 @@ class Store:
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(unfinished, target)
+        except OSError as error:
+            error.filename = target  # write and fsync do not name the file
+            raise
         finally:
             unfinished.unlink(missing_ok=True)
 
     def read_json(self, key: str) -> Any:
-        """The value of a JSON document."""
-        return json.loads(self.read_bytes(key))
+        """The value of a JSON document.
+
+        Raises
+        ------
+        DataError
+            If there is no such file, or it is not JSON, for example because it was cut off.
+        """
+        try:
+            return json.loads(self.read_bytes(key))
+        except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
+            raise DataError(
+                f"{self.url(key)} is damaged: expected a JSON document ({error}). Restore it from a backup, or delete "
+                "it and run the step that writes it again"
+            ) from None
 
     def write_json(self, key: str, value: Any) -> None:
         """Write a JSON document, indented for people. Raises ValueError for NaN and infinity."""
@@ -183,7 +205,8 @@ class Store:
 
         The lock binds the processes that share the machine and its artifact store, and no process of another machine:
         it is a ``flock`` on the file ``locks/<name>.lock`` in :meth:`scratch`. It ends with the block or with the
-        process, however that ends: a process that is killed leaves no lock behind.
+        process, however that ends: a process that is killed leaves the file behind, and no lock. The file is deleted
+        when the block ends.
 
         Parameters
         ----------
@@ -207,13 +230,23 @@ class Store:
         """
         self.path(name)
         file = self.scratch("locks") / f"{name}.lock"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file, "w") as handle:
-            held = _lock_at_once(handle)
-            if not held and wait:
-                log.warning("another process holds the lock %s; waiting for it", file)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                held = True
+        with ExitStack() as opened:
+            is_first_try = True
+            while True:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                handle = opened.enter_context(open(file, "w"))
+                held = _lock_at_once(handle)
+                if not held and wait:
+                    if is_first_try:
+                        log.warning("another process holds the lock %s; waiting for it", file)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    held = True
+                if not held or _is_file_of(handle, file):
+                    break
+                is_first_try = False  # its holder has deleted the file that was waited for
+                opened.close()
+            if held:  # before the lock ends: nobody else can hold a lock on this file
+                opened.callback(file.unlink, missing_ok=True)
             yield held
 
 
@@ -225,6 +258,18 @@ def _lock_at_once(handle: IO) -> bool:
     return True
 
 
+LONGEST_NAME = 200
+"""Characters of a run's folder; file systems allow 255 bytes, and some names get an ending."""
+
+
+def _is_file_of(handle: IO, file: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
+
+
 def run_folder(run_id: str) -> str:
     """The name of a run's folder, from Airflow's run id: safe as a file name, and another for another id.
 
@@ -232,6 +277,8 @@ def run_folder(run_id: str) -> str:
     'demo-1'
     >>> run_folder("manual__2026-01-02T03:04:05+00:00")
     'manual__2026-01-02T03-04-05-00-00-422e87'
+    >>> len(run_folder("x" * 250))
+    207
     """
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)[:LONGEST_NAME]
     return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"

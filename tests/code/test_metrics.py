@@ -9,6 +9,7 @@ import pytest
 
 from emotion import metrics
 from emotion.metrics import TABLE, Emitter, statsd_emitter
+from emotion.settings import Settings
 
 LONGEST_LABEL = "x" * 60
 
@@ -60,6 +61,18 @@ def test_the_server_gets_name_value_and_kind(server):
     ]
 
 
+def test_the_server_may_have_an_ipv6_address():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        try:
+            server.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        server.settimeout(5)
+        settings = Settings.from_environment({"EMOTION_STATSD": f"[::1]:{server.getsockname()[1]}"})
+        statsd_emitter(settings.statsd).gauge(metrics.CLIPS, 3, kind="used")
+        assert server.recv(1000) == b"airflow.emotion.training.clips.used:3.0|g"
+
+
 def test_timed_sends_only_what_succeeded(server):
     emitter = statsd_emitter(server.getsockname())
     with pytest.raises(RuntimeError), emitter.timed(metrics.STAGE_DURATION, stage="failed"):
@@ -69,7 +82,7 @@ def test_timed_sends_only_what_succeeded(server):
     assert server.recv(1000).startswith(b"airflow.emotion.training.stage.good.duration:")
 
 
-@pytest.mark.parametrize("address", [None, ("127.0.0.1", 9), ("no-such-host.invalid", 8125)])
+@pytest.mark.parametrize("address", [None, ("127.0.0.1", 9), ("no-such-host.invalid", 8125), ("x" * 70, 8125)])
 def test_a_server_that_is_not_there_does_no_harm(address):
     emitter = statsd_emitter(address)
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,34 @@ def test_an_object_store_is_taken_as_it_is():
     assert settings.inboxes == (PROJECT / "emotion-home" / "inbox",)
 
 
-@pytest.mark.parametrize("address", ["localhost", "localhost:", ":8125", "localhost:http", "localhost:-1"])
+ADDRESSES = ["localhost", "localhost:", ":8125", "localhost:http", "localhost:-1", "localhost:²", "localhost:٣"]
+ADDRESSES += [
+    "localhost:0",
+    "localhost:65536",
+    "localhost:99999",
+    "::1:8125",
+    "[]:8125",
+    "a b:8125",
+    "localhost:8125\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("localhost:8125", ("localhost", 8125)),
+        ("[::1]:8125", ("::1", 8125)),
+        ("10.0.0.1:1", ("10.0.0.1", 1)),
+        ("statsd.example:65535", ("statsd.example", 65535)),
+    ],
+)
+def test_an_address_has_a_host_and_a_port(address, expected):
+    assert Settings.from_environment({"EMOTION_STATSD": address}).statsd == expected
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_without_host_or_port_is_refused(address):
-    with pytest.raises(ConfigurationError, match=f"'{address}'; expected host:port"):
+    with pytest.raises(ConfigurationError, match=re.escape(f"{address!r}; expected host:port")):
         Settings.from_environment({"EMOTION_STATSD": address})
 
 
@@ -78,3 +104,43 @@ def test_no_other_source_than_the_given_mapping_is_read(monkeypatch):
 def test_the_process_environment_is_read_now_not_at_import(monkeypatch, tmp_path):
     monkeypatch.setenv("EMOTION_HOME", str(tmp_path))
     assert Settings.from_environment().home == str(tmp_path)
+
+
+@pytest.mark.parametrize("home", ["file:///data/emotion", "local:///data/emotion", "file://localhost/data/emotion"])
+def test_the_url_of_a_folder_becomes_its_path(home):
+    settings = Settings.from_environment({"EMOTION_HOME": home})
+    assert settings.home == "/data/emotion"
+    assert settings.inboxes == (Path("/data/emotion/inbox"),)
+
+
+@pytest.mark.parametrize("variable", ["HOME", "DATASETS", "RECORDINGS", "INBOXES"])
+def test_the_home_of_an_unknown_user_is_refused(variable):
+    with pytest.raises(ConfigurationError, match=f"EMOTION_{variable} is '~nosuchuser/x'; ~nosuchuser is no home"):
+        Settings.from_environment({f"EMOTION_{variable}": "~nosuchuser/x"})
+
+
+@pytest.mark.parametrize("variable", ["HOME", "DATASETS", "RECORDINGS", "INBOXES"])
+def test_a_relative_path_in_a_deleted_folder_is_refused(variable, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigurationError, match=f"EMOTION_{variable} is 'x'; the current folder was deleted"):
+        Settings.from_environment({f"EMOTION_{variable}": "x"})
+
+
+@pytest.mark.parametrize("home", ["file://data/emotion", "file:/data", "file:data", "local:data"])
+def test_a_url_of_a_folder_that_is_not_absolute_is_refused(home):
+    with pytest.raises(ConfigurationError, match="expected file:// and an absolute path"):
+        Settings.from_environment({"EMOTION_HOME": home})
+
+
+def test_folders_may_be_a_json_list():
+    """For a path that has the separator in it."""
+    settings = Settings.from_environment({"EMOTION_RECORDINGS": '["/data/a:b", "/data/O\'Brien"]'})
+    assert settings.recordings == (Path("/data/a:b"), Path("/data/O'Brien"))
+
+
+@pytest.mark.parametrize("folders", ['["/a"', "[1]", "[]", '[""]', '[["/a"]]', "[null]"])
+def test_a_json_list_of_something_else_is_refused(folders):
+    with pytest.raises(ConfigurationError, match="expected folders, separated by .*, or a JSON list of folders"):
+        Settings.from_environment({"EMOTION_RECORDINGS": folders})

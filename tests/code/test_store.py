@@ -67,6 +67,27 @@ def test_keys_stay_below_the_root(place, key):
         place.write_bytes(key, b"")
 
 
+@pytest.mark.parametrize("content", [b"", b'{"a": [1, ', b"\xff\xfe\x00", b"[" * 100_000, b"nonsense"])
+def test_a_damaged_document_is_an_error_that_names_the_file(place, content):
+    place.write_bytes("models/champion.json", content)
+    with pytest.raises(DataError, match="models/champion.json is damaged: expected a JSON document .*backup"):
+        place.read_json("models/champion.json")
+
+
+def test_a_store_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "home").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="home is a file; expected a folder"):
+        Store(str(tmp_path / "home"))
+
+
+def test_the_url_of_a_folder_is_a_folder(tmp_path):
+    """So that a reader never sees half a file there either."""
+    by_url, by_path = Store(f"file://{tmp_path}/home"), Store(str(tmp_path / "home"))
+    assert by_url.is_local and by_url.root == by_path.root
+    by_url.write_bytes("a/b", b"1")
+    assert by_path.read_bytes("a/b") == b"1" and by_url.scratch("x") == by_path.scratch("x")
+
+
 def test_reading_what_is_not_there_is_an_error(place):
     with pytest.raises(DataError, match="runs/1/x.json is not there; was the step that writes it run"):
         place.read_json("runs/1/x.json")
@@ -136,6 +157,32 @@ def test_a_lock_is_held_by_one_block_at_a_time(place, monkeypatch, tmp_path):
     assert place.list("datasets") == [], "a lock file is no artifact"
 
 
+def test_no_lock_file_is_left(place, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for number in range(3):
+        with place.lock(f"datasets/{number}"), place.lock(f"datasets/{number}", wait=False) as held_twice:
+            assert not held_twice
+    assert not list(place.scratch("locks").rglob("*.lock"))
+
+
+def test_many_who_delete_the_lock_file_hold_the_lock_one_at_a_time(store):
+    inside, most, times = [], [], 200
+
+    def work() -> None:
+        for _ in range(times):
+            with store.lock("a"):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(most) == 4 * times and max(most) == 1
+
+
 def test_a_lock_that_is_not_free_is_waited_for_with_one_warning(store, caplog):
     events, waiter_done = [], threading.Event()
 
@@ -183,9 +230,23 @@ def test_url_is_what_a_person_would_write(tmp_path):
 
 
 def test_run_folders_are_distinct_if_the_runs_are():
-    names = ["demo-1", "a:b", "a+b", "a b", "../../etc", "manual__2026-01-02T03:04:05+00:00", "ä", "."]
+    names = [
+        "x" * 199,
+        "x" * 200,
+        "x" * 201,
+        "x" * 250,
+        ":" * 250,
+        "demo-1",
+        "a:b",
+        "a+b",
+        "a b",
+        "../../etc",
+        "manual__2026-01-02T03:04:05+00:00",
+        "ä",
+        ".",
+    ]
     folders = [run_folder(name) for name in names]
-    assert folders[0] == "demo-1" and len(set(folders)) == len(names)
+    assert folders[5] == "demo-1" and max(map(len, folders)) < 230 and len(set(folders)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
 BAR_WIDTH = 24
 PATIENCE = 2.0
 """Seconds until progress is shown."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REMEDIES = {
+    DISK_FULL: "Free some space, or set EMOTION_HOME to another disk",
+    (errno.EROFS, errno.EACCES, errno.EPERM): "Give yourself permission, or use another folder",
+    (errno.ENOTDIR, errno.EEXIST): "Expected a folder: remove the file, or use another folder",
+}
+"""What to do about an error of the operating system, by its numbers."""
 LINE_EVERY = 5.0
 """Seconds between two lines of progress where standard error is not a terminal."""
 
@@ -69,7 +78,7 @@ def open_bar(title: str, unit: str, *, delay: float = 0.0, leave: bool = True) -
     """
     from tqdm import tqdm
 
-    is_bytes = unit == "bytes"
+    is_bytes = unit == "B"
     return tqdm(
         desc=title,
         unit="B" if is_bytes else f" {unit}",
@@ -87,10 +96,10 @@ def format_amount(done: int, total: int, unit: str) -> str:
 
     >>> format_amount(20, 100, "clips"), format_amount(3, 0, "s")
     ('20 of 100 clips', '3 s')
-    >>> format_amount(3_000_000, 208_000_000, "bytes")
+    >>> format_amount(3_000_000, 208_000_000, "B")
     '3 of 208 MB'
     """
-    if unit == "bytes":
+    if unit == "B":
         done, total, unit = round(done / 1e6), round(total / 1e6), "MB"
     return f"{done}{f' of {total}' if total else ''} {unit}".rstrip()
 
@@ -134,6 +143,30 @@ def format_answer(answer: dict) -> str:
     'angry      0.75  ██████████████████'
     """
     return f"{answer['emotion']:<9}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the operating system refused, and what to do, in one line.
+
+    >>> explain_os_error(OSError(28, "No space left on device"))
+    'No space left on device. Free some space, or set EMOTION_HOME to another disk'
+    """
+    place = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else ""
+    for numbers, remedy in REMEDIES.items():
+        if error.errno in numbers:
+            return f"{place}{': ' if place else ''}{error.strerror}. {remedy}"
+    return f"{place}{': ' if place else ''}{error.strerror or error}"
+
+
+def end_output() -> None:
+    """Write out what is left of the standard output.
+
+    Where that is not possible, the rest goes nowhere, so that Python does not try again at exit.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def format_time(seconds: float) -> str:

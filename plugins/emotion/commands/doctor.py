@@ -186,7 +186,14 @@ def _check_formats() -> Finding:
 
 def _check_champion(settings: Settings) -> Finding:
     from emotion.inference import CustomEmotionModel
+    from emotion.models import registry
+    from emotion.store import Store
 
+    store = Store(settings.home)
+    if registry.champion(store) is None and not registry.versions(store):
+        return Finding(
+            NOTE, "none yet: nothing was trained", "Train with make demo, make train or the DAG emotion_training."
+        )
     try:
         model = CustomEmotionModel(settings=settings)
     except ConfigurationError as error:
@@ -210,26 +217,28 @@ def _check_metrics(settings: Settings, graphite: str | None) -> Finding:
             "Set EMOTION_STATSD=host:port to send them. DAGs use Airflow's own settings.",
         )
     host, port = settings.statsd
+    is_ipv6 = ":" in host
+    place = f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}"
     try:
-        socket.getaddrinfo(host, port)
-    except OSError as error:
+        socket.getaddrinfo(host, port, socket.AF_INET6 if is_ipv6 else socket.AF_INET)  # as the client does
+    except (OSError, UnicodeError) as error:
         return Finding(BROKEN, f"StatsD's host {host} is unknown: {error}", "Correct EMOTION_STATSD.")
     sent = int(time.time())
     metrics.statsd_emitter(settings.statsd).gauge(metrics.DOCTOR, sent)
     if not graphite:
         return Finding(
             NOTE,
-            f"one sent to StatsD at {host}:{port}; whether it arrived is unknown, as UDP gives no answer",
+            f"one sent to StatsD at {place}; whether it arrived is unknown, as UDP gives no answer",
             "Set EMOTION_GRAPHITE=http://host:port to look it up in Graphite.",
         )
     path = f"stats.gauges.{metrics.PREFIX}.{metrics.DOCTOR.path()}"
     trouble = _wait_for_value(graphite, path, sent)
     if trouble is None:
         waited = time.time() - sent
-        return Finding(OK, f"one sent to StatsD at {host}:{port} was in Graphite after {waited:.0f} s")
+        return Finding(OK, f"one sent to StatsD at {place} was in Graphite after {waited:.0f} s")
     return Finding(
         BROKEN,
-        f"one sent to StatsD at {host}:{port} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
+        f"one sent to StatsD at {place} is not in Graphite after {ARRIVAL_SECONDS:.0f} s: {trouble}",
         "Check that StatsD is running, that EMOTION_STATSD is its address, and that it sends to this Graphite.",
     )
 

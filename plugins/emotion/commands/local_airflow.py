@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import requests
 
 from emotion.errors import EmotionError
@@ -30,16 +31,25 @@ POOLS = {"emotion_featurize": "Featurization: one slot per core", "emotion_scori
 START_SECONDS = 120
 STOP_SECONDS = 20
 POLL_SECONDS = 0.5
+MARK = "EMOTION_LOCAL_AIRFLOW"
+"""Set in the environment of every process of such an Airflow. It tells them from the processes of another Airflow, and
+tells the API server to answer this machine alone (:mod:`emotion_airflow.host_check`)."""
+NO_LOG_SERVER = {"scheduler", "triggerer"}
+"""Components that would serve their logs to other machines, on every interface. Here the logs are local files."""
 
 
 class AirflowProblem(EmotionError):
     """Airflow could not be started, or a run failed."""
 
 
+class AirflowBusy(AirflowProblem):
+    """The API server did not answer in time, or could not answer now; it may answer later."""
+
+
 def environment(home: Path, port: int) -> dict[str, str]:
     """The environment of every process of this Airflow.
 
-    What the user has set in the environment takes precedence, except for the home and the port.
+    What the user has set in the environment takes precedence, except for the home, the port and :data:`MARK`.
     """
     cores = os.cpu_count() or 1
     defaults = {
@@ -63,6 +73,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
     }
     bin_folder = str(Path(sys.executable).parent)
     fixed = {key: defaults[key] for key in ("AIRFLOW_HOME", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL")}
+    fixed |= {MARK: "1", "SPT_NOENV": "1"}  # setproctitle writes titles over the environment unless SPT_NOENV is set
     path = {"PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     return defaults | dict(os.environ) | fixed | path
 
@@ -92,6 +103,8 @@ class LocalAirflow:
     def running(self, *components: str) -> Iterator[LocalAirflow]:
         """Start the API server and the components, and wait until they answer; at the end, or after an error, stop all.
 
+        What is left of an Airflow from the same home whose launcher was killed is ended first.
+
         Parameters
         ----------
         *components : str
@@ -111,6 +124,7 @@ class LocalAirflow:
                     f"another Airflow already runs from {self.home}: stop it first (Ctrl-C where `make airflow` runs)"
                 ) from None
             try:
+                end_leftovers(self.home)
                 self._migrate()
                 self.start("api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
                 for component in components:
@@ -122,6 +136,8 @@ class LocalAirflow:
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen:
         """Start one component in its own process group. Its output goes to ``<home>/<component>.log``."""
+        if component in NO_LOG_SERVER:
+            arguments = ("--skip-serve-logs", *arguments)
         # `python -m`: the script `airflow` names the interpreter that it was installed with, which may be another one.
         with open(self.log(component), "ab") as output:
             self.processes[component] = subprocess.Popen(
@@ -149,6 +165,7 @@ class LocalAirflow:
             _signal_group(process, signal.SIGKILL)
             process.wait()
         self.processes.clear()
+        end_leftovers(self.home)  # a task has a process group of its own
 
     def check_alive(self) -> None:
         """Raise AirflowProblem if a process has ended by itself."""
@@ -160,14 +177,29 @@ class LocalAirflow:
                 )
 
     def api(self, method: str, path: str, **arguments: Any) -> dict:
-        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests."""
+        """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests.
+
+        Raises
+        ------
+        AirflowBusy
+            If there is no answer in time, or one with a 5xx status.
+        AirflowProblem
+            If the answer is another error.
+        """
+        try:
+            return self._call(method, path, arguments)
+        except requests.RequestException as error:
+            raise AirflowBusy(f"{method} {path}: no answer from Airflow's API server: {error}") from error
+
+    def _call(self, method: str, path: str, arguments: dict[str, Any]) -> dict:
         if "Authorization" not in self._session.headers:
             token = self._session.get(f"{self.url}/auth/token", timeout=30)
             token.raise_for_status()
             self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
         response = self._session.request(method, f"{self.url}/api/v2{path}", timeout=30, **arguments)
         if not response.ok:
-            raise AirflowProblem(f"{method} {path}: HTTP {response.status_code}: {response.text[:500]}")
+            problem = AirflowBusy if response.status_code >= 500 else AirflowProblem
+            raise problem(f"{method} {path}: HTTP {response.status_code}: {response.text[:500]}")
         return response.json() if response.content else {}
 
     def trigger(self, conf: dict, *, run_id: str) -> None:
@@ -254,6 +286,36 @@ class LocalAirflow:
 
     def _has_dag(self) -> bool:
         return any(dag["dag_id"] == DAG_ID for dag in self.api("GET", "/dags")["dags"])
+
+
+def leftovers(home: Path) -> list[psutil.Process]:
+    """The processes of an Airflow that was started here from this home: components, workers and tasks.
+
+    Processes that this process descends from are not among them.
+    """
+    this = psutil.Process()
+    spared = {this.pid, *(parent.pid for parent in this.parents())}
+    same_home = os.path.realpath(home)
+    return [
+        process
+        for process in psutil.process_iter(["environ"])
+        if process.pid not in spared
+        and MARK in (variables := process.info["environ"] or {})  # None: of another user
+        and os.path.realpath(variables["AIRFLOW_HOME"]) == same_home
+    ]
+
+
+def end_leftovers(home: Path) -> None:
+    """End what is left of an Airflow whose launcher was killed. Call it only while holding the lock of the home."""
+    while processes := leftovers(home):  # again: one of them may have started another meanwhile
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=STOP_SECONDS)
 
 
 def _signal_group(process: subprocess.Popen, number: int) -> None:

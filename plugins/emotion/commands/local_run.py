@@ -6,7 +6,9 @@ The report of a run goes to standard output, all else to standard error.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import signal
 import sys
 import time
@@ -15,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion import progress
-from emotion.commands.console import LINE_EVERY, PATIENCE, format_amount, open_bar
-from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowProblem, LocalAirflow, free_port
+from emotion.commands.console import LINE_EVERY, PATIENCE, explain_os_error, format_amount, open_bar
+from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowBusy, AirflowProblem, LocalAirflow, free_port
 from emotion.datasets import importing, zenodo
 from emotion.datasets.catalogue import ZenodoEntry, find_entry
-from emotion.errors import EmotionError
-from emotion.settings import PROJECT, Settings
+from emotion.errors import ConfigurationError, EmotionError
+from emotion.settings import PROJECT, Settings, absolute_path
 from emotion.store import Store, run_folder
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ def run_training(airflow: LocalAirflow, settings: Settings, conf: dict, *, run_i
     start = time.monotonic()
     airflow.trigger(conf, run_id=run_id)
     try:
-        while (state := airflow.state(run_id)) not in FINISHED:
+        while (state := _state_if_known(airflow, run_id)) not in FINISHED:
             airflow.check_alive()
             display.show(progress.read(store, f"{folder}/progress"))
             time.sleep(POLL_SECONDS)
@@ -178,6 +180,14 @@ def run_training(airflow: LocalAirflow, settings: Settings, conf: dict, *, run_i
         wall_seconds=wall_seconds,
         work_seconds=progress.busy_seconds(states),
     )
+
+
+def _state_if_known(airflow: LocalAirflow, run_id: str) -> str | None:
+    """The state of a run; None while the API server has no answer, for example because tasks fill every core."""
+    try:
+        return airflow.state(run_id)
+    except AirflowBusy:
+        return None
 
 
 def report_run(result: RunResult) -> str:
@@ -204,15 +214,20 @@ def report_run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
+def training_variables(source: Path | None) -> dict[str, str]:
+    """The environment variables of one training run: no run that a schedule makes due, and ``source`` is allowed."""
+    variables = {"EMOTION_TRAINING_SCHEDULE": "", "EMOTION_SCORING_SCHEDULE": ""}
+    if source is not None:
+        recordings = Settings.from_environment().recordings if os.environ.get("EMOTION_RECORDINGS") else ()
+        variables["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), str(source)])
+    return variables
+
+
 def train_once(dataset: str, source: Path | None) -> None:
     """Start Airflow, train once, print the report, and stop Airflow."""
-    extra = {"EMOTION_TRAINING_SCHEDULE": ""}  # a scheduled run that is due would come before this one
-    conf: dict = {"dataset": dataset}
-    if source is not None:
-        source = source.expanduser().absolute()
-        recordings = os.environ.get("EMOTION_RECORDINGS")
-        extra["EMOTION_RECORDINGS"] = os.pathsep.join(filter(None, [recordings, str(source)]))
-        conf["source"] = str(source)
+    source = None if source is None else absolute_path(source)
+    extra = training_variables(source)
+    conf = {"dataset": dataset} | ({} if source is None else {"source": str(source)})
     settings = Settings.from_environment(os.environ | extra)
     entry = find_entry(settings.catalogue, dataset)
     needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)
@@ -231,7 +246,7 @@ def train_once(dataset: str, source: Path | None) -> None:
 
 def serve() -> None:
     """Start Airflow and keep it running until Ctrl-C."""
-    airflow = LocalAirflow(airflow_home(), free_port(int(os.environ.get("PORT", 8080))))
+    airflow = LocalAirflow(airflow_home(), free_port(ui_port()))
     _inform("Starting Airflow …")
     with airflow.running("scheduler", "dag-processor", "triggerer"):
         print(f"Airflow is ready: {airflow.url}   (logs in {airflow.home}; Ctrl-C stops it)", flush=True)
@@ -246,7 +261,15 @@ def _inform(text: str) -> None:
 
 def airflow_home() -> Path:
     """``AIRFLOW_HOME``, or ``.airflow`` in the project."""
-    return Path(os.environ.get("AIRFLOW_HOME") or PROJECT / ".airflow").absolute()
+    return absolute_path(os.environ.get("AIRFLOW_HOME") or PROJECT / ".airflow")
+
+
+def ui_port() -> int:
+    """The port of the UI: ``PORT``, or 8080. Raises ConfigurationError if it is none."""
+    text = os.environ.get("PORT") or "8080"
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise ConfigurationError(f"PORT is {text!r}; expected a port from 0 (any that is free) to 65535")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -259,7 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--source", type=Path, help="a folder or zip file to use instead of a download")
     commands.add_parser("serve", help="run the UI and the scheduler until Ctrl-C")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         if options.command == "serve":
             serve()
@@ -269,6 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
             train_once(options.dataset, options.source)
     except EmotionError as error:
         print(f"\nERROR: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"\nERROR: {explain_os_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

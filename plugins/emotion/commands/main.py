@@ -15,12 +15,18 @@ import os
 import sys
 
 from emotion.commands import doctor, predict, score, versions
+from emotion.commands.console import DISK_FULL, end_output, explain_os_error
 from emotion.errors import EmotionError
 from emotion.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    if sys.stderr is None:  # closed by whoever started the command
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    if sys.stdout is None:
+        print("emotion: the standard output is closed; redirect it to /dev/null if you do not need it", file=sys.stderr)
+        return 1
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals cannot show the characters of a bar
@@ -33,9 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, such as head, has closed the pipe; keeps Python silent at exit too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        end_output()
         return 141
+    except OSError as error:
+        end_output()
+        is_output = error.filename is None and error.errno in DISK_FULL  # an error of a file has its name
+        message = f"the output cannot be written: {error.strerror}" if is_output else explain_os_error(error)
+        print(f"emotion: {message}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,8 +53,11 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
         model = CustomEmotionModel(options.model)
     else:
         model = CustomEmotionModel.named(Store(settings.home), options.model)
+    options.files = [
+        "./-" if file == "-" else file for file in options.files
+    ]  # libsndfile reads "-" from standard input
     progress = ConsoleProgress()
-    answers = (_timelines if options.window else _single_answers)(model, options, progress)
+    answers = (_single_answers if options.window is None else _timelines)(model, options, progress)
     if not options.json:
         progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
     failed = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from emotion.commands.arguments import add_command
 from emotion.commands.console import format_table
+from emotion.errors import DataError
 from emotion.settings import Settings
 from emotion.vocabulary import FAMILIES
 
@@ -49,17 +50,17 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     entries = registry.versions(store)
     for entry in entries:
         is_champion = entry["version"] == champion.get("version")
-        family = champion["family"] if is_champion else entry["selected"]
-        rows.append(
-            (
-                entry["version"],
-                entry["created"],
-                entry["dataset"]["name"],
-                family,
-                f"{entry['scores'][family][PROTOCOL][SCORE]:.3f}",
-                f"champion since {champion['since']}" if is_champion else "",
-            )
-        )
+        try:
+            family = champion["family"] if is_champion else entry["selected"]
+            score = entry["scores"][family][PROTOCOL][SCORE]
+            dataset = entry["dataset"]["name"]
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{store.url('models')}/{entry['version']}/version.json is damaged: it does not say which model was "
+                f"selected, on which dataset, with which scores ({error!r}). Restore it from a backup, or delete it"
+            ) from None
+        since = f"champion since {champion['since']}" if is_champion else ""
+        rows.append((entry["version"], entry["created"], dataset, family, f"{score:.3f}", since))
     if not entries:
         print(f"There are no models in {settings.home} yet: run the DAG emotion_training.")
         return 0

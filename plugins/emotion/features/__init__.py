@@ -12,6 +12,7 @@ True
 import importlib
 import os
 
+from emotion.errors import ConfigurationError
 from emotion.features.augmentation import VARIANTS
 from emotion.features.descriptors import VIEWS
 from emotion.features.recipe import RECIPE_VERSION, describe, extract, feature_names, recipe_version, register, views
@@ -31,5 +32,11 @@ __all__ = [
 ]
 
 # modules of the user, which register features of their own
-for _module in filter(None, os.environ.get("EMOTION_FEATURES", "").split(",")):
-    importlib.import_module(_module.strip())
+for _module in filter(None, map(str.strip, os.environ.get("EMOTION_FEATURES", "").split(","))):
+    try:
+        importlib.import_module(_module)
+    except (ImportError, TypeError) as _error:  # TypeError: a relative name
+        raise ConfigurationError(
+            f"EMOTION_FEATURES names {_module!r}, which cannot be imported ({_error}); expected modules that Python "
+            "finds, separated by commas: correct the name, or add their folder to PYTHONPATH"
+        ) from _error

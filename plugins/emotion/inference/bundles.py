@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from emotion.errors import BundleError, ConfigurationError
+from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.models import registry
 from emotion.models.classifier import Ensemble
 from emotion.models.registry import ENTRY, VersionEntry
@@ -50,8 +50,12 @@ def read_from_folder(path: Path) -> tuple[VersionEntry, str, bytes]:
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} or the {ENTRY} beside it cannot be read: {error}") from error
-    if not isinstance(entry, dict) or path.name not in entry.get("files", {}):
+    if not isinstance(entry, dict) or path.name not in (entry.get("files") or {}):
         raise BundleError(
             f"{entry_path} does not list {path.name}; expected the registry entry of the bundle's version"
         )
+    try:
+        registry.check_entry(entry, str(entry_path))
+    except DataError as error:
+        raise BundleError(str(error)) from None
     return entry, path.name, data

@@ -19,6 +19,7 @@ from emotion.store import Store
 ENTRY = "version.json"
 CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
+JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
 
 
 class FileFacts(TypedDict):
@@ -103,7 +104,7 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
     """
     key = _entry_key(version)
     if store.exists(key):
-        return store.read_json(key)
+        return _read_entry(store, key)
     for name, data in files.items():
         store.write_bytes(f"models/{version}/{name}", data)
     store.write_bytes(f"models/{version}/model_card.md", card.encode())
@@ -122,8 +123,8 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
 
 
 def versions(store: Store) -> list[VersionEntry]:
-    """The entries of all versions, oldest first."""
-    entries = [store.read_json(key) for key in store.list("models", ENTRY)]
+    """The entries of all versions, oldest first. Raises DataError if one of them is damaged."""
+    entries = [_read_entry(store, key) for key in store.list("models", ENTRY)]
     return sorted(entries, key=lambda entry: (entry["created"], entry["version"]))
 
 
@@ -134,6 +135,8 @@ def entry(store: Store, version: str) -> VersionEntry:
     ------
     ConfigurationError
         If there is no such version.
+    DataError
+        If its ``version.json`` is damaged.
     """
     key = _entry_key(version)
     if not store.exists(key):
@@ -141,31 +144,80 @@ def entry(store: Store, version: str) -> VersionEntry:
         raise ConfigurationError(
             f"there is no model version {version!r}; versions: {known}. Name one of them, or train one"
         )
-    return store.read_json(key)
+    return _read_entry(store, key)
 
 
 def _entry_key(version: str) -> str:
     return f"models/{version}/{ENTRY}"
 
 
+def _read_entry(store: Store, key: str) -> VersionEntry:
+    version_entry = store.read_json(key)
+    check_entry(version_entry, store.url(key))
+    return version_entry
+
+
+def check_entry(version_entry: Any, place: str) -> None:
+    """Raise DataError unless a value from a ``version.json`` has what :func:`register` writes itself."""
+    words: dict[str, type] = dict.fromkeys(("version", "created", "format"), str)
+    _check_document(version_entry, words | {"packages": dict, "files": dict}, place)
+    for name, facts in version_entry["files"].items():
+        _check_document(facts, {"sha256": str}, f"{place}: {name}")
+    _check_document(version_entry["packages"], {"scikit-learn": str}, f"{place}: packages")
+
+
+def _check_document(document: Any, types: dict[str, type], place: str) -> None:
+    """Raise DataError unless a value from JSON is an object with these keys, and values of these types."""
+    if not isinstance(document, dict):
+        fault = f"found {type(document).__name__}, expected an object"
+    else:
+        wrong = [key for key, kind in types.items() if not isinstance(document.get(key), kind)]
+        if not wrong:
+            return
+        key = wrong[0]
+        value = repr(document[key])[:60] if key in document else "nothing"
+        fault = f"{key} is {value}, expected {JSON_NAMES[types[key]]}"
+    raise DataError(f"{place} is damaged: {fault}. Restore the file from a backup, or delete it")
+
+
 def champion(store: Store) -> ChampionPointer | None:
-    """The champion's pointer, or None where no model was promoted yet.
+    """The champion's pointer, or None where no model was promoted yet. Raises DataError if the pointer is damaged.
 
     >>> champion(Store("memory://doctest-no-champion")) is None
     True
     """
-    return store.read_json(CHAMPION) if store.exists(CHAMPION) else None
+    if not store.exists(CHAMPION):
+        return None
+    pointer = store.read_json(CHAMPION)
+    words: dict[str, type] = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
+    _check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
+    return pointer
 
 
 def history(store: Store) -> list[dict]:
     """Every promotion decision and roll-back, oldest first.
 
     A dict each: ``decision`` (``promoted``, ``kept`` or ``rolled_back``), ``version``, ``family``, ``reasons``,
-    ``time``; ``policy`` and ``by`` of a decision, ``from_version`` of a roll-back.
+    ``time``; ``policy`` and ``by`` of a decision, ``from_version`` of a roll-back. Raises DataError if a line is
+    damaged.
     """
     if not store.exists(HISTORY):
         return []
-    return [json.loads(line) for line in store.read_bytes(HISTORY).decode().splitlines()]
+    decisions = []
+    words: dict[str, type] = dict.fromkeys(("decision", "version", "family", "time"), str)
+    for number, line in enumerate(store.read_bytes(HISTORY).split(b"\n"), start=1):
+        if not line:
+            continue
+        place = f"line {number} of {store.url(HISTORY)}"
+        try:
+            decision = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{place} is damaged: expected a JSON document ({error}). Correct the line, or delete it"
+            ) from None
+        _check_document(decision, words | {"reasons": list}, place)
+        decisions.append(decision)
+    return decisions
 
 
 def check_loadable(entry: VersionEntry, *, recipe: str) -> None:

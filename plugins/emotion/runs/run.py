@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from emotion import metrics
 from emotion.metrics import Emitter, Metric
-from emotion.progress import Progress, StageProgress, StageRecord, no_progress
+from emotion.progress import Progress, StageProgress, StageRecord, StageRecords, no_progress
 from emotion.settings import Settings
 from emotion.store import Store, run_folder
 
@@ -49,15 +49,35 @@ class Run:
     @contextmanager
     def _stage(self, stage: str, *, label: str = "", unit: str = "") -> Iterator[Progress]:
         """Progress, duration and resources of one stage; yields the callable that the stage reports to."""
-        cpu = time.process_time()
-        record = StageRecord(self.store, self._key("progress"), stage, label=label, unit=unit)
+        with self._measured(stage):
+            record = StageRecord(self.store, self._key("progress"), stage, label=label, unit=unit)
 
-        def progress(done: int, total: int) -> None:
-            record(done, total)
-            self.progress(stage, done, total, unit)
+            def progress(done: int, total: int) -> None:
+                record(done, total)
+                self.progress(stage, done, total, unit)
 
-        yield progress
-        self.emitter.timing(self.duration, record.finish(), stage=stage)
+            yield progress
+            record.finish()
+
+    @contextmanager
+    def _stages(self, first: str) -> Iterator[StageProgress]:
+        """As :meth:`_stage`, for work of several stages: a record of each. The metrics are of all, named ``first``."""
+        with self._measured(first):
+            records = StageRecords(self.store, self._key("progress"), first)
+
+            def progress(stage: str, done: int, total: int, unit: str) -> None:
+                records(stage, done, total, unit)
+                self.progress(stage, done, total, unit)
+
+            yield progress
+            records.finish()
+
+    @contextmanager
+    def _measured(self, stage: str) -> Iterator[None]:
+        """Send the duration and the resources of the block, if it did not fail."""
+        start, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.emitter.timing(self.duration, time.perf_counter() - start, stage=stage)
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self.emitter.gauge(metrics.RESOURCE, peak, stage=stage, resource="peak_memory_bytes")
         self.emitter.gauge(metrics.RESOURCE, time.process_time() - cpu, stage=stage, resource="cpu_seconds")

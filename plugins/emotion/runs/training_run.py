@@ -28,6 +28,7 @@ from emotion.reports import model_card, training_report
 from emotion.runs import training_metrics, training_results
 from emotion.runs.run import Run
 from emotion.runs.training_artifacts import MODELS, TrainingArtifacts
+from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
 from emotion.vocabulary import FAMILIES, PROBABILITIES, PROTOCOLS
@@ -45,13 +46,13 @@ class TrainingRun(Run):
 
     def download(self, *, dataset: str, source: str | None = None) -> dict:
         """Bring the dataset into the artifact store, with its manifest."""
-        with self._stage("download") as progress:
+        with self._stages("download") as progress:
             imported = importing.obtain(
                 self.store,
                 self.settings,
                 dataset,
                 source=Path(source) if source else None,
-                progress=lambda stage, done, total, unit: progress(done, total),
+                progress=progress,
             )
         self.store.write_json(self._key("dataset.json"), imported.facts)
         return {"dataset": dataset, "clips": imported.facts["clips"], "fingerprint": imported.facts["fingerprint"]}
@@ -95,9 +96,9 @@ class TrainingRun(Run):
             manifest = importing.read_manifest(self.store, dataset)
             refused = self.store.read_table(self._key("refused.parquet"))
             collected = feature_table.collect(self.store, manifest, refused)
-            self.store.write_table(self._key("rejected.csv"), collected.rejected)
+            self.store.write_table(self._key("rejected.csv"), for_spreadsheets(collected.rejected))
             feature_table.check_rejected(collected.rejected, len(manifest), max_share=max_rejected_share)
-            self.store.write_table(self._key("duplicates.csv"), collected.duplicates)
+            self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
         counts = {

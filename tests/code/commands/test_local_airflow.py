@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +20,17 @@ import pytest
 
 from emotion import progress
 from emotion.commands import local_run
-from emotion.commands.local_airflow import AirflowProblem, LocalAirflow, environment, free_port
+from emotion.commands.local_airflow import (
+    MARK,
+    AirflowProblem,
+    LocalAirflow,
+    end_leftovers,
+    environment,
+    free_port,
+    leftovers,
+)
 from emotion.commands.local_run import add_up, describe
-from emotion.settings import PROJECT
+from emotion.settings import PROJECT, Settings
 
 
 def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", finished: float | None = None) -> dict:
@@ -32,7 +44,7 @@ def state(stage: str, done: int = 0, total: int = 0, *, unit: str = "clips", fin
         ([], ""),
         ([state("collect", finished=1.0)], ""),
         ([state("collect")], "collect"),
-        ([state("download", 3_000_000, 208_000_000, unit="bytes")], "download 3 of 208 MB"),
+        ([state("download", 3_000_000, 208_000_000, unit="B")], "download 3 of 208 MB"),
         (
             [
                 state("featurize", 100, 100, finished=1.0),
@@ -187,6 +199,158 @@ def test_a_second_airflow_on_the_same_home_is_refused(tmp_path):
         ):
             pass
     assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+def test_leftovers_are_the_marked_processes_of_the_same_home(tmp_path):
+    """Neither those of another home, nor those of an Airflow that the Makefile did not start."""
+    sleeping = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    variables = [
+        {"AIRFLOW_HOME": str(tmp_path / "a"), MARK: "1"},
+        {"AIRFLOW_HOME": str(tmp_path / "b"), MARK: "1"},
+        {"AIRFLOW_HOME": str(tmp_path / "a")},
+    ]
+    processes = [
+        subprocess.Popen(sleeping, env=os.environ | each, stdout=subprocess.PIPE, start_new_session=True)
+        for each in variables
+    ]
+    try:
+        for process in processes:
+            process.stdout.readline()
+        assert [process.pid for process in leftovers(tmp_path / "a")] == [processes[0].pid]
+        end_leftovers(tmp_path / "a")
+        assert processes[0].poll() is not None
+        assert [process.poll() for process in processes[1:]] == [None, None]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_stops_airflow_like_a_request_to_end(number):
+    code = (
+        "import time\n"
+        "from emotion.commands import local_run\n"
+        "def serve():\n"
+        "    print('ready', flush=True)\n"
+        "    try: time.sleep(600)\n"
+        "    finally: print('stopped', flush=True)\n"
+        "local_run.serve = serve\n"
+        "local_run.main(['serve'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "stopped\n"
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("name", ["O'Brien", "a b", "a:b", 'x"; touch trap; "', "$(touch trap)", "ä;&|"])
+@pytest.mark.parametrize("variable", ["SOURCE", "RAVDESS_DIR"])
+def test_make_train_takes_any_path(tmp_path, variable, name):
+    """The file named installed is newer than what it is made from, so that make installs nothing."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    python.chmod(0o755)
+    (tmp_path / "installed").touch()
+    path = f"{tmp_path}/{name}"
+    escaped = path.replace("$", "$$")  # a dollar is make's own
+    result = subprocess.run(
+        ["make", "--no-print-directory", "--file", PROJECT / "Makefile", "--directory", PROJECT]
+        + [f"VENV={tmp_path}", f"{variable}={escaped}", "train"],
+        env={key: value for key, value in os.environ.items() if key not in ("SOURCE", "RAVDESS_DIR", "DATASET")},
+        capture_output=True,
+        text=True,
+    )
+    arguments = json.loads(result.stdout.splitlines()[-1])
+    assert arguments[2:] == ["train", "--dataset", "ravdess-speech", "--source", path]
+
+
+@pytest.mark.parametrize("before", [None, "/data/one", '["/data/a:b"]'])
+def test_a_source_may_have_any_path(monkeypatch, tmp_path, before):
+    monkeypatch.delenv("EMOTION_RECORDINGS", raising=False)
+    if before:
+        monkeypatch.setenv("EMOTION_RECORDINGS", before)
+    source = tmp_path / "a:b" / "O'Brien"
+    variables = local_run.training_variables(source)
+    allowed = Settings.from_environment(os.environ | variables).recordings
+    earlier = {None: (), "/data/one": (Path("/data/one"),), '["/data/a:b"]': (Path("/data/a:b"),)}[before]
+    assert allowed == (*earlier, source)
+
+
+def test_no_schedule_makes_a_run_due_beside_the_training(monkeypatch):
+    monkeypatch.setenv("EMOTION_SCORING_SCHEDULE", "* * * * *")
+    schedules = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE")
+    variables = environment(Path("/somewhere"), 1) | local_run.training_variables(None)
+    assert [variables[name] for name in schedules] == ["", ""]
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", "²"])
+def test_a_port_that_is_none_is_an_error_before_anything_starts(tmp_path, monkeypatch, capsys, port):
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
+    monkeypatch.setenv("PORT", port)
+    assert local_run.main(["serve"]) == 1
+    assert f"ERROR: PORT is {port!r}; expected a port" in capsys.readouterr().err
+    assert not (tmp_path / "airflow").exists()
+
+
+class SlowApi(http.server.BaseHTTPRequestHandler):
+    """An API server that has no answer twice while a run is watched: a status of 5xx, a closed connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/auth/token":
+            return self.answer(200, {"access_token": "t"})
+        asked = self.server.asked = self.server.asked + 1
+        if asked == 2:
+            return self.answer(503, {"detail": "busy"})
+        if asked == 3:
+            self.close_connection = True
+            return None
+        return self.answer(200, {"state": "running" if asked < 5 else "success"})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, {})
+
+    do_PATCH = do_POST
+
+    def answer(self, status: int, document: dict) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def test_a_run_is_watched_on_while_the_api_server_has_no_answer(tmp_path, settings, store):
+    for name in ("comparison", "decision"):
+        store.write_json(f"runs/slow/{name}.json", {"name": name})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowApi) as server:
+        server.asked = 0
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            airflow = LocalAirflow(tmp_path / "airflow", server.server_port)
+            result = local_run.run_training(airflow, settings, {}, run_id="slow")
+        finally:
+            server.shutdown()
+    assert server.asked == 5 and result.comparison == {"name": "comparison"}
+
+
+def test_an_api_server_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(AirflowProblem, match="GET /dags: no answer from Airflow's API server"):
+        LocalAirflow(tmp_path, free_port()).api("GET", "/dags")
 
 
 def test_an_unknown_dataset_is_an_error_before_anything_starts(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion import metrics
+from emotion import metrics, progress
 from emotion.errors import ConfigurationError, DataError
 from emotion.models import promotion, registry
 from emotion.runs.training_run import TrainingRun
@@ -201,3 +201,38 @@ def test_no_step_works_before_the_one_it_needs(tmp_path):
     run = make(make_settings(tmp_path), metrics.Emitter(None))
     with pytest.raises(DataError, match="was the step that writes it run"):
         run.compare(**SHARED)
+
+
+@pytest.fixture
+def few(settings) -> TrainingRun:
+    """A run on a few recordings, of which one is broken and one a copy; a spreadsheet would compute their names."""
+    folder = settings.recordings[0] / "mine"
+    folder.mkdir()
+    lines = ["path,emotion,speaker"]
+    names = ["0.wav", "1.wav", "2.wav", "=copy.wav", "@broken.wav"]
+    for number, name in enumerate(names):
+        content = b"RIFF, and no more" if "broken" in name else wav(0 if "copy" in name else number)
+        (folder / name).write_bytes(content)
+        lines.append(f"{name},{('happy', 'sad', 'happy', 'happy', 'sad')[number]},a")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    run = make(settings, metrics.statsd_emitter(None))
+    run.download(dataset=DATASET, source="mine")
+    return run
+
+
+def test_each_stage_of_an_import_has_its_own_progress(few):
+    states = progress.read(few.store, f"runs/{few.name}/progress")
+    counts = [(state["stage"], state["unit"], state["done"], state["total"]) for state in states]
+    assert counts == [("download", "", 0, 0), ("check", "clips", 5, 5), ("import", "clips", 5, 5)]
+    assert None not in [state["finished"] for state in states]
+
+
+def test_a_spreadsheet_computes_nothing_from_the_names_of_files(few):
+    for shard in few.plan_shards(dataset=DATASET, clips_per_shard=30, min_seconds=0.2, max_seconds=60):
+        few.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
+    few.collect(dataset=DATASET, max_rejected_share=0.5)
+    for name, path in (("rejected", "./@broken.wav"), ("duplicates", "./=copy.wav")):
+        cells = few.store.read_table(f"runs/{few.name}/{name}.csv").to_numpy().ravel()
+        texts = [cell for cell in cells if isinstance(cell, str)]
+        assert path in texts
+        assert not [text for text in texts if text[0] in "=+-@\t\r"]
