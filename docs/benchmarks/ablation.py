@@ -2,10 +2,10 @@
 
     python docs/benchmarks/ablation.py FOLDER [--cache features.npz] [--rows shipped ...] [--inside]
 
-FOLDER holds Actor_NN/*.wav or *.flac. Nothing is fitted on what it is judged on: folds are the workflow's own (five random ones;
-six that hold out the published groups of actors), of two byte-identical clips one is left out, and augmented copies are
-made of training clips alone. With --inside, all is judged on folds drawn within those folds' training sides: what
-choices may be made by. One core; two or three minutes a row.
+FOLDER holds Actor_NN/*.wav or *.flac. Nothing is fitted on what it is judged on: folds are the workflow's own (five
+random ones; six that hold out the published groups of actors), of two byte-identical clips one is left out, and
+augmented copies are made of training clips alone. With --inside, all is judged on folds drawn within those folds'
+training sides: what choices may be made by. One core; two or three minutes a row.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     python docs/benchmarks/promotion.py FOLDER [--cache features.npz] [--predictions held_out.npz] [--seeds 10]
 
 FOLDER holds Actor_NN/*.wav or *.flac. Each seed is a weekly run on the same data: the four shipped models, scored on
-unheard speakers, of which the one with the highest macro F1 is the challenger. Seed 0 is the champion. Two kinds of runs
-are compared: with the published folds, the seed changes the trees and the rows on which the ridge penalty is chosen; with
-drawn folds, it also changes which speakers are held out together. Really worse and really better challengers follow.
-Probabilities are not calibrated, which changes no predicted emotion of a single family. One core; about a minute a seed.
+unheard speakers, of which the one with the highest macro F1 is the challenger. Seed 0 is the champion. Two kinds of
+runs are compared. With the published folds, the seed changes the trees and the rows on which the ridge penalty is
+chosen. With drawn folds, it also changes which speakers are held out together. Really worse and really better
+challengers follow. Probabilities are not calibrated, which changes no predicted emotion of a single family. One core;
+two minutes a seed.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def predictions(table: dict[str, np.ndarray], cache: Path | None, *, seeds: int)
     """Held-out probabilities by name; what ``cache`` holds already is not computed again."""
     known = dict(np.load(cache)) if cache and cache.exists() else {}
     published = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers
-    runs = [(kind, seed) for seed in range(seeds) for kind in ("published", "drawn")]
+    runs = [(kind, seed) for kind in ("published", "drawn") for seed in range(seeds)]
     folds = {
         (kind, seed): speaker_folds(
             table["labels"], table["speakers"], seed=seed, published=published if kind == "published" else None

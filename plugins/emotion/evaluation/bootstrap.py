@@ -1,8 +1,9 @@
 """How much of a figure, or of a difference, is chance: a bootstrap over speakers.
 
-Clips of one speaker are not independent: a model that misreads a voice misreads most of its clips. So whole speakers are
-drawn with replacement, and all clips of a speaker that is drawn count (cluster bootstrap: Davison & Hinkley 1997,
-"Bootstrap methods and their application", section 3.8). For two models, the same speakers are drawn for both (*paired*).
+Clips of one speaker are not independent: a model that misreads a voice misreads most of its clips. So whole speakers
+are drawn with replacement, and all clips of a speaker that is drawn count (cluster bootstrap: Davison & Hinkley 1997,
+"Bootstrap methods and their application", section 3.8). For two models, the same speakers are drawn for both: the
+comparison is *paired*.
 """
 
 from __future__ import annotations

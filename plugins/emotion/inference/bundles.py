@@ -17,7 +17,8 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
     """Registry entry, name and content of a bundle in the artifact store.
 
     Without ``version``: the champion's bundle. Without ``family``: that of the family which the version selected.
-    Raises ConfigurationError if there is no champion, or no such version or family.
+    Raises ConfigurationError if there is no champion, or no such version or family; BundleError if the champion's
+    bundle is not the one that was promoted.
     """
     if version is None:
         champion = registry.champion(store)
@@ -25,8 +26,9 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
             raise ConfigurationError(
                 f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
             )
-        version, family = champion["version"], champion["family"]
-    entry = registry.entry(store, version)
+        entry, family = registry.champion_entry(store, champion), champion["family"]
+    else:
+        entry = registry.entry(store, version)
     name = registry.bundle_name(family or entry["selected"])
     return entry, name, registry.read_file(store, entry, name)
 

@@ -10,7 +10,7 @@ import pytest
 
 from emotion import metrics
 from emotion.errors import ConfigurationError, DataError
-from emotion.models import promotion, registry
+from emotion.models import registry, rescoring
 from emotion.runs.training_run import TrainingRun
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
@@ -119,8 +119,9 @@ def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
     for family in FAMILIES:
         rows = run.store.read_table(f"runs/{run.name}/train/{family}_predictions.parquet")
         rows = rows[rows["protocol"] == "speaker_independent"].sort_values("row")
-        pointer = registry.champion(run.store) | {"family": family}
-        rescored, counts = promotion.rescore(run.store, pointer, table, values)
+        bundle = registry.entry(run.store, run.name)["files"][registry.bundle_name(family)]
+        pointer = registry.champion(run.store) | {"family": family, "sha256": bundle["sha256"]}
+        rescored, counts = rescoring.rescore(run.store, pointer, table, values)
         np.testing.assert_allclose(rescored, rows[[f"p_{emotion}" for emotion in EMOTIONS]], atol=1e-6)
         assert counts["unheard_clips"] == 0
 
