@@ -116,7 +116,7 @@ def difference(
     return {
         "difference": float(change[present].mean()),
         "interval": _interval(macro),
-        "probability": float((macro_draws > 0).mean() + (macro_draws == 0).mean() / 2),
+        "probability": _probability(macro_draws),
         "per_emotion": {
             EMOTIONS[code]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
             for code in np.flatnonzero(present)
@@ -127,17 +127,20 @@ def difference(
     }
 
 
-def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a mean over clips, by drawing speakers: ``values`` and ``speakers`` have shape (n_clips,).
+def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
+    """95 % interval of a mean over clips, by drawing speakers, and the probability that the mean is above 0.
+
+    ``values`` (a number per clip) and ``speakers`` have shape (n_clips,). A draw whose mean is 0 counts half.
 
     >>> mean_interval(np.array([1.0, 1.0, 1.0]), np.array(["a", "a", "b"]))
-    (1.0, 1.0)
+    (1.0, 1.0, 1.0)
     """
     _, codes = np.unique(speakers, return_inverse=True)
     totals = np.stack([np.bincount(codes, weights=values), np.bincount(codes)], axis=1)
     drawn = np.concatenate([weights @ totals for weights in _draw_speakers(len(totals), seed)])
-    low, high = _interval([drawn[:, 0] / drawn[:, 1]])
-    return low, high
+    means = drawn[:, 0] / drawn[:, 1]
+    low, high = _interval([means])
+    return low, high, _probability(means)
 
 
 def _counts_by_speaker(labels: np.ndarray, speakers: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -169,6 +172,10 @@ def _f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _macro(f1: np.ndarray, present: np.ndarray) -> np.ndarray:
     return (f1 * present).sum(axis=1) / present.sum(axis=1)
+
+
+def _probability(differences: np.ndarray) -> float:
+    return float((differences > 0).mean() + (differences == 0).mean() / 2)
 
 
 def _interval(draws: list[np.ndarray]) -> list[float]:

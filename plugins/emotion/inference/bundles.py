@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
-from emotion.errors import BundleError, ConfigurationError
+from emotion.errors import BundleError, ConfigurationError, EmotionError
 from emotion.models import registry
+from emotion.models.bundle import verify
 from emotion.models.classifier import Ensemble
 from emotion.models.registry import ENTRY, VersionEntry
 from emotion.store import Store
@@ -57,3 +59,30 @@ def read_from_folder(path: Path) -> tuple[VersionEntry, str, bytes]:
             f"{entry_path} does not list {path.name}; expected the registry entry of the bundle's version"
         )
     return entry, path.name, data
+
+
+def require_registered(store: Store, entry: VersionEntry, name: str, data: bytes) -> None:
+    """Raise BundleError if the bundle is damaged, or the store has no version with it: it may come from anybody.
+
+    Parameters
+    ----------
+    store : Store
+    entry : VersionEntry
+        From beside the bundle.
+    name : str
+        The bundle's file name.
+    data : bytes
+        Its content.
+    """
+    verify(data, sha256=entry["files"][name]["sha256"], name=name)
+    version, sha256 = str(entry.get("version")), hashlib.sha256(data).hexdigest()
+    try:
+        registered = registry.entry(store, version)["files"]
+    except EmotionError:
+        registered = {}
+    if name not in registered or registered[name]["sha256"] != sha256:
+        raise BundleError(
+            f"the artifact store {store.root} has no version {version!r} with this {name} (sha256 {sha256}). A bundle "
+            "can run any code when it is loaded: if you trust the people it comes from, pass trust=True "
+            "(`emotion predict --trust`)"
+        )

@@ -118,8 +118,9 @@ TERMS = {
     ),
     "wilson": Term(
         "95% interval",
-        "Wilson's interval: a range that contains the true accuracy in 95 of 100 such samples. It is narrower the more "
-        "files have a label.",
+        "A range that contains the true accuracy in 95 of 100 such samples. It is narrower the more files have a "
+        "label. Where the speakers are known, it comes from drawing speakers (a bootstrap). Otherwise it is Wilson's "
+        "interval, which takes clips for independent and is too narrow if one person speaks in many of them.",
     ),
 }
 """Key, as in the page's address (``#term-macro_f1``) → the term."""

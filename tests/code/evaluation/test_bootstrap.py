@@ -67,7 +67,7 @@ def test_the_interval_covers_the_truth_where_clips_of_a_speaker_belong_together(
     for _ in range(200):
         labels, speakers, (model, _) = sample(random, speakers=24, clips=40, right=0.6, spread=0.15)
         right = np.array(EMOTIONS)[model.argmax(axis=1)] == labels
-        low, high = bootstrap.mean_interval(right.astype(float), speakers)
+        low, high, _ = bootstrap.mean_interval(right.astype(float), speakers)
         covered += low <= 0.6 <= high
         low, high = accuracy_interval(right)
         wilson += low <= 0.6 <= high
