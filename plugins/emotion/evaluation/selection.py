@@ -77,16 +77,19 @@ def select(
         lead = _lead(table, predictions[ranked[1]], predictions[best], seed)
         selection["runner_up"], selection["lead"] = ranked[1], lead
         selection["tie"] = lead["probability"] < LEAST_PROBABILITY
-        if selection["tie"]:
-            low, high = lead["interval"]
-            selection["reason"] += (
-                f" {best} and {ranked[1]} are a tie: the difference of {lead['difference']:+.3f} may be chance (95% "
-                f"interval {low:+.3f} to {high:+.3f}; the probability that {best} is better is "
-                f"{lead['probability']:.2f}). The higher figure is selected."
-            )
+        selection["reason"] += _tie_in_words(best, ranked[1], lead) if selection["tie"] else ""
     if best_at_random != best:
         selection["reason"] += f" The random split would have selected {best_at_random}."
     return selection
+
+
+def _tie_in_words(best: str, runner_up: str, lead: Difference) -> str:
+    low, high = lead["interval"]
+    return (
+        f" {best} and {runner_up} are a tie: the difference of {lead['difference']:+.3f} may be chance (95% interval "
+        f"{low:+.3f} to {high:+.3f}; the probability that {best} is better is {lead['probability']:.2f}). The higher "
+        "figure is selected."
+    )
 
 
 def _lead(table: pd.DataFrame, runner_up: pd.DataFrame, best: pd.DataFrame, seed: int) -> Difference:
