@@ -141,9 +141,9 @@ def families(*, views: list[np.ndarray] | None, crossed: bool | None = None, sea
             scores = kinds[pipelines.hyperparameters()[family]["cross_fitted"] if crossed is None else crossed]
             classifier = pipelines.build(family, seed=SEED)[-1]
             if search:
-                classifier = pipelines.searched(classifier, family, groups).fit(scores, codes, groups=groups)
-            else:
-                classifier.fit(scores, codes)
+                pipeline = pipelines.build(family, seed=SEED, views=views)
+                classifier.set_params(**pipelines.searched(pipeline, family, rows, codes, groups=groups))
+            classifier.fit(scores, codes)
             models[SHORT[family]] = lambda new, fitted=classifier: fitted.predict_proba(shared.transform(new))
         return models
 
