@@ -119,21 +119,23 @@ def emotion_training():
     def register_challenger(*, run_id=None, params=None):
         """Register the models as a version, and compare the selected one with the champion."""
         return training_run(run_id).register_challenger(
-            margin=params["margin"], max_emotion_drop=params["max_emotion_drop"], policy=params["promotion"]
+            margin=params["margin"],
+            min_probability=params["min_probability"],
+            max_emotion_drop=params["max_emotion_drop"],
+            policy=params["promotion"],
         )
 
     @task.branch
     def who_decides(challenge):
-        """Ask a person if the policy says so and the challenger passes the rules."""
-        asks = challenge["policy"] == "ask" and challenge["verdict"] == "promote"
-        return "ask_a_person" if asks else "promote"
+        """Ask a person if the policy says so and the challenger passes the rules, or if the rules cannot decide."""
+        return "ask_a_person" if challenge["asks"] else "promote"
 
     ask_a_person = QuestionOperator(
         task_id="ask_a_person",
         subject="Promote {{ ti.xcom_pull(task_ids='register_challenger')['version'] }}?",
         body="{{ ti.xcom_pull(task_ids='register_challenger')['reasons'] | join(' ') }}\n\n"
-        "The report lies in the artifact store: `runs/{{ ti.xcom_pull(task_ids='register_challenger')['version'] }}"
-        "/report.html`. No answer means no.",
+        "The report lies in the artifact store: `{{ ti.xcom_pull(task_ids='register_challenger')['report'] }}`. "
+        "No answer means no.",
         options=[PROMOTE, KEEP],
         defaults=KEEP,
         response_timeout=timedelta(hours=24),

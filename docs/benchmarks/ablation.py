@@ -2,10 +2,10 @@
 
     python docs/benchmarks/ablation.py FOLDER [--cache features.npz] [--rows shipped ...] [--inside]
 
-FOLDER holds Actor_NN/*.wav. Nothing is fitted on what it is judged on: folds are the workflow's own (five random ones;
-six that hold out the published groups of actors), of two byte-identical clips one is left out, and augmented copies are
-made of training clips alone. With --inside, all is judged on folds drawn within those folds' training sides: what
-choices may be made by. One core; two or three minutes a row.
+FOLDER holds Actor_NN/*.wav or *.flac. Nothing is fitted on what it is judged on: folds are the workflow's own (five
+random ones; six that hold out the published groups of actors), of two byte-identical clips one is left out, and
+augmented copies are made of training clips alone. With --inside, all is judged on folds drawn within those folds'
+training sides: what choices may be made by. One core; two or three minutes a row.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
     seen, labels, speakers = set(), [], []
     vectors: list[list[np.ndarray]] = []
     start = time.perf_counter()
-    for path in sorted(folder.glob("Actor_*/*.wav")):
+    for path in sorted(path for suffix in ("wav", "flac") for path in folder.glob(f"Actor_*/*.{suffix}")):
         clip = decode.load(path)
         if clip.samples_sha256 in seen:
             continue
@@ -141,9 +141,9 @@ def families(*, views: list[np.ndarray] | None, crossed: bool | None = None, sea
             scores = kinds[pipelines.hyperparameters()[family]["cross_fitted"] if crossed is None else crossed]
             classifier = pipelines.build(family, seed=SEED)[-1]
             if search:
-                classifier = pipelines.searched(classifier, family, groups).fit(scores, codes, groups=groups)
-            else:
-                classifier.fit(scores, codes)
+                pipeline = pipelines.build(family, seed=SEED, views=views)
+                classifier.set_params(**pipelines.searched(pipeline, family, rows, codes, groups=groups))
+            classifier.fit(scores, codes)
             models[SHORT[family]] = lambda new, fitted=classifier: fitted.predict_proba(shared.transform(new))
         return models
 

@@ -152,7 +152,7 @@ def models(run: str) -> float:
     for name, options in (
         ("compare", EVALUATION),
         ("explain", {"seed": 0, "explained_clips": 200}),
-        ("register_challenger", {"margin": 0.005, "max_emotion_drop": 0.1, "policy": "auto"}),
+        ("register_challenger", {"max_emotion_drop": 0, "policy": "auto"}),
         ("promote", {"policy": "auto"}),
     ):
         total += row(name, *side_by_side([(stage, run, name, options)]))

@@ -57,7 +57,7 @@ def train(settings: Settings) -> None:
     for family in FAMILIES:
         run.train(family=family, seed=0, speaker_folds="published", search=False)
     run.compare(seed=0, speaker_folds="published")
-    run.register_challenger(margin=0, max_emotion_drop=1, policy="auto")
+    run.register_challenger(max_emotion_drop=1, policy="auto")
     run.promote(policy="auto")
 
 

@@ -213,6 +213,14 @@ def _champion() -> list:
             limits=(None, None),
         ),
         time_panel(
+            "Challenger against champion",
+            "Difference in macro F1, challenger minus champion, with the ends of its 95% interval, and the probability "
+            "that the challenger is better. By default it is promoted from 0.9 on.",
+            named(metrics.CHALLENGE, "statistic", of=path(metrics.CHALLENGE)),
+            decimals=3,
+            limits=(None, None),
+        ),
+        time_panel(
             "Promotion decisions",
             "Number per hour. promoted: the challenger became champion. kept: the champion stayed.",
             named(metrics.PROMOTION, "decision", of=summed(path(metrics.PROMOTION))),

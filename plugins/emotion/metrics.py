@@ -110,6 +110,13 @@ SHAP_EMOTION = _metric(
     "importance",
     "Mean |SHAP| of one of the top features for one emotion",
 )
+CHALLENGE = _metric(
+    "training.challenge.{statistic}",
+    "gauge",
+    "ratio",
+    "Macro F1 of challenger minus champion: difference, low and high of its 95% interval, and the probability that the "
+    "challenger is better",
+)
 PROMOTION = _metric("training.promotion.{decision}", "counter", "decisions", "Promotion decisions: promoted or kept")
 CHAMPION_SCORE = _metric(
     "champion.score.{protocol}.{score}", "gauge", "ratio", "The champion's scores, as it was promoted or last re-scored"

@@ -34,8 +34,9 @@ PARAMS = {
             "never": "never: register the models and keep the champion",
         },
         title="Promotion policy",
-        description_md="Who decides whether the challenger becomes the champion. The rules are the two values in "
-        "the section *Promotion*. `auto` suits scheduled runs: nobody needs to be there.",
+        description_md="Who decides whether the challenger becomes the champion. The rules are the values in the "
+        "section *Promotion*. `auto` suits scheduled runs. With `auto` too, a person is asked where the rules cannot "
+        "decide: the challenger was trained on other data than the champion, or the two cannot be compared.",
     ),
     "min_seconds": Param(
         0.2,
@@ -122,27 +123,38 @@ PARAMS = {
         "the same seed give the same figures. Another seed shows how much of a difference is chance.",
         section="Evaluation",
     ),
+    "min_probability": Param(
+        0.9,
+        type="number",
+        minimum=0.5,
+        maximum=1,
+        title="Least probability of being better",
+        description_md="The challenger must have a higher macro F1 than the champion with at least this probability. "
+        "Both are scored on speakers that they were not trained on. The probability comes from a paired bootstrap: "
+        "speakers are drawn at random 4,000 times, and the share of draws in which the challenger is better counts. "
+        "0.5 also accepts an equal model.",
+        section="Promotion",
+    ),
     "margin": Param(
-        0.005,
+        0.0,
         type="number",
         minimum=0,
         maximum=1,
         title="Margin in macro F1",
-        description_md="The macro F1 of the challenger must exceed that of the champion by at least this value. Both "
-        "are scored on speakers that they were not trained on. Example: with 0.005 a champion of 0.660 is replaced "
-        "from 0.665 on. The default asks for a small lead, so that equal models do not replace each other at every "
-        "run. 0 accepts any model that is not worse.",
+        description_md="The macro F1 of the challenger must also exceed that of the champion by at least this value. "
+        "Example: with 0.01 a champion of 0.660 is replaced from 0.670 on. 0 asks for no more than the probability "
+        "above. Raise it if a small gain is not worth a change.",
         section="Promotion",
     ),
     "max_emotion_drop": Param(
-        0.1,
+        0.0,
         type="number",
         minimum=0,
         maximum=1,
-        title="Largest drop in F1 of one emotion",
-        description_md="The F1 of no emotion may drop by more than this value from the champion to the challenger. It "
-        "stops a challenger that is better on average and has lost one emotion, for example `fearful`. The F1 of one "
-        "emotion varies more by chance than the mean; 0.1 leaves room for that.",
+        title="Tolerated drop in F1 of one emotion",
+        description_md="The F1 of no emotion may drop beyond chance (its 95% interval lies below 0) and by more than "
+        "this value. It stops a challenger that is better on average and has lost one emotion, for example `fearful`. "
+        "0 tolerates no drop that is beyond chance.",
         section="Promotion",
     ),
 }

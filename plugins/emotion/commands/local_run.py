@@ -158,11 +158,15 @@ def run_training(airflow: LocalAirflow, settings: Settings, conf: dict, *, run_i
     """
     store, folder = Store(settings.home), f"runs/{run_folder(run_id)}"
     display = RunDisplay()
-    start = time.monotonic()
+    start, asked = time.monotonic(), False
     airflow.trigger(conf, run_id=run_id)
     try:
         while (state := _state_if_known(airflow, run_id)) not in FINISHED:
             airflow.check_alive()
+            if not asked and awaits_a_person(store, folder, policy=conf.get("promotion", "auto")):
+                asked = True
+                print(f"A person has to decide on the promotion: {airflow.url}/required_actions", file=sys.stderr)
+                print("Without an answer within a day the champion stays.", file=sys.stderr, flush=True)
             display.show(progress.read(store, f"{folder}/progress"))
             time.sleep(POLL_SECONDS)
         wall_seconds = time.monotonic() - start
@@ -190,6 +194,15 @@ def _state_if_known(airflow: LocalAirflow, run_id: str) -> str | None:
         return None
 
 
+def awaits_a_person(store: Store, folder: str, *, policy: str) -> bool:
+    """Whether the run in this folder has a comparison that a person has to decide about, and no decision yet."""
+    if not store.exists(f"{folder}/challenge.json") or store.exists(f"{folder}/decision.json"):
+        return False
+    from emotion.runs.training_results import asks_a_person
+
+    return asks_a_person(store.read_json(f"{folder}/challenge.json")["verdict"], policy)
+
+
 def report_run(result: RunResult) -> str:
     """The comparison of a run, its decision, and where its files are, as text."""
     from emotion.reports.training_report import text_table
@@ -205,7 +218,7 @@ def report_run(result: RunResult) -> str:
         "",
         f"Report     {result.folder}/report.html",
         f"Figures    {result.folder}/comparison.json, comparison.csv; in the same folder: shap/, rejected.csv",
-        f"Models     {result.folder.replace('/runs/', '/models/')}/",
+        f"Models     {result.folder.rpartition('/runs/')[0]}/models/{decision['version']}/",
         f"Time       {wall:.0f} s, of which the tasks worked {work:.0f} s and Airflow used {wall - work:.0f} s",
         "UI         make airflow, then http://127.0.0.1:8080",
     ]

@@ -31,6 +31,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--explain", action="store_true", help="list the features that speak most for and against the predicted emotion"
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load a bundle (.pkl) that is in no version of the artifact store; it can run any code",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--window", type=float, metavar="S", help="predict the emotion of every window of S seconds: a timeline"
@@ -50,7 +55,7 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     from emotion.store import Store
 
     if options.model.endswith(".pkl"):
-        model = CustomEmotionModel(options.model)
+        model = CustomEmotionModel(options.model, settings=settings, trust=options.trust)
     else:
         model = CustomEmotionModel.named(Store(settings.home), options.model)
     options.files = [

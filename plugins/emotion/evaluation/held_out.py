@@ -6,35 +6,39 @@ import numpy as np
 import pandas as pd
 
 from emotion.evaluation import scores
+from emotion.evaluation.bootstrap import score_intervals
 from emotion.vocabulary import PROBABILITIES
 
 CLIP = ["protocol", "fold", "row", "emotion"]
 """The columns of held-out predictions that say which clip, and on which fold."""
 
 
-def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame) -> dict:
-    """Scores by protocol: over all folds together, per fold (``cv``) and per slice (``slices``).
+def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int) -> dict:
+    """Scores by protocol: over all folds together, with intervals, per fold (``cv``) and per slice (``slices``).
 
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per clip, with the columns of :data:`emotion.evaluation.scores.SLICES` and ``emotion``.
+        One row per clip, with the columns of :data:`emotion.evaluation.scores.SLICES`, ``emotion`` and ``speaker``.
     predictions : pandas.DataFrame
         Held-out predictions: protocol, fold, row (of ``table``), emotion and eight probabilities.
+    seed : int
+        For drawing the speakers of the intervals.
 
     Returns
     -------
     dict
-        Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``cv`` and ``slices``. The entry ``random``
-        also has ``split_80_20``, the scores of the single split.
+        Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
+        ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv`` and ``slices``. The entry
+        ``random`` also has ``split_80_20``, the scores of the single split.
 
     Examples
     --------
     >>> from emotion.vocabulary import EMOTIONS
-    >>> table = pd.DataFrame({"emotion": EMOTIONS, "gender": "", "intensity": "", "statement": ""})
+    >>> table = pd.DataFrame({"emotion": EMOTIONS, "speaker": "anna", "gender": "", "intensity": "", "statement": ""})
     >>> right = pd.DataFrame(np.eye(8), columns=PROBABILITIES).assign(fold=0, row=range(8), emotion=EMOTIONS)
     >>> parts = [right.assign(protocol=protocol) for protocol in ("split_80_20", "random")]
-    >>> by_protocol = protocol_scores(table, pd.concat(parts))
+    >>> by_protocol = protocol_scores(table, pd.concat(parts), seed=0)
     >>> list(by_protocol), by_protocol["random"]["cv"]["accuracy"]["mean"]
     (['random'], 1.0)
     """
@@ -50,6 +54,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame) -> dict:
         ]
         figures["cv"] = scores.fold_summary(per_fold)
         clips = table.iloc[rows["row"]].reset_index(drop=True)
+        speakers = clips["speaker"].to_numpy()
+        figures |= score_intervals(rows["emotion"].to_numpy(), speakers, probabilities, seed=seed)
         figures["slices"] = scores.slice_scores(clips, probabilities)
     by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
     return by_protocol

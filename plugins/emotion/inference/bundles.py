@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
-from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models import registry
+from emotion.errors import BundleError, ConfigurationError, DataError, EmotionError
+from emotion.models import documents, registry
+from emotion.models.bundle import verify
 from emotion.models.classifier import Ensemble
 from emotion.models.registry import ENTRY, VersionEntry
 from emotion.store import Store
@@ -17,7 +19,8 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
     """Registry entry, name and content of a bundle in the artifact store.
 
     Without ``version``: the champion's bundle. Without ``family``: that of the family which the version selected.
-    Raises ConfigurationError if there is no champion, or no such version or family.
+    Raises ConfigurationError if there is no champion, or no such version or family; BundleError if the champion's
+    bundle is not the one that was promoted.
     """
     if version is None:
         champion = registry.champion(store)
@@ -25,8 +28,9 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
             raise ConfigurationError(
                 f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
             )
-        version, family = champion["version"], champion["family"]
-    entry = registry.entry(store, version)
+        entry, family = registry.champion_entry(store, champion), champion["family"]
+    else:
+        entry = registry.entry(store, version)
     name = registry.bundle_name(family or entry["selected"])
     return entry, name, registry.read_file(store, entry, name)
 
@@ -55,7 +59,34 @@ def read_from_folder(path: Path) -> tuple[VersionEntry, str, bytes]:
             f"{entry_path} does not list {path.name}; expected the registry entry of the bundle's version"
         )
     try:
-        registry.check_entry(entry, str(entry_path))
+        documents.check_entry(entry, str(entry_path))
     except DataError as error:
         raise BundleError(str(error)) from None
     return entry, path.name, data
+
+
+def require_registered(store: Store, entry: VersionEntry, name: str, data: bytes) -> None:
+    """Raise BundleError if the bundle is damaged, or the store has no version with it: it may come from anybody.
+
+    Parameters
+    ----------
+    store : Store
+    entry : VersionEntry
+        From beside the bundle.
+    name : str
+        The bundle's file name.
+    data : bytes
+        Its content.
+    """
+    verify(data, sha256=entry["files"][name]["sha256"], name=name)
+    version, sha256 = str(entry.get("version")), hashlib.sha256(data).hexdigest()
+    try:
+        registered = registry.entry(store, version)["files"]
+    except EmotionError:
+        registered = {}
+    if name not in registered or registered[name]["sha256"] != sha256:
+        raise BundleError(
+            f"the artifact store {store.root} has no version {version!r} with this {name} (sha256 {sha256}). A bundle "
+            "can run any code when it is loaded: if you trust the people it comes from, pass trust=True "
+            "(`emotion predict --trust`)"
+        )

@@ -43,7 +43,11 @@ class CustomEmotionModel:
         A bundle, such as ``models/<version>/random_forest_emotion_model.pkl``. The ``version.json`` of its version must
         be in the same folder. Without a path, the champion is loaded.
     settings : Settings, optional
-        Names the artifact store in which the champion is; by default from the environment (``EMOTION_HOME``).
+        Names the artifact store that the champion is in; by default from the environment (``EMOTION_HOME``).
+    trust : bool
+        Load the bundle at ``path`` even if no version of the artifact store has a bundle with its checksum. A pickle
+        can run any code, and the ``version.json`` beside it proves nothing: pass True only for a bundle from people you
+        trust.
 
     Attributes
     ----------
@@ -64,7 +68,8 @@ class CustomEmotionModel:
     ------
     BundleError
         Before anything is unpickled: the bundle or its registry entry is not there; or the checksum differs from the
-        entry's; or the bundle format, the feature recipe or the minor version of scikit-learn is not this code's.
+        entry's; or the bundle is not in the artifact store and ``trust`` is False; or the bundle format, the feature
+        recipe or the minor version of scikit-learn is not this code's.
     ConfigurationError
         If there is no champion.
 
@@ -87,9 +92,9 @@ class CustomEmotionModel:
 
     Examples
     --------
-    A bundle that was copied out of the artifact store together with its ``version.json``, and a recording::
+    A bundle that was copied to another machine together with its ``version.json``, and a recording::
 
-        model = CustomEmotionModel("champion/random_forest_emotion_model.pkl")
+        model = CustomEmotionModel("champion/random_forest_emotion_model.pkl", trust=True)
         answer = model.predict_emotion_from_file("call.wav", explain=True)
         answer["emotion"], answer["confidence"]             # ('angry', 0.83)
         answer["probabilities"]["sad"]                      # 0.04
@@ -108,12 +113,15 @@ class CustomEmotionModel:
             print(answer["start"], answer["end"], answer.get("emotion", answer.get("error")))
     """
 
-    def __init__(self, path: str | os.PathLike | None = None, *, settings: Settings | None = None):
+    def __init__(self, path: str | os.PathLike | None = None, *, settings: Settings | None = None, trust: bool = False):
+        store = Store((settings or Settings.from_environment()).home)
         if path is None:
-            store = Store((settings or Settings.from_environment()).home)
             self._open(*bundles.read_from_store(store, None, None))
         else:
-            self._open(*bundles.read_from_folder(Path(path)))
+            entry, name, data = bundles.read_from_folder(Path(path))
+            if not trust:
+                bundles.require_registered(store, entry, name, data)
+            self._open(entry, name, data)
 
     @classmethod
     def from_store(cls, store: Store, version: str | None = None, family: str | None = None) -> CustomEmotionModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, TypedDict
 
@@ -130,6 +131,53 @@ def verify(data: bytes, *, sha256: str, name: str) -> None:
         raise BundleError(
             f"{name} has sha256 {actual}; its registry entry says {sha256}. It was changed or damaged after it was "
             "written: do not load it; train again, or roll back to another version"
+        )
+
+
+def check_loadable(entry: Mapping[str, Any], *, recipe: str) -> None:
+    """Compare what a version was made with with this code.
+
+    Parameters
+    ----------
+    entry : mapping
+        The :class:`emotion.models.registry.VersionEntry` of the version.
+    recipe : str
+        The feature recipe that this code computes.
+
+    Raises
+    ------
+    BundleError
+        If the version has another bundle format, feature recipe or scikit-learn minor version.
+
+    Examples
+    --------
+    >>> entry = {"version": "one", "format": FORMAT, "recipe": "v1", "packages": packages()}
+    >>> check_loadable(entry, recipe="v1")
+    >>> try:
+    ...     check_loadable(entry, recipe="v2")
+    ... except BundleError as error:
+    ...     print(str(error).partition(". ")[0])
+    model version one was trained on feature recipe 'v1'; this code computes recipe 'v2'
+    """
+    name = f"model version {entry['version']}"
+    if entry["format"] != FORMAT:
+        raise BundleError(
+            f"{name} has bundle format {entry['format']!r}; this code reads format {FORMAT!r}. Train again to get a "
+            "version that this code reads. The old version stays in the store, and still answers with the code version "
+            "that it was made with"
+        )
+    if entry["recipe"] != recipe:
+        raise BundleError(
+            f"{name} was trained on feature recipe {entry['recipe']!r}; this code computes recipe {recipe!r}. Train "
+            f"again: the run stores its features in features/{recipe}/, and those in features/{entry['recipe']}/ stay "
+            "as they are. The old version still answers with the code version, and the EMOTION_FEATURES, that it was "
+            "made with"
+        )
+    made, here = entry["packages"]["scikit-learn"], packages()["scikit-learn"]
+    if made.split(".")[:2] != here.split(".")[:2]:
+        raise BundleError(
+            f"{name} was made with scikit-learn {made}; found scikit-learn {here}, which may read it incorrectly. "
+            f"Install scikit-learn {made}, or train again"
         )
 
 

@@ -1,4 +1,8 @@
-"""Champion and challenger: scored on the same clips, neither on a speaker it was fitted on, then compared by rules."""
+"""Champion and challenger: compared on the same clips, of speakers that neither was fitted on, then judged by rules.
+
+The rules say no where there is doubt: a challenger that is not clearly better is not promoted, and where the two cannot
+be compared on equal terms, a person is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,13 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 
-from emotion import features
-from emotion.errors import BundleError
-from emotion.evaluation import scores
-from emotion.models import registry
-from emotion.models.bundle import Bundle, FoldModel
-from emotion.models.classifier import Classifier, Ensemble
+from emotion.errors import EmotionError
+from emotion.evaluation import bootstrap, scores
+from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference
+from emotion.models import registry, rescoring
 from emotion.models.registry import ChampionPointer, VersionEntry
+from emotion.models.rescoring import Answers
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES
-
-UNHEARD = -1
-"""In place of a fold's number: the champion was fitted on no clip of this speaker."""
 
 
 class Challenger(VersionEntry):
@@ -27,51 +26,55 @@ class Challenger(VersionEntry):
     family: str
 
 
-class ClipCounts(TypedDict):
-    """How many clips the champion was scored on: in all, by its fold models, and by the champion itself."""
-
-    clips: int
-    held_out_clips: int
-    unheard_clips: int
-
-
 class Contestant(TypedDict):
     """Champion or challenger, with its scores (:func:`emotion.evaluation.scores.compute_scores`).
 
-    The champion's scores are None where it was not scored; where it was, its :class:`ClipCounts` are there too.
+    The champion's scores are None where it was not scored; where it was, its
+    :class:`emotion.models.rescoring.ClipCounts` are there too. ``since`` is when it became the champion.
     """
 
     version: str
     family: str
     scores: dict | None
+    since: NotRequired[str]
     clips: NotRequired[int]
     held_out_clips: NotRequired[int]
     unheard_clips: NotRequired[int]
 
 
 class Rules(TypedDict):
-    """By how much the challenger must lead, and how far the F1 of an emotion may fall."""
+    """What a challenger must show.
+
+    Its macro F1 must be higher by ``margin``, and higher with ``min_probability``. No emotion's F1 may fall beyond
+    chance (its 95 % interval lies below 0) and by more than ``max_emotion_drop``.
+    """
 
     margin: float
+    min_probability: float
     max_emotion_drop: float
 
 
 class EmotionChange(TypedDict):
-    """The F1 of one emotion, of both models, and challenger minus champion."""
+    """The F1 of one emotion, of both models; challenger minus champion, with its 95 % interval [low, high]."""
 
     emotion: str
     champion_f1: float
     challenger_f1: float
     change: float
+    interval: list[float]
+    too_much: bool
 
 
 class Challenge(TypedDict):
-    """The content of ``challenge.json``; ``verdict`` is ``promote`` or ``keep``, ``reasons`` are sentences.
+    """The content of ``challenge.json``; ``reasons`` are sentences.
 
-    ``champion`` is None where there is none; ``per_emotion`` is empty where the champion was not scored.
+    ``verdict`` is ``promote``, ``keep`` or ``ask``. ``ask``: the rules cannot decide; a person has to, whatever the
+    policy. ``champion`` is None where there is none; ``difference`` is None and ``per_emotion`` empty where the
+    champion was not scored.
 
     Examples
     --------
+    >>> from emotion.vocabulary import EMOTIONS
     >>> table = pd.DataFrame({"emotion": EMOTIONS, "speaker": "anna", "samples_sha256": EMOTIONS})
     >>> result = challenge(
     ...     Store("memory://doctest-challenge"),
@@ -79,8 +82,8 @@ class Challenge(TypedDict):
     ...     challenger_probabilities=np.eye(8),
     ...     table=table,
     ...     values=np.zeros((8, 3), dtype=np.float32),
-    ...     margin=0.01,
-    ...     max_emotion_drop=0.1,
+    ...     rules={"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.0},
+    ...     seed=0,
     ... )
     >>> result["verdict"], result["reasons"], result["challenger"]["scores"]["f1_macro"]
     ('promote', ['There is no champion yet.'], 1.0)
@@ -89,74 +92,10 @@ class Challenge(TypedDict):
     challenger: Contestant
     champion: Contestant | None
     rules: Rules
+    difference: Difference | None
     per_emotion: list[EmotionChange]
     verdict: str
     reasons: list[str]
-
-
-def rescore(
-    store: Store, champion: ChampionPointer, table: pd.DataFrame, values: np.ndarray
-) -> tuple[np.ndarray, ClipCounts]:
-    """Score the champion on clips as if it had never heard their speakers.
-
-    A clip of a speaker that the champion was trained on is scored by the fold model that held this speaker out; any
-    other clip is scored by the champion itself.
-
-    Parameters
-    ----------
-    store : Store
-    champion : ChampionPointer
-    table : pandas.DataFrame
-        One row per clip: speaker, samples_sha256.
-    values : float32 array, shape (n_clips, n_features)
-
-    Returns
-    -------
-    probabilities : float array, shape (n_clips, 8)
-    counts : ClipCounts
-
-    Raises
-    ------
-    BundleError
-        If this code cannot load the champion.
-    """
-    entry, recipe = registry.entry(store, champion["version"]), features.recipe_version()
-    families = FAMILIES if champion["family"] == Ensemble.family else (champion["family"],)
-    fold_models: dict[str, list[FoldModel]] = {
-        family: registry.load(store, entry, registry.fold_models_name(family), recipe=recipe) for family in families
-    }
-    bundle: Bundle = registry.load(store, entry, registry.bundle_name(champion["family"]), recipe=recipe)
-
-    fold_of_row = _folds_that_held_out(fold_models[families[0]], table)
-    probabilities = np.empty((len(table), len(EMOTIONS)))
-    for fold in np.unique(fold_of_row):
-        rows = fold_of_row == fold
-        model: Classifier | Ensemble
-        if fold == UNHEARD:
-            model = bundle["plain"]
-        elif len(families) == 1:
-            model = fold_models[families[0]][fold]["model"]
-        else:
-            model = Ensemble([fold_models[family][fold]["model"] for family in families])
-        probabilities[rows] = model.predict_proba(values[rows])
-    unheard = int((fold_of_row == UNHEARD).sum())
-    return probabilities, {"clips": len(table), "held_out_clips": len(table) - unheard, "unheard_clips": unheard}
-
-
-def _folds_that_held_out(fold_models: list[FoldModel], table: pd.DataFrame) -> np.ndarray:
-    """The fold that held out each row's speaker, or UNHEARD, shape (n_clips,) int.
-
-    The same recordings may come under other speaker names than those of the champion's training. So a clip that the
-    champion knows decides first; then another clip of the same speaker that it knows; and the speaker's name last.
-    """
-    fold_of_clip, fold_of_speaker = {}, {}
-    for number, fold in enumerate(fold_models):
-        fold_of_clip.update(dict.fromkeys(fold["clips"], number))
-        fold_of_speaker.update(dict.fromkeys(fold["speakers"], number))
-    by_clip = table["samples_sha256"].map(fold_of_clip)
-    by_other_clip = by_clip.groupby(table["speaker"]).transform("first")
-    by_name = table["speaker"].map(fold_of_speaker)
-    return by_clip.fillna(by_other_clip).fillna(by_name).fillna(UNHEARD).astype(int).to_numpy()
 
 
 def challenge(
@@ -166,8 +105,8 @@ def challenge(
     challenger_probabilities: np.ndarray,
     table: pd.DataFrame,
     values: np.ndarray,
-    margin: float,
-    max_emotion_drop: float,
+    rules: Rules,
+    seed: int,
 ) -> Challenge:
     """Compare a challenger with the champion, and decide by the rules.
 
@@ -178,98 +117,177 @@ def challenge(
     challenger_probabilities : float array, shape (n_clips, 8)
         Its held-out predictions of the speaker-independent protocol, rows as in ``table``.
     table : pandas.DataFrame
-        The clips that both are scored on: emotion, speaker, samples_sha256.
+        The clips that it is scored on: emotion, speaker, samples_sha256.
     values : float32 array, shape (n_clips, n_features)
-        Their features.
-    margin : float
-        The challenger's macro F1 must exceed the champion's by at least this.
-    max_emotion_drop : float
-        No emotion's F1 may fall by more than this.
+        Their features, for a champion that has no stored predictions for them.
+    rules : Rules
+    seed : int
+        For drawing speakers.
     """
     labels = table["emotion"].to_numpy()
-    challenger_scores = scores.compute_scores(labels, challenger_probabilities)
-    result = _without_champion(challenger, challenger_scores, {"margin": margin, "max_emotion_drop": max_emotion_drop})
-    pointer = registry.champion(store)
-    if pointer is None:
-        return result
-    synthesized = challenger["dataset"]["synthesized"]
-    return _compare(store, pointer, result, challenger_scores, table, values, synthesized=synthesized)
-
-
-def _without_champion(challenger: Challenger, challenger_scores: dict, rules: Rules) -> Challenge:
-    return {
-        "challenger": {"version": challenger["version"], "family": challenger["family"], "scores": challenger_scores},
+    result: Challenge = {
+        "challenger": {
+            "version": challenger["version"],
+            "family": challenger["family"],
+            "scores": scores.compute_scores(labels, challenger_probabilities),
+        },
         "champion": None,
         "rules": rules,
+        "difference": None,
         "per_emotion": [],
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
     }
-
-
-def _compare(
-    store: Store,
-    pointer: ChampionPointer,
-    result: Challenge,
-    challenger_scores: dict,
-    table: pd.DataFrame,
-    values: np.ndarray,
-    *,
-    synthesized: bool,
-) -> Challenge:
-    """The result where there is a champion; ``synthesized``: whether the challenger is of synthesized speech."""
-    champion: Contestant = {"version": pointer["version"], "family": pointer["family"], "scores": None}
-    result["champion"] = champion
-    name = f"champion {pointer['version']} ({pointer['family']})"
-    if synthesized and not registry.entry(store, pointer["version"])["dataset"]["synthesized"]:
-        result["verdict"] = "keep"
-        result["reasons"] = [f"A model of synthesized speech never replaces one of real recordings, such as {name}."]
-        return result
-    try:
-        probabilities, counts = rescore(store, pointer, table, values)
-    except BundleError as error:
-        result["reasons"] = [
-            f"This code cannot load the {name}, so it can neither be compared with the challenger nor score new audio. "
-            f"The challenger replaces it without a comparison. Cause: {error}."
-        ]
-        return result
-    champion_scores = scores.compute_scores(table["emotion"].to_numpy(), probabilities)
-    result["champion"] = {**champion, "scores": champion_scores, **counts}
-    result["per_emotion"] = _changes(champion_scores, challenger_scores)
-    result["verdict"], result["reasons"] = _apply_rules(
-        name, champion_scores["f1_macro"], challenger_scores["f1_macro"], result["per_emotion"], result["rules"]
-    )
+    pointer = registry.champion(store)
+    if pointer is not None:
+        _challenge_champion(result, store, pointer, challenger, challenger_probabilities, table, values, seed=seed)
     return result
 
 
-def _changes(champion_scores: dict, challenger_scores: dict) -> list[EmotionChange]:
-    """The change of each emotion that occurs in the clips."""
-    changes: list[EmotionChange] = []
-    for emotion in EMOTIONS:
-        if challenger_scores["per_emotion"][emotion]["support"]:
-            before = champion_scores["per_emotion"][emotion]["f1"]
-            after = challenger_scores["per_emotion"][emotion]["f1"]
-            changes.append(
-                {"emotion": emotion, "champion_f1": before, "challenger_f1": after, "change": after - before}
-            )
-    return changes
+def _challenge_champion(
+    result: Challenge,
+    store: Store,
+    pointer: ChampionPointer,
+    challenger: Challenger,
+    challenger_probabilities: np.ndarray,
+    table: pd.DataFrame,
+    values: np.ndarray,
+    *,
+    seed: int,
+) -> None:
+    """Fill in the result where there is a champion."""
+    version, family = pointer["version"], pointer["family"]
+    result["champion"] = {"version": version, "family": family, "scores": None, "since": pointer["since"]}
+    name = f"champion {version} ({family})"
+    dataset = _dataset(store, pointer)
+    if (version, family) == (challenger["version"], challenger["family"]):
+        result["verdict"], result["reasons"] = "keep", ["This model is the champion already."]
+        return
+    if challenger["dataset"]["synthesized"] and not (dataset and dataset["synthesized"]):
+        result["verdict"] = "keep"
+        result["reasons"] = [f"A model of synthesized speech never replaces one of real recordings, such as {name}."]
+        return
+    answers, causes = _champion_answers(store, pointer, table, values)
+    if answers is None:
+        result["verdict"] = "ask"
+        result["reasons"] = [
+            f"The {name} cannot be compared with the challenger, so it stays unless a person decides otherwise.",
+            *(f"Cause: {cause}." for cause in causes),
+        ]
+        return
+    _judge(result, name, answers, challenger_probabilities, table, seed=seed)
+    if result["verdict"] == "promote" and (doubt := _other_data(challenger["dataset"], dataset)):
+        result["verdict"] = "ask"
+        result["reasons"].append(doubt)
+    if cause := rescoring.why_not_loadable(store, pointer):
+        result["reasons"].append(f"This code cannot load the {name}, so it does not score new audio: {cause}.")
+
+
+def _dataset(store: Store, pointer: ChampionPointer) -> dict | None:
+    """What the champion was trained on; None where its entry does not say."""
+    try:
+        return registry.entry(store, pointer["version"]).get("dataset")
+    except EmotionError:
+        return None
+
+
+def _champion_answers(
+    store: Store, pointer: ChampionPointer, table: pd.DataFrame, values: np.ndarray
+) -> tuple[Answers | None, list[str]]:
+    """The champion's answers, stored ones first, else by its fold models; or None, with the causes."""
+    causes = []
+    try:
+        if stored := rescoring.stored_answers(store, pointer, table):
+            return stored, []
+    except EmotionError as error:
+        causes.append(str(error))
+    try:
+        probabilities, counts = rescoring.rescore(store, pointer, table, values)
+    except EmotionError as error:
+        return None, list(dict.fromkeys([*causes, str(error)]))
+    return Answers(np.arange(len(table)), probabilities, counts), []
+
+
+def _judge(
+    result: Challenge,
+    name: str,
+    answers: Answers,
+    challenger_probabilities: np.ndarray,
+    table: pd.DataFrame,
+    *,
+    seed: int,
+) -> None:
+    """Fill in scores, difference, verdict and reasons, from the clips that both have answers for."""
+    assert result["champion"] is not None
+    clips = table.iloc[answers.rows]
+    labels, speakers = clips["emotion"].to_numpy(), clips["speaker"].to_numpy()
+    probabilities = challenger_probabilities[answers.rows]
+    champion_scores = scores.compute_scores(labels, answers.probabilities)
+    challenger_scores = scores.compute_scores(labels, probabilities)
+    difference = bootstrap.difference(labels, speakers, answers.probabilities, probabilities, seed=seed)
+    result["champion"] |= {"scores": champion_scores, **answers.counts}
+    result["challenger"]["scores"] = challenger_scores
+    result["difference"] = difference
+    result["per_emotion"] = [
+        {
+            "emotion": emotion,
+            "champion_f1": champion_scores["per_emotion"][emotion]["f1"],
+            "challenger_f1": challenger_scores["per_emotion"][emotion]["f1"],
+            "change": change["difference"],
+            "interval": change["interval"],
+            "too_much": change["interval"][1] < 0 and change["difference"] < -result["rules"]["max_emotion_drop"],
+        }
+        for emotion, change in difference["per_emotion"].items()
+    ]
+    figures = f"challenger {challenger_scores['f1_macro']:.3f}, {name} {champion_scores['f1_macro']:.3f}"
+    result["verdict"], result["reasons"] = _apply_rules(figures, difference, result["per_emotion"], result["rules"])
 
 
 def _apply_rules(
-    name: str, champion_f1: float, challenger_f1: float, changes: list[EmotionChange], rules: Rules
+    figures: str, difference: Difference, changes: list[EmotionChange], rules: Rules
 ) -> tuple[str, list[str]]:
-    """Verdict and reasons."""
-    gain = challenger_f1 - champion_f1
-    verdict = "promote" if gain >= rules["margin"] else "keep"
+    """Verdict and reasons; ``figures``: both models' macro F1 in words."""
+    low, high = difference["interval"]
     reasons = [
-        f"Macro F1 on speakers that neither has heard: challenger {challenger_f1:.3f}, {name} {champion_f1:.3f} "
-        f"({gain:+.3f}; at least {rules['margin']:+.3f} is required)."
+        f"Macro F1 on {difference['clips']:,} clips of {difference['speakers']} speakers that neither has heard: "
+        f"{figures}; difference {difference['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}.",
+        f"The probability that the challenger is better is {difference['probability']:.2f}; at least "
+        f"{rules['min_probability']:.2f} is required.",
     ]
+    is_better = difference["probability"] >= rules["min_probability"]
+    if difference["difference"] < rules["margin"]:
+        is_better = False
+        reasons.append(f"The lead is smaller than the margin of {rules['margin']:.3f}.")
     for row in changes:
-        if row["change"] < -rules["max_emotion_drop"]:
-            verdict = "keep"
+        if row["too_much"]:
+            is_better = False
+            low, high = row["interval"]
             reasons.append(
-                f"F1 of {row['emotion']} would fall from {row['champion_f1']:.3f} to {row['challenger_f1']:.3f}, by "
-                f"more than the {rules['max_emotion_drop']:.3f} allowed."
+                f"F1 of {row['emotion']} would fall from {row['champion_f1']:.3f} to {row['challenger_f1']:.3f} (95% "
+                f"interval of the change: {low:+.3f} to {high:+.3f}). This is beyond chance, and more than the "
+                f"{rules['max_emotion_drop']:.3f} allowed."
             )
-    return verdict, reasons
+    if difference["speakers"] < FEW_SPEAKERS:
+        reasons.append(
+            f"The evidence is thin: with {difference['speakers']} speaker(s), fewer than {FEW_SPEAKERS}, interval and "
+            "probability say little about other speakers."
+        )
+    return "promote" if is_better else "keep", reasons
+
+
+def _other_data(challenger: dict, champion: dict | None) -> str:
+    """Why a comparison on the challenger's clips is no comparison on equal terms; "" where it is.
+
+    The fingerprint covers content, emotion and speaker of every clip. A champion of synthesized speech has no claim to
+    be judged on such: there, the real recordings of the challenger decide.
+    """
+    if champion and champion.get("fingerprint") and champion["fingerprint"] == challenger.get("fingerprint"):
+        return ""
+    if champion and champion["synthesized"] and not challenger["synthesized"]:
+        return ""
+    name = f"{champion['name']}, {str(champion.get('fingerprint'))[:12]}" if champion else "not known"
+    return (
+        f"The two were trained on different data (challenger: {challenger['name']}, "
+        f"{str(challenger.get('fingerprint'))[:12]}; champion: {name}), and only clips of the challenger's dataset "
+        "were compared. The challenger may be worse on the champion's data, so a person has to decide."
+    )

@@ -10,16 +10,19 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models.bundle import FORMAT, packages, unpickle, verify
+from emotion.models import documents
+from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
 from emotion.store import Store
 
 ENTRY = "version.json"
 CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
-JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
+LOCK = "models/promotions"
+"""The lock under which the champion and the history change: a DAG and the command line may decide at the same time."""
 
 
 class FileFacts(TypedDict):
@@ -92,7 +95,8 @@ def now() -> str:
 def register(store: Store, version: str, *, files: dict[str, bytes], card: str, facts: VersionFacts) -> VersionEntry:
     """Write a version: its files, its model card, and last its entry.
 
-    A version that exists already is returned as it is: it never changes.
+    A version that exists already is returned as it is: it never changes. :func:`free_name` gives the name that content
+    of a run is registered under.
 
     Examples
     --------
@@ -120,6 +124,33 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
     }
     store.write_json(key, version_entry)
     return version_entry
+
+
+def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
+    """The name that a run's files are registered under: a version is the content that it was made from.
+
+    The name of the version that holds these pickles already, as when a task is tried again. Otherwise ``version``, or
+    where another content has that name, as when a run was cleared and trained anew, ``<version>-2``, ``<version>-3`` …
+
+    Examples
+    --------
+    >>> store = Store("memory://doctest-free-name")
+    >>> facts = {"recipe": "v1", "selected": "random_forest"}
+    >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
+    >>> free_name(store, "one", {"model.pkl": b"a pickle"}), free_name(store, "one", {"model.pkl": b"another"})
+    ('one', 'one-2')
+    """
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.endswith(".pkl")}
+    name, number = version, 1
+    while store.exists(_entry_key(name)):
+        registered = {
+            key: facts["sha256"] for key, facts in entry(store, name)["files"].items() if key.endswith(".pkl")
+        }
+        if registered == checksums:
+            break
+        number += 1
+        name = f"{version}-{number}"
+    return name
 
 
 def versions(store: Store) -> list[VersionEntry]:
@@ -153,31 +184,8 @@ def _entry_key(version: str) -> str:
 
 def _read_entry(store: Store, key: str) -> VersionEntry:
     version_entry = store.read_json(key)
-    check_entry(version_entry, store.url(key))
+    documents.check_entry(version_entry, store.url(key))
     return version_entry
-
-
-def check_entry(version_entry: Any, place: str) -> None:
-    """Raise DataError unless a value from a ``version.json`` has what :func:`register` writes itself."""
-    words: dict[str, type] = dict.fromkeys(("version", "created", "format"), str)
-    _check_document(version_entry, words | {"packages": dict, "files": dict}, place)
-    for name, facts in version_entry["files"].items():
-        _check_document(facts, {"sha256": str}, f"{place}: {name}")
-    _check_document(version_entry["packages"], {"scikit-learn": str}, f"{place}: packages")
-
-
-def _check_document(document: Any, types: dict[str, type], place: str) -> None:
-    """Raise DataError unless a value from JSON is an object with these keys, and values of these types."""
-    if not isinstance(document, dict):
-        fault = f"found {type(document).__name__}, expected an object"
-    else:
-        wrong = [key for key, kind in types.items() if not isinstance(document.get(key), kind)]
-        if not wrong:
-            return
-        key = wrong[0]
-        value = repr(document[key])[:60] if key in document else "nothing"
-        fault = f"{key} is {value}, expected {JSON_NAMES[types[key]]}"
-    raise DataError(f"{place} is damaged: {fault}. Restore the file from a backup, or delete it")
 
 
 def champion(store: Store) -> ChampionPointer | None:
@@ -190,8 +198,30 @@ def champion(store: Store) -> ChampionPointer | None:
         return None
     pointer = store.read_json(CHAMPION)
     words: dict[str, type] = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
-    _check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
+    documents.check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
     return pointer
+
+
+def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
+    """The entry of the champion's version.
+
+    Raises
+    ------
+    ConfigurationError, BundleError
+        As :func:`entry` does.
+    BundleError
+        If the version's bundle is not the one that was promoted.
+    """
+    version_entry, name = entry(store, pointer["version"]), bundle_name(pointer["family"])
+    _require_file(version_entry, name)
+    registered = version_entry["files"][name]["sha256"]
+    if registered != pointer["sha256"]:
+        raise BundleError(
+            f"{CHAMPION} says that the champion's {name} has sha256 {pointer['sha256']}; the entry of version "
+            f"{pointer['version']} says {registered}. One of the two was changed: promote a version that you trust, "
+            "or roll back"
+        )
+    return version_entry
 
 
 def history(store: Store) -> list[dict]:
@@ -215,55 +245,9 @@ def history(store: Store) -> list[dict]:
             raise DataError(
                 f"{place} is damaged: expected a JSON document ({error}). Correct the line, or delete it"
             ) from None
-        _check_document(decision, words | {"reasons": list}, place)
+        documents.check_document(decision, words | {"reasons": list}, place)
         decisions.append(decision)
     return decisions
-
-
-def check_loadable(entry: VersionEntry, *, recipe: str) -> None:
-    """Compare what a version was made with with this code.
-
-    Parameters
-    ----------
-    entry : VersionEntry
-    recipe : str
-        The feature recipe that this code computes.
-
-    Raises
-    ------
-    BundleError
-        If the version has another bundle format, feature recipe or scikit-learn minor version.
-
-    Examples
-    --------
-    >>> entry = {"version": "one", "format": FORMAT, "recipe": "v1", "packages": packages()}
-    >>> check_loadable(entry, recipe="v1")
-    >>> try:
-    ...     check_loadable(entry, recipe="v2")
-    ... except BundleError as error:
-    ...     print(str(error).partition(". ")[0])
-    model version one was trained on feature recipe 'v1'; this code computes recipe 'v2'
-    """
-    name = f"model version {entry['version']}"
-    if entry["format"] != FORMAT:
-        raise BundleError(
-            f"{name} has bundle format {entry['format']!r}; this code reads format {FORMAT!r}. Train again to get a "
-            "version that this code reads. The old version stays in the store, and still answers with the code version "
-            "that it was made with"
-        )
-    if entry["recipe"] != recipe:
-        raise BundleError(
-            f"{name} was trained on feature recipe {entry['recipe']!r}; this code computes recipe {recipe!r}. Train "
-            f"again: the run stores its features in features/{recipe}/, and those in features/{entry['recipe']}/ stay "
-            "as they are. The old version still answers with the code version, and the EMOTION_FEATURES, that it was "
-            "made with"
-        )
-    made, here = entry["packages"]["scikit-learn"], packages()["scikit-learn"]
-    if made.split(".")[:2] != here.split(".")[:2]:
-        raise BundleError(
-            f"{name} was made with scikit-learn {made}; found scikit-learn {here}, which may read it incorrectly. "
-            f"Install scikit-learn {made}, or train again"
-        )
 
 
 def load(store: Store, entry: VersionEntry, name: str, *, recipe: str) -> Any:
@@ -315,31 +299,51 @@ def _require_file(entry: VersionEntry, name: str) -> None:
         )
 
 
-def decide(store: Store, decision: dict) -> dict:
-    """Record a decision about a version and carry it out.
+def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> dict:
+    """Record a decision about a version and carry it out, if the champion is still the one it was compared with.
 
     Parameters
     ----------
     store : Store
     decision : dict
         ``decision`` (``promoted`` or ``kept``), ``version``, ``family``, ``policy``, ``by``, ``reasons``.
+    compared_with : mapping or None
+        The champion that the challenger was compared with: ``version``, ``family``, ``since``. None if there was none.
 
     Returns
     -------
     dict
-        The decision with its ``time``. A second decision about the same version changes nothing, as a task may be
-        tried twice: the recorded one is returned.
+        The decision with its ``time`` and ``compared_with``. It is ``kept`` if another model became champion meanwhile,
+        as hours may pass until a person answers. A second decision from the same comparison changes nothing, as a task
+        may be tried twice: the recorded one is returned.
     """
-    for past in history(store):
-        if past["version"] == decision["version"] and past["decision"] in ("promoted", "kept"):
-            if past["decision"] == "promoted" and _last_promoted_version(store) == past["version"]:
-                _point(store, past)
-            return past
-    recorded = decision | {"time": now()}
-    _record(store, recorded)
-    if recorded["decision"] == "promoted":
-        _point(store, recorded)
+    compared = _identity(compared_with)
+    with store.lock(LOCK):
+        for past in history(store):
+            is_same_version = past["version"] == decision["version"] and past["decision"] in ("promoted", "kept")
+            if is_same_version and past.get("compared_with", compared) == compared:
+                if past["decision"] == "promoted" and _last_promoted_version(store) == past["version"]:
+                    _point(store, past)
+                return past
+        current = champion(store)
+        recorded = decision | {"compared_with": compared, "time": now()}
+        if decision["decision"] == "promoted" and _identity(current) != compared:
+            recorded |= {"decision": "kept", "reasons": [*decision["reasons"], _changed_meanwhile(compared, current)]}
+        _carry_out(store, recorded)
     return recorded
+
+
+def _identity(pointer: Mapping | None) -> dict | None:
+    """What identifies a champion: the same model may become champion twice."""
+    return {key: pointer[key] for key in ("version", "family", "since")} if pointer else None
+
+
+def _changed_meanwhile(compared: Mapping | None, current: Mapping | None) -> str:
+    before, after = (f"{each['version']} ({each['family']})" if each else "none" for each in (compared, current))
+    return (
+        f"The champion changed meanwhile: the challenger was compared with {before}; the champion is now {after}. It "
+        "is kept. To compare again, clear the task register_challenger."
+    )
 
 
 def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> dict:
@@ -353,45 +357,34 @@ def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> 
         If it is the champion already.
     """
     _require_file(entry(store, version), bundle_name(family))
-    current = champion(store)
-    if current and (current["version"], current["family"]) == (version, family):
-        raise DataError(f"{version} ({family}) is the champion already, since {current['since']}: nothing to promote")
-    recorded = {
-        "decision": "promoted",
-        "version": version,
-        "family": family,
-        "policy": "by hand",
-        "by": "a person",
-        "reasons": [reason],
-        "time": now(),
-    }
-    _record(store, recorded)
-    _point(store, recorded)
+    with store.lock(LOCK):
+        current = champion(store)
+        if current and (current["version"], current["family"]) == (version, family):
+            raise DataError(
+                f"{version} ({family}) is the champion already, since {current['since']}: nothing to promote"
+            )
+        recorded: dict = {"decision": "promoted", "version": version, "family": family, "policy": "by hand"}
+        recorded |= {"by": "a person", "reasons": [reason], "time": now()}
+        _carry_out(store, recorded)
     return recorded
 
 
 def rollback(store: Store, *, reason: str) -> dict:
     """Make the previous champion the champion again. Raises DataError if there is none."""
-    current = champion(store)
-    promotions: list[dict] = []
-    for past in history(store):
-        if past["decision"] == "promoted":
-            promotions.append(past)
-        elif past["decision"] == "rolled_back":
-            promotions.pop()
-    if current is None or len(promotions) < 2:
-        raise DataError("there is no earlier champion to go back to; `emotion models` lists the versions")
-    target = promotions[-2]
-    recorded = {
-        "decision": "rolled_back",
-        "version": target["version"],
-        "family": target["family"],
-        "from_version": current["version"],
-        "reasons": [reason],
-        "time": now(),
-    }
-    _record(store, recorded)
-    _point(store, recorded)
+    with store.lock(LOCK):
+        current = champion(store)
+        promotions: list[dict] = []
+        for past in history(store):
+            if past["decision"] == "promoted":
+                promotions.append(past)
+            elif past["decision"] == "rolled_back":
+                promotions.pop()
+        if current is None or len(promotions) < 2:
+            raise DataError("there is no earlier champion to go back to; `emotion models` lists the versions")
+        target = promotions[-2]
+        recorded: dict = {"decision": "rolled_back", "version": target["version"], "family": target["family"]}
+        recorded |= {"from_version": current["version"], "reasons": [reason], "time": now()}
+        _carry_out(store, recorded)
     return recorded
 
 
@@ -401,9 +394,11 @@ def _last_promoted_version(store: Store) -> str | None:
     return pointed[-1] if pointed else None
 
 
-def _record(store: Store, decision: dict) -> None:
+def _carry_out(store: Store, decision: dict) -> None:
     lines = [*history(store), decision]
     store.write_bytes(HISTORY, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    if decision["decision"] != "kept":
+        _point(store, decision)
 
 
 def _point(store: Store, decision: dict) -> None:

@@ -49,6 +49,12 @@ TERMS = {
         "One division of the clips into a training side and a test side. Each clip is on the test side of one fold of "
         "a protocol.",
     ),
+    "interval": Term(
+        "95% interval",
+        "How much a figure varies with the speakers who happen to be in the data. Speakers are drawn at random with "
+        "replacement many times (a bootstrap over speakers), and 95% of the draws give a figure in this range. Clips "
+        "of one speaker stay together, as they are not independent of each other.",
+    ),
     "ks": Term(
         "KS statistic",
         "Kolmogorov–Smirnov: the largest distance between two cumulative distributions, from 0 (equal) to 1. "
@@ -69,6 +75,12 @@ TERMS = {
         "McNemar's test",
         "Looks at the files that exactly one of two models gets right. If the models were equally good, each would "
         "have about half of them. A p value below 0.05 says that they are not.",
+    ),
+    "paired_bootstrap": Term(
+        "Paired bootstrap",
+        "Two models are compared on the same clips. Speakers are drawn at random with replacement thousands of times, "
+        "the same ones for both models, and the difference in macro F1 is computed. The share of draws in which one "
+        "model is better is the probability that it is better for speakers like these.",
     ),
     "plain": Term("Plain", "A prediction from features as they are, with nothing known of the speaker."),
     "precision": Term(
@@ -106,8 +118,9 @@ TERMS = {
     ),
     "wilson": Term(
         "95% interval",
-        "Wilson's interval: a range that contains the true accuracy in 95 of 100 such samples. It is narrower the more "
-        "files have a label.",
+        "A range that contains the true accuracy in 95 of 100 such samples. It is narrower the more files have a "
+        "label. Where the speakers are known, it comes from drawing speakers (a bootstrap). Otherwise it is Wilson's "
+        "interval, which takes clips for independent and is too narrow if one person speaks in many of them.",
     ),
 }
 """Key, as in the page's address (``#term-macro_f1``) → the term."""

@@ -44,8 +44,10 @@ TERMS = (
     "champion",
     "confidence",
     "fold",
+    "interval",
     "log_loss",
     "macro_f1",
+    "paired_bootstrap",
     "plain",
     "precision",
     "random_split",
@@ -127,8 +129,8 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
     """A row per model and protocol, for ``comparison.csv``.
 
     ``model``, ``protocol`` (those of :data:`emotion.vocabulary.PROTOCOLS`, and ``random_80_20`` for the single
-    split), ``selected``, ``n``, the scores, mean, std, min and max over folds of accuracy and macro F1, and
-    the timings. A figure that is missing is empty.
+    split), ``selected``, ``n``, the scores; the ends of the 95 % interval, and mean, std, min and max over folds, of
+    accuracy and macro F1; and the timings. A figure that is missing is empty.
 
     >>> rows = comparison_rows({"selected": "ensemble", "models": {"ensemble": {"random": {"accuracy": 0.8}}}})
     >>> rows[["model", "protocol", "selected", "accuracy"]].values.tolist()
@@ -143,6 +145,8 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
             row = {"model": model, "protocol": protocol, "selected": model == comparison["selected"]}
             row |= {score: scores.get(score) for score in ("n", *SCORES)}
             for score in ("accuracy", "f1_macro"):
+                low, high = scores.get(f"{score}_interval", (None, None))
+                row |= {f"{score}_low": low, f"{score}_high": high}
                 over_folds = scores.get("cv", {}).get(score, {})
                 row |= {f"cv_{score}_{name}": over_folds.get(name) for name in ("mean", "std", "min", "max")}
             rows.append(row | {time: figures.get(time) for time in TIMES})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -41,6 +42,15 @@ def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> No
         for emotion in EMOTIONS:
             if emotion in row:
                 emitter.gauge(metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"])
+
+
+def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:
+    """How the challenger compares with the champion; nothing where the two were not compared."""
+    if difference := challenge["difference"]:
+        low, high = difference["interval"]
+        figures = {"difference": difference["difference"], "low": low, "high": high}
+        for statistic, value in (figures | {"probability": difference["probability"]}).items():
+            emitter.gauge(metrics.CHALLENGE, value, statistic=statistic)
 
 
 def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:

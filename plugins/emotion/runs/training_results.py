@@ -6,8 +6,7 @@ from typing import Any
 
 from emotion import features
 from emotion.errors import ConfigurationError
-from emotion.evaluation import selection
-from emotion.evaluation.selection import PROTOCOL, SCORE
+from emotion.evaluation.selection import PROTOCOL, SCORE, Selection
 from emotion.models import registry
 from emotion.models.bundle import packages
 from emotion.models.registry import VersionFacts
@@ -18,7 +17,9 @@ POLICIES = ("auto", "ask", "never")
 ANSWERS = {True: "A person approved.", False: "A person refused.", None: "Nobody answered, which means no."}
 
 
-def comparison(*, run_id: str, seed: int, speaker_folds: str, dataset: dict, models: dict[str, dict]) -> dict[str, Any]:
+def comparison(
+    *, run_id: str, seed: int, speaker_folds: str, dataset: dict, models: dict[str, dict], selection: Selection
+) -> dict[str, Any]:
     """What ``comparison.json`` holds: the figures of all models, and which model is selected and why.
 
     Parameters
@@ -31,8 +32,9 @@ def comparison(*, run_id: str, seed: int, speaker_folds: str, dataset: dict, mod
         From :meth:`emotion.runs.training_artifacts.TrainingArtifacts.dataset`.
     models : dict
         The figures of each model, by its name.
+    selection : Selection
+        From :func:`emotion.evaluation.selection.select`.
     """
-    selected, reason = selection.select(models)
     return {
         "run_id": run_id,
         "created": registry.now(),
@@ -41,8 +43,8 @@ def comparison(*, run_id: str, seed: int, speaker_folds: str, dataset: dict, mod
         "recipe": features.recipe_version(),
         "features": len(features.feature_names()),
         "packages": packages(),
-        "selected": selected,
-        "selection": {"protocol": PROTOCOL, "score": SCORE, "reason": reason},
+        "selected": selection["selected"],
+        "selection": {"protocol": PROTOCOL, "score": SCORE, **selection},
         "notice": dataset["notice"] or None,
         "dataset": dataset,
         "models": models,
@@ -82,6 +84,15 @@ def check_policy(policy: str) -> None:
         raise ConfigurationError(f"promotion policy {policy!r}; expected one of {', '.join(POLICIES)}")
 
 
+def asks_a_person(verdict: str, policy: str) -> bool:
+    """Whether a person decides: where the policy says so, or where the rules cannot decide.
+
+    >>> asks_a_person("promote", "auto"), asks_a_person("ask", "auto"), asks_a_person("ask", "never")
+    (False, True, False)
+    """
+    return policy != "never" and (verdict == "ask" or (verdict == "promote" and policy == "ask"))
+
+
 def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -> dict[str, Any]:
     """The decision on a challenger, for :func:`emotion.models.registry.decide`.
 
@@ -92,7 +103,7 @@ def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -
     policy : str
         One of :data:`POLICIES`.
     approved : bool or None
-        What a person answered, under the policy ``ask``; None if nobody answered.
+        What a person answered, where one was asked (:func:`asks_a_person`); None if nobody answered.
 
     Examples
     --------
@@ -107,7 +118,7 @@ def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -
     elif policy == "never":
         promoted, by = False, "policy"
         reasons.append("The promotion policy is never: the version is registered, the champion stays.")
-    elif policy == "ask":
+    elif asks_a_person(challenge["verdict"], policy):
         promoted, by = bool(approved), "a person" if approved is not None else "nobody"
         reasons.append(ANSWERS[approved])
     else:

@@ -12,8 +12,9 @@ from typing import cast
 
 from emotion import features, metrics
 from emotion.datasets import importing
+from emotion.evaluation.bootstrap import LEAST_PROBABILITY
 from emotion.evaluation.held_out import protocol_scores, soft_vote
-from emotion.evaluation.selection import PROTOCOL
+from emotion.evaluation.selection import PROTOCOL, select
 from emotion.explanation import export
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import feature_table
@@ -21,6 +22,8 @@ from emotion.metrics import Emitter
 from emotion.models import promotion, registry
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.registry import VersionEntry
+from emotion.models.rescoring import HELD_OUT, held_out_file
 from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
 from emotion.progress import StageProgress, no_progress
@@ -132,7 +135,7 @@ class TrainingRun(Run):
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
-            figures = protocol_scores(table, trained.predictions) | trained.timings
+            figures = protocol_scores(table, trained.predictions, seed=seed) | trained.timings
             figures["hyperparameters"] = trained.hyperparameters
             self.artifacts.save_trained(family, bundle, trained, figures)
         training_metrics.emit_model(self.emitter, family, figures)
@@ -147,7 +150,7 @@ class TrainingRun(Run):
             vote = soft_vote([self.artifacts.predictions(family) for family in FAMILIES])
             self.artifacts.save_ensemble(ensemble, vote)
             models[Ensemble.family] = (
-                protocol_scores(table, vote)
+                protocol_scores(table, vote, seed=seed)
                 | fitting.prediction_times(ensemble["plain"], values)
                 | {key: sum(models[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
             )
@@ -157,6 +160,7 @@ class TrainingRun(Run):
                 speaker_folds=speaker_folds,
                 dataset=self.artifacts.dataset(table),
                 models=models,
+                selection=select(models, table, {name: self.artifacts.predictions(name) for name in models}, seed=seed),
             )
             self.store.write_json(self._key("comparison.json"), result)
             self.store.write_table(self._key("comparison.csv"), training_report.comparison_rows(result))
@@ -195,7 +199,9 @@ class TrainingRun(Run):
                 top[name] = importance["feature"].head(3).tolist()
         return top
 
-    def register_challenger(self, *, margin: float, max_emotion_drop: float, policy: str) -> dict:
+    def register_challenger(
+        self, *, policy: str, max_emotion_drop: float, margin: float = 0.0, min_probability: float = LEAST_PROBABILITY
+    ) -> dict:
         """Register the models of the run as a version, and compare the selected one with the champion.
 
         Raises ConfigurationError for an unknown promotion policy.
@@ -203,13 +209,7 @@ class TrainingRun(Run):
         training_results.check_policy(policy)
         with self._stage("register_challenger"):
             result = self.store.read_json(self._key("comparison.json"))
-            entry = registry.register(
-                self.store,
-                self.name,
-                files=self.artifacts.files() | {REFERENCE: self._drift_reference(result["seed"])},
-                card=model_card.render(result, version=self.name),
-                facts=training_results.version_facts(result),
-            )
+            entry = self._register(result)
             table, values = self.artifacts.clips()
             predictions = self.artifacts.predictions(result["selected"])
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
@@ -219,32 +219,53 @@ class TrainingRun(Run):
                 challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
-                margin=margin,
-                max_emotion_drop=max_emotion_drop,
+                rules={"margin": margin, "min_probability": min_probability, "max_emotion_drop": max_emotion_drop},
+                seed=result["seed"],
             )
             self.store.write_json(self._key("challenge.json"), challenge)
             self._write_report(result, challenge, decision=None)
+        training_metrics.emit_challenge(self.emitter, challenge)
         return {key: challenge[key] for key in ("verdict", "reasons")} | {
             "version": entry["version"],
             "family": result["selected"],
             "policy": policy,
+            "asks": training_results.asks_a_person(challenge["verdict"], policy),
+            "report": self._key("report.html"),
         }
 
     def promote(self, *, policy: str, approved: bool | None = None) -> dict:
         """Make the challenger the champion, or keep the champion, and record why.
 
-        ``approved``: what a person answered where the policy is ``ask``; None if nobody was asked or nobody answered.
+        ``approved``: what a person answered; None if nobody was asked or nobody answered.
         """
         with self._stage("promote"):
             challenge = self.store.read_json(self._key("challenge.json"))
             result = self.store.read_json(self._key("comparison.json"))
             decision = registry.decide(
-                self.store, training_results.promotion_decision(challenge, policy=policy, approved=approved)
+                self.store,
+                training_results.promotion_decision(challenge, policy=policy, approved=approved),
+                compared_with=challenge["champion"],
             )
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
         training_metrics.emit_decision(self.emitter, decision, challenge)
         return decision
+
+    def _register(self, result: dict) -> VersionEntry:
+        """Register the run's models, under the run's name unless that is the name of other models already."""
+        table, _ = self.artifacts.clips()
+        files = self.artifacts.files() | {
+            REFERENCE: self._drift_reference(result["seed"]),
+            HELD_OUT: held_out_file(table, {name: self.artifacts.predictions(name) for name in MODELS}),
+        }
+        version = registry.free_name(self.store, self.name, files)
+        return registry.register(
+            self.store,
+            version,
+            files=files,
+            card=model_card.render(result, version=version),
+            facts=training_results.version_facts(result),
+        )
 
     def _ensemble_bundle(self, seed: int) -> Bundle:
         bundles = [self.artifacts.bundle(family) for family in FAMILIES]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from emotion.evaluation import scores
+from emotion.evaluation import bootstrap, scores
 from emotion.monitoring.reference import MODES
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.plan import Plan
@@ -60,7 +60,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "timelines": int((good["windows"] > 0).sum()),
         "latency_ms": _latencies(good[good["vector"] >= 0]),
         "clips_per_second": len(good) / seconds if seconds else None,
-        "accuracy": _accuracy(labelled["emotion"] == labelled["label"]) if len(labelled) else None,
+        "accuracy": _accuracy(labelled["emotion"] == labelled["label"], labelled["speaker"]) if len(labelled) else None,
         "comparison": _compare(good, labelled) if challenger else None,
     }
 
@@ -84,7 +84,8 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     """Two models on the same clips: agreement, disagreements and, where labels are known, which is right more often.
 
     McNemar's exact test (McNemar 1947, in its binomial form) asks whether the clips that only one of the two models
-    gets right are evenly divided between the models.
+    gets right are evenly divided between the models. It takes clips for independent. Where the speakers are known,
+    ``difference`` says more: the challenger's accuracy minus the model's, by drawing speakers.
     """
     differ = good[good["emotion"] != good["challenger_emotion"]]
     columns = ["path", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
@@ -102,18 +103,38 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     only_model = int((model_right & ~challenger_right).sum())
     only_challenger = int((challenger_right & ~model_right).sum())
     only_one = only_model + only_challenger
+    speakers = labelled["speaker"]
     return agreement | {
-        "accuracy": _accuracy(model_right),
-        "challenger_accuracy": _accuracy(challenger_right),
+        "accuracy": _accuracy(model_right, speakers),
+        "challenger_accuracy": _accuracy(challenger_right, speakers),
+        "difference": _difference(challenger_right.astype(float) - model_right, speakers),
         "only_model_right": only_model,
         "only_challenger_right": only_challenger,
         "mcnemar_p": float(binomtest(only_model, only_one).pvalue) if only_one else 1.0,
     }
 
 
-def _accuracy(right: pd.Series) -> dict:
-    low, high = scores.accuracy_interval(right.to_numpy())
-    return {"n": len(right), "value": float(right.mean()), "low": low, "high": high}
+def _accuracy(right: pd.Series, speakers: pd.Series) -> dict:
+    """Accuracy and its 95 % interval; ``drawn`` says whether it is over ``speakers`` or over independent ``clips``."""
+    if _are_known(speakers):
+        low, high, _ = bootstrap.mean_interval(right.to_numpy(dtype=float), speakers.to_numpy())
+    else:
+        low, high = scores.accuracy_interval(right.to_numpy())
+    drawn = "speakers" if _are_known(speakers) else "clips"
+    return {"n": len(right), "value": float(right.mean()), "low": low, "high": high, "drawn": drawn}
+
+
+def _difference(gains: pd.Series, speakers: pd.Series) -> dict | None:
+    """The mean gain with its 95 % interval and the probability that it is above 0; None without known speakers."""
+    if not _are_known(speakers):
+        return None
+    low, high, probability = bootstrap.mean_interval(gains.to_numpy(), speakers.to_numpy())
+    return {"value": float(gains.mean()), "low": low, "high": high, "probability": probability}
+
+
+def _are_known(speakers: pd.Series) -> bool:
+    """Whether each clip has a speaker, and there are enough of them to say something about others."""
+    return bool((speakers != "").all()) and speakers.nunique() >= bootstrap.FEW_SPEAKERS
 
 
 def spread(values: pd.Series) -> dict:

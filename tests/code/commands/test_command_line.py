@@ -373,6 +373,16 @@ def test_predict_explains_a_tone(run, clips, tmp_path):
     assert code == 0 and all(json.loads(line)["explanation"]["towards"] for line in out.splitlines())
 
 
+def test_predict_with_a_bundle_from_elsewhere(run, home, clips, tmp_path):
+    for name in ("version.json", "ensemble_emotion_model.pkl"):
+        (tmp_path / name).write_bytes((home / "models/second" / name).read_bytes())
+    (home / "models/second/version.json").unlink()
+    command = ("predict", "--model", tmp_path / "ensemble_emotion_model.pkl", clips[0])
+    code, _, errors = run(*command)
+    assert code != 0 and "emotion predict --trust" in errors
+    assert run(*command, "--trust")[0] == 0
+
+
 @pytest.mark.parametrize("name", ["second", "second/random_forest", "bundle"])
 def test_predict_with_another_model(run, home, clips, name):
     model = home / "models/second/ensemble_emotion_model.pkl" if name == "bundle" else name

@@ -358,3 +358,15 @@ def test_an_unknown_dataset_is_an_error_before_anything_starts(tmp_path, monkeyp
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
     assert local_run.main(["train", "--dataset", "nonsense"]) == 1
     assert "ERROR: " in capsys.readouterr().err and not (tmp_path / "airflow").exists()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "policy", "expected"),
+    [("ask", "auto", True), ("promote", "ask", True), ("promote", "auto", False), ("ask", "never", False)],
+)
+def test_a_person_is_told_that_the_run_waits_for_an_answer(store, verdict, policy, expected):
+    assert not local_run.awaits_a_person(store, "runs/one", policy=policy)
+    store.write_json("runs/one/challenge.json", {"verdict": verdict})
+    assert local_run.awaits_a_person(store, "runs/one", policy=policy) == expected
+    store.write_json("runs/one/decision.json", {})
+    assert not local_run.awaits_a_person(store, "runs/one", policy=policy)

@@ -118,7 +118,7 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
 
 def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     before = stored_shards(store)
-    airflow.trigger(CONF | {"promotion": "ask", "margin": 0}, run_id="second")
+    airflow.trigger(CONF | {"promotion": "ask", "min_probability": 0.5}, run_id="second")
     path = f"/dags/{DAG_ID}/dagRuns/second/taskInstances/ask_a_person"
     wait_for(
         lambda: airflow.api("GET", path)["state"] == "awaiting_input", seconds=300, what="the question to a person"

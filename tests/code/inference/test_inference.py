@@ -94,7 +94,10 @@ def test_a_real_clip_gets_the_vector_that_featurization_stored(ravdess, tmp_path
 
 @pytest.mark.parametrize("family", MODELS)
 def test_an_answer_is_the_models_own_in_plain_values(trained_store, corpus, family):
-    model = CustomEmotionModel(trained_store.url(f"models/first/{family}_emotion_model.pkl"))
+    model = CustomEmotionModel(
+        trained_store.url(f"models/first/{family}_emotion_model.pkl"),
+        settings=Settings.from_environment({"EMOTION_HOME": trained_store.root}),
+    )
     answer = model.predict_emotion_from_file(corpus[5])
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     vector = features.extract(decode.load(corpus[5]).samples)[None]
@@ -236,7 +239,7 @@ def test_what_this_code_must_not_load_is_not_unpickled(trap, what):
     entry_file = trap.parent / "version.json"
     entry_file.write_text(json.dumps(json.loads(entry_file.read_text()) | {key: value}))
     with pytest.raises(BundleError, match=message):
-        CustomEmotionModel(trap)
+        CustomEmotionModel(trap, trust=True)
     assert not (trap.parent / "sprung").exists()
 
 
@@ -268,7 +271,7 @@ def test_the_checks_are_made_in_order(trap):
 
     def complaint() -> str:
         with pytest.raises(BundleError) as caught:
-            CustomEmotionModel(trap)
+            CustomEmotionModel(trap, trust=True)
         assert not (trap.parent / "sprung").exists()
         return str(caught.value)
 
@@ -291,12 +294,41 @@ def test_the_checks_are_made_in_order(trap):
 def test_a_damaged_bundle_is_refused(trained_store, tmp_path):
     shutil.copytree(trained_store.url("models/first"), tmp_path / "copy")
     path = tmp_path / "copy" / registry.bundle_name("logistic_regression")
-    assert CustomEmotionModel(path).version == "first"
+    settings = Settings.from_environment({"EMOTION_HOME": trained_store.root})
+    assert CustomEmotionModel(path, settings=settings).version == "first"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(BundleError, match="changed or damaged"):
-        CustomEmotionModel(path)
+        CustomEmotionModel(path, settings=settings)
+    with pytest.raises(BundleError, match="changed or damaged"):
+        CustomEmotionModel(path, trust=True)
+
+
+def test_a_bundle_from_elsewhere_is_loaded_only_if_it_is_trusted(trap, trained_store):
+    """Its entry says that it is a bundle of ``first``, and has its checksum; that proves nothing."""
+    settings = Settings.from_environment({"EMOTION_HOME": trained_store.root})
+    with pytest.raises(BundleError, match=r"has no version 'first' with this .*pass trust=True"):
+        CustomEmotionModel(trap, settings=settings)
+    assert not (trap.parent / "sprung").exists()
+    with pytest.raises(Exception, match="subscriptable"):  # it is no model, and was loaded
+        CustomEmotionModel(trap, settings=settings, trust=True)
+    assert (trap.parent / "sprung").exists()
+
+
+def test_a_champion_that_is_not_the_promoted_bundle_is_refused(trap, settings, store):
+    facts = json.loads((trap.parent / "version.json").read_text())
+    for written_by_register in ("version", "created", "format", "packages", "files"):
+        del facts[written_by_register]
+    registry.register(store, "old", files={trap.name: b"the promoted one"}, card="", facts=facts)
+    registry.promote_by_hand(store, version="old", family="random_forest", reason="good")
+    entry = registry.entry(store, "old")
+    entry["files"][trap.name]["sha256"] = hashlib.sha256(trap.read_bytes()).hexdigest()
+    store.write_json("models/old/version.json", entry)
+    store.write_bytes(f"models/old/{trap.name}", trap.read_bytes())
+    with pytest.raises(BundleError, match="champion.json says"):
+        CustomEmotionModel(settings=settings)
+    assert not (trap.parent / "sprung").exists()
 
 
 @pytest.mark.parametrize("name", ["random_forest_fold_models.pkl", "model.pkl", "version.json"])
@@ -380,7 +412,7 @@ def test_the_examples_of_the_class_run(trained_store, corpus, voice, tmp_path, m
 def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, family, tmp_path):
     for name in ("version.json", registry.bundle_name(family)):
         shutil.copy(trained_store.url(f"models/first/{name}"), tmp_path)
-    model = CustomEmotionModel(tmp_path / registry.bundle_name(family))
+    model = CustomEmotionModel(tmp_path / registry.bundle_name(family), trust=True)
     plain, explained = (model.predict_emotion_from_file(corpus[3], explain=explain) for explain in (False, True))
     reasons = explained.pop("explanation")
     assert explained == plain

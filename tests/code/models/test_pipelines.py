@@ -121,6 +121,31 @@ def test_settings_are_searched_by_leaving_whole_groups_out(family, monkeypatch):
     assert (pipeline.predict(rows) == classes).mean() > 0.9
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_setting_is_judged_on_scores_that_know_the_left_out_labels(family, monkeypatch):
+    """While settings are searched, every projection is fitted without the rows of one fold of speakers."""
+    rows, classes, speaker = clips()
+    fitted_on = []
+    fit_transform = RidgeScores.fit_transform
+
+    def watched(self, X, y, *, groups=None):
+        fitted_on.append(set(groups.tolist()))
+        return fit_transform(self, X, y, groups=groups)
+
+    monkeypatch.setattr(RidgeScores, "fit_transform", watched)
+    pipelines.fit(pipelines.build(family, seed=0), family, rows, classes, groups=speaker, search=True)
+    *search, final = fitted_on
+    assert final == set(range(6)) and [len(groups) for groups in search] == [4, 4, 4]
+    assert set().union(*({*range(6)} - groups for groups in search)) == set(range(6))
+
+
+def test_two_speakers_are_enough_to_search():
+    rows, classes, speaker = clips(speakers=2)
+    pipeline = pipelines.build(FAMILIES[0], seed=0)
+    pipelines.fit(pipeline, FAMILIES[0], rows, classes, groups=speaker, search=True)
+    assert (pipeline.predict(rows) == classes).mean() > 0.9
+
+
 def test_the_search_finds_the_better_setting(monkeypatch):
     rows, classes, speaker = clips()
     settings = {"shipped": {"min_samples_leaf": 200}, "searched": {"min_samples_leaf": [200, 5]}}

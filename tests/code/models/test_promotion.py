@@ -8,7 +8,7 @@ import pytest
 
 from emotion import features
 from emotion.evaluation.folds import splits
-from emotion.models import promotion, registry
+from emotion.models import promotion, registry, rescoring
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
 from emotion.store import Store
@@ -24,8 +24,9 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float((np.array(EMOTIONS)[probabilities.argmax(axis=1)] == labels).mean())
 
 
-def facts(*, recipe: str | None = None, synthesized: bool = False) -> dict:
-    return {"recipe": recipe or features.recipe_version(), "dataset": {"name": "noise", "synthesized": synthesized}}
+def facts(*, recipe: str | None = None, synthesized: bool = False, fingerprint: str = "f00d") -> dict:
+    dataset = {"name": "noise", "synthesized": synthesized, "fingerprint": fingerprint}
+    return {"recipe": recipe or features.recipe_version(), "dataset": dataset}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,11 @@ def pointer(noise):
     return registry.champion(noise[0])
 
 
+def pointer_to(store, family: str) -> dict:
+    sha256 = registry.entry(store, "first")["files"][registry.bundle_name(family)]["sha256"]
+    return registry.champion(store) | {"family": family, "sha256": sha256}
+
+
 def test_the_champion_recognizes_the_clips_it_was_fitted_on(noise):
     """What the tests below would find if a clip were scored by a model that has heard it."""
     _, table, values, trained = noise
@@ -76,7 +82,7 @@ def test_the_champion_recognizes_the_clips_it_was_fitted_on(noise):
 def test_no_clip_is_scored_by_a_model_that_has_heard_it(noise, pointer, family, renamed):
     store, table, values, _ = noise
     again = table.assign(speaker=renamed(table))
-    probabilities, counts = promotion.rescore(store, pointer | {"family": family}, again, values)
+    probabilities, counts = rescoring.rescore(store, pointer_to(store, family), again, values)
     assert accuracy(table["emotion"].to_numpy(), probabilities) < CHANCE
     assert counts == {"clips": 144, "held_out_clips": 144, "unheard_clips": 0}
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
@@ -89,7 +95,7 @@ def test_a_new_clip_of_a_heard_speaker_is_scored_by_the_model_that_held_her_out(
     rows = np.flatnonzero(table["speaker"] == "s1")
     again = table.iloc[rows].assign(speaker=name).reset_index(drop=True)
     again.loc[1:, "samples_sha256"] = [f"new {number}" for number in range(1, len(rows))]
-    probabilities, counts = promotion.rescore(store, pointer, again, values[rows])
+    probabilities, counts = rescoring.rescore(store, pointer, again, values[rows])
     model = next(fold["model"] for fold in trained.folds if "s1" in fold["speakers"])
     np.testing.assert_array_equal(probabilities, model.predict_proba(values[rows]))
     assert counts["unheard_clips"] == 0
@@ -98,7 +104,7 @@ def test_a_new_clip_of_a_heard_speaker_is_scored_by_the_model_that_held_her_out(
 def test_unheard_speakers_are_scored_by_the_champion_itself(noise, pointer):
     store, table, values, trained = noise
     strangers = table.assign(speaker="x" + table["speaker"], samples_sha256="x" + table["samples_sha256"])
-    probabilities, counts = promotion.rescore(store, pointer, strangers, values)
+    probabilities, counts = rescoring.rescore(store, pointer, strangers, values)
     np.testing.assert_array_equal(probabilities, trained.plain.predict_proba(values))
     assert counts == {"clips": 144, "held_out_clips": 0, "unheard_clips": 144}
 
@@ -111,52 +117,118 @@ def sure(labels: np.ndarray, share: float) -> np.ndarray:
     return np.eye(8)[np.where(right, codes, (codes + 1) % 8)]
 
 
-def challenge(noise, *, store=None, probabilities=None, margin=0.01, drop=0.1, synthesized=False) -> dict:
+def challenge(
+    noise,
+    *,
+    store=None,
+    probabilities=None,
+    margin=0.01,
+    drop=0.1,
+    probability=0.9,
+    synthesized=False,
+    fingerprint="f00d",
+    version="second",
+) -> dict:
     noise_store, table, values, _ = noise
     return promotion.challenge(
         store or noise_store,
-        challenger=facts(synthesized=synthesized) | {"version": "second", "family": LOGISTIC},
+        challenger=facts(synthesized=synthesized, fingerprint=fingerprint) | {"version": version, "family": LOGISTIC},
         challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
         table=table,
         values=values,
-        margin=margin,
-        max_emotion_drop=drop,
+        rules={"margin": margin, "min_probability": probability, "max_emotion_drop": drop},
+        seed=SEED,
     )
+
+
+def copy_of(noise, store, *, held_out: bool, recipe: str | None = None, synthesized: bool = False):
+    """A store with the same champion, with or without its held-out predictions."""
+    noise_store, table, _, trained = noise
+    names = registry.entry(noise_store, "first")["files"]
+    files = {name: noise_store.read_bytes(f"models/first/{name}") for name in names}
+    if held_out:
+        files[rescoring.HELD_OUT] = rescoring.held_out_file(table, {LOGISTIC: trained.predictions})
+    registry.register(store, "first", files=files, card="", facts=facts(recipe=recipe, synthesized=synthesized))
+    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    return store
+
+
+def damage(store, name: str) -> None:
+    data = store.read_bytes(f"models/first/{name}")
+    store.write_bytes(f"models/first/{name}", data[: len(data) // 2])
 
 
 def test_without_a_champion_the_challenger_is_promoted(noise, store):
     result = challenge(noise, store=store)
-    assert result["verdict"] == "promote" and result["champion"] is None
+    assert result["verdict"] == "promote" and result["champion"] is None and result["difference"] is None
     assert result["reasons"] == ["There is no champion yet."]
 
 
-def test_a_better_challenger_is_promoted_and_the_reason_gives_the_gain(noise):
+def test_a_better_challenger_is_promoted_and_the_reasons_give_the_evidence(noise):
     result = challenge(noise)
     gain = result["challenger"]["scores"]["f1_macro"] - result["champion"]["scores"]["f1_macro"]
     assert result["verdict"] == "promote" and result["champion"]["held_out_clips"] == 144
-    assert f"{gain:+.3f}; at least +0.010" in result["reasons"][0]
+    assert result["difference"]["difference"] == pytest.approx(gain) and result["difference"]["probability"] > 0.999
+    low, high = result["difference"]["interval"]
+    assert f"difference {gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}" in result["reasons"][0]
+    assert "better is 1.00; at least 0.90 is required" in result["reasons"][1]
+    assert "144 clips of 6 speakers" in result["reasons"][0] and len(result["reasons"]) == 2
     assert [row["emotion"] for row in result["per_emotion"]] == list(EMOTIONS)
+    assert all(row["interval"][0] <= row["change"] <= row["interval"][1] for row in result["per_emotion"])
+
+
+def test_a_lead_that_may_be_chance_does_not_promote(noise, pointer):
+    """One more clip right, of one speaker: higher by more than the old margin of 0.005, and no evidence."""
+    store, table, values, _ = noise
+    answers, _ = rescoring.rescore(store, pointer, table, values)
+    labels = table["emotion"].to_numpy()
+    wrong = np.flatnonzero(np.array(EMOTIONS)[answers.argmax(axis=1)] != labels)
+    answers = answers.copy()
+    answers[wrong[0]] = np.eye(8)[EMOTIONS.index(labels[wrong[0]])]
+    result = challenge(noise, probabilities=answers, margin=0.0)
+    assert result["difference"]["difference"] > 0.005
+    assert result["verdict"] == "keep" and 0.5 < result["difference"]["probability"] < 0.9
+    assert challenge(noise, probabilities=answers, margin=0.0, probability=0.55)["verdict"] == "promote"
 
 
 def test_the_margin_must_be_reached(noise):
-    gain = challenge(noise)["challenger"]["scores"]["f1_macro"] - challenge(noise)["champion"]["scores"]["f1_macro"]
+    gain = challenge(noise)["difference"]["difference"]
     assert challenge(noise, margin=gain)["verdict"] == "promote"
-    assert challenge(noise, margin=gain + 1e-9)["verdict"] == "keep"
+    result = challenge(noise, margin=gain + 1e-9)
+    assert result["verdict"] == "keep" and "The lead is smaller than the margin" in result["reasons"][-1]
 
 
 def test_an_equal_challenger_does_not_replace_the_champion(noise, pointer):
     store, table, values, _ = noise
-    same, _ = promotion.rescore(store, pointer, table, values)
-    assert challenge(noise, probabilities=same)["verdict"] == "keep"
+    same, _ = rescoring.rescore(store, pointer, table, values)
+    result = challenge(noise, probabilities=same, margin=0.0)
+    assert result["verdict"] == "keep" and result["difference"]["probability"] == 0.5
 
 
-def test_no_emotion_may_get_much_worse(noise):
-    labels = noise[1]["emotion"].to_numpy()
-    worse_for_sad = sure(labels, 0.9)
-    worse_for_sad[labels == "sad"] = np.eye(8)[EMOTIONS.index("calm")]
-    kept = challenge(noise, probabilities=worse_for_sad, drop=0.0)
-    assert kept["verdict"] == "keep" and any("F1 of sad would fall" in reason for reason in kept["reasons"])
-    assert challenge(noise, probabilities=worse_for_sad, drop=1.0)["verdict"] == "promote"
+def test_a_worse_challenger_does_not_replace_the_champion(noise):
+    assert challenge(noise, probabilities=sure(noise[1]["emotion"].to_numpy(), 0.0))["verdict"] == "keep"
+
+
+def test_no_emotion_may_get_worse_beyond_chance(noise, pointer):
+    store, table, values, _ = noise
+    labels = table["emotion"].to_numpy()
+    champion, _ = rescoring.rescore(store, pointer, table, values)
+    recall = {e: (np.array(EMOTIONS)[champion.argmax(axis=1)] == labels)[labels == e].mean() for e in EMOTIONS}
+    lost = max(recall, key=recall.get)
+    worse_for_one = sure(labels, 0.9)
+    worse_for_one[labels == lost] = np.eye(8)[(EMOTIONS.index(lost) + 1) % 8]
+    kept = challenge(noise, probabilities=worse_for_one, drop=0.0)
+    assert kept["verdict"] == "keep" and any(f"F1 of {lost} would fall" in reason for reason in kept["reasons"])
+    assert [row["emotion"] for row in kept["per_emotion"] if row["too_much"]] == [lost]
+    assert challenge(noise, probabilities=worse_for_one, drop=1.0)["verdict"] == "promote"
+
+
+def test_few_speakers_are_thin_evidence(noise, store):
+    _, table, values, _ = noise
+    rows = np.flatnonzero(table["speaker"].isin(["s0", "s1", "s2"]))
+    few = (noise[0], table.iloc[rows].reset_index(drop=True), values[rows], noise[3])
+    result = challenge(few)
+    assert result["reasons"][-1].startswith("The evidence is thin: with 3 speaker(s), fewer than 5")
 
 
 def test_synthesized_speech_never_replaces_real_recordings(noise):
@@ -165,12 +237,100 @@ def test_synthesized_speech_never_replaces_real_recordings(noise):
     assert result["champion"]["scores"] is None and result["per_emotion"] == []
 
 
-def test_a_champion_of_another_recipe_is_replaced_and_the_reason_says_so(noise, store):
-    files = {registry.bundle_name(LOGISTIC): b"x", registry.fold_models_name(LOGISTIC): b"x"}
-    registry.register(store, "old", files=files, card="", facts=facts(recipe="another"))
-    registry.promote_by_hand(store, version="old", family=LOGISTIC, reason="once")
+def test_the_champion_itself_is_no_challenger(noise):
+    result = challenge(noise, version="first")
+    assert (result["verdict"], result["reasons"]) == ("keep", ["This model is the champion already."])
+
+
+# --- Stored predictions, and doubt --------------------------------------------------------------------------
+
+
+def test_stored_predictions_are_those_that_the_fold_models_make(noise, store, pointer):
+    copy_of(noise, store, held_out=True)
+    noise_store, table, values, _ = noise
+    stored = rescoring.stored_answers(store, pointer, table)
+    rescored, counts = rescoring.rescore(noise_store, pointer, table, values)
+    np.testing.assert_allclose(stored.probabilities, rescored, atol=1e-6)
+    assert stored.counts == counts and stored.rows.tolist() == list(range(144))
+
+
+def test_only_clips_that_both_have_predictions_for_are_compared(noise, store, pointer):
+    copy_of(noise, store, held_out=True)
+    _, table, values, _ = noise
+    shuffled = table.sample(frac=1, random_state=SEED).reset_index(drop=True)
+    shuffled.loc[:99, "samples_sha256"] = [f"new {number}" for number in range(100)]
+    stored = rescoring.stored_answers(store, pointer, shuffled)
+    assert stored.rows.tolist() == list(range(100, 144)) and stored.counts["clips"] == 44
+    whole = rescoring.stored_answers(store, pointer, table)
+    order = [table.index[table["samples_sha256"] == clip][0] for clip in shuffled["samples_sha256"][100:]]
+    np.testing.assert_array_equal(stored.probabilities, whole.probabilities[order])
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+@pytest.mark.parametrize("held_out", [True, False], ids=["stored predictions", "no stored predictions"])
+def test_harm_to_the_fold_models_promotes_nothing(noise, store, harm, held_out):
+    """Stored predictions decide all the same; without them, a person does."""
+    copy_of(noise, store, held_out=held_out)
+    name = registry.fold_models_name(LOGISTIC)
+    damage(store, name) if harm == "damaged" else store.delete(f"models/first/{name}")
+    labels = noise[1]["emotion"].to_numpy()
+    result = challenge(noise, store=store, probabilities=sure(labels, 0.05))
+    assert result["verdict"] == ("keep" if held_out else "ask")
+    assert (result["difference"] is not None) == held_out
+    if not held_out:
+        assert "stays unless a person decides otherwise" in result["reasons"][0]
+        assert name in result["reasons"][1]
+    assert challenge(noise, store=store)["verdict"] == ("promote" if held_out else "ask")
+
+
+def test_damaged_stored_predictions_are_made_again_by_the_fold_models(noise, store):
+    copy_of(noise, store, held_out=True)
+    damage(store, rescoring.HELD_OUT)
     result = challenge(noise, store=store)
-    assert result["verdict"] == "promote" and result["champion"]["scores"] is None
-    (reason,) = result["reasons"]
-    assert reason.startswith(f"This code cannot load the champion old ({LOGISTIC})")
-    assert "replaces it without a comparison" in reason and "feature recipe 'another'" in reason
+    assert result["verdict"] == "promote" and result["champion"]["held_out_clips"] == 144
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"files": null}'])
+def test_harm_to_the_champions_entry_promotes_nothing(noise, store, content):
+    copy_of(noise, store, held_out=True)
+    key = "models/first/version.json"
+    store.delete(key) if content is None else store.write_bytes(key, content)
+    result = challenge(noise, store=store)
+    assert result["verdict"] == "ask" and result["champion"]["scores"] is None
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.05, "keep"), (0.8, "promote")])
+def test_a_champion_of_another_recipe_is_compared_by_its_stored_predictions(noise, store, share, verdict):
+    copy_of(noise, store, held_out=True, recipe="another")
+    result = challenge(noise, store=store, probabilities=sure(noise[1]["emotion"].to_numpy(), share))
+    assert result["verdict"] == verdict and result["champion"]["clips"] == 144
+    assert result["reasons"][-1].startswith(f"This code cannot load the champion first ({LOGISTIC})")
+    assert "feature recipe 'another'" in result["reasons"][-1]
+
+
+def test_a_champion_of_another_recipe_without_stored_predictions_is_left_to_a_person(noise, store):
+    copy_of(noise, store, held_out=False, recipe="another")
+    result = challenge(noise, store=store)
+    assert result["verdict"] == "ask" and "feature recipe 'another'" in " ".join(result["reasons"])
+
+
+def test_a_better_challenger_of_other_data_is_left_to_a_person(noise):
+    result = challenge(noise, fingerprint="beef")
+    assert result["verdict"] == "ask" and result["difference"]["probability"] > 0.999
+    assert "trained on different data (challenger: noise, beef; champion: noise, f00d)" in result["reasons"][-1]
+    worse = sure(noise[1]["emotion"].to_numpy(), 0.0)
+    assert challenge(noise, fingerprint="beef", probabilities=worse)["verdict"] == "keep"
+
+
+def test_real_recordings_replace_synthesized_speech_by_the_rules(noise, store):
+    copy_of(noise, store, held_out=True, synthesized=True)
+    assert challenge(noise, store=store, fingerprint="beef")["verdict"] == "promote"
+    worse = sure(noise[1]["emotion"].to_numpy(), 0.0)
+    assert challenge(noise, store=store, fingerprint="beef", probabilities=worse)["verdict"] == "keep"
+
+
+def test_a_champion_whose_pointer_has_another_checksum_is_not_scored(noise, store):
+    copy_of(noise, store, held_out=False)
+    store.write_json(registry.CHAMPION, registry.champion(store) | {"sha256": "0" * 64})
+    result = challenge(noise, store=store)
+    assert result["verdict"] == "ask" and "champion.json says" in " ".join(result["reasons"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 
 import pytest
 
 from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.models import bundle, registry
 from emotion.models.registry import CHAMPION
+from emotion.store import Store
 
 FAMILY = "random_forest"
 NAME = registry.bundle_name(FAMILY)
@@ -21,6 +24,13 @@ def register(store, version: str, content: object = "a model") -> dict:
 
 def decision(version: str, kind: str = "promoted") -> dict:
     return {"decision": kind, "version": version, "family": FAMILY, "reasons": [f"{version} was {kind}"]}
+
+
+def decide(store, made: dict, *, compared_with: str = "the champion") -> dict:
+    """Decide from a comparison with the present champion, or with none."""
+    return registry.decide(
+        store, made, compared_with=registry.champion(store) if compared_with == "the champion" else None
+    )
 
 
 def test_a_registered_version_has_its_files_and_their_checksums(store):
@@ -85,7 +95,7 @@ def test_a_file_that_must_not_be_loaded_is_not_unpickled(store, change, message)
 def test_the_message_about_another_recipe_says_what_to_do(store):
     entry = register(store, "one")
     with pytest.raises(BundleError) as caught:
-        registry.check_loadable(entry | {"recipe": "v1"}, recipe="v2-3f9a0c52")
+        bundle.check_loadable(entry | {"recipe": "v1"}, recipe="v2-3f9a0c52")
     message = str(caught.value)
     assert "Train again: the run stores its features in features/v2-3f9a0c52/" in message
     assert "those in features/v1/ stay as they are" in message
@@ -95,7 +105,7 @@ def test_the_message_about_another_recipe_says_what_to_do(store):
 def test_the_message_about_another_format_says_what_to_do(store):
     entry = register(store, "one")
     with pytest.raises(BundleError) as caught:
-        registry.check_loadable(entry | {"format": "emotion-model/1"}, recipe="recipe")
+        bundle.check_loadable(entry | {"format": "emotion-model/1"}, recipe="recipe")
     message = str(caught.value)
     assert f"this code reads format '{bundle.FORMAT}'. Train again" in message
     assert "stays in the store, and still answers with the code version that it was made with" in message
@@ -104,49 +114,49 @@ def test_the_message_about_another_format_says_what_to_do(store):
 def test_a_version_of_another_patch_release_of_scikit_learn_is_loaded(store):
     entry = register(store, "one")
     major, minor, *_ = entry["packages"]["scikit-learn"].split(".")
-    registry.check_loadable(entry | {"packages": {"scikit-learn": f"{major}.{minor}.99"}}, recipe="recipe")
+    bundle.check_loadable(entry | {"packages": {"scikit-learn": f"{major}.{minor}.99"}}, recipe="recipe")
 
 
 def test_a_promotion_moves_the_pointer_and_is_recorded(store):
     assert registry.champion(store) is None and registry.history(store) == []
     entry = register(store, "one")
-    recorded = registry.decide(store, decision("one"))
+    recorded = decide(store, decision("one"))
     pointer = registry.champion(store)
     assert pointer["version"] == "one" and pointer["since"] == recorded["time"]
     assert pointer["file"] == f"models/one/{NAME}" and pointer["sha256"] == entry["files"][NAME]["sha256"]
     register(store, "two")
-    registry.decide(store, decision("two", "kept"))
+    decide(store, decision("two", "kept"))
     assert registry.champion(store) == pointer
     assert [past["decision"] for past in registry.history(store)] == ["promoted", "kept"]
 
 
 def test_a_version_is_decided_about_once(store):
     register(store, "one")
-    first = registry.decide(store, decision("one"))
-    assert registry.decide(store, decision("one", "kept")) == first
+    first = decide(store, decision("one"))
+    assert decide(store, decision("one", "kept"), compared_with="none") == first
     assert len(registry.history(store)) == 1
 
 
 def test_a_task_killed_between_record_and_pointer_sets_the_pointer_when_tried_again(store):
     register(store, "one")
-    registry.decide(store, decision("one"))
+    decide(store, decision("one"))
     store.delete(CHAMPION)
-    registry.decide(store, decision("one"))
+    decide(store, decision("one"))
     assert registry.champion(store)["version"] == "one"
 
 
 def test_a_second_decision_about_an_old_version_does_not_bring_it_back(store):
     for version in ("one", "two"):
         register(store, version)
-        registry.decide(store, decision(version))
-    registry.decide(store, decision("one"))
+        decide(store, decision(version))
+    decide(store, decision("one"), compared_with="none")
     assert registry.champion(store)["version"] == "two"
 
 
 def test_each_roll_back_goes_back_one_champion(store):
     for version in ("one", "two", "three"):
         register(store, version)
-        registry.decide(store, decision(version))
+        decide(store, decision(version))
     assert registry.rollback(store, reason="worse in practice")["version"] == "two"
     assert registry.champion(store)["version"] == "two"
     registry.rollback(store, reason="that one too")
@@ -163,10 +173,97 @@ def test_a_roll_back_without_a_champion_is_refused(store):
 
 def test_a_person_can_promote_a_version_that_was_not_promoted(store):
     register(store, "one")
-    registry.decide(store, decision("one", "kept"))
+    decide(store, decision("one", "kept"))
     registry.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")
     assert registry.champion(store)["reasons"] == ["I have listened to it"]
     with pytest.raises(DataError, match="is the champion already"):
         registry.promote_by_hand(store, version="one", family=FAMILY, reason="again")
     with pytest.raises(ConfigurationError, match="has no gradient_boosting"):
         registry.promote_by_hand(store, version="one", family="gradient_boosting", reason="x")
+
+
+# --- Compare and set ----------------------------------------------------------------------------------------
+
+
+def test_a_decision_about_another_champion_than_the_compared_one_keeps_the_present_one(store):
+    for version in ("one", "two", "three"):
+        register(store, version)
+    decide(store, decision("one"))
+    compared = registry.champion(store)
+    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    recorded = registry.decide(store, decision("three"), compared_with=compared)
+    assert recorded["decision"] == "kept" and registry.champion(store)["version"] == "two"
+    assert "changed meanwhile: the challenger was compared with one" in recorded["reasons"][-1]
+    assert "the champion is now two" in recorded["reasons"][-1]
+    assert registry.history(store)[-1] == recorded
+
+
+def test_a_champion_that_came_back_meanwhile_is_not_the_compared_one(store, monkeypatch):
+    times = iter(f"2026-01-01T00:00:{second:02d}+00:00" for second in range(60))
+    monkeypatch.setattr(registry, "now", lambda: next(times))
+    for version in ("one", "two", "three"):
+        register(store, version)
+    decide(store, decision("one"))
+    compared = registry.champion(store)
+    registry.promote_by_hand(store, version="two", family=FAMILY, reason="tried")
+    registry.rollback(store, reason="no good")
+    assert registry.champion(store)["version"] == "one"
+    assert registry.decide(store, decision("three"), compared_with=compared)["decision"] == "kept"
+
+
+def test_a_first_champion_that_came_meanwhile_stays(store):
+    for version in ("one", "two"):
+        register(store, version)
+    registry.promote_by_hand(store, version="one", family=FAMILY, reason="in the meantime")
+    assert registry.decide(store, decision("two"), compared_with=None)["decision"] == "kept"
+    assert registry.champion(store)["version"] == "one"
+
+
+def test_a_new_comparison_of_a_version_gets_a_decision_of_its_own(store):
+    for version in ("one", "two", "three"):
+        register(store, version)
+    decide(store, decision("one"))
+    compared = registry.champion(store)
+    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    registry.decide(store, decision("three"), compared_with=compared)
+    assert decide(store, decision("three"))["decision"] == "promoted"
+    assert registry.champion(store)["version"] == "three"
+
+
+DECISIONS = """
+import sys
+from emotion.models import registry
+from emotion.store import Store
+store = Store(sys.argv[1])
+for number in range(15):
+    made = {"decision": "kept", "version": f"{sys.argv[2]}-{number}", "family": "random_forest", "reasons": []}
+    registry.decide(store, made, compared_with=None)
+"""
+
+
+def test_no_decision_is_lost_where_two_processes_decide_at_once(tmp_path):
+    """A DAG and the command line: each reads, changes and writes the history."""
+    works = [subprocess.Popen([sys.executable, "-c", DECISIONS, str(tmp_path), name]) for name in "abc"]
+    assert [work.wait(timeout=120) for work in works] == [0, 0, 0]
+    assert len(registry.history(Store(str(tmp_path)))) == 45
+
+
+def test_a_version_is_the_content_it_was_made_from(store):
+    """A run that was cleared and trained anew gets a name of its own; a task that is tried again does not."""
+    names = []
+    for content in ("first models", "second models", "second models", "third models", "first models"):
+        files = {NAME: bundle.dumps(content), "reference": str(len(names)).encode()}
+        name = registry.free_name(store, "run", files)
+        registry.register(store, name, files=files, card="", facts={"recipe": "recipe", "selected": FAMILY})
+        names.append(name)
+    assert names == ["run", "run-2", "run-2", "run-3", "run"]
+    assert registry.load(store, registry.entry(store, "run-2"), NAME, recipe="recipe") == "second models"
+
+
+def test_a_champion_whose_bundle_is_not_the_promoted_one_is_refused(store):
+    register(store, "one")
+    decide(store, decision("one"))
+    pointer = registry.champion(store)
+    assert registry.champion_entry(store, pointer)["version"] == "one"
+    with pytest.raises(BundleError, match="champion.json says .* has sha256 000.*; the entry of version one says"):
+        registry.champion_entry(store, pointer | {"sha256": "0" * 64})

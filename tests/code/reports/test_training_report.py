@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from browser import chromium
 from emotion import features
+from emotion.evaluation import bootstrap
 from emotion.evaluation.scores import compute_scores, fold_summary, slice_scores
 from emotion.explanation import export, values
 from emotion.explanation.plots import PLOTS
@@ -43,10 +44,16 @@ def protocol_scores(skill: float, seed: int) -> dict:
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = table["emotion"].to_numpy()
     folds = [compute_scores(labels[part], probabilities[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
-    return compute_scores(labels, probabilities) | {
-        "cv": fold_summary(folds),
-        "slices": slice_scores(table, probabilities),
-    }
+    speakers = np.repeat([f"s{number}" for number in range(24)], CLIPS // 24)
+    intervals = bootstrap.score_intervals(labels, speakers, probabilities, seed=0)
+    return (
+        compute_scores(labels, probabilities)
+        | intervals
+        | {
+            "cv": fold_summary(folds),
+            "slices": slice_scores(table, probabilities),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +84,8 @@ def comparison() -> dict:
             "protocol": "speaker_independent",
             "score": "f1_macro",
             "reason": "Highest macro F1 on speakers held out.",
+            "runner_up": "gradient_boosting",
+            "tie": True,
         },
         "notice": None,
         "dataset": {
@@ -115,10 +124,12 @@ def challenge(comparison) -> dict:
             "champion_f1": old["per_emotion"][emotion]["f1"],
             "challenger_f1": new["per_emotion"][emotion]["f1"],
             "change": new["per_emotion"][emotion]["f1"] - old["per_emotion"][emotion]["f1"],
+            "interval": [-0.123, 0.234],
+            "too_much": False,
         }
         for emotion in EMOTIONS
     ]
-    rows[3] |= {"challenger_f1": 0.1, "change": -0.45}
+    rows[3] |= {"challenger_f1": 0.1, "change": -0.45, "interval": [-0.6, -0.3], "too_much": True}
     return {
         "challenger": {"version": "20261122T090411", "family": "ensemble", "scores": new},
         "champion": {
@@ -129,7 +140,8 @@ def challenge(comparison) -> dict:
             "held_out_clips": 1430,
             "unheard_clips": 8,
         },
-        "rules": {"margin": 0.005, "max_emotion_drop": 0.05},
+        "rules": {"margin": 0.005, "min_probability": 0.9, "max_emotion_drop": 0.05},
+        "difference": {"difference": 0.0217, "interval": [-0.0113, 0.0547], "probability": 0.876, "speakers": 24},
         "per_emotion": rows,
         "verdict": "keep",
         "reasons": ["F1 of sad would fall from 0.550 to 0.100, by more than the 0.050 allowed."],
@@ -182,7 +194,8 @@ def bare(comparison) -> str:
     fresh = {
         "challenger": {"version": HOSTILE, "family": "logistic_regression", "scores": {}},
         "champion": None,
-        "rules": {"margin": 0.0, "max_emotion_drop": 0.1},
+        "rules": {"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.1},
+        "difference": None,
         "per_emotion": [],
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
@@ -238,7 +251,13 @@ def test_the_page_shows_scores_selection_and_promotion(full, comparison, challen
     assert "optimistic" in full
     assert "2026-11-22 09:04:11 UTC" in full and "2026-11-22 09:05:00 UTC" in full
     assert challenge["reasons"][0] in full
-    assert "-0.450 too much" in full
+    assert "-0.450 too much" in full and "-0.600 to -0.300" in full
+    champion = full[full.index('id="champion"') : full.index('id="time"')]
+    assert "+0.022" in champion and "-0.011 to +0.055" in champion and ">0.88<" in champion
+    assert "probability of at least 0.90" in champion and "24 speakers" in champion and "keep the champion" in champion
+    low, high = scores["speaker_independent"]["f1_macro_interval"]
+    assert f"{low:.2f} to {high:.2f}" in full
+    assert full.count('<span class="chip warn">tie</span>') == 2
     assert "20261115T090002" in full and "scikit-learn&nbsp;1.9.1" in full
     assert "Not for commercial use." in full
     assert 'class="banner"' not in full
@@ -274,6 +293,12 @@ def test_a_champion_that_could_not_be_scored(comparison, challenge):
     page = training_report.render(comparison=comparison, challenge=changed, decision=None, shap={})
     section = page[page.index('id="champion"') : page.index('id="time"')]
     assert reason in section and "<table" not in section
+
+
+def test_the_rules_may_leave_the_decision_to_a_person(comparison, challenge):
+    asked = challenge | {"verdict": "ask", "reasons": ["Trained on different data."]}
+    page = training_report.render(comparison=comparison, challenge=asked, decision=None, shap={})
+    assert page.count("ask a person") == 2 and page.count("Trained on different data.") == 2
 
 
 def test_missing_figures_show_as_a_dash(bare):
@@ -338,6 +363,7 @@ def test_comparison_rows(comparison):
         assert row[score] == expected[score]
     assert row["cv_f1_macro_std"] == expected["cv"]["f1_macro"]["std"]
     assert row["predict_ms_single"] == 0.5
+    assert [row["f1_macro_low"], row["f1_macro_high"]] == expected["f1_macro_interval"]
     assert rows["selected"].sum() == len(PROTOCOLS)
     assert rows.loc["random_forest", "random_80_20"]["accuracy"] == 1.0
     assert np.isnan(rows.loc["random_forest", "random_80_20"]["cv_f1_macro_mean"])

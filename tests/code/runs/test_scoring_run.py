@@ -694,13 +694,31 @@ def test_two_models_side_by_side(home, box, voices):
         dag_run(home, "forest", model="second/random_forest")
 
 
+def test_where_speakers_are_known_they_are_drawn():
+    """One of six speakers is read well by one model alone: forty clips, and no evidence about other speakers."""
+    right, wrong = "sad", "calm"
+    rows = [(right, wrong, "loud")] * 40 + [(right, right, name) for name in "abcde" for _ in range(40)]
+    good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion", "speaker"]).assign(
+        label=right, path="x", confidence=0.5, challenger_confidence=0.5
+    )
+    comparison = _compare(good, good)
+    assert comparison["mcnemar_p"] < 1e-10
+    difference = comparison["difference"]
+    assert difference["value"] == pytest.approx(-1 / 6) and difference["high"] == 0
+    accuracy = comparison["challenger_accuracy"]
+    assert accuracy["drawn"] == "speakers" and accuracy["low"] <= 0.5 and accuracy["high"] == 1
+    unknown = _compare(good, good.assign(speaker=""))
+    assert unknown["challenger_accuracy"]["drawn"] == "clips" and unknown["challenger_accuracy"]["low"] > 0.75
+
+
 def test_mcnemar_by_hand():
     right, wrong = "sad", "calm"
     rows = [(right, right)] * 5 + [(right, wrong)] * 8 + [(wrong, right)] * 1 + [(wrong, wrong)] * 2
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
-        label=right, path="x", confidence=0.5, challenger_confidence=0.5
+        label=right, path="x", confidence=0.5, challenger_confidence=0.5, speaker=""
     )
     comparison = _compare(good, good)
+    assert comparison["difference"] is None and comparison["accuracy"]["drawn"] == "clips"
     assert (comparison["only_model_right"], comparison["only_challenger_right"]) == (8, 1)
     assert comparison["mcnemar_p"] == pytest.approx(2 * (1 + 9) / 2**9)
     # Wilson's interval of 13 of 16, from its formula

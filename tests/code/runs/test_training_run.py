@@ -10,10 +10,9 @@ import pytest
 
 from emotion import metrics, progress
 from emotion.errors import ConfigurationError, DataError
-from emotion.models import promotion, registry
+from emotion.models import registry, rescoring
 from emotion.runs.training_run import TrainingRun
-from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS, SCORES
 from small_data import make_settings, wav
 
 DATASET = "labelled-folder"
@@ -95,7 +94,10 @@ def test_comparison(trained):
     comparison = run.store.read_json(f"runs/{run.name}/comparison.json")
     assert set(comparison["models"]) == set(MODELS) and comparison["selected"] == returned["compare"]["selected"]
     assert comparison["dataset"]["used"] == 60 and comparison["dataset"]["speakers"] == 3
+    assert comparison["selection"]["lead"]["speakers"] == 3
     for model in comparison["models"].values():
+        low, high = model["speaker_independent"]["f1_macro_interval"]
+        assert low <= model["speaker_independent"]["f1_macro"] <= high
         assert set(PROTOCOLS) <= set(model)
         for protocol in PROTOCOLS:
             assert model[protocol]["n"] == 60
@@ -119,8 +121,9 @@ def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
     for family in FAMILIES:
         rows = run.store.read_table(f"runs/{run.name}/train/{family}_predictions.parquet")
         rows = rows[rows["protocol"] == "speaker_independent"].sort_values("row")
-        pointer = registry.champion(run.store) | {"family": family}
-        rescored, counts = promotion.rescore(run.store, pointer, table, values)
+        bundle = registry.entry(run.store, run.name)["files"][registry.bundle_name(family)]
+        pointer = registry.champion(run.store) | {"family": family, "sha256": bundle["sha256"]}
+        rescored, counts = rescoring.rescore(run.store, pointer, table, values)
         np.testing.assert_allclose(rescored, rows[[f"p_{emotion}" for emotion in EMOTIONS]], atol=1e-6)
         assert counts["unheard_clips"] == 0
 
@@ -169,6 +172,67 @@ def test_unknown_choices_are_refused(trained):
         run.train(family=FAMILIES[0], seed=0, speaker_folds="none", search=False)
 
 
+def copy_of(run: TrainingRun, folder) -> TrainingRun:
+    """The run with its version, in a store where nothing was decided yet."""
+    other = make(run.settings.model_copy(update={"home": str(folder)}), metrics.Emitter(None))
+    for key in (*run.store.list(f"runs/{run.name}"), *run.store.list(f"models/{run.name}")):
+        other.store.write_bytes(key, run.store.read_bytes(key))
+    return other
+
+
+def test_a_version_keeps_its_held_out_predictions(trained):
+    run, _, _ = trained
+    stored = run.store.read_table(f"models/{run.name}/{rescoring.HELD_OUT}")
+    assert rescoring.HELD_OUT in registry.entry(run.store, run.name)["files"]
+    table, values = run.artifacts.clips()
+    for family in MODELS:
+        rows = stored[stored["family"] == family].set_index("samples_sha256").loc[table["samples_sha256"]]
+        assert rows["speaker"].tolist() == table["speaker"].tolist()
+        assert rows["emotion"].tolist() == table["emotion"].tolist()
+        bundle = registry.entry(run.store, run.name)["files"][registry.bundle_name(family)]
+        pointer = registry.champion(run.store) | {"family": family, "sha256": bundle["sha256"]}
+        rescored, _ = rescoring.rescore(run.store, pointer, table, values)
+        np.testing.assert_allclose(rows[PROBABILITIES], rescored, atol=1e-6)
+
+
+def test_a_cleared_run_with_other_models_is_another_version(trained, tmp_path):
+    """The report, the decision and what the next task gets name the version that was registered."""
+    run, _, _ = trained
+    other = copy_of(run, tmp_path)
+    other.promote(policy="auto")
+    other_seed = SHARED | {"seed": 1}
+    for family in FAMILIES:
+        other.train(family=family, search=False, **other_seed)
+    other.compare(**other_seed)
+    challenge = other.register_challenger(max_emotion_drop=1.0, min_probability=0.5, policy="ask")
+    again = other.register_challenger(max_emotion_drop=1.0, min_probability=0.5, policy="ask")
+    name = f"{run.name}-2"
+    assert challenge["version"] == again["version"] == name and challenge["report"] == f"runs/{run.name}/report.html"
+    document = other.store.read_json(f"runs/{run.name}/challenge.json")
+    assert document["challenger"]["version"] == name and document["champion"]["version"] == run.name
+    assert name in other.store.read_bytes(f"models/{name}/model_card.md").decode()
+    decision = other.promote(policy="ask", approved=True)
+    assert (decision["version"], decision["decision"]) == (
+        name,
+        {"promote": "promoted", "keep": "kept"}[challenge["verdict"]],
+    )
+    assert name in other.store.read_bytes(f"runs/{run.name}/report.html").decode()
+    assert [past["version"] for past in registry.history(other.store)] == [run.name, name]
+    assert len(registry.versions(other.store)) == 2
+
+
+def test_an_answer_does_not_replace_a_champion_that_came_meanwhile(trained, tmp_path):
+    run, _, _ = trained
+    other = copy_of(run, tmp_path)
+    entry = registry.entry(other.store, run.name)
+    files = {name: other.store.read_bytes(f"models/{run.name}/{name}") for name in entry["files"]}
+    registry.register(other.store, "urgent", files=files, card="", facts={"selected": FAMILIES[0]})
+    registry.promote_by_hand(other.store, version="urgent", family=FAMILIES[0], reason="at once")
+    decision = other.promote(policy="ask", approved=True)
+    assert decision["decision"] == "kept" and registry.champion(other.store)["version"] == "urgent"
+    assert "changed meanwhile" in other.store.read_bytes(f"runs/{run.name}/report.html").decode()
+
+
 @pytest.mark.parametrize(
     ("policy", "verdict", "approved", "decision", "by"),
     [
@@ -179,14 +243,15 @@ def test_unknown_choices_are_refused(trained):
         ("ask", "promote", False, "kept", "a person"),
         ("ask", "promote", True, "promoted", "a person"),
         ("ask", "keep", True, "kept", "the rules"),
+        ("auto", "ask", None, "kept", "nobody"),
+        ("auto", "ask", True, "promoted", "a person"),
+        ("never", "ask", True, "kept", "policy"),
     ],
 )
 def test_who_decides(trained, tmp_path, monkeypatch, policy, verdict, approved, decision, by):
     run, _, _ = trained
-    store = Store(str(tmp_path))
-    for key in (*run.store.list(f"runs/{run.name}"), *run.store.list(f"models/{run.name}")):
-        store.write_bytes(key, run.store.read_bytes(key))
-    other = make(run.settings.model_copy(update={"home": str(tmp_path)}), metrics.Emitter(None))
+    other = copy_of(run, tmp_path)
+    store = other.store
     challenge = store.read_json(f"runs/{run.name}/challenge.json")
     store.write_json(f"runs/{run.name}/challenge.json", challenge | {"verdict": verdict})
     recorded = other.promote(policy=policy, approved=approved)

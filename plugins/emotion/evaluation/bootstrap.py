@@ -1,0 +1,182 @@
+"""How much of a figure, or of a difference, is chance: a bootstrap over speakers.
+
+Clips of one speaker are not independent: a model that misreads a voice misreads most of its clips. So whole speakers
+are drawn with replacement, and all clips of a speaker that is drawn count (cluster bootstrap: Davison & Hinkley 1997,
+"Bootstrap methods and their application", section 3.8). For two models, the same speakers are drawn for both: the
+comparison is *paired*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import numpy as np
+
+from emotion.vocabulary import EMOTIONS
+
+DRAWS = 4000
+FEW_SPEAKERS = 5
+"""With fewer speakers the intervals are too narrow: the few voices say little about others."""
+LEAST_PROBABILITY = 0.9
+"""From this probability on, one model counts as better than another by default."""
+_QUANTILES = (0.025, 0.975)
+_BLOCK = 500
+_CLASSES = len(EMOTIONS)
+
+
+class Intervals(TypedDict):
+    """95 % intervals of a model's scores, each [low, high]."""
+
+    accuracy_interval: list[float]
+    f1_macro_interval: list[float]
+
+
+class EmotionDifference(TypedDict):
+    """The difference in F1 of one emotion, second model minus first, and its 95 % interval [low, high]."""
+
+    difference: float
+    interval: list[float]
+
+
+class Difference(TypedDict):
+    """How much better the second of two models is.
+
+    ``difference`` in macro F1, second minus first, with its 95 % ``interval``; ``probability`` that the second is
+    better for speakers like these (the share of draws in which it is; a draw without difference counts half);
+    ``per_emotion`` for each emotion that occurs; the numbers of ``speakers``, ``clips`` and ``draws``.
+    """
+
+    difference: float
+    interval: list[float]
+    probability: float
+    per_emotion: dict[str, EmotionDifference]
+    speakers: int
+    clips: int
+    draws: int
+
+
+def score_intervals(labels: np.ndarray, speakers: np.ndarray, probabilities: np.ndarray, *, seed: int) -> Intervals:
+    """95 % intervals of accuracy and macro F1, by drawing speakers.
+
+    Parameters
+    ----------
+    labels, speakers : array of str, shape (n_clips,)
+    probabilities : float array, shape (n_clips, 8)
+    seed : int
+
+    Examples
+    --------
+    >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
+    >>> always_happy = np.eye(8)[np.full(40, 2)]
+    >>> score_intervals(labels, speakers, always_happy, seed=0)["accuracy_interval"]
+    [0.5, 0.5]
+    """
+    counts = _counts_by_speaker(labels, speakers, probabilities.argmax(axis=1))
+    accuracy, f1_macro = [], []
+    for weights in _draw_speakers(len(counts), seed):
+        drawn = _weighted(weights, counts)
+        accuracy.append(np.trace(drawn, axis1=1, axis2=2) / drawn.sum(axis=(1, 2)))
+        f1_macro.append(_macro(*_f1(drawn)))
+    return {"accuracy_interval": _interval(accuracy), "f1_macro_interval": _interval(f1_macro)}
+
+
+def difference(
+    labels: np.ndarray, speakers: np.ndarray, first: np.ndarray, second: np.ndarray, *, seed: int
+) -> Difference:
+    """How much better the second model is in macro F1, and whether that may be chance: a paired bootstrap.
+
+    Parameters
+    ----------
+    labels, speakers : array of str, shape (n_clips,)
+    first, second : float array, shape (n_clips, 8)
+        The probabilities of the two models for the same clips.
+    seed : int
+
+    Examples
+    --------
+    >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
+    >>> always_right, always_happy = np.eye(8)[np.tile([2, 3], 20)], np.eye(8)[np.full(40, 2)]
+    >>> result = difference(labels, speakers, always_happy, always_right, seed=0)
+    >>> round(result["difference"], 3), result["probability"], result["per_emotion"]["sad"]["interval"]
+    (0.667, 1.0, [1.0, 1.0])
+    >>> difference(labels, speakers, always_right, always_right, seed=0)["probability"]
+    0.5
+    """
+    counts = [_counts_by_speaker(labels, speakers, model.argmax(axis=1)) for model in (first, second)]
+    whole = [_f1(each.sum(axis=0)[None]) for each in counts]
+    per_emotion, macro = [], []
+    for weights in _draw_speakers(len(counts[0]), seed):
+        (first_f1, present), (second_f1, _) = (_f1(_weighted(weights, each)) for each in counts)
+        per_emotion.append(np.where(present, second_f1 - first_f1, np.nan))
+        macro.append(_macro(second_f1, present) - _macro(first_f1, present))
+    macro_draws, emotion_draws = np.concatenate(macro), np.concatenate(per_emotion)
+    change = whole[1][0][0] - whole[0][0][0]
+    present = whole[0][1][0]
+    return {
+        "difference": float(change[present].mean()),
+        "interval": _interval(macro),
+        "probability": _probability(macro_draws),
+        "per_emotion": {
+            EMOTIONS[code]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
+            for code in np.flatnonzero(present)
+        },
+        "speakers": len(counts[0]),
+        "clips": len(labels),
+        "draws": len(macro_draws),
+    }
+
+
+def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
+    """95 % interval of a mean over clips, by drawing speakers, and the probability that the mean is above 0.
+
+    ``values`` (a number per clip) and ``speakers`` have shape (n_clips,). A draw whose mean is 0 counts half.
+
+    >>> mean_interval(np.array([1.0, 1.0, 1.0]), np.array(["a", "a", "b"]))
+    (1.0, 1.0, 1.0)
+    """
+    _, codes = np.unique(speakers, return_inverse=True)
+    totals = np.stack([np.bincount(codes, weights=values), np.bincount(codes)], axis=1)
+    drawn = np.concatenate([weights @ totals for weights in _draw_speakers(len(totals), seed)])
+    means = drawn[:, 0] / drawn[:, 1]
+    low, high = _interval([means])
+    return low, high, _probability(means)
+
+
+def _counts_by_speaker(labels: np.ndarray, speakers: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """A confusion matrix per speaker, rows true, shape (n_speakers, 8, 8)."""
+    names, codes = np.unique(speakers, return_inverse=True)
+    true = np.array([EMOTIONS.index(label) for label in labels])
+    cells = (codes * _CLASSES + true) * _CLASSES + predicted
+    return np.bincount(cells, minlength=len(names) * _CLASSES**2).reshape(-1, _CLASSES, _CLASSES).astype(float)
+
+
+def _draw_speakers(speakers: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each speaker is drawn: :data:`DRAWS` rows in blocks of shape (n, n_speakers)."""
+    random = np.random.default_rng(seed)
+    for _ in range(DRAWS // _BLOCK):
+        yield random.multinomial(speakers, np.full(speakers, 1 / speakers), size=_BLOCK).astype(float)
+
+
+def _weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The confusion matrix of each draw, shape (n_draws, 8, 8)."""
+    return (weights @ counts.reshape(len(counts), -1)).reshape(-1, _CLASSES, _CLASSES)
+
+
+def _f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F1 of each emotion (0 where it is never right), and whether the emotion occurs, each shape (n, 8)."""
+    right, true = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2)
+    total = true + confusion.sum(axis=1)
+    return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0), true > 0
+
+
+def _macro(f1: np.ndarray, present: np.ndarray) -> np.ndarray:
+    return (f1 * present).sum(axis=1) / present.sum(axis=1)
+
+
+def _probability(differences: np.ndarray) -> float:
+    return float((differences > 0).mean() + (differences == 0).mean() / 2)
+
+
+def _interval(draws: list[np.ndarray]) -> list[float]:
+    return [float(value) for value in np.nanquantile(np.concatenate(draws), _QUANTILES)]

@@ -1,0 +1,90 @@
+"""The bootstrap draws whole speakers, the same ones for both models, and covers what it claims to cover."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from emotion.evaluation import bootstrap
+from emotion.evaluation.scores import compute_scores
+from emotion.vocabulary import EMOTIONS
+
+
+def sample(random, *, speakers: int, clips: int, right: float, spread: float):
+    """Labels, speakers, and the answers of two models of equal skill, where skill differs from speaker to speaker."""
+    codes = np.resize(np.arange(8), speakers * clips)
+    names = np.repeat([f"s{number:03d}" for number in range(speakers)], clips)
+    answers = []
+    for _ in range(2):
+        skill = np.repeat(np.clip(random.normal(right, spread, speakers), 0, 1), clips)
+        hit = random.random(len(codes)) < skill
+        answers.append(np.eye(8)[np.where(hit, codes, (codes + random.integers(1, 8, len(codes))) % 8)])
+    return np.array(EMOTIONS)[codes], names, answers
+
+
+def test_the_difference_is_that_of_the_scores():
+    labels, speakers, (first, second) = sample(np.random.default_rng(1), speakers=9, clips=40, right=0.6, spread=0.2)
+    result = bootstrap.difference(labels, speakers, first, second, seed=0)
+    before, after = (compute_scores(labels, model) for model in (first, second))
+    assert result["difference"] == pytest.approx(after["f1_macro"] - before["f1_macro"])
+    for emotion, change in result["per_emotion"].items():
+        expected = after["per_emotion"][emotion]["f1"] - before["per_emotion"][emotion]["f1"]
+        assert change["difference"] == pytest.approx(expected)
+        assert change["interval"][0] <= change["difference"] <= change["interval"][1]
+    assert (result["speakers"], result["clips"]) == (9, 360) and result["draws"] >= 2000
+
+
+def test_a_draw_is_scored_as_if_its_clips_had_been_repeated(monkeypatch):
+    """One draw by hand: the clips of a speaker that is drawn twice count twice."""
+    labels, speakers, (first, second) = sample(np.random.default_rng(2), speakers=4, clips=16, right=0.5, spread=0.2)
+    weights = np.array([[2.0, 0.0, 1.0, 1.0]])
+    monkeypatch.setattr(bootstrap, "_draw_speakers", lambda speakers, seed: [weights])
+    rows = np.concatenate([np.flatnonzero(speakers == name) for name in ("s000", "s000", "s002", "s003")])
+    before, after = (compute_scores(labels[rows], model[rows]) for model in (first, second))
+    result = bootstrap.difference(labels, speakers, first, second, seed=0)
+    assert result["interval"] == pytest.approx([after["f1_macro"] - before["f1_macro"]] * 2)
+    intervals = bootstrap.score_intervals(labels, speakers, first, seed=0)
+    assert intervals["f1_macro_interval"] == pytest.approx([before["f1_macro"]] * 2)
+    assert intervals["accuracy_interval"] == pytest.approx([before["accuracy"]] * 2)
+
+
+def test_the_same_seed_gives_the_same_and_swapped_models_the_opposite():
+    labels, speakers, (first, second) = sample(np.random.default_rng(3), speakers=12, clips=24, right=0.6, spread=0.2)
+    result = bootstrap.difference(labels, speakers, first, second, seed=5)
+    assert result == bootstrap.difference(labels, speakers, first, second, seed=5)
+    swapped = bootstrap.difference(labels, speakers, second, first, seed=5)
+    assert swapped["probability"] == pytest.approx(1 - result["probability"])
+    assert swapped["interval"] == pytest.approx([-value for value in result["interval"][::-1]])
+
+
+def test_the_interval_covers_the_truth_where_clips_of_a_speaker_belong_together():
+    """Skill differs by speaker. The interval over speakers holds the true accuracy; that over clips is too narrow."""
+    random, covered, wilson = np.random.default_rng(4), 0, 0
+    from emotion.evaluation.scores import accuracy_interval
+
+    for _ in range(200):
+        labels, speakers, (model, _) = sample(random, speakers=24, clips=40, right=0.6, spread=0.15)
+        right = np.array(EMOTIONS)[model.argmax(axis=1)] == labels
+        low, high, _ = bootstrap.mean_interval(right.astype(float), speakers)
+        covered += low <= 0.6 <= high
+        low, high = accuracy_interval(right)
+        wilson += low <= 0.6 <= high
+    assert covered >= 175 and wilson < 160
+
+
+def test_an_emotion_that_some_draws_lack_has_an_interval_all_the_same():
+    labels = np.array(["happy", "sad"] * 8 + ["angry"])
+    speakers = np.array(list("aaaabbbbccccdddd") + ["e"])
+    right = np.eye(8)[[EMOTIONS.index(label) for label in labels]]
+    result = bootstrap.difference(labels, speakers, right[:, ::-1], right, seed=0)
+    assert list(result["per_emotion"]) == ["happy", "sad", "angry"]
+    assert np.isfinite(result["per_emotion"]["angry"]["interval"]).all() and result["probability"] == 1.0
+
+
+def test_it_takes_less_than_a_second():
+    labels, speakers, (first, second) = sample(np.random.default_rng(6), speakers=91, clips=80, right=0.6, spread=0.2)
+    start = time.process_time()
+    bootstrap.difference(labels, speakers, first, second, seed=0)
+    assert time.process_time() - start < 1
