@@ -129,7 +129,8 @@ class Store:
                 os.fsync(handle.fileno())
             os.replace(unfinished, target)
         except OSError as error:
-            error.filename = target  # write and fsync do not name the file
+            if error.errno is not None:
+                error.filename = target  # write and fsync do not name the file
             raise
         finally:
             unfinished.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
 
 
 def check_entry(version_entry: Any, place: str) -> None:
-    """Raise DataError unless a value from a ``version.json`` has what :func:`emotion.models.registry.register` writes itself."""
+    """Raise DataError unless a value from a ``version.json`` has what the registry writes itself."""
     words: dict[str, type] = dict.fromkeys(("version", "created", "format"), str)
     check_document(version_entry, words | {"packages": dict, "files": dict}, place)
     for name, facts in version_entry["files"].items():
