@@ -133,6 +133,7 @@ class LocalAirflow:
                 yield self
             finally:
                 self.stop()
+                end_leftovers(self.home)  # a task has a process group of its own, which outlives a killed scheduler
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen:
         """Start one component in its own process group. Its output goes to ``<home>/<component>.log``."""
@@ -165,7 +166,6 @@ class LocalAirflow:
             _signal_group(process, signal.SIGKILL)
             process.wait()
         self.processes.clear()
-        end_leftovers(self.home)  # a task has a process group of its own
 
     def check_alive(self) -> None:
         """Raise AirflowProblem if a process has ended by itself."""
