@@ -335,7 +335,7 @@ def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> di
 
 def _identity(pointer: Mapping | None) -> dict | None:
     """What identifies a champion: the same model may become champion twice."""
-    return {key: pointer[key] for key in ("version", "family", "since")} if pointer else None
+    return {key: pointer.get(key) for key in ("version", "family", "since")} if pointer else None
 
 
 def _changed_meanwhile(compared: Mapping | None, current: Mapping | None) -> str:
