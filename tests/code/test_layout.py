@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -105,3 +106,15 @@ def test_a_module_and_a_function_fit_one_reading(path):
         and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
     }
     assert not long, "split them where a reader would"
+
+
+def test_the_documented_tree_is_the_tree():
+    text = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = text.partition("    plugins/emotion/\n")[2].partition("\n\n")[0]
+    documented, room = set(), ""
+    for line in tree.splitlines():
+        if match := re.match(r" {6}(\w+)/ +", line):
+            room, line = match[1], line[match.end() :]
+        line = re.sub(r"\(.*?\)", "", line)
+        documented |= {".".join(filter(None, ["emotion", room, name])) for name in re.findall(r"\w+", line)}
+    assert documented == {name_of(path) for path in MODULES}
