@@ -18,7 +18,7 @@ Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writ
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk import dag, task
@@ -45,7 +45,7 @@ def scoring_run(run_id: str) -> ScoringRun:
     description="Find new recordings, score them, collect the predictions, check for drift",
     doc_md=__doc__,
     schedule=schedule_from("EMOTION_SCORING_SCHEDULE", default="*/15 * * * *"),
-    start_date=datetime(2026, 1, 1),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,  # the library relies on it: another unfinished batch of this DAG must belong to a killed run
     is_paused_upon_creation=False,

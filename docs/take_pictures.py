@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-from browser import Browser, chromium  # noqa: E402
+from browser import Browser, chromium
 
 PICTURES = Path(__file__).parent / "pictures"
 DAG = "/dags/emotion_training"

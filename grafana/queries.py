@@ -54,7 +54,7 @@ def path(metric: Metric, field: str = "mean", /, **labels: str) -> str:
     >>> path(metrics.STAGE_DURATION, "sum", stage="compare")
     'stats.timers.airflow.emotion.training.stage.compare.duration.sum'
     """
-    name = metric.name.format(**({label: "*" for label in metric.labels} | labels))
+    name = metric.name.format(**(dict.fromkeys(metric.labels, "*") | labels))
     return f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{name}" + (f".{field}" if metric.kind == "timer" else "")
 
 

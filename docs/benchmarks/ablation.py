@@ -19,22 +19,22 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.model_selection import GroupKFold  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from emotion import features  # noqa: E402
-from emotion.audio import decode  # noqa: E402
-from emotion.datasets.catalogue import find_entry  # noqa: E402
-from emotion.evaluation.folds import Fold, random_folds, speaker_folds  # noqa: E402
-from emotion.evaluation.scores import compute_scores  # noqa: E402
-from emotion.models import pipelines  # noqa: E402
-from emotion.models.classifier import normalize_by_speaker  # noqa: E402
-from emotion.models.pipelines import SEARCH_FOLDS  # noqa: E402
-from emotion.settings import INCLUDE  # noqa: E402
-from emotion.vocabulary import EMOTIONS, FAMILIES  # noqa: E402
+from emotion import features
+from emotion.audio import decode
+from emotion.datasets.catalogue import find_entry
+from emotion.evaluation.folds import Fold, random_folds, speaker_folds
+from emotion.evaluation.scores import compute_scores
+from emotion.models import pipelines
+from emotion.models.classifier import normalize_by_speaker
+from emotion.models.pipelines import SEARCH_FOLDS
+from emotion.settings import INCLUDE
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 SEED = 0
 SHORT = dict(zip(FAMILIES, ("LR", "RF", "GB"), strict=True))

@@ -9,6 +9,7 @@ The server serves RAVDESS zips from disk, of all actors or of some, and prints a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import re
@@ -248,10 +249,8 @@ def main() -> None:
         flush=True,
     )
     print(f"record {args.record} at {server.url}; Ctrl-C ends it", file=sys.stderr)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ def test_a_window_that_is_none_is_one_line(run, home, clips, window):
 
 
 def test_a_batch_with_a_long_name_is_scored(run, home, clips):
-    code, out, err = run("score", str(Path(clips[0]).parent), "--batch", "b" * 300)
+    code, out, _err = run("score", str(Path(clips[0]).parent), "--batch", "b" * 300)
     assert code == 0 and "files scored" in out
     (folder,) = (home / "scores").glob("b*")
     assert (folder / "report.html").exists() and f"scores/{folder.name}/report.html" in out
@@ -332,7 +332,7 @@ def test_predict_gives_each_of_several_files_a_row(run, clips, tmp_path):
 
 
 def test_predict_in_json_is_the_models_answer(run, clips):
-    code, out, err = run("predict", "--json", *clips[:3], "/nowhere")
+    code, out, _err = run("predict", "--json", *clips[:3], "/nowhere")
     assert code == 1
     answers = list(map(json.loads, out.splitlines()))
     assert answers == list(CustomEmotionModel().predict_batch([*clips[:3], "/nowhere"]))

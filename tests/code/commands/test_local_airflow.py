@@ -264,8 +264,17 @@ def test_make_train_takes_any_path(tmp_path, variable, name):
     path = f"{tmp_path}/{name}"
     escaped = path.replace("$", "$$")  # a dollar is make's own
     result = subprocess.run(
-        ["make", "--no-print-directory", "--file", PROJECT / "Makefile", "--directory", PROJECT]
-        + [f"VENV={tmp_path}", f"{variable}={escaped}", "train"],
+        [
+            "make",
+            "--no-print-directory",
+            "--file",
+            PROJECT / "Makefile",
+            "--directory",
+            PROJECT,
+            f"VENV={tmp_path}",
+            f"{variable}={escaped}",
+            "train",
+        ],
         env={key: value for key, value in os.environ.items() if key not in ("SOURCE", "RAVDESS_DIR", "DATASET")},
         capture_output=True,
         text=True,

@@ -112,7 +112,7 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
     assert stored["sha256"].nunique() == clips
     for name in ("comparison.json", "comparison.csv", "report.html", "rejected.csv", "decision.json"):
         assert store.exists(f"runs/killed/{name}")
-    assert not [path for path in Path(store.root).rglob(".writing-*")]
+    assert not list(Path(store.root).rglob(".writing-*"))
     assert registry.champion(store)["version"] == "killed"
 
 

@@ -82,7 +82,7 @@ def test_the_published_archive_fetched_by_hand_stands_for_the_download(zenodo):
 
 
 def test_the_same_clips_in_another_archive_do_not_stand_for_the_download(zenodo):
-    settings, store, server = zenodo
+    settings, store, _server = zenodo
     source = ravdess_zip(recordings(settings) / "again.zip")
     with zipfile.ZipFile(source, "a") as archive:
         archive.comment = b"packed again"

@@ -76,7 +76,7 @@ def test_the_interval_covers_the_truth_where_clips_of_a_speaker_belong_together(
 
 def test_an_emotion_that_some_draws_lack_has_an_interval_all_the_same():
     labels = np.array(["happy", "sad"] * 8 + ["angry"])
-    speakers = np.array(list("aaaabbbbccccdddd") + ["e"])
+    speakers = np.array([*list("aaaabbbbccccdddd"), "e"])
     right = np.eye(8)[[EMOTIONS.index(label) for label in labels]]
     result = bootstrap.difference(labels, speakers, right[:, ::-1], right, seed=0)
     assert list(result["per_emotion"]) == ["happy", "sad", "angry"]

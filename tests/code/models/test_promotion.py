@@ -256,7 +256,7 @@ def test_stored_predictions_are_those_that_the_fold_models_make(noise, store, po
 
 def test_only_clips_that_both_have_predictions_for_are_compared(noise, store, pointer):
     copy_of(noise, store, held_out=True)
-    _, table, values, _ = noise
+    _, table, _values, _ = noise
     shuffled = table.sample(frac=1, random_state=SEED).reset_index(drop=True)
     shuffled.loc[:99, "samples_sha256"] = [f"new {number}" for number in range(100)]
     stored = rescoring.stored_answers(store, pointer, shuffled)

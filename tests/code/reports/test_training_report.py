@@ -339,7 +339,7 @@ def test_a_plot_without_a_title_is_an_error(comparison, shap):
 def test_titles_do_not_depend_on_the_order_of_protocols(comparison, monkeypatch):
     """With protocols in reverse, each title still stands over the figures of its own protocol."""
     monkeypatch.setattr(training_report, "PROTOCOLS", PROTOCOLS[::-1])
-    header, subheader, *rows = training_report.text_table(comparison).splitlines()[1:4]
+    header, _subheader, *rows = training_report.text_table(comparison).splitlines()[1:4]
     assert re.split(r"  +", header.strip())[:4] == ["unheard speakers"] * 2 + ["random split"] * 2
     scores = comparison["models"]["logistic_regression"]["speaker_independent_adapted"]
     assert re.split(r"  +", rows[0].strip())[1] == f"{scores['accuracy']:.3f} / {scores['f1_macro']:.3f}"

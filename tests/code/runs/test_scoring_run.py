@@ -94,7 +94,7 @@ def test_answers_are_those_of_the_model(home, box, voices):
         assert row["duration"] == answer["duration"]
         assert row["needs_listener"] == (answer["confidence"] < 0.5)
         assert (row["model"], row["family"], row["mode"]) == ("first", "logistic_regression", "plain")
-        assert row["sha256"] == inbox._sha256(open(box / name, "rb"))
+        assert row["sha256"] == hashlib.sha256((box / name).read_bytes()).hexdigest()
     assert summary["scored"] == summary["files"] == 12
     assert sum(summary["emotions"].values()) == sum(summary["confidence"]["histogram"]) == 12
     assert summary["accuracy"]["n"] == 12

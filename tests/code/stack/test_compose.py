@@ -142,9 +142,9 @@ def test_secrets_stay_out_of_git_and_image():
 
 
 def test_image_is_the_pinned_airflow():
-    version = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.M).group(1)
+    version = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE).group(1)
     dockerfile = (ROOT / "Dockerfile").read_text()
-    assert re.search(rf"^FROM apache/airflow:slim-{re.escape(version)}-python3\.12$", dockerfile, re.M)
+    assert re.search(rf"^FROM apache/airflow:slim-{re.escape(version)}-python3\.12$", dockerfile, re.MULTILINE)
     assert f"= {version}" in dockerfile
     assert SERVICES["airflow-scheduler"]["image"] == f"emotion-airflow:{version}"
 

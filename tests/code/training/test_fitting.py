@@ -158,7 +158,7 @@ def test_the_same_data_and_seed_give_the_same_figures(family):
 
 def test_soft_vote_is_the_mean_and_needs_the_same_clips(learnable):
     predictions = learnable[3].predictions
-    other = predictions.assign(**{column: 1 / 8 for column in PROBABILITIES})
+    other = predictions.assign(**dict.fromkeys(PROBABILITIES, 1 / 8))
     voted = held_out.soft_vote([predictions, other])
     np.testing.assert_allclose(voted[PROBABILITIES], (predictions[PROBABILITIES] + 1 / 8) / 2)
     pd.testing.assert_frame_equal(voted.drop(columns=PROBABILITIES), predictions.drop(columns=PROBABILITIES))
