@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from airflow.sdk import Param
 
+# Emphasis, not code, marks names: the UI draws code over the lines above and below it.
 PARAMS = {
     "folder": Param(
         None,
         type=["null", "string"],
         title="Folder",
-        description_md="Score only this folder. It must be in one of the inboxes (`EMOTION_INBOXES`). The path is "
+        description_md="Score only this folder. It must be in one of the inboxes (*EMOTION_INBOXES*). The path is "
         "absolute, or relative to an inbox. Empty: score all files of every inbox.",
         examples=["2026-05-calls"],
         section="Recordings",
@@ -18,7 +19,7 @@ PARAMS = {
         "labels.csv",
         type=["null", "string"],
         title="Labels file",
-        description_md="Name of a CSV in the folder with the columns `path`, `emotion` and `speaker`; `path` and one "
+        description_md="Name of a CSV in the folder with the columns *path*, *emotion* and *speaker*; *path* and one "
         "of the others are enough. If the emotions of the files are known, the summary gives the accuracy. The "
         "emotion is also known if a file is named as in RAVDESS. A folder without this file is scored without "
         "labels.",
@@ -61,8 +62,8 @@ PARAMS = {
         type="string",
         minLength=1,
         title="Model",
-        description_md="The model that scores: `champion`, a version (its selected model), or `version/family`. The "
-        "command `emotion models` lists the versions.",
+        description_md="The model that scores: *champion*, a version (its selected model), or *version/family*. The "
+        "command *emotion models* lists the versions.",
         examples=["champion"],
         section="Model",
     ),
@@ -71,7 +72,7 @@ PARAMS = {
         type=["null", "string"],
         title="Challenger",
         description_md="A second model that scores the same files; the report shows both answers. A version, "
-        "`version/family`, or `latest`: the newest version that is not the version of the model above. Empty: no "
+        "*version/family*, or *latest*: the newest version that is not the version of the model above. Empty: no "
         "second model.",
         examples=["latest"],
         section="Model",
@@ -83,7 +84,7 @@ PARAMS = {
         maximum=60,
         title="Window of long recordings (s)",
         description_md="In seconds. A recording that is longer than five windows (15 s) is cut into windows. "
-        "`timeline.csv` has the answer for each window, and `predictions.csv` has their mean. 3 s is about the length "
+        "*timeline.csv* has the answer for each window, and *predictions.csv* has their mean. 3 s is about the length "
         "of a sentence, which is what the models are trained on.",
         section="Output",
     ),
@@ -93,8 +94,8 @@ PARAMS = {
         minimum=0,
         maximum=1,
         title="Confidence below which a person should listen",
-        description_md="From 0 to 1. An answer with a lower confidence is marked `needs_listener` in "
-        "`predictions.csv`. At 0.5 the answers that are not marked are more often right than wrong.",
+        description_md="From 0 to 1. An answer with a lower confidence is marked *needs_listener* in "
+        "*predictions.csv*. At 0.5 the answers that are not marked are more often right than wrong.",
         section="Output",
     ),
     "files_per_shard": Param(

@@ -6,14 +6,15 @@ import os
 
 from airflow.sdk import Param
 
+# Emphasis, not code, marks names: the UI draws code over the lines above and below it.
 PARAMS = {
     "dataset": Param(
         os.environ.get("EMOTION_DATASET", "ravdess-speech"),
         type="string",
         title="Dataset",
-        description_md="Name of an entry of the dataset catalogue (`include/datasets.yaml`, or the file that "
-        "`EMOTION_DATASETS` names). `synthesized` needs no download. `labelled-folder` is for your own recordings. "
-        "`EMOTION_DATASET` changes the default.",
+        description_md="Name of an entry of the dataset catalogue (*include/datasets.yaml*, or the file that "
+        "*EMOTION_DATASETS* names). *synthesized* needs no download. *labelled-folder* is for your own recordings. "
+        "*EMOTION_DATASET* changes the default.",
         examples=["ravdess-speech", "ravdess-speech-song", "synthesized", "labelled-folder"],
     ),
     "source": Param(
@@ -21,8 +22,8 @@ PARAMS = {
         type=["null", "string"],
         title="Folder, zip or CSV on disk",
         description_md="Take the recordings from this folder or zip, or from the files that this CSV lists, and "
-        "download nothing. The path is absolute, or relative to one of the folders of `EMOTION_RECORDINGS`, and must "
-        "be below one of them. Example: `calls`. `labelled-folder` requires it. Empty: download the dataset, or use "
+        "download nothing. The path is absolute, or relative to one of the folders of *EMOTION_RECORDINGS*, and must "
+        "be below one of them. Example: *calls*. *labelled-folder* requires it. Empty: download the dataset, or use "
         "the copy in the artifact store.",
     ),
     "promotion": Param(
@@ -35,7 +36,7 @@ PARAMS = {
         },
         title="Promotion policy",
         description_md="Who decides whether the challenger becomes the champion. The rules are the values in the "
-        "section *Promotion*. `auto` suits scheduled runs. With `auto` too, a person is asked where the rules cannot "
+        "section *Promotion*. *auto* suits scheduled runs. With *auto* too, a person is asked where the rules cannot "
         "decide: the challenger was trained on other data than the champion, or the two cannot be compared.",
     ),
     "min_seconds": Param(
@@ -43,7 +44,7 @@ PARAMS = {
         type="number",
         minimum=0.2,
         title="Shortest clip (s)",
-        description_md="In seconds, from 0.2. A shorter clip is rejected as `too_short`. Below 0.2 s there are too few "
+        description_md="In seconds, from 0.2. A shorter clip is rejected as *too_short*. Below 0.2 s there are too few "
         "frames for statistics such as the standard deviation of f0.",
         section="Limits",
     ),
@@ -53,7 +54,7 @@ PARAMS = {
         minimum=1,
         maximum=3600,
         title="Longest clip (s)",
-        description_md="In seconds. A longer clip is rejected as `too_long`: one emotion label says little about "
+        description_md="In seconds. A longer clip is rejected as *too_long*: one emotion label says little about "
         "minutes of speech. 60 s is also the longest recording that a model answers without cutting it into windows.",
         section="Limits",
     ),
@@ -64,7 +65,7 @@ PARAMS = {
         maximum=1,
         title="Largest share of rejected clips",
         description_md="A share from 0 to 1 of all clips of the dataset. If more clips are rejected, the run fails: "
-        "0.05 allows a few broken files, and stops at a damaged dataset. `rejected.csv` lists each rejected clip "
+        "0.05 allows a few broken files, and stops at a damaged dataset. *rejected.csv* lists each rejected clip "
         "with its reason.",
         section="Limits",
     ),
@@ -153,7 +154,7 @@ PARAMS = {
         maximum=1,
         title="Tolerated drop in F1 of one emotion",
         description_md="The F1 of no emotion may drop beyond chance (its 95% interval lies below 0) and by more than "
-        "this value. It stops a challenger that is better on average and has lost one emotion, for example `fearful`. "
+        "this value. It stops a challenger that is better on average and has lost one emotion, for example *fearful*. "
         "0 tolerates no drop that is beyond chance.",
         section="Promotion",
     ),
