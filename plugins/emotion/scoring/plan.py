@@ -194,7 +194,7 @@ def _labels(folder: Path, request: Request, refused: list[dict[str, str]]) -> di
         return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
     except DataError as error:
         message = inbox.shown(str(error))
-        log.warning("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)
+        log.info("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)
         refused.append({"folder": inbox.shown(str(folder)), "message": message})
         return {}
 
