@@ -129,8 +129,13 @@ def decide(table: dict[str, np.ndarray], champion: Version, challenger: Version)
     held_out = pd.DataFrame(champion.probabilities, columns=PROBABILITIES)
     held_out = held_out.assign(protocol=PROTOCOL, row=range(len(clips)), emotion=clips["emotion"])
     files = {registry.bundle_name(FAMILY): b"", HELD_OUT: held_out_file(clips, {FAMILY: held_out})}
-    dataset = {"name": "ravdess-speech", "fingerprint": "the same", "synthesized": False}
-    facts = {"recipe": features.recipe_version(), "dataset": dataset}
+    dataset = {"name": "ravdess-speech", "notice": "", "fingerprint": "the same", "synthesized": False}
+    facts = {
+        "recipe": features.recipe_version(),
+        "dataset": dataset,
+        "selected": FAMILY,
+        "scores": {FAMILY: {PROTOCOL: {"f1_macro": 0.0}}},
+    }
     registry.register(store, "champion", files=files, card="", facts=facts)
     registry.promote_by_hand(store, version="champion", family=FAMILY, reason="the first")
     return promotion.challenge(

@@ -48,7 +48,7 @@ def build(root: str) -> Store:
     )
     files = _bundles(trained) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
-        registry.register(store, version, files=files, card="# A small model\n", facts=_facts(version))
+        registry.register(store, version, files=files, card="# A small model\n", facts=version_facts(version))
     registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
     return store
 
@@ -102,7 +102,8 @@ def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
     }
 
 
-def _facts(version: str) -> VersionFacts:
+def version_facts(version: str) -> VersionFacts:
+    """What a training run of synthesized speech says of its version."""
     return {
         "run_id": version,
         "recipe": features.recipe_version(),

@@ -50,15 +50,13 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     entries = registry.versions(store)
     for entry in entries:
         is_champion = entry["version"] == champion.get("version")
-        try:
-            family = champion["family"] if is_champion else entry["selected"]
-            score = entry["scores"][family][PROTOCOL][SCORE]
-            dataset = entry["dataset"]["name"]
-        except (KeyError, TypeError) as error:
+        family = champion["family"] if is_champion else entry["selected"]
+        if family not in entry["scores"]:
             raise DataError(
-                f"{store.url('models')}/{entry['version']}/version.json is damaged: it does not say which model was "
-                f"selected, on which dataset, with which scores ({error!r}). Restore it from a backup, or delete it"
-            ) from None
+                f"{store.url('models')}/{entry['version']}/version.json has no scores of the champion, {family}; it has "
+                f"those of {', '.join(entry['scores'])}. Restore it from a backup, or promote a version again"
+            )
+        score, dataset = entry["scores"][family][PROTOCOL][SCORE], entry["dataset"]["name"]
         since = f"champion since {champion['since']}" if is_champion else ""
         rows.append((entry["version"], entry["created"], dataset, family, f"{score:.3f}", since))
     if not entries:

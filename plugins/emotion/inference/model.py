@@ -162,7 +162,8 @@ class CustomEmotionModel:
         self.family = bundle["family"]
         self.name = f"{self.version}/{self.family}"
         self.emotions = tuple(emotion for emotion in EMOTIONS if emotion in bundle["label_encoder"].classes_)
-        self.metadata = bundle["metadata"]
+        # Bundles of earlier releases name the run here, of which there may be several versions.
+        self.metadata = bundle["metadata"] | {"version": self.version}
         self._bundle = bundle
 
     def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:

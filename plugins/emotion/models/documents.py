@@ -5,14 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from emotion.errors import DataError
+from emotion.evaluation.selection import PROTOCOL, SCORE
 
-JSON_NAMES: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
+JSON_NAMES: dict[type, str] = {
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    bool: "true or false",
+    float: "a number with a decimal point",
+}
 
 
 def check_entry(version_entry: Any, place: str) -> None:
-    """Raise DataError unless a value from a ``version.json`` has what the registry writes itself."""
-    words: dict[str, type] = dict.fromkeys(("version", "created", "format"), str)
-    check_document(version_entry, words | {"packages": dict, "files": dict}, place)
+    """Raise DataError unless a value from a ``version.json`` has all that readers of the registry use."""
+    words: dict[str, type] = dict.fromkeys(("version", "created", "format", "recipe", "selected"), str)
+    objects: dict[str, type] = dict.fromkeys(("packages", "files", "dataset", "scores"), dict)
+    check_document(version_entry, words | objects, place)
+    dataset, scores = version_entry["dataset"], version_entry["scores"]
+    check_document(dataset, {"name": str, "notice": str, "synthesized": bool}, f"{place}: dataset")
+    check_document(scores, {version_entry["selected"]: dict}, f"{place}: scores")
+    for family, protocols in scores.items():
+        check_document(protocols, {PROTOCOL: dict}, f"{place}: scores of {family}")
+        check_document(protocols[PROTOCOL], {SCORE: float}, f"{place}: scores of {family}: {PROTOCOL}")
     for name, facts in version_entry["files"].items():
         check_document(facts, {"sha256": str}, f"{place}: {name}")
     check_document(version_entry["packages"], {"scikit-learn": str}, f"{place}: packages")

@@ -11,7 +11,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 
-from emotion.errors import EmotionError
+from emotion.errors import DataError, EmotionError
 from emotion.evaluation import bootstrap, scores
 from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference
 from emotion.models import registry, rescoring
@@ -138,10 +138,26 @@ def challenge(
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
     }
-    pointer = registry.champion(store)
+    try:
+        pointer = registry.champion(store)
+    except DataError as error:
+        _keep_unreadable_champion(result, error)
+        return result
     if pointer is not None:
         _challenge_champion(result, store, pointer, challenger, challenger_probabilities, table, values, seed=seed)
     return result
+
+
+def _keep_unreadable_champion(result: Challenge, error: DataError) -> None:
+    """Fill in the result where ``champion.json`` is damaged: the run is complete, and nothing takes the place of a
+    champion that may come back."""
+    result["champion"] = {"version": "unreadable", "family": "unknown", "scores": None, "since": ""}
+    result["verdict"] = "keep"
+    result["reasons"] = [
+        f"The champion cannot be read, so nothing is promoted: {error}.",
+        f"The models of this run are registered as version {result['challenger']['version']}. Once the file is "
+        "restored or deleted, clear the task register_challenger to compare them.",
+    ]
 
 
 def _challenge_champion(

@@ -101,7 +101,12 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
     Examples
     --------
     >>> store = Store("memory://doctest-register")
-    >>> facts = {"recipe": "v1", "selected": "random_forest"}  # a real run gives all of VersionFacts
+    >>> facts = {
+    ...     "recipe": "v1",
+    ...     "selected": "random_forest",
+    ...     "dataset": {"name": "calls", "notice": "", "synthesized": False},
+    ...     "scores": {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}},
+    ... }  # a real run gives all of VersionFacts
     >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
     >>> entry["files"]["model.pkl"]["bytes"], [each["version"] for each in versions(store)]
     (8, ['one'])
@@ -135,7 +140,12 @@ def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
     Examples
     --------
     >>> store = Store("memory://doctest-free-name")
-    >>> facts = {"recipe": "v1", "selected": "random_forest"}
+    >>> facts = {
+    ...     "recipe": "v1",
+    ...     "selected": "random_forest",
+    ...     "dataset": {"name": "calls", "notice": "", "synthesized": False},
+    ...     "scores": {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}},
+    ... }
     >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
     >>> free_name(store, "one", {"model.pkl": b"a pickle"}), free_name(store, "one", {"model.pkl": b"another"})
     ('one', 'one-2')
@@ -325,8 +335,9 @@ def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> di
                 if past["decision"] == "promoted" and _last_promoted_version(store) == past["version"]:
                     _point(store, past)
                 return past
-        current = champion(store)
         recorded = decision | {"compared_with": compared, "time": now()}
+        # A champion that cannot be read is kept, too.
+        current = champion(store) if decision["decision"] == "promoted" else None
         if decision["decision"] == "promoted" and _identity(current) != compared:
             recorded |= {"decision": "kept", "reasons": [*decision["reasons"], _changed_meanwhile(compared, current)]}
         _carry_out(store, recorded)

@@ -167,6 +167,7 @@ class ScoringRun(Run):
                 summary = self.store.read_json(self._key("figures.json")) | {"failures": []}
                 summary["drift"] = verdict = self._judge_drift(plan, summary["failures"])
                 self._write_report(plan, summary)
+                self._plan()  # raises if another batch has taken over this one meanwhile
                 self.store.write_json(self._key("summary.json"), summary)
             scoring_metrics.emit_drift(self.emitter, verdict)
         batches.close_batch(self.store, plan)

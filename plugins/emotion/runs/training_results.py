@@ -51,10 +51,9 @@ def comparison(
     }
 
 
-def bundle_metadata(*, version: str, run_id: str, seed: int, dataset_facts: dict) -> dict[str, Any]:
-    """What a bundle says of how it was made."""
+def bundle_metadata(*, run_id: str, seed: int, dataset_facts: dict) -> dict[str, Any]:
+    """What a bundle says of how it was made. It does not name its version, which is named by the bundle's content."""
     return {
-        "version": version,
         "run_id": run_id,
         "recipe": features.recipe_version(),
         "seed": seed,

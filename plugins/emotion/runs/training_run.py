@@ -279,7 +279,7 @@ class TrainingRun(Run):
 
     def _metadata(self, seed: int) -> dict:
         return training_results.bundle_metadata(
-            version=self.name, run_id=self.run_id, seed=seed, dataset_facts=self.artifacts.dataset_facts()
+            run_id=self.run_id, seed=seed, dataset_facts=self.artifacts.dataset_facts()
         )
 
     def _drift_reference(self, seed: int) -> bytes:

@@ -55,13 +55,17 @@ def is_committed(store: Store, batch: str) -> bool:
 
 def read_plan(store: Store, batch: str) -> Plan:
     """The plan of a batch. Raises DataError if another batch took its files over, or if there is no plan."""
-    if store.exists(f"scores/{batch}/taken_over.json"):
-        successor = store.read_json(f"scores/{batch}/taken_over.json")["by"]
+    _require_own(store, batch)
+    return store.read_json(f"scores/{batch}/plan.json")
+
+
+def _require_own(store: Store, batch: str) -> None:
+    """Raise DataError if another batch took over the files of a batch."""
+    if successor := ledger.successor(store, batch):
         raise DataError(
             f"batch {batch} was given up, and its files were taken over by batch {successor}: look there; "
             "to score again, start a new run"
         )
-    return store.read_json(f"scores/{batch}/plan.json")
 
 
 def look_at_others(store: Store, batch: str, *, alone_as: str | None) -> OtherBatches:
@@ -117,12 +121,14 @@ def open_batch(
     DataError
         If another batch took this batch over.
     """
+    _require_own(store, batch)
     if not store.exists(f"scores/{batch}/plan.json"):
         plan = _plan_batch(store, request, batch=batch, run_id=run_id, alone_as=alone_as, progress=progress)
         if not plan["files"]:
             for name in [batch, *plan["took_over"]]:
                 ledger.release(store, name)
             store.delete(f"scores/{batch}")
+            _remove_predecessors(store, plan)
             raise NothingToScore(nothing_new_message(plan))
         store.write_json(f"scores/{batch}/plan.json", plan)
     plan = read_plan(store, batch)
@@ -159,6 +165,8 @@ def _plan_batch(
 def close_batch(store: Store, plan: Plan) -> None:
     """Record the files of a committed batch as known, release its claim, and delete its working files.
 
+    The folders of the batches that it took over are deleted too: their parts are in its tables.
+
     A file that is not in the table of predictions was left for the next sweep, and does not become known.
     """
     files = plan["files"]
@@ -170,9 +178,22 @@ def close_batch(store: Store, plan: Plan) -> None:
     for model in plan["models"]:
         ledger.record(store, model["name"], plan["batch"], files)
     ledger.release(store, plan["batch"])
-    for batch in [plan["batch"], *plan["took_over"]]:
-        store.delete(f"scores/{batch}/parts")
+    store.delete(f"scores/{plan['batch']}/parts")
     store.delete(f"scores/{plan['batch']}/figures.json")
+    _remove_predecessors(store, plan)
+
+
+def _remove_predecessors(store: Store, plan: Plan) -> None:
+    """Delete the folders of the batches that a batch took over.
+
+    A slow process may still be at work on one of them. Its next step says that the batch was taken over. What it
+    writes until then is deleted when that is forgotten. A batch that was started anew under the name is left alone.
+    """
+    names = {*plan["took_over"], *ledger.predecessors(store, plan["batch"]), *ledger.forget_taken_over(store)}
+    started_anew = {claim["batch"] for claim in ledger.claims(store)}
+    for name in names - started_anew:
+        if not is_committed(store, name):
+            store.delete(f"scores/{name}")
 
 
 def _take_over(
@@ -183,7 +204,7 @@ def _take_over(
     for name, plan in dead.items():
         if plan is None:
             continue
-        store.write_json(f"scores/{name}/taken_over.json", {"by": batch})
+        ledger.give_up(store, name, successor=batch)
         same = (shown_folders(request), models, asdict(request.options))
         if (plan["folders"], plan["models"], plan["options"]) == same:
             scored = {part for part in part_keys(plan) if store.exists(f"{part}.parquet")}

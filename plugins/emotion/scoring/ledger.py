@@ -4,6 +4,7 @@
 ``summary.json`` of the batch is there, its files are *known* to its models:
 ``ledger/known/<version>/<family>/<batch>.parquet`` (place, stamp, sha256). Then the claim is released. A batch whose
 process died leaves its claim behind; the next sweep takes over its files, and what was computed of them.
+``ledger/taken_over/<batch>.json`` says so for :data:`REMEMBERED_SECONDS`, in case that the process lives after all.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import pandas as pd
 from emotion.store import Store
 
 OPEN = "ledger/open"
+TAKEN_OVER = "ledger/taken_over"
 COLUMNS = ["place", "stamp", "sha256"]
 """What the ledger keeps of a file: see :class:`emotion.scoring.inbox.File`."""
 PARTS_BEFORE_MERGING = 24
 """So many parts of a model are merged into one."""
 LEASE_SECONDS = 24 * 3600.0
 """How long a claim of another machine holds, as this machine cannot see whether its process still runs."""
+REMEMBERED_SECONDS = 3 * 24 * 3600.0
+"""How long it is remembered that a batch was taken over: longer than a run of the DAG may last."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,35 @@ def claims(store: Store) -> list[dict]:
 def release(store: Store, batch: str) -> None:
     """Delete the claim of a batch; nothing happens if there is none."""
     store.delete(f"{OPEN}/{batch}.json")
+
+
+def give_up(store: Store, batch: str, *, successor: str) -> None:
+    """Write that a dead batch was taken over by another one."""
+    store.write_json(f"{TAKEN_OVER}/{batch}.json", {"batch": batch, "by": successor, "time": time.time()})
+
+
+def successor(store: Store, batch: str) -> str | None:
+    """The batch that has taken over this one; None if none has."""
+    key = f"{TAKEN_OVER}/{batch}.json"
+    return store.read_json(key)["by"] if store.exists(key) else None
+
+
+def predecessors(store: Store, batch: str) -> list[str]:
+    """The batches that this one has taken over, and those that they had taken over."""
+    given_up = [store.read_json(key) for key in store.list(TAKEN_OVER, "*.json")]
+    names = [batch]
+    for name in names:  # grows
+        names += [record["batch"] for record in given_up if record["by"] == name]
+    return names[1:]
+
+
+def forget_taken_over(store: Store) -> list[str]:
+    """Forget the batches that were taken over long ago; returns their names."""
+    given_up = [store.read_json(key) for key in store.list(TAKEN_OVER, "*.json")]
+    old = [record["batch"] for record in given_up if time.time() - record["time"] > REMEMBERED_SECONDS]
+    for batch in old:
+        store.delete(f"{TAKEN_OVER}/{batch}.json")
+    return old
 
 
 def batch_lock(batch: str) -> str:

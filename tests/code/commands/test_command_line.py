@@ -212,12 +212,33 @@ def test_a_damaged_document_of_the_registry_is_one_line(run, home, damage):
     assert damage.replace(",", " ").split()[0] in err and "is damaged: " in err
 
 
-@pytest.mark.parametrize("key", ["scores", "selected", "dataset"])
-def test_a_version_without_its_facts_is_one_line(run, home, key):
-    edit(home, "second/version.json", **{key: KeyError})
-    code, out, err = run("models")
+FACTS = {
+    "recipe": KeyError,
+    "selected": KeyError,
+    "scores": KeyError,
+    "dataset": KeyError,
+    "dataset: notice": {"dataset": {"name": "calls", "synthesized": False}},
+    "dataset: name": {"dataset": {"notice": "", "synthesized": False}},
+    "scores: logistic_regression": {"scores": {}},
+    "speaker_independent": {"scores": {"logistic_regression": {}}},
+    "f1_macro": {"scores": {"logistic_regression": {"speaker_independent": {"f1_macro": None}}}},
+}
+"""What is damaged in a version.json: a key without its value, or changed keys."""
+
+
+@pytest.mark.parametrize("fault", FACTS)
+@pytest.mark.parametrize(
+    "command",
+    [["models"], ["predict", "--model", "second", "a.wav"], ["promote", "second", "--reason", "better"]],
+    ids=lambda command: command[0],
+)
+def test_a_version_without_its_facts_is_one_line(run, home, command, fault):
+    changes = FACTS[fault]
+    edit(home, "second/version.json", **({fault: changes} if changes is KeyError else changes))
+    code, out, err = run(*command)
     assert (code, out) == (1, "") and err.count("\n") == 1
-    assert "second/version.json is damaged" in err and key in err
+    assert "second/version.json" in err and "is damaged" in err
+    assert all(word in err for word in fault.split(": "))
 
 
 def test_a_store_that_is_a_file_is_one_line(run, tmp_path, monkeypatch):

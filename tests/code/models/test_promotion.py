@@ -14,6 +14,7 @@ from emotion.models.classifier import Ensemble
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.vocabulary import EMOTIONS, FAMILIES
+from small_models import version_facts
 
 SEED = 3
 CHANCE = 0.25
@@ -25,8 +26,8 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def facts(*, recipe: str | None = None, synthesized: bool = False, fingerprint: str = "f00d") -> dict:
-    dataset = {"name": "noise", "synthesized": synthesized, "fingerprint": fingerprint}
-    return {"recipe": recipe or features.recipe_version(), "dataset": dataset}
+    dataset = {"name": "noise", "notice": "", "synthesized": synthesized, "fingerprint": fingerprint}
+    return version_facts("noise") | {"recipe": recipe or features.recipe_version(), "dataset": dataset}
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.models import bundle, registry
 from emotion.models.registry import CHAMPION
 from emotion.store import Store
+from small_models import version_facts
 
 FAMILY = "random_forest"
 NAME = registry.bundle_name(FAMILY)
 
 
 def register(store, version: str, content: object = "a model") -> dict:
-    facts = {"recipe": "recipe", "selected": FAMILY}
+    facts = version_facts(version) | {"recipe": "recipe", "selected": FAMILY}
     return registry.register(store, version, files={NAME: bundle.dumps(content)}, card="# Card\n", facts=facts)
 
 
@@ -254,7 +255,7 @@ def test_a_version_is_the_content_it_was_made_from(store):
     for content in ("first models", "second models", "second models", "third models", "first models"):
         files = {NAME: bundle.dumps(content), "reference": str(len(names)).encode()}
         name = registry.free_name(store, "run", files)
-        registry.register(store, name, files=files, card="", facts={"recipe": "recipe", "selected": FAMILY})
+        registry.register(store, name, files=files, card="", facts=version_facts(name) | {"recipe": "recipe"})
         names.append(name)
     assert names == ["run", "run-2", "run-2", "run-3", "run"]
     assert registry.load(store, registry.entry(store, "run-2"), NAME, recipe="recipe") == "second models"

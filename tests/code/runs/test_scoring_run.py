@@ -600,6 +600,57 @@ def test_a_run_whose_files_were_taken_over_says_so(home, box, voices):
         run.find_new_audio(folder=None, options=NOW)
 
 
+def test_the_folders_of_batches_that_were_taken_over_are_removed(home, box, voices, monkeypatch):
+    """The second dies too; the third has the parts of both. The first is alive after all, and writes once more."""
+    options = Options(settle_seconds=0, files_per_shard=1)
+    monkeypatch.setattr(batch_report, "LISTEN", 0)
+    for path in voices[:2]:
+        shutil.copy(path, box)
+    slow = ScoringRun(home, "first", Emitter(None))
+    shards = slow.find_new_audio(folder=None, options=options)
+    slow.score(part=shards[0]["part"])
+    shutil.copy(voices[2], box)
+    dying = ScoringRun(home, "second", Emitter(None))
+    dying.score(part=dying.find_new_audio(folder=None, options=options)[1]["part"])
+    store = Store(home.home)
+    store.write_json("scores/first/progress/score-0002.json", {})
+    ledger.claim(store, "no-plan", DAG)
+    store.write_json("scores/no-plan/progress/find_new_audio.json", {})
+    dag_run(home, "third", options=options)
+    assert {key.split("/")[1] for key in store.list("scores")} == {"third"}
+    assert len(predictions(home, "third")) == 3
+    with pytest.raises(DataError, match="taken over by batch second"):
+        slow.score(part=shards[1]["part"])
+    store.write_json("scores/first/progress/score-0002.json", {})  # it was in mid-shard
+    monkeypatch.setattr(ledger, "REMEMBERED_SECONDS", 0.0)
+    with pytest.raises(NothingToScore, match="3 files are known"):
+        dag_run(home, "fourth", options=options)
+    assert {key.split("/")[1] for key in store.list("scores")} == {"third"}
+    assert not store.list("ledger/taken_over")
+
+
+@pytest.mark.parametrize("step", ["score", "watch_drift"])
+def test_a_batch_that_was_started_anew_under_the_name_of_a_dead_one_is_kept(home, box, voices, step):
+    """The run died before its plan, was given up, and is cleared before its successor is complete."""
+    store = Store(home.home)
+    shutil.copy(voices[0], box)
+    ledger.claim(store, "first", DAG)
+    second = ScoringRun(home, "second", Emitter(None))
+    (shard,) = second.find_new_audio(folder=None, options=NOW)
+    shutil.copy(voices[1], box)
+    plan = store.read_json("scores/second/plan.json")
+    ledger.claim(store, "second", "another machine")  # so that it counts as live
+    if step == "score":
+        ScoringRun(home, "first", Emitter(None)).find_new_audio(folder=None, options=NOW)
+    else:
+        dag_run(home, "first", options=NOW)
+    assert plan["took_over"] == ["first"]
+    second.score(part=shard["part"])
+    second.collect_predictions()
+    second.watch_drift()
+    assert store.exists("scores/first/plan.json") and store.exists("scores/second/summary.json")
+
+
 def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
     for number in range(30):
         shutil.copy(voices[number % 10], box / f"{number:02d}.wav")

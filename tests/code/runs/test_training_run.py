@@ -10,10 +10,12 @@ import pytest
 
 from emotion import metrics, progress
 from emotion.errors import ConfigurationError, DataError
+from emotion.inference import CustomEmotionModel
 from emotion.models import registry, rescoring
 from emotion.runs.training_run import TrainingRun
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS, SCORES
 from small_data import make_settings, wav
+from small_models import version_facts
 
 DATASET = "labelled-folder"
 MODELS = (*FAMILIES, "ensemble")
@@ -217,16 +219,50 @@ def test_a_cleared_run_with_other_models_is_another_version(trained, tmp_path):
         {"promote": "promoted", "keep": "kept"}[challenge["verdict"]],
     )
     assert name in other.store.read_bytes(f"runs/{run.name}/report.html").decode()
+    for version in (run.name, name):
+        metadata = CustomEmotionModel.from_store(other.store, version).metadata
+        assert (metadata["version"], metadata["run_id"]) == (version, "run:1")
     assert [past["version"] for past in registry.history(other.store)] == [run.name, name]
     assert len(registry.versions(other.store)) == 2
+
+
+def register_copy(store, version: str, name: str) -> None:
+    """Register the models of a version under another name."""
+    files = {file: store.read_bytes(f"models/{version}/{file}") for file in registry.entry(store, version)["files"]}
+    registry.register(store, name, files=files, card="", facts=version_facts(name))
+
+
+@pytest.mark.parametrize("repair", ["restore", "delete"])
+def test_an_unreadable_champion_costs_no_run(trained, tmp_path, repair):
+    """The version is registered and nothing is promoted; after the repair the two are compared."""
+    run, _, _ = trained
+    other = copy_of(run, tmp_path)
+    register_copy(other.store, run.name, "urgent")
+    registry.promote_by_hand(other.store, version="urgent", family=FAMILIES[0], reason="the first")
+    good = other.store.read_bytes(registry.CHAMPION)
+    other.store.write_bytes(registry.CHAMPION, good[:20])
+    rules = {"max_emotion_drop": 1.0, "policy": "auto"}
+    challenge = other.register_challenger(**rules)
+    assert challenge["verdict"] == "keep" and not challenge["asks"]
+    assert "champion.json is damaged" in challenge["reasons"][0] and run.name in challenge["reasons"][1]
+    assert other.promote(policy="auto")["decision"] == "kept"
+    assert other.store.read_bytes(registry.CHAMPION) == good[:20]
+    assert "champion.json is damaged" in other.store.read_bytes(f"runs/{run.name}/report.html").decode()
+    if repair == "restore":
+        other.store.write_bytes(registry.CHAMPION, good)
+    else:
+        other.store.delete(registry.CHAMPION)
+    other.register_challenger(**rules)
+    decision = other.promote(policy="auto")
+    assert decision["decision"] == ("kept" if repair == "restore" else "promoted")
+    assert "unreadable" not in str(decision)
+    assert registry.champion(other.store)["version"] == ("urgent" if repair == "restore" else run.name)
 
 
 def test_an_answer_does_not_replace_a_champion_that_came_meanwhile(trained, tmp_path):
     run, _, _ = trained
     other = copy_of(run, tmp_path)
-    entry = registry.entry(other.store, run.name)
-    files = {name: other.store.read_bytes(f"models/{run.name}/{name}") for name in entry["files"]}
-    registry.register(other.store, "urgent", files=files, card="", facts={"selected": FAMILIES[0]})
+    register_copy(other.store, run.name, "urgent")
     registry.promote_by_hand(other.store, version="urgent", family=FAMILIES[0], reason="at once")
     decision = other.promote(policy="ask", approved=True)
     assert decision["decision"] == "kept" and registry.champion(other.store)["version"] == "urgent"
