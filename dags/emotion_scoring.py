@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from emotion_airflow.defaults import TASK_DEFAULTS, schedule_from
+from emotion_airflow.defaults import TASK_DEFAULTS, TRAINING_SCHEDULE, days_between_runs, schedule_from
 from emotion_airflow.scoring_form import PARAMS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def scoring_run(run_id: str) -> ScoringRun:
     dag_display_name="Emotion scoring",
     description="Find new recordings, score them, collect the predictions, check for drift",
     doc_md=__doc__,
-    schedule=schedule_from("EMOTION_SCORING_SCHEDULE", default="*/15 * * * *"),
+    schedule=schedule_from(variable="EMOTION_SCORING_SCHEDULE", default="*/15 * * * *"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,  # the library relies on it: another unfinished batch of this DAG must belong to a killed run
@@ -58,12 +58,16 @@ def emotion_scoring():
     @task
     def find_new_audio(*, run_id=None, params=None, dag_run=None):
         """Find the files that were not scored yet and divide them into shards; skip the run if there are none."""
+        from emotion import metrics
         from emotion.scoring.options import NothingToScore, Options
 
+        run = scoring_run(run_id)
+        # For an alert, from a task that runs even where no training is scheduled.
+        run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
         try:
-            return scoring_run(run_id).find_new_audio(
+            return run.find_new_audio(
                 folder=params["folder"],
                 model=params["model"],
                 challenger=params["challenger"],
@@ -88,7 +92,7 @@ def emotion_scoring():
 
     @task
     def watch_drift(*, run_id=None):
-        """Compare the batch with the training set of the model (ok, watch or alarm), and write the report."""
+        """Compare the batch with the training set of the model (ok, watch or alarm; unknown for a few clips), and write the report."""
         return scoring_run(run_id).watch_drift()
 
     score.expand(shard=find_new_audio()) >> collect_predictions() >> watch_drift()

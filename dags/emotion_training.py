@@ -31,7 +31,7 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowSkipException
 
-from emotion_airflow.defaults import TASK_DEFAULTS, schedule_from
+from emotion_airflow.defaults import TASK_DEFAULTS, TRAINING_SCHEDULE, schedule_from
 from emotion_airflow.question import QuestionOperator
 from emotion_airflow.training_form import PARAMS
 
@@ -55,7 +55,7 @@ def training_run(run_id: str) -> TrainingRun:
     dag_display_name="Emotion training",
     description="Download, featurize, train three models, compare, explain, promote",
     doc_md=__doc__,
-    schedule=schedule_from("EMOTION_TRAINING_SCHEDULE", default="@weekly"),
+    schedule=schedule_from(**TRAINING_SCHEDULE),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

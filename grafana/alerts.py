@@ -71,18 +71,26 @@ def _no_training() -> Alert:
     return Alert(
         uid="emotion-no-training",
         title="No successful training in 8 days",
-        target=condensed(age(metrics.RUN_FINISHED), "last"),
+        target=condensed(_training_age(), "last"),
         window=30 * DAY,
         evaluator=("gt", [8 * DAY]),
         no_data="Alerting",
         pending="1h",
-        summary="No training run has succeeded in the last 8 days, or none has ever succeeded.",
+        summary="No training run has succeeded in the last 8 days, or in a day more than lies between two scheduled "
+        "runs; or none has ever succeeded.",
         runbook="Open the runs of emotion_training in Airflow. If the DAG is paused, unpause it. If the last run "
         "failed, read the log of the failed task and clear the task. If there is no run, check the heartbeat of "
-        "the scheduler and trigger a run. If nothing is scheduled on purpose (EMOTION_TRAINING_SCHEDULE is empty), "
-        "silence this alert.",
+        "the scheduler and trigger a run. Where no training is scheduled (EMOTION_TRAINING_SCHEDULE is empty), a "
+        "scoring run says so in the metric training.every_days, and this alert stays quiet.",
         panel=("training", "Time since last success"),
     )
+
+
+def _training_age() -> str:
+    """Seconds since the last successful training, less what the schedule allows beyond a week; 0 without a schedule."""
+    every = path(metrics.TRAINING_EVERY)
+    beyond_a_week = f"scale(offset(aggregateLine({every}, 'last'), -7), {DAY})"
+    return f"fallbackSeries(currentBelow({every}, 0), {age(metrics.RUN_FINISHED, less=beyond_a_week)})"
 
 
 def _f1_fell() -> Alert:

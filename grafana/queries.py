@@ -101,12 +101,17 @@ def latest_run(metric: Metric, **labels: str) -> str:
     return f"currentAbove(transformNull({hourly}, -1, {hourly}), -0.5)"
 
 
-def age(metric: Metric) -> str:
+def age(metric: Metric, *, less: str = "") -> str:
     """Seconds since the Unix time that a gauge was last set to, as a horizontal line; no series if it never was.
+
+    ``less``: an expression whose value is subtracted, if it has one.
 
     If one series of a difference is missing or empty, Graphite returns the other one, here 56 years. Therefore
     ``applyByNode``, which returns nothing if there is no gauge, and the 1, which requires a value of both series.
     """
     now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
     gauge = path(metric)
-    return f"applyByNode({gauge}, {gauge.count('.')}, \"aggregate(group({now}, {then}), 'diff', 1)\")"
+    seconds = f"aggregate(group({now}, {then}), 'diff', 1)"
+    if less:  # a difference to a series that is missing is the first series
+        seconds = f"diffSeries({seconds}, {less})"
+    return f'applyByNode({gauge}, {gauge.count(".")}, "{seconds}")'

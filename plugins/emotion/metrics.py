@@ -73,6 +73,12 @@ def _metric(name: str, kind: str, unit: str, help: str) -> Metric:
 
 STAGE_DURATION = _metric("training.stage.{stage}.duration", "timer", "ms", "Work of one stage of a training run")
 RUN_FINISHED = _metric("training.finished", "gauge", "s", "Unix time at which a training run last succeeded")
+TRAINING_EVERY = _metric(
+    "training.every_days",
+    "gauge",
+    "days",
+    "The longest time between two scheduled training runs; 0: by hand only. Each scoring run sends it",
+)
 CLIPS = _metric(
     "training.clips.{kind}",
     "gauge",
@@ -144,7 +150,9 @@ BATCH_CONFIDENCE = _metric(
     "ratio",
     "Confidence over the whole last batch: mean, p10, p50, p90",
 )
-DRIFT_VERDICT = _metric("scoring.drift.verdict", "gauge", "level", "Verdict on the last batch: 0 ok, 1 watch, 2 alarm")
+DRIFT_VERDICT = _metric(
+    "scoring.drift.verdict", "gauge", "level", "Verdict on the last judged batch: 0 ok, 1 watch, 2 alarm"
+)
 DRIFT_SHARE = _metric(
     "scoring.drift.{signal}",
     "gauge",

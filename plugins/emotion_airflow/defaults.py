@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
+TRAINING_SCHEDULE = {"variable": "EMOTION_TRAINING_SCHEDULE", "default": "@weekly"}
+"""The schedule of the training DAG, as :func:`schedule_from` takes it."""
+SCHEDULED_RUNS = 100
+"""So many runs are looked at to find the longest time between two."""
 NOT_RETRIED = ("DataError", "ConfigurationError", "BundleError")
 """Errors of ``emotion.errors``, subclasses included, that come back in the same way at every attempt."""
 
@@ -27,7 +32,7 @@ TASK_DEFAULTS = {
 """``default_args`` of every DAG; a task that needs other values sets them itself."""
 
 
-def schedule_from(variable: str, *, default: str) -> CronTriggerTimetable | None:
+def schedule_from(*, variable: str, default: str) -> CronTriggerTimetable | None:
     """The schedule, in UTC, by a cron expression in an environment variable.
 
     Parameters
@@ -45,8 +50,26 @@ def schedule_from(variable: str, *, default: str) -> CronTriggerTimetable | None
 
     Examples
     --------
-    >>> schedule_from("A_VARIABLE_THAT_IS_NOT_SET", default="@weekly").expression
+    >>> schedule_from(variable="A_VARIABLE_THAT_IS_NOT_SET", default="@weekly").expression
     '0 0 * * 0'
     """
     cron = os.environ.get(variable, default)
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0)) if cron else None
+
+
+def days_between_runs(*, variable: str, default: str) -> float:
+    """The longest time between two scheduled runs, in days; 0 where nothing is scheduled. Parameters as above.
+
+    >>> days_between_runs(variable="A_VARIABLE_THAT_IS_NOT_SET", default="@weekly")
+    7.0
+    >>> days_between_runs(variable="A_VARIABLE_THAT_IS_NOT_SET", default="")
+    0.0
+    """
+    from croniter import croniter
+
+    cron = os.environ.get(variable, default)
+    if not cron:
+        return 0.0
+    times = croniter(cron, datetime(2026, 1, 1, tzinfo=UTC), ret_type=datetime)
+    runs = [times.get_next() for _ in range(SCHEDULED_RUNS)]
+    return max((later - earlier) / timedelta(days=1) for earlier, later in pairwise(runs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -200,6 +202,44 @@ def test_a_lock_that_is_not_free_is_waited_for_with_one_warning(store, caplog):
     assert events == [("holder", True), ("waiter", True)]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == 1 and re.fullmatch("another process holds the lock .*/a.lock; waiting for it", warnings[0])
+
+
+WRITES = """
+import os, sys
+from emotion.store import Store
+store, data = Store(sys.argv[1]), os.urandom(1 << 20)
+print("ready", flush=True)
+for number in range(1_000_000):
+    store.write_bytes(f"a/{number % 7}", data)
+    store.write_bytes(f"b/{number}", data)
+"""
+
+
+def test_a_killed_process_leaves_no_unfinished_file(tmp_path):
+    """It spends almost all its time writing: each kill is in the middle of a file."""
+    for number in range(5):
+        command = [sys.executable, "-c", WRITES, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.1 + 0.03 * number)
+            process.kill()
+    sizes = {path.name: path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
+    assert sizes and set(sizes.values()) == {1 << 20}
+    assert not [name for name in sizes if name.startswith(".writing-")]
+
+
+def test_a_file_system_without_unnamed_files_is_written_to(tmp_path, monkeypatch):
+    store, open_ = Store(str(tmp_path)), os.open
+
+    def no_unnamed(path, flags, *mode, **options):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return open_(path, flags, *mode, **options)
+
+    monkeypatch.setattr(os, "open", no_unnamed)
+    for data in (b"first", b"second"):
+        store.write_bytes("a/b", data)
+        assert store.read_bytes("a/b") == data and os.listdir(tmp_path / "a") == ["b"]
 
 
 def test_a_killed_process_leaves_no_lock(store):

@@ -15,6 +15,11 @@ from emotion.errors import AudioError
 
 MAX_CHUNKS = 1000
 """Chunks that are read before the samples. Recordings have fewer than 50; a damaged file may have millions."""
+_VOC = b"Creative Voice File\x1a"
+_VOC_BLOCKS = 9
+"""The highest type of a block of a VOC file; 0 ends the file."""
+_MAT4_BYTES = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
+"""Bytes of a number by its type in a MAT-file of level 4."""
 _LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
 _NIST_HEADER = 1024
 EMPTY_ID3_TAG = b"ID3\x04" + bytes(5) + b"\x0a" + bytes(10)
@@ -61,11 +66,12 @@ _CAF = _Chunks(8, b"data", ">Q", align=1)
 _W64 = _Chunks(40, bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "<Q", align=8, header_counts=True)
 
 
-def check_container(handle: BinaryIO, name: str) -> None:
+def check_container(handle: BinaryIO, name: str) -> bytes:
     """Refuse an empty file, and one with fewer bytes of samples than its container promises.
 
     WAV, RF64, AIFF, AIFC, 8SVX, W64, CAF, AU and NIST state the length of their samples; a writer that did not know it
-    puts a very large number there, and such a file passes. Ogg states the length of each page: the last one must be
+    puts a very large number there, and such a file passes. VOC states the length of each block, AVR, MAT4 and MPC 2000
+    the number of samples. PVF and IRCAM state no length: a part of such a file cannot be told from a whole one. Ogg states the length of each page: the last one must be
     whole. A missing mark of the stream's end is no fault, as many recorders do not write it. Any other format passes.
 
     Parameters
@@ -74,6 +80,12 @@ def check_container(handle: BinaryIO, name: str) -> None:
         Read from its beginning; left at any position.
     name : str
         For messages.
+
+    Returns
+    -------
+    bytes
+        The bytes to decode in place of the beginning of the file: with the length of the samples, where the writer did
+        not know it and libsndfile cannot do without. Otherwise b"".
 
     Raises
     ------
@@ -87,6 +99,7 @@ def check_container(handle: BinaryIO, name: str) -> None:
     >>> import io
     >>> header = b"RIFF" + struct.pack("<I", 1036) + b"WAVE" + b"data" + struct.pack("<I", 1024)
     >>> check_container(io.BytesIO(header + bytes(1024)), "whole.wav")
+    b''
     >>> check_container(io.BytesIO(header + bytes(100)), "half.wav")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     emotion.errors.AudioError: half.wav is truncated or damaged: its header promises 1024 bytes of samples and 100 ...
@@ -98,8 +111,8 @@ def check_container(handle: BinaryIO, name: str) -> None:
     head = handle.read(24)
     chunks = _chunks(head)
     if chunks:
-        _check_samples_chunk(handle, name, size, chunks)
-    elif head[:4] in (b".snd", b"dns."):
+        return _check_samples_chunk(handle, name, size, chunks)
+    if head[:4] in (b".snd", b"dns."):
         offset, length = struct.unpack((">" if head[:4] == b".snd" else "<") + "II", head[4:12])
         if length < _WAVE.unknown_length:
             _check_length(name, promised=length, present=size - offset)
@@ -110,6 +123,15 @@ def check_container(handle: BinaryIO, name: str) -> None:
         raise AudioError("not_audio", f"{name} is a MIDI sample dump; expected a recording")
     elif head[:4] == b"OggS":
         _check_last_page(handle, name, size)
+    elif head.startswith(_VOC):
+        _check_voc(handle, name, size)
+    elif head[:4] == b"2BIT":
+        _check_avr(handle, name, size)
+    elif head[:2] == b"\x01\x04" and size >= 42:
+        _check_mpc(handle, name, size)
+    elif len(head) == 24 and head[:4] in (bytes(4), b"\0\0\x03\xe8"):
+        _check_mat4(handle, name, size)
+    return b""
 
 
 def _chunks(head: bytes) -> _Chunks | None:
@@ -125,11 +147,11 @@ def _chunks(head: bytes) -> _Chunks | None:
     return _CAF if kind == b"caff" else None
 
 
-def _check_samples_chunk(handle: BinaryIO, name: str, size: int, chunks: _Chunks) -> None:
-    """Walk through the chunks to the one that holds the samples."""
+def _check_samples_chunk(handle: BinaryIO, name: str, size: int, chunks: _Chunks) -> bytes:
+    """Walk through the chunks to the one that holds the samples; returns what :func:`check_container` does."""
     id_size = len(chunks.samples)
     header_size = id_size + struct.calcsize(chunks.length)
-    position, length_in_ds64 = chunks.start, 0
+    position, length_in_ds64, ds64 = chunks.start, 0, 0
     for _ in range(MAX_CHUNKS):
         handle.seek(position)
         head = handle.read(header_size)
@@ -139,16 +161,75 @@ def _check_samples_chunk(handle: BinaryIO, name: str, size: int, chunks: _Chunks
             raise truncated(name, f"it holds zeros from byte {position} on, before its samples begin")
         kind, length = head[:id_size], struct.unpack(chunks.length, head[id_size:])[0]
         if kind == b"ds64":
-            length_in_ds64 = struct.unpack("<Q", handle.read(16)[8:])[0]
+            ds64, length_in_ds64 = position, struct.unpack("<Q", handle.read(16)[8:])[0]
+        present = size - position - header_size
         if kind == chunks.samples and length >= chunks.unknown_length:
+            if chunks is _CAF:
+                return _with_length(handle, position + header_size, ">", position + id_size, present)
+            if ds64 and not length_in_ds64:
+                return _with_length(handle, position + header_size, "<", ds64 + header_size + 8, present)
             length = length_in_ds64
         elif chunks.header_counts:
             length = max(length - header_size, 0)
         if kind == chunks.samples:
-            _check_length(name, promised=length, present=size - position - header_size)
-            return
+            _check_length(name, promised=length, present=present)
+            return b""
         position += header_size + length + -length % chunks.align
     raise AudioError("not_audio", f"{name} has more than {MAX_CHUNKS} chunks before its samples; expected a recording")
+
+
+def _with_length(handle: BinaryIO, end: int, order: str, position: int, length: int) -> bytes:
+    """The header of a file, up to ``end``, with a length of 64 bits at a position."""
+    handle.seek(0)
+    header = bytearray(handle.read(end))
+    struct.pack_into(f"{order}Q", header, position, length)
+    return bytes(header)
+
+
+def _check_voc(handle: BinaryIO, name: str, size: int) -> None:
+    """Walk through the blocks; an unknown one ends the walk."""
+    handle.seek(len(_VOC))
+    position = struct.unpack("<H", handle.read(2))[0]
+    for _ in range(MAX_CHUNKS):
+        handle.seek(position)
+        head = handle.read(4)
+        if len(head) < 4 or not 0 < head[0] <= _VOC_BLOCKS:
+            return
+        length = int.from_bytes(head[1:], "little")
+        if length < 0xFF_FFFF:
+            _check_length(name, promised=length, present=size - position - 4)
+        position += 4 + length
+
+
+def _check_avr(handle: BinaryIO, name: str, size: int) -> None:
+    handle.seek(12)
+    stereo, bits = struct.unpack(">HH", handle.read(4))
+    handle.seek(26)
+    frames = struct.unpack(">I", handle.read(4))[0]
+    if frames < _WAVE.unknown_length:
+        _check_length(name, promised=frames * (2 if stereo else 1) * bits // 8, present=size - 128)
+
+
+def _check_mpc(handle: BinaryIO, name: str, size: int) -> None:
+    handle.seek(21)
+    stereo, _, _, frames = struct.unpack("<BIII", handle.read(13))
+    _check_length(name, promised=frames * 2 * (2 if stereo else 1), present=size - 42)
+
+
+def _check_mat4(handle: BinaryIO, name: str, size: int) -> None:
+    """Two matrices: the sample rate, and the samples with a row for each channel."""
+    handle.seek(0)
+    order = "<" if handle.read(4) == bytes(4) else ">"
+    position = 0
+    for _ in range(2):
+        handle.seek(position)
+        kind, rows, columns, _, name_bytes = struct.unpack(f"{order}5I", handle.read(20))
+        width = _MAT4_BYTES.get(kind // 10 % 10)
+        if width is None or kind >= 5000:
+            return
+        length = rows * columns * width
+        _check_length(name, promised=length, present=size - position - 20 - name_bytes)
+        position += 20 + name_bytes + length
 
 
 def _check_nist(header: bytes, name: str, size: int) -> None:

@@ -310,7 +310,8 @@ def open_recording(file: str | os.PathLike | BinaryIO) -> Iterator[Recording]:
         handle.seek(0)
         source = Source(handle, prefix=EMPTY_ID3_TAG if is_mpeg_frame(handle.read(2)) else b"")
         with _reasons(source, name):
-            check_container(handle, name)
+            if header := check_container(handle, name):
+                source = Source(handle, prefix=header, skip=len(header))
             states_length = mp3_states_length(handle)
             sound = stack.enter_context(soundfile.SoundFile(source))
             check_format(name, sound.samplerate, sound.channels)

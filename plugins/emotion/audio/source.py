@@ -18,6 +18,8 @@ class Source:
     file : seekable binary file
     prefix : bytes
         Put before the bytes of the file.
+    skip : int
+        Bytes at the beginning of the file that are left out.
 
     Attributes
     ----------
@@ -32,18 +34,19 @@ class Source:
     (b'--R', 3, 6, 6)
     """
 
-    def __init__(self, file: BinaryIO, *, prefix: bytes = b""):
+    def __init__(self, file: BinaryIO, *, prefix: bytes = b"", skip: int = 0):
         self._file = file
         self._prefix = prefix
+        self._skip = skip
         self._position = 0
         self.error: OSError | None = None
-        self._size = len(prefix) + file.seek(0, os.SEEK_END)
+        self._size = len(prefix) - skip + file.seek(0, os.SEEK_END)
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes."""
         data = self._prefix[self._position : self._position + size]
         try:
-            self._file.seek(max(self._position - len(self._prefix), 0))
+            self._file.seek(self._skip + max(self._position - len(self._prefix), 0))
             data += self._file.read(size - len(data))
         except OSError as error:
             self.error = self.error or error

@@ -85,7 +85,8 @@ def _describe(summary: dict) -> str:
             f"Files that the model was trained on: {summary['heard_in_training']}; not counted for accuracy and drift"
         )
     lines.append(f"Files to listen to (confidence below {limit:.0%}): {summary['needs_listener']}")
-    lines.append(f"Drift: {' '.join([drift['verdict'] + '.', *drift['reasons']])}")
+    verdict = "not judged" if drift["verdict"] == "unknown" else drift["verdict"]
+    lines.append(f"Drift: {' '.join([verdict + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:
         lines.append(f"About the model: {summary['model']['notice']}")
     return "\n".join(lines)

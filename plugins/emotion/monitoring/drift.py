@@ -46,7 +46,7 @@ SIGNIFICANCE = 0.05
 TOP_FEATURES = 20
 VERDICTS = ("ok", "watch", "alarm")
 UNKNOWN = "unknown"
-"""Stands for a verdict where none could be reached: see :func:`not_judged`."""
+"""Stands for a verdict where there is none: the batch has too few clips, or judging it failed."""
 
 
 class Sketch:
@@ -152,7 +152,7 @@ def judge(sketch: Sketch) -> dict:
     Returns
     -------
     dict
-        ``verdict`` (``ok``, ``watch`` or ``alarm``), ``reasons`` (sentences), ``clips``, ``speakers`` (of the
+        ``verdict`` (``ok``, ``watch``, ``alarm`` or ``unknown``), ``reasons`` (sentences), ``clips``, ``speakers`` (of the
         reference).
 
         ``features``: ``share`` of the features that differ significantly *and* have a shift of more than 3;
@@ -165,10 +165,11 @@ def judge(sketch: Sketch) -> dict:
         ``top``: the features with the largest shifts (feature, description, shift, psi, ks, p adjusted, mean,
         training_mean).
 
-        For a batch of fewer clips than the smallest of :data:`SIZES`, the verdict is ``ok``, and there are no figures.
+        For a batch of fewer clips than the smallest of :data:`SIZES`, the verdict is ``unknown``, and there are no
+        figures.
     """
     known = sketch.reference
-    head = {"verdict": "ok", "clips": sketch.clips, "speakers": int(known.speakers)}
+    head = {"verdict": UNKNOWN, "clips": sketch.clips, "speakers": int(known.speakers)}
     if sketch.clips < SIZES[0]:
         reason = f"{sketch.clips} clips are too few to judge; at least {SIZES[0]} are needed."
         return head | {"reasons": [reason], "features": None, "emotions": None, "confidence": None, "top": []}

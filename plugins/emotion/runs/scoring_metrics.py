@@ -44,7 +44,8 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
 
 
 def emit_drift(emitter: Emitter, verdict: dict) -> None:
-    """The drift of a batch; ``verdict`` from :func:`emotion.monitoring.drift.judge`. ``unknown`` is not sent."""
+    """The drift of a batch; ``verdict`` from :func:`emotion.monitoring.drift.judge`. ``unknown`` is not sent:
+    an alarm holds until a batch that can be judged says otherwise."""
     if verdict["verdict"] not in VERDICTS:
         return
     emitter.gauge(metrics.DRIFT_VERDICT, VERDICTS.index(verdict["verdict"]))

@@ -127,6 +127,8 @@ class ScoringRun(Run):
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
+            for (place, sha256), count in shard.memory_errors.items():
+                ledger.note_memory_errors(self.store, place, sha256, count)
         table = table[table["error"] != TEMPORARY]
         scoring_metrics.emit_shard(self.emitter, table)
         rejected = int((table["error"] != "").sum())

@@ -239,6 +239,10 @@ def _find_unscored(
         return bool(scored) and all(known.has(place, stamp, sha256) for known in scored)
 
     new = find_new_files(request, is_known=is_known, progress=progress)
+    memory_errors = ledger.memory_errors(store)
+    for entry in new.entries:
+        if count := memory_errors.get((entry["place"], entry["sha256"])):
+            entry["memory_errors"] = count
     restamped = [asdict(file) for file in new.restamped if not claimed.has(file.place, file.stamp, file.sha256)]
     if restamped:
         for name in names:

@@ -20,6 +20,7 @@ from emotion.store import Store
 
 OPEN = "ledger/open"
 TAKEN_OVER = "ledger/taken_over"
+MEMORY_ERRORS = "ledger/memory_errors"
 COLUMNS = ["place", "stamp", "sha256"]
 """What the ledger keeps of a file: see :class:`emotion.scoring.inbox.File`."""
 PARTS_BEFORE_MERGING = 24
@@ -100,6 +101,22 @@ def record(store: Store, model: str, name: str, files: list[dict]) -> None:
 
 def _folder(model: str) -> str:
     return f"ledger/known/{model}"
+
+
+def memory_errors(store: Store) -> dict[tuple[str, str], int]:
+    """How often memory ran out while a file was scored, by place and sha256; only files that have no answer yet."""
+    records = [store.read_json(key) for key in store.list(MEMORY_ERRORS, "*.json")]
+    return {(record["place"], record["sha256"]): record["count"] for record in records}
+
+
+def note_memory_errors(store: Store, place: str, sha256: str, count: int) -> None:
+    """Write how often memory ran out for a file; 0 once it has an answer."""
+    name = hashlib.sha256(f"{place} {sha256}".encode()).hexdigest()[:32]
+    key = f"{MEMORY_ERRORS}/{name}.json"
+    if count:
+        store.write_json(key, {"place": place, "sha256": sha256, "count": count})
+    else:
+        store.delete(key)
 
 
 def claim(store: Store, batch: str, owner: str) -> None:

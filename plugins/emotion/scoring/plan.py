@@ -38,7 +38,8 @@ class Plan(TypedDict):
     """What ``plan.json`` of a batch holds.
 
     ``files`` are dicts with the fields of :class:`~emotion.scoring.inbox.File`, and with ``label``, ``speaker`` and
-    ``part``: the key, without an ending, of the shard's files in the artifact store.
+    ``part``: the key, without an ending, of the shard's files in the artifact store. ``memory_errors``, if it is there,
+    says how often memory ran out for the file.
     """
 
     batch: str

@@ -29,6 +29,10 @@ LONG = 5
 """A recording that is longer than this many windows gets a timeline."""
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
+TOO_LARGE = "too_large"
+"""Reason of a file for which memory ran out :data:`MEMORY_ATTEMPTS` times. It becomes known to the model, until it
+changes."""
+MEMORY_ATTEMPTS = 3
 INTERNAL = "internal"
 """Reason of a file on which the code itself failed: a bug, which must not keep the other files from being scored. The
 file becomes known to the model all the same, as the same code would fail on it again: once the code is corrected, score
@@ -47,6 +51,12 @@ class Shard:
     plan : Plan
     training_clips : frozenset of str, or None
         From :func:`emotion.scoring.heard.training_clips`.
+
+    Attributes
+    ----------
+    memory_errors : dict
+        How often memory ran out, for :func:`emotion.scoring.ledger.note_memory_errors`: by place and sha256, for the
+        files for which it changed.
     """
 
     def __init__(self, models: list[CustomEmotionModel], plan: Plan, training_clips: frozenset[str] | None):
@@ -54,6 +64,7 @@ class Shard:
         self._training_clips = training_clips
         self._inboxes = decoded_paths(plan["inboxes"])
         self._options = Options(**plan["options"])
+        self.memory_errors: dict[tuple[str, str], int] = {}
         self._rows: list[dict] = []
         self._timeline: list[dict] = []
         self._vectors: list[np.ndarray] = []
@@ -74,12 +85,18 @@ class Shard:
             self._timeline += timeline
         except AudioError as error:
             row |= {"error": error.reason, "message": inbox.shown(str(error))}
-        except (OSError, MemoryError) as error:
+        except MemoryError as error:
+            row |= self._out_of_memory(entry, error)
+            return
+        except OSError as error:
             log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
             row |= {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))}
+            return
         except Exception as error:
             log.exception("%s: scoring it failed", entry["path"])
             row |= {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
+        if entry.get("memory_errors"):
+            self.memory_errors[entry["place"], entry["sha256"]] = 0
 
     def predict(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The shard's table and timelines, once every file was added.
@@ -104,6 +121,20 @@ class Shard:
         buffer = io.BytesIO()
         np.save(buffer, self.vectors, allow_pickle=False)
         return buffer.getvalue()
+
+    def _out_of_memory(self, entry: dict, error: MemoryError) -> dict:
+        """Columns of the row of a file for which memory ran out: it is left for the next sweep, or refused."""
+        count = entry.get("memory_errors", 0) + 1
+        is_final = count >= MEMORY_ATTEMPTS
+        self.memory_errors[entry["place"], entry["sha256"]] = 0 if is_final else count
+        if not is_final:
+            log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
+            return {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))}
+        message = (
+            f"{entry['path']} needs more memory than there is: memory ran out {count} times while it was scored. Split "
+            "the recording, or score it with rescore on a machine with more memory"
+        )
+        return {"error": TOO_LARGE, "message": inbox.shown(message)}
 
     def _read_short(self, handle: BinaryIO) -> Clip | None:
         """The clip, or None if the recording is a long one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import pickle
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -126,6 +128,13 @@ TRUNCATABLE = {
     "CAF": {},
     "NIST": {},
     "SVX": {},
+    "VOC": {},
+    "VOC, 8 bits": {"format": "VOC", "subtype": "PCM_U8"},
+    "AVR": {},
+    "AVR, 8 bits": {"format": "AVR", "subtype": "PCM_S8"},
+    "MPC2K": {},
+    "MAT4": {},
+    "MAT4, big-endian": {"format": "MAT4", "endian": "BIG", "subtype": "FLOAT"},
     "Ogg Vorbis": {"format": "OGG", "subtype": "VORBIS"},
     "Ogg Opus": {"format": "OGG", "subtype": "OPUS"},
     "FLAC": {},
@@ -142,6 +151,36 @@ def test_a_part_of_a_file_is_truncated_and_the_whole_file_is_not(kind, share):
     with pytest.raises(AudioError) as caught:
         decode.load(io.BytesIO(data[: int(len(data) * share)]))
     assert caught.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("kind", ["VOC", "AVR", "MPC2K", "MAT4"])
+def test_a_part_of_a_stereo_file_is_truncated(kind):
+    data = encode(np.random.default_rng(0).normal(0, 0.1, (32_000, 2)), format=kind)
+    assert decode.load(io.BytesIO(data)).duration == pytest.approx(2, abs=0.1)
+    with pytest.raises(AudioError, match="its header promises"):
+        decode.load(io.BytesIO(data[:-100]))
+
+
+FFMPEG = {
+    "CAF": ["-f", "caf"],
+    "W64": ["-f", "w64"],
+    "RF64": ["-f", "wav", "-rf64", "always"],
+    "WAV": ["-f", "wav"],
+    "AIFF": ["-f", "aiff"],
+    "AU": ["-f", "au"],
+}
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no FFmpeg here")
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", FFMPEG)
+def test_what_ffmpeg_wrote_to_a_pipe_is_decoded(tmp_path, kind, channels):
+    """It cannot go back to write the length."""
+    (tmp_path / "tone.wav").write_bytes(encode(np.stack([tone()] * channels, axis=1)))
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "tone.wav", *FFMPEG[kind], "-"]
+    data = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+    expected = decode.load(tmp_path / "tone.wav")
+    assert decode.load(io.BytesIO(data)).samples_sha256 == expected.samples_sha256
 
 
 def test_an_ogg_without_the_mark_of_its_end_is_whole():

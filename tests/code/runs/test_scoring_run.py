@@ -378,6 +378,35 @@ def test_a_temporary_error_leaves_the_file_for_the_next_sweep(home, box, voices,
         dag_run(home, "third")
 
 
+def test_a_file_for_which_memory_always_runs_out_is_refused_until_it_changes(home, box, voices, monkeypatch):
+    for name, path in zip(("a.wav", "b.wav"), voices, strict=False):
+        shutil.copy(path, box / name)
+    read = shard_module.read
+
+    def large(handle):
+        if handle.name.endswith("b.wav"):
+            raise MemoryError("no memory")
+        return read(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_module, "read", large)
+        errors = []
+        for batch in ("first", "second", "third"):
+            errors.append(finish(*start(home, batch))["left_for_next_sweep"])
+        assert errors == [{"temporary_error": 1}, {"temporary_error": 1}, {}]
+        assert predictions(home, "third")["error"].to_dict() == {"b.wav": "too_large"}
+        message = predictions(home, "third").loc["b.wav", "message"]
+        assert "memory ran out 3 times" in message and "Split the recording" in message
+        with pytest.raises(NothingToScore, match="2 files are known"):
+            start(home, "fourth")
+        shutil.copy(voices[2], box / "b.wav")
+        assert finish(*start(home, "fifth"))["left_for_next_sweep"] == {"temporary_error": 1}
+    assert Store(home.home).list("ledger/memory_errors")
+    dag_run(home, "sixth")
+    assert predictions(home, "sixth")["error"].to_dict() == {"b.wav": ""}
+    assert not Store(home.home).list("ledger/memory_errors")
+
+
 def test_a_read_that_fails_inside_the_decoder_is_no_truncated_file(home, box, voices, monkeypatch):
     """libsndfile takes a failed read for the end of the file."""
     for name, path in zip(("a.wav", "b.wav"), voices, strict=False):
@@ -1014,7 +1043,7 @@ def test_a_speakers_clips_stay_together():
 def test_summary_is_strict_json(home, box):
     (box / "empty.wav").touch()
     summary = score_folder(home, box, options=NOW)
-    assert summary["scored"] == 0 and summary["confidence"]["mean"] is None and summary["drift"]["verdict"] == "ok"
+    assert summary["scored"] == 0 and summary["confidence"]["mean"] is None and summary["drift"]["verdict"] == "unknown"
     json.dumps(summary, allow_nan=False)
 
 

@@ -11,6 +11,7 @@ from grafana_files import RULE_OF, state
 DAY = 86_400
 GAUGE, COUNT = "stats.gauges.airflow.emotion.", "stats_counts.airflow."
 FINISHED = GAUGE + "training.finished"
+EVERY = GAUGE + "training.every_days"
 CHAMPION = GAUGE + "champion.score.speaker_independent.f1_macro"
 CHALLENGER = GAUGE + "training.score.random_forest.speaker_independent.f1_macro"
 P95 = GAUGE + "scoring.latency_quantile.total.p95"
@@ -39,8 +40,23 @@ def finished(days_ago: float) -> list[tuple[str, object, float]]:
 # Alert → state → name of a case → points as (path, value, days ago).
 CASES = {
     "no-training": {
-        "firing": {"8.3 days ago": finished(8.3), "20 days ago": finished(20), "never": []},
-        "quiet": {"7.7 days ago": finished(7.7), "just now": finished(0.001)},
+        "firing": {
+            "8.3 days ago": finished(8.3),
+            "20 days ago": finished(20),
+            "never": [],
+            "weekly, 8.3 days ago": [*finished(8.3), (EVERY, 7, 0.01)],
+            "weekly, never": [(EVERY, 7, 0.01)],
+            "monthly, 33 days ago": [(FINISHED, lambda now: now - 33 * DAY, 0.02), (EVERY, 31, 0.01)],
+            "scheduled again": [*finished(20), (EVERY, 0, 5), (EVERY, 7, 0.01)],
+        },
+        "quiet": {
+            "7.7 days ago": finished(7.7),
+            "just now": finished(0.001),
+            "weekly, 7.7 days ago": [*finished(7.7), (EVERY, 7, 0.01)],
+            "monthly, 20 days ago": [*finished(20), (EVERY, 31, 0.01)],
+            "no schedule, never": [(EVERY, 0, 0.01)],
+            "no schedule any more": [*finished(20), (EVERY, 7, 5), (EVERY, 0, 0.01)],
+        },
     },
     "f1-fell": {
         "firing": {
