@@ -92,7 +92,7 @@ def emotion_scoring():
 
     @task
     def watch_drift(*, run_id=None):
-        """Compare the batch with the training set of the model (ok, watch or alarm; unknown for a few clips), and write the report."""
+        """Compare the batch with the training set of the model (ok, watch, alarm, or unknown); write the report."""
         return scoring_run(run_id).watch_drift()
 
     score.expand(shard=find_new_audio()) >> collect_predictions() >> watch_drift()

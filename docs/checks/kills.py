@@ -154,7 +154,7 @@ def finish(kind: str, folder: Path, run_id: str) -> float:
     began = time.monotonic()
     code = start(kind, folder, run_id).wait(PATIENCE)
     if code:
-        sys.exit(f"FAILED: {kind} in {folder} ended with code {code}; see {folder / 'log'}")
+        raise RuntimeError(f"{kind} in {folder} ended with code {code}; see {folder / 'log'}")
     return time.monotonic() - began
 
 
@@ -296,7 +296,10 @@ def kill_one(kind: str, place: Path, moment: float, number: int) -> list[str]:
     after_kill = count(place)
     faults = [] if state == "killed" else ["it ended before the kill"]
     faults += [f"after the kill: {fault}" for fault in after_kill.wrong]
-    finish(kind, place, "next-sweep" if kind == "scoring" and number % 2 else "run")
+    try:
+        finish(kind, place, "next-sweep" if kind == "scoring" and number % 2 else "run")
+    except RuntimeError as error:
+        faults.append(str(error))
     end = count(place)
     faults += expected(kind, place, end)
     print(f"| {kind} {number} | {moment:.1f} s | {after_kill} | {end} | {'; '.join(faults) or 'right'} |", flush=True)

@@ -70,9 +70,10 @@ def check_container(handle: BinaryIO, name: str) -> bytes:
     """Refuse an empty file, and one with fewer bytes of samples than its container promises.
 
     WAV, RF64, AIFF, AIFC, 8SVX, W64, CAF, AU and NIST state the length of their samples; a writer that did not know it
-    puts a very large number there, and such a file passes. VOC states the length of each block, AVR, MAT4 and MPC 2000
-    the number of samples. PVF and IRCAM state no length: a part of such a file cannot be told from a whole one. Ogg states the length of each page: the last one must be
-    whole. A missing mark of the stream's end is no fault, as many recorders do not write it. Any other format passes.
+    puts a very large number there, and such a file passes. VOC states the length of each block; AVR, MAT4 and MPC 2000
+    the number of samples. Ogg states the length of each page: the last one must be whole. A missing mark of the
+    stream's end is no fault, as many recorders do not write it. Any other format passes. PVF and IRCAM state no length:
+    a part of such a file cannot be told from a whole one.
 
     Parameters
     ----------
@@ -112,6 +113,12 @@ def check_container(handle: BinaryIO, name: str) -> bytes:
     chunks = _chunks(head)
     if chunks:
         return _check_samples_chunk(handle, name, size, chunks)
+    _check_other(handle, head, name, size)
+    return b""
+
+
+def _check_other(handle: BinaryIO, head: bytes, name: str, size: int) -> None:
+    """Check a container that does not consist of chunks; ``head``: its first 24 bytes."""
     if head[:4] in (b".snd", b"dns."):
         offset, length = struct.unpack((">" if head[:4] == b".snd" else "<") + "II", head[4:12])
         if length < _WAVE.unknown_length:
@@ -131,7 +138,6 @@ def check_container(handle: BinaryIO, name: str) -> bytes:
         _check_mpc(handle, name, size)
     elif len(head) == 24 and head[:4] in (bytes(4), b"\0\0\x03\xe8"):
         _check_mat4(handle, name, size)
-    return b""
 
 
 def _chunks(head: bytes) -> _Chunks | None:

@@ -53,8 +53,8 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
         family = champion["family"] if is_champion else entry["selected"]
         if family not in entry["scores"]:
             raise DataError(
-                f"{store.url('models')}/{entry['version']}/version.json has no scores of the champion, {family}; it has "
-                f"those of {', '.join(entry['scores'])}. Restore it from a backup, or promote a version again"
+                f"{store.url('models')}/{entry['version']}/version.json has no scores of the champion, {family}; it "
+                f"has those of {', '.join(entry['scores'])}. Restore it from a backup, or promote a version again"
             )
         score, dataset = entry["scores"][family][PROTOCOL][SCORE], entry["dataset"]["name"]
         since = f"champion since {champion['since']}" if is_champion else ""

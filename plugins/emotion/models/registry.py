@@ -101,12 +101,9 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
     Examples
     --------
     >>> store = Store("memory://doctest-register")
-    >>> facts = {
-    ...     "recipe": "v1",
-    ...     "selected": "random_forest",
-    ...     "dataset": {"name": "calls", "notice": "", "synthesized": False},
-    ...     "scores": {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}},
-    ... }  # a real run gives all of VersionFacts
+    >>> dataset = {"name": "calls", "notice": "", "synthesized": False}
+    >>> scores = {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}}
+    >>> facts = {"recipe": "v1", "selected": "random_forest", "dataset": dataset, "scores": scores}
     >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
     >>> entry["files"]["model.pkl"]["bytes"], [each["version"] for each in versions(store)]
     (8, ['one'])
@@ -140,12 +137,9 @@ def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
     Examples
     --------
     >>> store = Store("memory://doctest-free-name")
-    >>> facts = {
-    ...     "recipe": "v1",
-    ...     "selected": "random_forest",
-    ...     "dataset": {"name": "calls", "notice": "", "synthesized": False},
-    ...     "scores": {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}},
-    ... }
+    >>> dataset = {"name": "calls", "notice": "", "synthesized": False}
+    >>> scores = {"random_forest": {"speaker_independent": {"f1_macro": 0.5}}}
+    >>> facts = {"recipe": "v1", "selected": "random_forest", "dataset": dataset, "scores": scores}
     >>> entry = register(store, "one", files={"model.pkl": b"a pickle"}, card="# Card", facts=facts)
     >>> free_name(store, "one", {"model.pkl": b"a pickle"}), free_name(store, "one", {"model.pkl": b"another"})
     ('one', 'one-2')

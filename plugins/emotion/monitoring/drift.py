@@ -152,8 +152,8 @@ def judge(sketch: Sketch) -> dict:
     Returns
     -------
     dict
-        ``verdict`` (``ok``, ``watch``, ``alarm`` or ``unknown``), ``reasons`` (sentences), ``clips``, ``speakers`` (of the
-        reference).
+        ``verdict`` (``ok``, ``watch``, ``alarm`` or ``unknown``), ``reasons`` (sentences), ``clips``, ``speakers``
+        (of the reference).
 
         ``features``: ``share`` of the features that differ significantly *and* have a shift of more than 3;
         ``significant``, the share that differs significantly; ``shift``, its 99th percentile over features; the levels

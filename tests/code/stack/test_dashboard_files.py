@@ -130,7 +130,7 @@ def test_every_metric_of_the_table_is_drawn():
     drawn = "\n".join(target["target"] for name in NAMES for panel in panels(name) for target in panel["targets"])
     for metric in metrics.TABLE:
         if metric in (metrics.DRIFT_SHARE, metrics.DOCTOR, metrics.TRAINING_EVERY):
-            # The signals of drift are checked below. The probe shows that StatsD can be reached; an alert uses the last.
+            # The signals of drift are checked below. The probe shows that StatsD is reached. An alert uses the last.
             continue
         pattern = re.sub(r"\\\{[^}]*\\\}", r"[^. ]+", re.escape(f"{metrics.PREFIX}.{metric.name}"))
         assert re.search(pattern + r"[\s,.)]", drawn), metric.name
