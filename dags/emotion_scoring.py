@@ -62,6 +62,7 @@ def emotion_scoring():
 
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
+        options |= {key: params[key] for key in ("channels", "segments")}
         try:
             return scoring_run(run_id).find_new_audio(
                 folder=params["folder"],

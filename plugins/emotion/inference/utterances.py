@@ -48,7 +48,7 @@ _MEDIAN = 5  # frames
 
 
 class UtteranceCutter:
-    """Cuts utterances from a stream; memory holds at most a minute of it.
+    """Cuts utterances from a stream; memory holds at most 32 s of it.
 
     An utterance that is shorter than 1 s is given without its samples, and with the error ``too_short``. A stream
     without any utterance is given as one segment with the error ``silent``, or ``no_speech`` if there is only noise.
@@ -67,7 +67,7 @@ class UtteranceCutter:
     >>> cutter = UtteranceCutter(8_000)
     >>> segments = [*cutter.add(stream), *cutter.finish()]
     >>> [(round(segment.start / 8_000, 1), round(segment.end / 8_000, 1)) for segment in segments]
-    [(2.0, 4.0), (6.0, 9.0)]
+    [(1.9, 4.1), (6.0, 9.1)]
     """
 
     def __init__(self, rate: float):

@@ -137,7 +137,7 @@ def stream_windows(
     ----------
     blocks : iterable of arrays, shape (n,) or (n, channels)
         Of any size, and of any type that :func:`emotion.audio.decode.to_mono` takes. Memory never holds more than one
-        window, or a minute with utterances, of each channel, and one block.
+        window of each channel (of utterances, half a minute) and one block.
     sample_rate : float
         Hz.
     window, hop : float
@@ -153,8 +153,7 @@ def stream_windows(
     Raises
     ------
     ConfigurationError
-        If ``segments`` is another word; if the window is not 1 to 60 s, or the hop is not above 0 s and at most one
-        window.
+        If ``segments`` is another word, the window is not 1 to 60 s, or the hop is not above 0 s and at most one window.
     AudioError
         ``not_audio``; ``too_short`` if the stream does not have a single window.
 
@@ -166,14 +165,8 @@ def stream_windows(
     """
     check_segments(segments)
     decode.check_format("the stream", sample_rate, 1)
-    cutters: dict[int | None, Cutter] = {
-        channel: UtteranceCutter(sample_rate)
-        if segments == "utterances"
-        else WindowCutter(sample_rate, window=window, hop=hop)
-        for channel in channels
-    }
-    for block in blocks:
-        block = np.asarray(block)
+    cutters = {channel: _new_cutter(segments, sample_rate, window, hop) for channel in channels}
+    for block in map(np.asarray, blocks):
         decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
         for channel, cutter in cutters.items():
             # copied, as the caller may reuse its buffer
@@ -182,6 +175,10 @@ def stream_windows(
     for channel, cutter in cutters.items():
         for segment in cutter.finish():
             yield _featurize(segment, sample_rate, channel)
+
+
+def _new_cutter(segments: str, rate: float, window: float, hop: float) -> Cutter:
+    return UtteranceCutter(rate) if segments == "utterances" else WindowCutter(rate, window=window, hop=hop)
 
 
 def check_segments(segments: str) -> None:

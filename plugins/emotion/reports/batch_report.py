@@ -71,7 +71,6 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
         them.
     """
     rejected = table[table["error"] != ""]
-    long_files = table[table["windows"] > 0].nlargest(TIMELINES, "duration", keep="first")
     return (
         environment()
         .get_template("scoring_report.html.j2")
@@ -84,8 +83,8 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             emotions=EMOTIONS,
             emotion_colours=EMOTION_COLOURS,
             listen=[_player(clip) for clip in listen],
-            timelines=[row | {"segments": _segments(timeline, row)} for row in long_files.to_dict("records")],
-            rejected=rejected.head(LISTED)[["path", "error", "message"]].to_dict("records"),
+            timelines=_timelines(table, timeline),
+            rejected=rejected.head(LISTED)[["path", "channel", "error", "message"]].to_dict("records"),
             rejected_count=len(rejected),
             listed=LISTED,
             terms=select_terms(*TERMS),
@@ -120,13 +119,58 @@ def _player(clip: dict) -> dict:
     }
 
 
+def _timelines(table: pd.DataFrame, timeline: pd.DataFrame) -> list[dict]:
+    """The longest files that have a timeline: path, duration (s), ``lanes`` and ``overlaps``.
+
+    A lane is the row of a channel, or of the file if its channels are mixed, with its ``segments``; a channel that has
+    no answer has none. ``overlaps`` are the spans, as start and end in s, in which several channels have an utterance.
+    """
+    long_files = table[table["windows"] > 0].groupby(["path", "sha256"], sort=False)["duration"].max()
+    files = []
+    for (path, sha256), duration in long_files.nlargest(TIMELINES, keep="first").items():
+        rows = table[(table["path"] == path) & (table["sha256"] == sha256)]
+        lanes = [row | {"segments": _segments(timeline, row)} for row in rows.to_dict("records")]
+        windows = timeline[(timeline["path"] == path) & (timeline["sha256"] == sha256)]
+        overlaps = _overlaps(windows) if len(lanes) > 1 else []
+        files.append(
+            {
+                "path": path,
+                "duration": duration,
+                "lanes": lanes,
+                "overlaps": sorted(sorted(overlaps, key=lambda span: span[0] - span[1])[:SEGMENTS]),
+                "overlap_seconds": sum(end - start for start, end in overlaps),
+            }
+        )
+    return files
+
+
+def _overlaps(windows: pd.DataFrame) -> list[tuple[float, float]]:
+    """The spans in which windows or utterances of several channels lie, but for windows without sound.
+
+    >>> spoken = pd.DataFrame({"start": [0.0, 2.0], "end": [3.0, 4.0], "channel": ["1", "2"], "error": ["", ""]})
+    >>> _overlaps(spoken)
+    [(2.0, 3.0)]
+    """
+    sound = windows[windows["error"].isin(["", "too_short"])]
+    edges = sorted([(start, 1) for start in sound["start"]] + [(end, -1) for end in sound["end"]])
+    spans, count, begin = [], 0, 0.0
+    for moment, step in edges:
+        count += step
+        if step == 1 and count == 2:
+            begin = moment
+        elif step == -1 and count == 1 and moment > begin:
+            spans.append((float(begin), float(moment)))
+    return spans
+
+
 def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
     """The pieces in which a long file's timeline is drawn: start and end (s), emotion, confidence.
 
-    A piece is one window, or the mean of several where the file has more than :data:`SEGMENTS` windows. A piece
+    A piece is one window or utterance, or the mean of several where there are more than :data:`SEGMENTS`. A piece
     without any answer has the emotion ``""`` and the confidence None.
     """
-    windows = timeline[(timeline["path"] == row["path"]) & (timeline["sha256"] == row["sha256"])]
+    is_lane = (timeline["path"] == row["path"]) & (timeline["sha256"] == row["sha256"])
+    windows = timeline[is_lane & (timeline["channel"] == row["channel"])]
     piece_numbers = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
     pieces: list[dict] = []
     for _, group in windows.groupby(piece_numbers):
@@ -138,6 +182,7 @@ def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
                 "end": float(group["end"].iloc[-1]),
                 "emotion": EMOTIONS[int(np.nanargmax(mean))] if answered else "",
                 "confidence": float(np.nanmax(mean)) if answered else None,
+                "sound": bool((group["error"] == "too_short").any()),
             }
         )
     return pieces

@@ -75,7 +75,7 @@ class Options:
     def long_seconds(self) -> float:
         """A recording that is longer is cut, and gets a timeline.
 
-        >>> Options().long_seconds, Options(window_seconds=2).long_seconds
+        >>> Options().long_seconds, Options(window_seconds=2.0).long_seconds
         (15.0, 10.0)
         """
         return LONGEST if self.segments == "utterances" else LONG * self.window_seconds
