@@ -68,7 +68,7 @@ def make_call(
             turns.append(Turn(channel + 1, position / rate, (position + len(speech)) / rate))
             placed.append((channel, position, speech))
             position += len(speech) + round(rate * rng.uniform(*pauses))
-    call = np.zeros((position, len(speakers)))
+    call = np.zeros((max(position, placed[-1][1] + len(placed[-1][2])) + round(rate), len(speakers)))
     for channel, start, speech in placed:
         call[start : start + len(speech), channel] += speech
     if crosstalk is not None:

@@ -153,7 +153,7 @@ def stream_windows(
     Raises
     ------
     ConfigurationError
-        If ``segments`` is another word, the window is not 1 to 60 s, or the hop is not above 0 s and at most one window.
+        If ``segments`` is another word, the window is not 1 to 60 s, or the hop is not above 0 and at most one window.
     AudioError
         ``not_audio``; ``too_short`` if the stream does not have a single window.
 
