@@ -129,11 +129,9 @@ def test_a_file_is_known_as_a_whole(scored):
 def test_the_report_draws_a_line_per_channel_and_where_they_overlap(scored, tmp_path):
     settings, _, _, turns = scored
     page = Path(Store(settings.home).path("scores/one/report.html"))
-    overlap = sum(
-        max(0, min(first.end, second.end) - max(first.start, second.start))
-        for first, second in zip(turns, turns[1:], strict=False)
-    )
-    assert overlap > 1
+    pairs = list(zip(turns, turns[1:], strict=False))
+    overlap = sum(max(0.0, first.end - second.start) for first, second in pairs)
+    close = sum(first.end - second.start > -0.3 for first, second in pairs)
     with chromium() as browser:
         for width in (1280, 390):
             browser.resize(width, 900)
@@ -141,8 +139,9 @@ def test_the_report_draws_a_line_per_channel_and_where_they_overlap(scored, tmp_
             assert browser.console() == []
             assert browser.run("return document.documentElement.scrollWidth") <= width
         lanes = browser.run(
-            "return [...document.querySelectorAll('figure.timeline')].map(f => [f.querySelector('figcaption').innerText,"
-            " [...f.querySelectorAll('svg')].map(s => [s.getAttribute('aria-label'), "
+            "return [...document.querySelectorAll('figure.timeline')].map(f => "
+            "[f.querySelector('figcaption').innerText, "
+            "[...f.querySelectorAll('svg')].map(s => [s.getAttribute('aria-label'), "
             " s.querySelectorAll('rect[height=\"40\"]').length, s.querySelectorAll('rect[height=\"6\"]').length])])"
         )
         browser.screenshot(tmp_path / "report.png", whole=True)
@@ -153,7 +152,7 @@ def test_the_report_draws_a_line_per_channel_and_where_they_overlap(scored, tmp_
     assert by_name["Timeline of half.flac, channel 2"] == (0, 0)
     (caption,) = [caption for caption, _ in lanes if caption.startswith("call.wav")]
     shown = float(caption.rpartition("overlap for ")[2].split()[0])
-    assert shown == pytest.approx(overlap, rel=0.5)
+    assert 1 < overlap <= shown <= overlap + 0.3 * close  # each end is right within 0.15 s
     assert "7 of 9 channels and files scored" in text and "half.flac · channel 2" in text
 
 
