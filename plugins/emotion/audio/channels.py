@@ -9,9 +9,8 @@ import numpy as np
 
 from emotion.audio import decode
 from emotion.errors import ConfigurationError
+from emotion.vocabulary import CHANNELS
 
-CHANNELS = ("mix", "separate")
-"""What becomes of several channels: their mean is one recording, or each is a recording of its own."""
 IDENTICAL = 1e-6
 """Two channels are identical if their difference has at most this share of their power (-60 dB): an encoder such as MP3
 does not give two equal channels back bit for bit."""
@@ -54,7 +53,7 @@ def speaker_of(channel: Channel, name: str) -> str:
 
 
 def check_channels(channels: str) -> None:
-    """Raise ConfigurationError for a word that is not one of :data:`CHANNELS`.
+    """Raise ConfigurationError for a word that is not one of :data:`emotion.vocabulary.CHANNELS`.
 
     >>> check_channels("left")
     Traceback (most recent call last):

@@ -24,11 +24,10 @@ from emotion.audio.decode import Clip
 from emotion.errors import AudioError, ConfigurationError
 from emotion.inference.cutting import MAX_CLIP_SECONDS, Cutter, Segment, WindowCutter
 from emotion.inference.utterances import UtteranceCutter
+from emotion.vocabulary import SEGMENTS
 
 WINDOW, HOP = 3.0, 1.5
 """Seconds of a window, and from the start of one window to the start of the next: a sentence, and half of one."""
-SEGMENTS = ("windows", "utterances")
-"""How a long recording is cut: into windows of one length, or at its pauses."""
 
 
 def read(file: str | os.PathLike | BinaryIO, *, channel: int | None = None) -> Clip:
@@ -182,7 +181,7 @@ def _new_cutter(segments: str, rate: float, window: float, hop: float) -> Cutter
 
 
 def check_segments(segments: str) -> None:
-    """Raise ConfigurationError for a word that is not one of :data:`SEGMENTS`.
+    """Raise ConfigurationError for a word that is not one of :data:`emotion.vocabulary.SEGMENTS`.
 
     >>> check_segments("sentences")
     Traceback (most recent call last):
