@@ -66,13 +66,12 @@ class Shard:
             with inbox.reopen(listed_file(entry), inboxes=self._inboxes) as handle:
                 parts = channels_of(handle, self._options.channels)
                 scored = [self._score(handle, entry, channel) for channel in parts]
-            # Only now is it certain that no read of the file failed.
         except (OSError, MemoryError) as error:
             log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
             self._rows.append(self._row(entry) | {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))})
         except Exception as error:
             self._rows.append(self._row(entry) | _refusal(entry, error))
-        else:
+        else:  # only now is it certain that no read of the file failed
             for row, vector, timeline in scored:
                 if vector is not None:
                     row["vector"] = len(self._vectors)
