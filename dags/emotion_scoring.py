@@ -66,6 +66,7 @@ def emotion_scoring():
         run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
+        options |= {key: params[key] for key in ("channels", "segments")}
         try:
             return run.find_new_audio(
                 folder=params["folder"],

@@ -1,4 +1,5 @@
-"""The emotions, families and protocols, each in the one order that every table, matrix and probability vector uses."""
+"""The emotions, families and protocols, each in the one order that every table, matrix and probability vector uses; and
+the words for how a recording is taken apart."""
 
 from __future__ import annotations
 
@@ -18,6 +19,10 @@ speaker on the training side.
 """
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 """The scores that reports, versions and metrics give of every model: see :mod:`emotion.evaluation.scores`."""
+CHANNELS = ("mix", "separate")
+"""What becomes of several channels: their mean is one recording, or each is a recording of its own."""
+SEGMENTS = ("windows", "utterances")
+"""How a long recording is cut: into windows of one length, or at its pauses."""
 PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 """Columns of the probabilities, in the order of :data:`EMOTIONS`."""
 EMOTION_COLOURS = {

@@ -38,6 +38,21 @@ PARAMS = {
         "accurate if these clips show several emotions, and wrong if all of them show the same one.",
         section="Recordings",
     ),
+    "channels": Param(
+        "mix",
+        enum=["mix", "separate"],
+        values_display={
+            "mix": "mix: the mean of all channels is one recording",
+            "separate": "separate: each channel is a recording and a speaker of its own",
+        },
+        title="Channels of a file",
+        description_md="Choose *separate* for calls with one person on each channel. The column *channel* of "
+        "*predictions.csv* and *timeline.csv* names the channel, counted from 1. The speaker of a channel is "
+        "*name#1*, where the name is that of the speaker if it is known, and that of the file otherwise. A long "
+        "recording is adapted to this speaker. A silent channel is refused, and the others are scored. Channels "
+        "that are identical are scored once. A file that was scored with *mix* counts as scored: use *Score again*.",
+        section="Recordings",
+    ),
     "settle_seconds": Param(
         30,
         type="number",
@@ -77,13 +92,27 @@ PARAMS = {
         examples=["latest"],
         section="Model",
     ),
+    "segments": Param(
+        "windows",
+        enum=["windows", "utterances"],
+        values_display={
+            "windows": "windows: parts of one length",
+            "utterances": "utterances: parts of 1 to 15 s, cut at the pauses",
+        },
+        title="How long recordings are cut",
+        description_md="A recording that is longer than 15 s, or than five windows, is cut. *timeline.csv* has the "
+        "answer for each part, and *predictions.csv* has their mean. Utterances follow what is said: a part begins and "
+        "ends at a pause of 0.4 s or more, however noisy the recording is. An utterance shorter than 1 s is listed "
+        "without an answer. Windows have one length, and may hold silence or two speakers.",
+        section="Output",
+    ),
     "window_seconds": Param(
         3,
         type="number",
         minimum=1,
         maximum=60,
         title="Window of long recordings (s)",
-        description_md="In seconds. A recording that is longer than five windows (15 s) is cut into windows. "
+        description_md="In seconds; not for utterances. A recording that is longer than five windows (15 s) is cut. "
         "*timeline.csv* has the answer for each window, and *predictions.csv* has their mean. 3 s is about the length "
         "of a sentence, which is what the models are trained on.",
         section="Output",

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -92,6 +92,7 @@ def load(
     sample_rate: int = SAMPLE_RATE,
     min_seconds: float = MIN_SECONDS,
     max_seconds: float = MAX_SECONDS,
+    channel: int | None = None,
 ) -> Clip:
     """Decode, mix to mono and resample a recording.
 
@@ -104,6 +105,8 @@ def load(
     min_seconds, max_seconds : float
         A recording that is longer by its header is refused before it is decoded. Memory grows with the length of the
         result, not with the size of the file.
+    channel : int, optional
+        Take this channel, counted from 1, and do not mix.
 
     Raises
     ------
@@ -129,14 +132,31 @@ def load(
     with open_recording(file) as recording:
         if recording.frames is not None and recording.frames > max_seconds * recording.sample_rate:
             raise _too_long(recording.name, recording.frames / recording.sample_rate, max_seconds)
-        return from_blocks(
-            recording.blocks,
+        clip = from_blocks(
+            (pick_channel(block, channel) for block in recording.blocks),
             recording.sample_rate,
-            name=recording.name,
+            name=recording.name if channel is None else f"channel {channel} of {recording.name}",
             sample_rate=sample_rate,
             min_seconds=min_seconds,
             max_seconds=max_seconds,
         )
+        return replace(clip, channels=recording.channels)
+
+
+def pick_channel(block: np.ndarray, channel: int | None) -> np.ndarray:
+    """The samples of one channel, counted from 1; for None, the block as it is.
+
+    Parameters
+    ----------
+    block : array, shape (n, channels)
+    channel : int or None
+
+    Examples
+    --------
+    >>> pick_channel(np.array([[1, 2], [3, 4]]), 2).tolist()
+    [2, 4]
+    """
+    return block if channel is None else block[:, channel - 1]
 
 
 def from_blocks(

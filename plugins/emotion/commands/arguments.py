@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from emotion.settings import Settings
+from emotion.vocabulary import CHANNELS, SEGMENTS
 
 Run = Callable[[argparse.Namespace, Settings], int]
 """Runs a command and returns its exit code."""
@@ -35,4 +36,21 @@ def add_model_option(parser: argparse.ArgumentParser, choices: str) -> None:
         default="champion",
         metavar="MODEL",
         help=f"the model to use: {choices} (default: the champion)",
+    )
+
+
+def add_cutting_options(parser: argparse.ArgumentParser, *, segments: str | None = "windows") -> None:
+    """Add ``--channels`` and ``--segments``, whose default is ``segments``."""
+    parser.add_argument(
+        "--channels",
+        choices=CHANNELS,
+        default="mix",
+        help="mix: the mean of all channels is one recording (default); separate: each channel is a recording and a "
+        "speaker of its own",
+    )
+    parser.add_argument(
+        "--segments",
+        choices=SEGMENTS,
+        default=segments,
+        help="cut a long recording into windows of one length, or into utterances of 1 to 15 s at its pauses",
     )

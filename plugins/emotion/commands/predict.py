@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from emotion.commands.arguments import add_command, add_model_option
+from emotion.commands.arguments import add_command, add_cutting_options, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         run_predict,
         "Predict the emotion of each recording, with the model's confidence.",
         epilog="Formats: all that libsndfile reads (WAV, FLAC, OGG, MP3 and others), at any sampling rate, with 1 to "
-        "8 channels. A recording longer than 60 s gets no single answer: use --window.",
+        "8 channels. A recording longer than 60 s gets no single answer: use --window or --segments utterances.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording")
     add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them, or the path of a bundle (.pkl)")
@@ -36,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="load a bundle (.pkl) that is in no version of the artifact store; it can run any code",
     )
+    add_cutting_options(parser, segments=None)
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--window", type=float, metavar="S", help="predict the emotion of every window of S seconds: a timeline"
@@ -47,10 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     """Print an answer per file, or per window; returns 1 if a file got no answer."""
-    if options.window is None and options.hop is not None:
-        options.usage_error("--hop needs --window")
-    if options.window is not None and options.explain:
-        options.usage_error("--explain cannot be combined with --window")
+    _check_usage(options)
     from emotion.inference import CustomEmotionModel
     from emotion.store import Store
 
@@ -62,7 +60,9 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
         "./-" if file == "-" else file for file in options.files
     ]  # libsndfile reads "-" from standard input
     progress = ConsoleProgress()
-    answers = (_single_answers if options.window is None else _timelines)(model, options, progress)
+    answers = (_single_answers if options.window is None and options.segments is None else _timelines)(
+        model, options, progress
+    )
     if not options.json:
         progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
     failed = 0
@@ -74,25 +74,43 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
             progress.print(_describe(answer, detailed=options.explain or len(options.files) == 1))
     progress.close()
     if failed:
-        print(f"emotion: no answer for {failed} of {len(options.files)} files", file=sys.stderr)
+        total = f"of {len(options.files)} files" if options.channels == "mix" else "channels or files"
+        print(f"emotion: no answer for {failed} {total}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    """End with the usage if options contradict each other."""
+    if options.segments == "utterances" and (options.window is not None or options.hop is not None):
+        options.usage_error("--segments utterances cannot be combined with --window or --hop")
+    if options.window is None and options.hop is not None:
+        options.usage_error("--hop needs --window")
+    if options.explain and (options.window is not None or options.segments is not None):
+        options.usage_error("--explain cannot be combined with --window or --segments")
 
 
 def _single_answers(
     model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress
 ) -> Iterator[dict]:
-    """One answer per file."""
-    for done, answer in enumerate(model.predict_batch(options.files, explain=options.explain), start=1):
-        progress("predict", done, len(options.files), "files")
+    """One answer per file or channel."""
+    answers = model.predict_batch(options.files, explain=options.explain, channels=options.channels)
+    for done, answer in enumerate(answers, start=1):
+        progress("predict", done, len(options.files) if options.channels == "mix" else 0, "files")
         yield answer
 
 
 def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress) -> Iterator[dict]:
-    """One answer per window of each file, and an error for a file that has no windows."""
-    hop = options.window / 2 if options.hop is None else options.hop
+    """One answer per window or utterance of each file, and an error for a file that has none."""
+    from emotion.inference.windows import WINDOW
+
+    window = WINDOW if options.window is None else options.window
+    hop = window / 2 if options.hop is None else options.hop
+    segments = options.segments or "windows"
     for path in options.files:
         try:
-            for answer in model.predict_timeline(path, window=options.window, hop=hop):
+            for answer in model.predict_timeline(
+                path, window=window, hop=hop, segments=segments, channels=options.channels
+            ):
                 progress(f"predict {printable(path)}", int(answer["end"]), 0, "s")
                 yield {"path": path} | answer
         except AudioError as error:
@@ -101,7 +119,7 @@ def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress:
 
 def _describe(answer: dict, *, detailed: bool) -> str:
     """An answer as text: one line, or a line per emotion and feature if ``detailed``."""
-    path = printable(answer["path"])
+    path = printable(answer["path"]) + (f", channel {answer['channel']}" if "channel" in answer else "")
     if "start" in answer:
         span = f"{format_time(answer['start'])} – {format_time(answer['end'])}"
         return f"{span}  {answer['error'] if 'error' in answer else format_answer(answer):<41}  {path}"

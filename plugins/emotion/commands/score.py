@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from emotion.commands.arguments import add_command, add_model_option
+from emotion.commands.arguments import add_command, add_cutting_options, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, printable
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS
@@ -28,6 +28,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="a second model that scores the same files, for comparison: latest (the newest version), VERSION or "
         "VERSION/FAMILY",
     )
+    add_cutting_options(parser)
+    parser.add_argument(
+        "--rescore", action="store_true", help="also score the files that the model scored before, in whatever way"
+    )
     parser.add_argument(
         "--batch",
         metavar="NAME",
@@ -49,7 +53,9 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
             model=options.model,
             challenger=options.challenger,
             batch=options.batch,
-            options=Options(settle_seconds=0),
+            options=Options(
+                settle_seconds=0, rescore=options.rescore, channels=options.channels, segments=options.segments
+            ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,
         )
@@ -71,7 +77,8 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
 def _describe(summary: dict) -> str:
     """The summary of a batch as text."""
     drift, limit = summary["drift"], summary["options"]["min_confidence"]
-    lines = [f"{summary['scored']} of {summary['files']} files scored, {summary['audio_seconds']:.0f} s of audio"]
+    unit = "channels and files" if summary["channels"] else "files"
+    lines = [f"{summary['scored']} of {summary['files']} {unit} scored, {summary['audio_seconds']:.0f} s of audio"]
     for emotion in EMOTIONS:
         count = summary["emotions"].get(emotion, 0)
         lines.append(f"  {emotion:<9}  {draw_bar(count / max(1, summary['scored']))}  {count}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from emotion import features
+from emotion.audio.channels import MONO, Channel, speaker_of
 from emotion.errors import AudioError
-from emotion.inference.windows import read
+from emotion.inference.windows import channels_of, read
 
 MIN_SPEAKER_CLIPS = 10
 """So many clips of a speaker are needed to adapt to the speaker. Macro F1 on speakers 13-18 of RAVDESS (logistic
@@ -78,14 +80,52 @@ class AnswerQueue:
                 record |= answer
 
 
-def read_clip(path: str | os.PathLike) -> tuple[dict, np.ndarray | None]:
-    """The record of a file, with its path and duration, and its features, float32 (n_features,).
+class ListedClip(NamedTuple):
+    """A file, or a channel of it, that gets an answer; ``speaker`` is ``""`` if unknown."""
 
-    Of a file that cannot be used, the record says why (``error``, ``message``), and there are no features.
+    path: str | os.PathLike
+    channel: Channel
+    speaker: str
+
+
+def list_clips(
+    paths: Iterable[str | os.PathLike], speakers: Sequence[str] | None, channels: str
+) -> tuple[Iterable[ListedClip], Sequence[str]]:
+    """The clips of files, and the speakers of all of them; ``channels`` as in
+    :func:`emotion.inference.windows.channels_of`.
+
+    Files are read one after the other, unless speakers are known and each channel is a speaker: how many clips a
+    speaker has is known only once all files were read. A file that cannot be read is one clip, so that
+    :func:`read_clip` says why.
     """
-    record = {"path": os.fsdecode(path)}
+    named = ((path, "") for path in paths) if speakers is None else zip(paths, speakers, strict=True)
+    clips = (clip for path, speaker in named for clip in _clips(path, speaker, channels))
+    if speakers is None or channels == "mix":
+        return clips, speakers or ()
+    listed = list(clips)
+    return listed, [clip.speaker for clip in listed]
+
+
+def _clips(path: str | os.PathLike, speaker: str, channels: str) -> list[ListedClip]:
     try:
-        clip = read(path)
+        parts = channels_of(path, channels)
+    except AudioError:
+        parts = MONO
+    return [ListedClip(path, part, speaker_of(part, speaker)) for part in parts]
+
+
+def read_clip(path: str | os.PathLike, channel: Channel) -> tuple[dict, np.ndarray | None]:
+    """The record of a file or channel, with its path and duration, and its features, float32 (n_features,).
+
+    Of one that cannot be used, the record says why (``error``, ``message``), and there are no features.
+    """
+    record: dict = {"path": os.fsdecode(path)}
+    if channel.number is not None:
+        record["channel"] = channel.number
+    if channel.copies:
+        record["message"] = channel.note
+    try:
+        clip = read(path, channel=channel.number)
     except AudioError as error:
         return record | {"error": error.reason, "message": str(error)}, None
     return record | {"duration": clip.duration}, features.extract(clip.samples)

@@ -16,8 +16,9 @@ from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.errors import describe_failure
 from emotion.inference import bundles
-from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
-from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
+from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, list_clips, read_clip
+from emotion.inference.cutting import MAX_CLIP_SECONDS
+from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.bundle import Bundle
 from emotion.models.classifier import normalize_by_speaker
@@ -305,6 +306,7 @@ class CustomEmotionModel:
         *,
         speakers: Sequence[str] | None = None,
         explain: bool = False,
+        channels: str = "mix",
     ) -> Iterator[dict]:
         """Answer for several files, each a recording of at most 60 s.
 
@@ -320,6 +322,9 @@ class CustomEmotionModel:
             speaker's zero.
         explain : bool
             Whether the answers have an ``explanation``.
+        channels : str
+            ``separate``: each channel gets an answer with its ``channel`` (from 1), and is a speaker of its own,
+            ``<speaker>#<channel>``. Identical channels get one answer, with a ``message``. ``mix``: their mean.
 
         Yields
         ------
@@ -329,20 +334,18 @@ class CustomEmotionModel:
 
         Raises
         ------
-        ValueError
-            If there are not as many speakers as paths.
+        ValueError, ConfigurationError
+            If there are not as many speakers as paths; if ``channels`` is another word.
 
         Notes
         -----
         Memory holds the features of at most 32 clips and, with ``speakers``, those of all speakers that are not
         complete: if the files come speaker by speaker, a folder of any length takes no more than its longest speaker.
         """
-        queue = AnswerQueue(
-            lambda vectors, names: self.predict_features(vectors, speakers=names, explain=explain), speakers or ()
-        )
-        pairs = ((path, "") for path in paths) if speakers is None else zip(paths, speakers, strict=True)
-        for path, speaker in pairs:
-            queue.add(*read_clip(path), speaker=speaker)
+        clips, names = list_clips(paths, speakers, channels)
+        queue = AnswerQueue(lambda rows, group: self.predict_features(rows, speakers=group, explain=explain), names)
+        for clip in clips:
+            queue.add(*read_clip(clip.path, clip.channel), speaker=clip.speaker)
             yield from queue.pop_answered()
         yield from queue.finish()
 
@@ -374,15 +377,22 @@ class CustomEmotionModel:
         return self._answer_windows(stream_windows(blocks, sample_rate, window=window, hop=hop))
 
     def predict_timeline(
-        self, file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, hop: float = HOP
+        self,
+        file: str | os.PathLike | BinaryIO,
+        *,
+        window: float = WINDOW,
+        hop: float = HOP,
+        segments: str = "windows",
+        channels: str = "mix",
     ) -> Iterator[dict]:
-        """Answer for each window of a recording of any length, in constant memory.
+        """Answer for each window or utterance of a recording of any length, in constant memory.
 
         Parameters
         ----------
-        file : path or binary file
-        window, hop : float
-            Seconds of a window, and from the start of one window to the start of the next.
+        file, window, hop, segments
+            As in :func:`~emotion.inference.windows.file_windows`.
+        channels : str
+            ``mix``, or ``separate``: each channel is cut by itself, and an answer has its ``channel``.
 
         Yields
         ------
@@ -394,15 +404,15 @@ class CustomEmotionModel:
         AudioError, ConfigurationError
             As :func:`~emotion.inference.windows.file_windows` does.
         """
-        return self._answer_windows(file_windows(file, window=window, hop=hop))
+        numbers = [channel.number for channel in channels_of(file, channels)]
+        return self._answer_windows(file_windows(file, window=window, hop=hop, segments=segments, channels=numbers))
 
     def _answer_windows(self, windows: Iterator[Window]) -> Iterator[dict]:
         for window in windows:
-            span = {"start": window.start, "end": window.end}
             if window.error is not None:
-                yield span | {"error": window.error.reason, "message": str(window.error)}
+                yield window.span | {"error": window.error.reason, "message": str(window.error)}
             elif window.vector is not None:
-                yield span | self.predict_features(window.vector[None])[0]
+                yield window.span | self.predict_features(window.vector[None])[0]
 
 
 def _put(answers: list[dict], positions: np.ndarray, new_answers: list[dict]) -> None:

@@ -1,17 +1,17 @@
-"""Reads recordings for a model: a short one as a clip, a stream or a long file as windows.
+"""Reads recordings for a model: a short one as a clip, a stream or a long file as windows or utterances.
 
 A recording is processed as in training, by :func:`emotion.audio.decode.load` and :func:`emotion.features.extract`, so
 that it gets the same features, bit for bit.
 
-Each window of a stream or a long file is treated as a recording of its own: it is resampled and featurized by itself.
-Its answer is therefore that of :meth:`~emotion.inference.CustomEmotionModel.predict_emotion_from_array` for the same
-samples, bit for bit, whatever came before it and however the stream was divided into blocks.
+Each window or utterance of a stream or a long file is treated as a recording of its own: it is resampled and featurized
+by itself. Its answer is therefore that of :meth:`~emotion.inference.CustomEmotionModel.predict_emotion_from_array` for
+the same samples, bit for bit, whatever came before it and however the stream was divided into blocks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
@@ -19,24 +19,26 @@ import numpy as np
 
 from emotion import features
 from emotion.audio import decode
+from emotion.audio.channels import MONO, Channel, check_channels, distinct_channels
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, ConfigurationError
+from emotion.inference.cutting import MAX_CLIP_SECONDS, Cutter, Segment, WindowCutter
+from emotion.inference.utterances import UtteranceCutter
+from emotion.vocabulary import SEGMENTS
 
-MAX_CLIP_SECONDS = 60.0
-"""The longest recording that gets a single answer, as models are trained on sentences."""
 WINDOW, HOP = 3.0, 1.5
 """Seconds of a window, and from the start of one window to the start of the next: a sentence, and half of one."""
-MIN_WINDOW_SECONDS = 1.0
-"""The shortest window. What is left at the end of a stream becomes a window if it is at least this long."""
 
 
-def read(file: str | os.PathLike | BinaryIO) -> Clip:
+def read(file: str | os.PathLike | BinaryIO, *, channel: int | None = None) -> Clip:
     """Decode a recording that is short enough for a single answer.
 
     Parameters
     ----------
     file : path or binary file
         A path must name a regular file: a pipe or a device, which may never end, is not opened.
+    channel : int, optional
+        Read this channel, counted from 1; without it, the mean of all.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def read(file: str | os.PathLike | BinaryIO) -> Clip:
     """
     with _regular(file):
         try:
-            return decode.load(file, max_seconds=MAX_CLIP_SECONDS)
+            return decode.load(file, max_seconds=MAX_CLIP_SECONDS, channel=channel)
         except AudioError as error:
             if error.reason != "too_long":
                 raise
@@ -74,8 +76,31 @@ def _regular(file: str | os.PathLike | BinaryIO) -> Iterator[None]:
         raise AudioError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
 
 
+def channels_of(file: str | os.PathLike | BinaryIO, channels: str) -> tuple[Channel, ...]:
+    """The channels of a file that are recordings of their own.
+
+    Parameters
+    ----------
+    file : path or binary file
+    channels : str
+        ``mix``: the file is one recording. ``separate``: see :func:`emotion.audio.channels.distinct_channels`.
+
+    Raises
+    ------
+    ConfigurationError
+        For another word.
+    AudioError
+        As :func:`read`, except ``too_long``.
+    """
+    check_channels(channels)
+    if channels == "mix":
+        return MONO
+    with _regular(file):
+        return distinct_channels(file)
+
+
 class Window(NamedTuple):
-    """A part of a stream. Exactly one of ``vector`` and ``error`` is None."""
+    """A window or utterance of a stream. Exactly one of ``vector`` and ``error`` is None."""
 
     start: float
     """Seconds from the start of the stream."""
@@ -84,30 +109,50 @@ class Window(NamedTuple):
     vector: np.ndarray | None
     """Features, float32 (n_features,)."""
     error: AudioError | None
-    """Why the window cannot be used; its reason is ``silent`` or ``not_finite``."""
+    """Why the window cannot be used: ``silent`` or ``not_finite``; of utterances, also ``too_short`` or
+    ``no_speech``."""
+    channel: int | None = None
+    """Counted from 1; None if channels are mixed."""
+
+    @property
+    def span(self) -> dict:
+        """Where it lies: ``start``, ``end`` and, if channels are separate, ``channel``."""
+        place: dict = {} if self.channel is None else {"channel": self.channel}
+        return place | {"start": self.start, "end": self.end}
 
 
 def stream_windows(
-    blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP
+    blocks: Iterable[np.ndarray],
+    sample_rate: float,
+    *,
+    window: float = WINDOW,
+    hop: float = HOP,
+    segments: str = "windows",
+    channels: Sequence[int | None] = (None,),
 ) -> Iterator[Window]:
-    """Cut a stream into windows, and compute the features of each window as soon as its last sample has come.
+    """Cut a stream, and compute the features of each window or utterance as soon as it is complete.
 
     Parameters
     ----------
     blocks : iterable of arrays, shape (n,) or (n, channels)
         Of any size, and of any type that :func:`emotion.audio.decode.to_mono` takes. Memory never holds more than one
-        window and one block.
+        window of each channel (of utterances, half a minute) and one block.
     sample_rate : float
         Hz.
     window, hop : float
         Seconds of a window, and from the start of one window to the start of the next; rounded to samples. What is left
-        at the end, and is in no window yet, becomes the last window if it is at least :data:`MIN_WINDOW_SECONDS` long
+        at the end, and is in no window yet, becomes the last window if it is at least 1 s long
         with what it shares with the window before.
+    segments : str
+        ``windows``, or ``utterances``: see :class:`emotion.inference.utterances.UtteranceCutter`; then ``window`` and
+        ``hop`` are not used.
+    channels : sequence of int or None
+        Channels to cut, each by itself, counted from 1; None is the mean of all.
 
     Raises
     ------
     ConfigurationError
-        If the window is not 1 to 60 s, or the hop is not above 0 s and at most one window.
+        If ``segments`` is another word, the window is not 1 to 60 s, or the hop is not above 0 and at most one window.
     AudioError
         ``not_audio``; ``too_short`` if the stream does not have a single window.
 
@@ -117,62 +162,60 @@ def stream_windows(
     >>> [(window.start, window.end) for window in stream_windows([noise], 16_000, window=2, hop=1)]
     [(0.0, 2.0), (1.0, 3.0)]
     """
-    _check_lengths(window, hop)
+    check_segments(segments)
     decode.check_format("the stream", sample_rate, 1)
-    size, step = round(window * sample_rate), max(1, round(hop * sample_rate))
-    parts: list[np.ndarray] = []
-    start, held, end = 0, 0, 0  # in samples: of the next window; kept in parts; of the last window
-    for block in _mono_blocks(blocks, sample_rate):
-        parts.append(block)
-        held += len(block)
-        if held < size:
-            continue
-        samples = np.concatenate(parts)
-        while len(samples) >= size:
-            end = start + size
-            yield _featurize(samples[:size], start, sample_rate)
-            samples, start = samples[step:], start + step
-        parts, held = [samples], len(samples)
-    if start + held > end and held >= MIN_WINDOW_SECONDS * sample_rate:
-        yield _featurize(np.concatenate(parts), start, sample_rate)
-    elif not end:
-        raise AudioError(
-            "too_short",
-            f"the stream ended after {held / sample_rate:.3f} s; expected at least {MIN_WINDOW_SECONDS:g} s",
-        )
-
-
-def _mono_blocks(blocks: Iterable[np.ndarray], sample_rate: float) -> Iterator[np.ndarray]:
-    """Each block as mono samples, copied, as the caller may reuse its buffer."""
-    for block in blocks:
-        block = np.asarray(block)
+    cutters = {channel: _new_cutter(segments, sample_rate, window, hop) for channel in channels}
+    for block in map(np.asarray, blocks):
         decode.check_format("the stream", sample_rate, block.shape[1] if block.ndim == 2 else 1)
-        yield decode.to_mono(block).copy()
+        for channel, cutter in cutters.items():
+            # copied, as the caller may reuse its buffer
+            for segment in cutter.add(decode.to_mono(decode.pick_channel(block, channel)).copy()):
+                yield _featurize(segment, sample_rate, channel)
+    for channel, cutter in cutters.items():
+        for segment in cutter.finish():
+            yield _featurize(segment, sample_rate, channel)
 
 
-def _check_lengths(window: float, hop: float) -> None:
-    if not MIN_WINDOW_SECONDS <= window <= MAX_CLIP_SECONDS or not 0 < hop <= window:
-        raise ConfigurationError(
-            f"windows of {window} s every {hop} s; expected {MIN_WINDOW_SECONDS:g} to {MAX_CLIP_SECONDS:g} "
-            "s, and at most one window from the start of one to the start of the next"
-        )
+def _new_cutter(segments: str, rate: float, window: float, hop: float) -> Cutter:
+    return UtteranceCutter(rate) if segments == "utterances" else WindowCutter(rate, window=window, hop=hop)
 
 
-def _featurize(samples: np.ndarray, start: int, rate: float) -> Window:
-    seconds = start / rate, (start + len(samples)) / rate
+def check_segments(segments: str) -> None:
+    """Raise ConfigurationError for a word that is not one of :data:`emotion.vocabulary.SEGMENTS`.
+
+    >>> check_segments("sentences")
+    Traceback (most recent call last):
+    emotion.errors.ConfigurationError: segments 'sentences'; expected one of windows, utterances
+    """
+    if segments not in SEGMENTS:
+        raise ConfigurationError(f"segments {segments!r}; expected one of {', '.join(SEGMENTS)}")
+
+
+def _featurize(segment: Segment, rate: float, channel: int | None) -> Window:
+    seconds = segment.start / rate, segment.end / rate
+    if segment.samples is None:
+        return Window(*seconds, None, segment.error, channel)
     try:
-        return Window(*seconds, features.extract(decode.from_blocks([samples], rate, name="the window").samples), None)
+        clip = decode.from_blocks([segment.samples], rate, name="the window")
+        return Window(*seconds, features.extract(clip.samples), None, channel)
     except AudioError as error:
-        return Window(*seconds, None, error)
+        return Window(*seconds, None, error, channel)
 
 
-def file_windows(file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, hop: float = HOP) -> Iterator[Window]:
-    """The windows of a recording of any length, which is decoded as far as windows are asked for.
+def file_windows(
+    file: str | os.PathLike | BinaryIO,
+    *,
+    window: float = WINDOW,
+    hop: float = HOP,
+    segments: str = "windows",
+    channels: Sequence[int | None] = (None,),
+) -> Iterator[Window]:
+    """The windows or utterances of a recording of any length, which is decoded as far as they are asked for.
 
     Parameters
     ----------
     file : path or binary file
-    window, hop : float
+    window, hop, segments, channels
         As in :func:`stream_windows`.
 
     Raises
@@ -182,4 +225,6 @@ def file_windows(file: str | os.PathLike | BinaryIO, *, window: float = WINDOW, 
         raises ``truncated`` after its last whole window.
     """
     with _regular(file), decode.open_recording(file) as recording:
-        yield from stream_windows(recording.blocks, recording.sample_rate, window=window, hop=hop)
+        yield from stream_windows(
+            recording.blocks, recording.sample_rate, window=window, hop=hop, segments=segments, channels=channels
+        )

@@ -71,7 +71,7 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
         them.
     """
     rejected = table[table["error"] != ""]
-    long_files = table[table["windows"] > 0].nlargest(TIMELINES, "duration", keep="first")
+    segments = summary["options"].get("segments", "windows")  # a batch of an earlier release has no such option
     return (
         environment()
         .get_template("scoring_report.html.j2")
@@ -84,8 +84,10 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             emotions=EMOTIONS,
             emotion_colours=EMOTION_COLOURS,
             listen=[_player(clip) for clip in listen],
-            timelines=[row | {"segments": _segments(timeline, row)} for row in long_files.to_dict("records")],
-            rejected=rejected.head(LISTED)[["path", "error", "message"]].to_dict("records"),
+            timelines=_timelines(table, timeline, segments),
+            long_files=len(table.loc[table["windows"] > 0, ["path", "sha256"]].drop_duplicates()),
+            segments=segments,
+            rejected=rejected.head(LISTED)[["path", "channel", "error", "message"]].to_dict("records"),
             rejected_count=len(rejected),
             listed=LISTED,
             terms=select_terms(*TERMS),
@@ -120,13 +122,61 @@ def _player(clip: dict) -> dict:
     }
 
 
-def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
-    """The pieces in which a long file's timeline is drawn: start and end (s), emotion, confidence.
+def _timelines(table: pd.DataFrame, timeline: pd.DataFrame, segments: str) -> list[dict]:
+    """The files that have a timeline, longest first: path, duration (s), ``lanes`` and ``overlap_seconds``.
 
-    A piece is one window, or the mean of several where the file has more than :data:`SEGMENTS` windows. A piece
-    without any answer has the emotion ``""`` and the confidence None.
+    A lane is the row of a channel, or of the file if its channels are mixed, with its ``segments``; a channel without
+    an answer has none. ``overlaps`` of a lane are the spans, as start and end in s, in which another channel has an
+    utterance too. Windows are not compared: they hold silence as well.
     """
-    windows = timeline[(timeline["path"] == row["path"]) & (timeline["sha256"] == row["sha256"])]
+    long_files = table[table["windows"] > 0].groupby(["path", "sha256"], sort=False)["duration"].max()
+    files = []
+    for (path, sha256), duration in long_files.nlargest(TIMELINES, keep="first").items():
+        rows = table[(table["path"] == path) & (table["sha256"] == sha256)]
+        windows = timeline[(timeline["path"] == path) & (timeline["sha256"] == sha256)]
+        overlaps = _overlaps(windows) if segments == "utterances" else []
+        drawn = sorted(overlaps, key=lambda span: span[0] - span[1])[:SEGMENTS]
+        lanes = []
+        for row in rows.to_dict("records"):
+            lane = windows[windows["channel"] == row["channel"]]
+            lanes.append(row | {"segments": _segments(lane), "overlaps": _common(drawn, lane)})
+        seconds = sum(end - start for start, end in overlaps)
+        files.append({"path": path, "duration": duration, "lanes": lanes, "overlap_seconds": seconds})
+    return files
+
+
+def _common(spans: list[tuple[float, float]], lane: pd.DataFrame) -> list[tuple[float, float]]:
+    """The parts of the spans that lie in an utterance of a lane."""
+    utterances = list(zip(lane["start"], lane["end"], strict=True))
+    parts = [(max(start, first), min(end, last)) for start, end in spans for first, last in utterances]
+    return [(start, end) for start, end in parts if start < end]
+
+
+def _overlaps(windows: pd.DataFrame) -> list[tuple[float, float]]:
+    """The spans in which utterances of several channels lie.
+
+    >>> spoken = pd.DataFrame({"start": [0.0, 2.0], "end": [3.0, 4.0], "channel": ["1", "2"], "error": ["", ""]})
+    >>> _overlaps(spoken)
+    [(2.0, 3.0)]
+    """
+    sound = windows[windows["error"].isin(["", "too_short"])]
+    edges = sorted([(start, 1) for start in sound["start"]] + [(end, -1) for end in sound["end"]])
+    spans, count, begin = [], 0, 0.0
+    for moment, step in edges:
+        count += step
+        if step == 1 and count == 2:
+            begin = moment
+        elif step == -1 and count == 1 and moment > begin:
+            spans.append((float(begin), float(moment)))
+    return spans
+
+
+def _segments(windows: pd.DataFrame) -> list[dict]:
+    """The pieces in which the timeline of a lane is drawn: start and end (s), emotion, confidence.
+
+    A piece is one window or utterance, or the mean of several where there are more than :data:`SEGMENTS`. A piece
+    without any answer has the emotion ``""`` and the confidence None; ``sound`` says whether it is an utterance.
+    """
     piece_numbers = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
     pieces: list[dict] = []
     for _, group in windows.groupby(piece_numbers):
@@ -138,6 +188,7 @@ def _segments(timeline: pd.DataFrame, row: dict) -> list[dict]:
                 "end": float(group["end"].iloc[-1]),
                 "emotion": EMOTIONS[int(np.nanargmax(mean))] if answered else "",
                 "confidence": float(np.nanmax(mean)) if answered else None,
+                "sound": bool((group["error"] == "too_short").any()),
             }
         )
     return pieces

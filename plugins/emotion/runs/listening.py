@@ -48,33 +48,36 @@ def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: 
         excerpt: bytes | None = None
         try:
             with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
-                excerpt = batch_report.excerpt(windows.read(handle))
+                channel = int(row["channel"]) if row["channel"] else None
+                excerpt = batch_report.excerpt(windows.read(handle, channel=channel))
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
-        yield row | {"audio": excerpt} | _reasons(store, entry, model)
+        yield row | {"audio": excerpt} | _reasons(store, entry["part"], row, model)
 
 
-def _reasons(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
+def _reasons(store: Store, part: str, row: dict, model: CustomEmotionModel) -> dict:
     try:
-        answer = _explain(store, entry, model)
+        answer = _explain(store, part, row, model)
     except Exception as error:
-        log.warning("%s: the answer gets no explanation", entry["path"], exc_info=True)
+        log.warning("%s: the answer gets no explanation", row["path"], exc_info=True)
         answer = {"explanation": None, "no_explanation": describe_failure(error)}
     reasons = answer["explanation"] or {"towards": [], "against": []}
     return reasons | {"no_explanation": answer.get("no_explanation", "")}
 
 
-def _explain(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
+def _explain(store: Store, part: str, row: dict, model: CustomEmotionModel) -> dict:
     """The answer for a clip with its explanation, from the stored features of its shard.
 
     An adapted answer needs the other clips of the same speaker in the shard.
     """
-    part = store.read_table(f"{entry['part']}.parquet", ["path", "sha256", "speaker", "vector"])
-    vectors = np.load(io.BytesIO(store.read_bytes(f"{entry['part']}.npy")), allow_pickle=False)
-    rows = part[part["vector"] >= 0]
-    is_clip = (rows["path"] == entry["path"]) & (rows["sha256"] == entry["sha256"])
-    group = rows["speaker"] == entry["speaker"] if entry["speaker"] else is_clip
+    table = store.read_table(f"{part}.parquet")
+    vectors = np.load(io.BytesIO(store.read_bytes(f"{part}.npy")), allow_pickle=False)
+    rows = table[table["vector"] >= 0]
+    is_clip = (rows["path"] == row["path"]) & (rows["sha256"] == row["sha256"])
+    if row["channel"]:
+        is_clip &= rows["channel"] == row["channel"]
+    group = rows["speaker"] == row["speaker"] if row["speaker"] else is_clip
     rows, explain = rows[group], is_clip[group].to_numpy()
     answers = model.predict_features(vectors[rows["vector"]], speakers=rows["speaker"].tolist(), explain=explain)
     return answers[int(explain.argmax())]

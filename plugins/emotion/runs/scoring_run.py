@@ -141,9 +141,9 @@ class ScoringRun(Run):
             return self._brief(self.store.read_json(self._key("summary.json")))
         with self._stage("collect_predictions"):
             table = self._gather(plan, ".parquet").sort_values("path", kind="stable", ignore_index=True)
-            timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
-            # A part of an earlier release, taken over from a dead batch, does not know which clips were heard.
-            table["heard_in_training"] = table.get("heard_in_training", pd.Series("", table.index)).fillna("")
+            timeline = self._gather(plan, "-timeline.parquet").sort_values(
+                ["path", "start", "channel"], ignore_index=True
+            )
             left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
@@ -221,7 +221,11 @@ class ScoringRun(Run):
         return Reference.from_bytes(registry.read_file(self.store, entry, REFERENCE))
 
     def _gather(self, plan: Plan, ending: str) -> pd.DataFrame:
-        return pd.concat([self.store.read_table(part + ending) for part in part_keys(plan)], ignore_index=True)
+        table = pd.concat([self.store.read_table(part + ending) for part in part_keys(plan)], ignore_index=True)
+        # A part of an earlier release, taken over from a dead batch, lacks these columns.
+        for column in ["channel"] + ["heard_in_training"] * (ending == ".parquet"):
+            table[column] = table.get(column, pd.Series("", table.index)).fillna("")
+        return table
 
     def _scoring_seconds(self) -> float:
         states = stage_progress.read(self.store, self._key("progress"))

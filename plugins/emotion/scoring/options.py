@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emotion.audio.channels import check_channels
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.errors import ConfigurationError, EmotionError
-from emotion.inference.windows import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS, WINDOW
+from emotion.inference.cutting import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS
+from emotion.inference.utterances import LONGEST
+from emotion.inference.windows import WINDOW, check_segments
 
+LONG = 5
+"""A recording that is longer than this many windows gets a timeline."""
 SPEAKERS = ("labels", "subfolder", "none")
 
 
@@ -35,11 +40,16 @@ class Options:
         file), ``subfolder`` (the first-level subfolder that a file lies in) or ``none``.
     labels : str or None
         Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
+    channels : str
+        ``mix``: the mean of a file's channels is scored. ``separate``: each channel is a recording and a speaker of
+        its own.
+    segments : str
+        How a long recording is cut: into ``windows`` of ``window_seconds``, or at its pauses into ``utterances``.
 
     Raises
     ------
     ConfigurationError
-        If ``speakers`` or ``window_seconds`` is not one of these values.
+        If ``speakers``, ``window_seconds``, ``channels`` or ``segments`` is not one of these values.
 
     Examples
     --------
@@ -58,6 +68,17 @@ class Options:
     rescore: bool = False
     speakers: str = "labels"
     labels: str | None = LABELS_FILE
+    channels: str = "mix"
+    segments: str = "windows"
+
+    @property
+    def long_seconds(self) -> float:
+        """A recording that is longer is cut, and gets a timeline.
+
+        >>> Options().long_seconds, Options(window_seconds=2.0).long_seconds
+        (15.0, 10.0)
+        """
+        return LONGEST if self.segments == "utterances" else LONG * self.window_seconds
 
     def __post_init__(self) -> None:
         if self.speakers not in SPEAKERS:
@@ -65,3 +86,5 @@ class Options:
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")
+        check_channels(self.channels)
+        check_segments(self.segments)

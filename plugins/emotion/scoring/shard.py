@@ -13,10 +13,11 @@ import pandas as pd
 
 from emotion import features
 from emotion.audio import decode
+from emotion.audio.channels import Channel, speaker_of
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, describe_failure
 from emotion.inference import CustomEmotionModel
-from emotion.inference.windows import Window, file_windows, read
+from emotion.inference.windows import Window, channels_of, file_windows, read
 from emotion.scoring import inbox
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import Options
@@ -25,8 +26,6 @@ from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, cl
 from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
-LONG = 5
-"""A recording that is longer than this many windows gets a timeline."""
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
 TOO_LARGE = "too_large"
@@ -70,33 +69,61 @@ class Shard:
         self._vectors: list[np.ndarray] = []
 
     def add(self, entry: dict) -> None:
-        """Decode and featurize a file of the plan, or record why it cannot be used; a long one is answered at once."""
-        row = {key: entry[key] for key in ("path", "sha256", "label", "speaker")}
-        row |= {"error": "", "message": "", "windows": 0, "vector": -1}
-        row |= {"model": self.models[0].version, "family": self.models[0].family}
-        self._rows.append(row)
+        """Decode and featurize a file of the plan, or record why it cannot be used; a long one is answered at once.
+
+        Its channels get a row each if they are scored separately. An error of the disk concerns the whole file.
+        """
         try:
             with inbox.reopen(listed_file(entry), inboxes=self._inboxes) as handle:
-                start = time.perf_counter()
-                clip = self._read_short(handle)
-                columns, timeline = self._answer_long(handle, entry) if clip is None else ({}, [])
-            # Only now is it certain that no read of the file failed.
-            row |= columns if clip is None else self._featurize(clip, start)
-            self._timeline += timeline
-        except AudioError as error:
-            row |= {"error": error.reason, "message": inbox.shown(str(error))}
+                parts = channels_of(handle, self._options.channels)
+                scored = [self._score(handle, entry, channel) for channel in parts]
         except MemoryError as error:
-            row |= self._out_of_memory(entry, error)
+            self._rows.append(self._row(entry) | self._out_of_memory(entry, error))
             return
         except OSError as error:
             log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
-            row |= {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))}
+            self._rows.append(self._row(entry) | {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))})
             return
         except Exception as error:
-            log.exception("%s: scoring it failed", entry["path"])
-            row |= {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
+            self._rows.append(self._row(entry) | _refusal(entry, error))
+        else:  # only now is it certain that no read of the file failed
+            for row, vector, timeline in scored:
+                if vector is not None:
+                    row["vector"] = len(self._vectors)
+                    self._vectors.append(vector)
+                self._rows.append(row)
+                self._timeline += timeline
         if entry.get("memory_errors"):
             self.memory_errors[entry["place"], entry["sha256"]] = 0
+
+    def _row(self, entry: dict, channel: Channel | None = None) -> dict:
+        """The row of a file, or of a channel of it, before it has an answer."""
+        row = {key: entry[key] for key in ("path", "sha256", "label", "speaker")}
+        row |= {"error": "", "message": "", "windows": 0, "vector": -1, "channel": ""}
+        row |= {"model": self.models[0].version, "family": self.models[0].family}
+        if channel is not None and channel.number is not None:
+            row["channel"] = str(channel.number)
+            row["speaker"] = speaker_of(channel, entry["speaker"] or entry["path"])
+        return row | ({"message": channel.note} if channel else {})
+
+    def _score(self, handle: BinaryIO, entry: dict, channel: Channel) -> tuple[dict, np.ndarray | None, list[dict]]:
+        """The row of a file or channel, its features if it is short, and its timeline if it is long.
+
+        A channel that cannot be used does not keep the others from being scored.
+        """
+        row = self._row(entry, channel)
+        start = time.perf_counter()
+        try:
+            clip = self._read_short(handle, channel)
+            if clip is None:
+                columns, timeline = self._answer_long(handle, row)
+                return row | columns, None, timeline
+            columns, vector = self._featurize(clip, start)
+            return row | columns, vector, []
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            return row | _refusal(entry, error), None, []
 
     def predict(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The shard's table and timelines, once every file was added.
@@ -136,21 +163,19 @@ class Shard:
         )
         return {"error": TOO_LARGE, "message": inbox.shown(message)}
 
-    def _read_short(self, handle: BinaryIO) -> Clip | None:
+    def _read_short(self, handle: BinaryIO, channel: Channel) -> Clip | None:
         """The clip, or None if the recording is a long one."""
-        with decode.open_recording(handle) as recording:
-            stated_seconds = (recording.frames or 0) / recording.sample_rate
-        if stated_seconds > LONG * self._options.window_seconds:
+        if _stated_seconds(handle) > self._options.long_seconds:
             return None
         try:
-            return read(handle)
+            return read(handle, channel=channel.number)
         except AudioError as error:
             if error.reason == "too_long":  # the header states no length, or windows are long
                 return None
             raise
 
-    def _featurize(self, clip: Clip, start: float) -> dict:
-        """Keep the clip's features; returns columns of its row. ``start``: when decoding began."""
+    def _featurize(self, clip: Clip, start: float) -> tuple[dict, np.ndarray]:
+        """Columns of a clip's row, and its features. ``start``: when decoding began."""
         decoded = time.perf_counter()
         vector = features.extract(clip.samples)
         if not np.isfinite(vector).all():  # the models would refuse the whole shard
@@ -159,12 +184,10 @@ class Shard:
             "decode_ms": 1000 * (decoded - start),
             "features_ms": 1000 * (time.perf_counter() - decoded),
             "duration": clip.duration,
-            "vector": len(self._vectors),
         }
         if self._training_clips is not None:
             columns["heard_in_training"] = HEARD if clip.samples_sha256 in self._training_clips else "no"
-        self._vectors.append(vector)
-        return columns
+        return columns, vector
 
     def _answer_clips(self, rows: list[dict]) -> None:
         """Fill in the answers for all clips of the shard together."""
@@ -181,38 +204,68 @@ class Shard:
             for row, answer in zip(rows, answers, strict=True):
                 row |= challenger_columns(answer)
 
-    def _answer_long(self, handle: BinaryIO, entry: dict) -> tuple[dict, list[dict]]:
+    def _answer_long(self, handle: BinaryIO, row: dict) -> tuple[dict, list[dict]]:
         """One answer for a long recording: the mean of its windows' probabilities, weighted by their lengths.
 
-        Returns columns of the file's row, and the rows of its timeline.
+        A channel is one speaker, so its windows are answered together, adapted to the speaker if there are enough.
+
+        Returns columns of the row, and the rows of its timeline.
         """
-        seconds = self._options.window_seconds
-        windows = file_windows(handle, window=seconds, hop=seconds)
+        seconds, segments = self._options.window_seconds, self._options.segments
+        channel = int(row["channel"]) if row["channel"] else None
+        windows = file_windows(handle, window=seconds, hop=seconds, segments=segments, channels=[channel])
         timeline: list[dict] = []
         sums = np.zeros((len(self.models), len(EMOTIONS)))
-        end = 0.0
-        while block := list(islice(windows, WINDOWS_AT_ONCE)):
+        end, mode, unusable = 0.0, "plain", None
+        while block := list(islice(windows, WINDOWS_AT_ONCE if channel is None else None)):
             end = block[-1].end
-            answers = self._answer_windows(block)
+            answers = self._answer_windows(block, row["speaker"] if channel else "")
             if answers[0]:
+                mode = answers[0][0]["mode"]
                 lengths = np.array([window.end - window.start for window in block if window.vector is not None])
                 for total, model_answers in zip(sums, answers, strict=True):
                     total += lengths @ probability_matrix(model_answers)
-            timeline += _timeline_rows(entry, block, answers[0])
-        if not sums.any():
-            raise AudioError(timeline[0]["error"], f"{entry['path']}: none of its {len(timeline)} windows can be used")
+            unusable = unusable or next((window.error for window in block if window.error), None)
+            timeline += _timeline_rows(row, block, answers[0])
+        if unusable and not sums.any():
+            raise _none_usable(row, len(timeline), segments, unusable)
+        if segments == "utterances":
+            end = max(end, _stated_seconds(handle))
         means = sums / sums.sum(axis=1, keepdims=True)
-        columns = {"duration": end, "windows": len(timeline), "mode": "plain"} | answer_columns(_mean_answer(means[0]))
+        columns = {"duration": end, "windows": len(timeline), "mode": mode} | answer_columns(_mean_answer(means[0]))
         if len(self.models) > 1:
             columns |= challenger_columns(_mean_answer(means[1]))
         return columns, timeline
 
-    def _answer_windows(self, block: list[Window]) -> list[list[dict]]:
+    def _answer_windows(self, block: list[Window], speaker: str) -> list[list[dict]]:
         """The answers of each model for the usable windows of a block, in their order."""
         vectors = [window.vector for window in block if window.vector is not None]
         if not vectors:
             return [[] for _ in self.models]
-        return [model.predict_features(np.array(vectors)) for model in self.models]
+        speakers = [speaker] * len(vectors)
+        return [model.predict_features(np.array(vectors), speakers=speakers) for model in self.models]
+
+
+def _stated_seconds(handle: BinaryIO) -> float:
+    """The duration that a recording's header states; 0 if it states none."""
+    with decode.open_recording(handle) as recording:
+        return (recording.frames or 0) / recording.sample_rate
+
+
+def _none_usable(row: dict, count: int, segments: str, error: AudioError) -> AudioError:
+    """Why a long recording gets no answer; ``error``: that of its first window or utterance without one."""
+    name = f"channel {row['channel']} of {row['path']}" if row["channel"] else row["path"]
+    if count == 1:
+        return AudioError(error.reason, f"{name}: {error}")
+    return AudioError(error.reason, f"{name}: none of its {count} {segments} can be used: {error}")
+
+
+def _refusal(entry: dict, error: Exception) -> dict:
+    """The columns that say why a file or channel gets no answer."""
+    if isinstance(error, AudioError):
+        return {"error": error.reason, "message": inbox.shown(str(error))}
+    log.error("%s: scoring it failed", entry["path"], exc_info=error)
+    return {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
 
 
 def probability_matrix(answers: list[dict]) -> np.ndarray:
@@ -224,12 +277,13 @@ def probability_matrix(answers: list[dict]) -> np.ndarray:
     return np.array([[answer["probabilities"][emotion] for emotion in EMOTIONS] for answer in answers])
 
 
-def _timeline_rows(entry: dict, block: list[Window], answers: list[dict]) -> list[dict]:
-    """The rows of a block of windows; ``answers``: one for each usable window."""
+def _timeline_rows(recording: dict, block: list[Window], answers: list[dict]) -> list[dict]:
+    """The rows of a block of windows; ``recording``: its row; ``answers``: one for each usable window."""
+    place = {key: recording[key] for key in ("path", "sha256", "channel")}
     rows = []
     remaining = iter(answers)
     for window in block:
-        row = {"path": entry["path"], "sha256": entry["sha256"], "start": window.start, "end": window.end}
+        row = place | {"start": window.start, "end": window.end}
         if window.error:
             row |= {"error": window.error.reason}
         else:

@@ -45,6 +45,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "challenger": challenger,
         "options": plan["options"],
         "files": len(table),
+        "channels": int((table["channel"] != "").sum()),
         "scored": len(good),
         "rejected": {str(reason): int(count) for reason, count in bad["error"].value_counts().items()},
         "known": plan["known"],
@@ -88,7 +89,7 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     ``difference`` says more: the challenger's accuracy minus the model's, by drawing speakers.
     """
     differ = good[good["emotion"] != good["challenger_emotion"]]
-    columns = ["path", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
+    columns = ["path", "channel", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
     agreement = {
         "clips": len(good),
         "agreement": 1 - len(differ) / len(good) if len(good) else None,

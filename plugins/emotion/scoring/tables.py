@@ -25,12 +25,14 @@ COLUMNS = [
     "error",
     "message",
     "heard_in_training",
+    "channel",
 ]
-"""Columns of ``predictions.parquet`` and ``predictions.csv``. ``heard_in_training`` is ``yes`` for a clip that one of
+"""Columns of ``predictions.parquet`` and ``predictions.csv``. ``channel`` is counted from 1, and ``""`` where a file is
+one recording: mono, or its channels are mixed. ``heard_in_training`` is ``yes`` for a clip that one of
 the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording."""
 HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
-TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
+TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error", "channel"]
 LATENCIES = ("decode", "features", "model", "total")
 """Stages of one clip; their time in ms is in the columns ``<stage>_ms`` of a shard's table."""
 _FORMULA = re.compile(r"[=+\-@\t\r]")

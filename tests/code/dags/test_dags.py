@@ -272,3 +272,15 @@ def test_the_form_takes_no_clip_shorter_than_decoding_does(bag):
     params = bag.dags["emotion_training"].params
     assert params.get_param("min_seconds").schema["minimum"] == MIN_SECONDS
     assert params.get_param("max_seconds").schema["maximum"] == MAX_SECONDS
+
+
+def test_the_scoring_form_offers_what_the_library_takes():
+    from dataclasses import asdict
+
+    from emotion.scoring.options import Options
+    from emotion.vocabulary import CHANNELS, SEGMENTS
+    from emotion_airflow.scoring_form import PARAMS
+
+    assert {name: PARAMS[name].value for name in asdict(Options())} == asdict(Options())
+    for name, words in (("channels", CHANNELS), ("segments", SEGMENTS)):
+        assert tuple(PARAMS[name].schema["enum"]) == words == tuple(PARAMS[name].schema["values_display"])

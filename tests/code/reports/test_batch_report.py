@@ -138,14 +138,14 @@ def test_a_long_timeline_is_drawn_in_few_pieces():
     probabilities[: windows // 2, 4] = 0.3
     probabilities[windows // 2 :, 3] = 0.3
     timeline = pd.DataFrame(probabilities, columns=PROBABILITIES).assign(
-        path="a", sha256="b", start=np.arange(windows) * 3.0, end=np.arange(1, windows + 1) * 3.0
+        error="", start=np.arange(windows) * 3.0, end=np.arange(1, windows + 1) * 3.0
     )
-    pieces = batch_report._segments(timeline, {"path": "a", "sha256": "b"})
+    pieces = batch_report._segments(timeline)
     assert len(pieces) == SEGMENTS
     assert pieces[0]["start"] == 0 and pieces[-1]["end"] == 3 * windows
     assert [pieces[0]["emotion"], pieces[-1]["emotion"]] == ["angry", "sad"]
     short = timeline.head(4).copy()
     short.loc[2, PROBABILITIES] = np.nan
-    assert [piece["emotion"] for piece in batch_report._segments(short, {"path": "a", "sha256": "b"})] == [
+    assert [piece["emotion"] for piece in batch_report._segments(short)] == [
         "angry", "angry", "", "angry",
     ]  # fmt: skip

@@ -358,10 +358,10 @@ def test_a_temporary_error_leaves_the_file_for_the_next_sweep(home, box, voices,
     run, shards = start(home, "first")
     read = shard_module.read
 
-    def broken(handle):
+    def broken(handle, *, channel):
         if handle.name.endswith("b.wav"):
             raise error
-        return read(handle)
+        return read(handle, channel=channel)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", broken)
