@@ -64,7 +64,7 @@ def emotion_scoring():
         run = scoring_run(run_id)
         # For an alert, from a task that runs even where no training is scheduled.
         run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
-        options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
+        options = {key: params[key] for key in ("labels", "speakers", "adaptation", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
         options |= {key: params[key] for key in ("channels", "segments")}
         try:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,14 @@ from emotion.evaluation import held_out
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
+from emotion.models.adaptation import typical_information
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.registry import VersionFacts
 from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.training.fitting import Trained
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, Mode
 
 SEED = 7
 SPEAKERS = 3
@@ -46,7 +48,7 @@ def build(root: str) -> Store:
     reference = build_reference(
         values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
     )
-    files = _bundles(trained) | {REFERENCE: reference.to_bytes()}
+    files = _bundles(trained, predictions) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
         registry.register(store, version, files=files, card="# A small model\n", facts=version_facts(version))
     registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
@@ -83,22 +85,23 @@ def _synthesize(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
-    plain: dict[str, Classifier | Ensemble] = {family: result.plain for family, result in trained.items()}
-    adapted: dict[str, Classifier | Ensemble] = {family: result.adapted for family, result in trained.items()}
-    plain["ensemble"] = Ensemble([result.plain for result in trained.values()])
-    adapted["ensemble"] = Ensemble([result.adapted for result in trained.values()])
+def _bundles(trained: dict[str, Trained], predictions: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    models: dict[str, Mapping[Mode, Classifier | Ensemble]] = {
+        family: result.models for family, result in trained.items()
+    }
+    models["ensemble"] = {mode: Ensemble([result.models[mode] for result in trained.values()]) for mode in MODES}
     return {
         registry.bundle_name(family): bundle.dumps(
             bundle.make_bundle(
-                plain=plain[family],
-                adapted=adapted[family],
+                models=models[family],
                 background=trained[FAMILIES[0]].background,
+                training=trained[FAMILIES[0]].training,
+                typical_information=typical_information(predictions[family]),
                 feature_names=features.feature_names(),
                 metadata={"seed": SEED},
             )
         )
-        for family in plain
+        for family in models
     }
 
 

@@ -54,3 +54,14 @@ def add_cutting_options(parser: argparse.ArgumentParser, *, segments: str | None
         default=segments,
         help="cut a long recording into windows of one length, or into utterances of 1 to 15 s at its pauses",
     )
+
+
+def add_adaptation_option(parser: argparse.ArgumentParser, batch: str) -> None:
+    """Add ``--adaptation``; ``batch``: what clips are normalized by with ``batch``."""
+    parser.add_argument(
+        "--adaptation",
+        choices=("auto", "batch", "speaker", "none"),
+        default="auto",
+        help=f"what features are normalized by: nothing (none), the clips of the same speaker (speaker), or {batch}; "
+        "auto: by speaker, else by batch, where there are enough clips and they show several emotions (default: auto)",
+    )

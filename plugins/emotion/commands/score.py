@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from emotion.commands.arguments import add_command, add_cutting_options, add_model_option
+from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, printable
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS
@@ -32,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--rescore", action="store_true", help="also score the files that the model scored before, in whatever way"
     )
+    add_adaptation_option(parser, "the clips of their folder (batch)")
     parser.add_argument(
         "--batch",
         metavar="NAME",
@@ -54,7 +55,11 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
             challenger=options.challenger,
             batch=options.batch,
             options=Options(
-                settle_seconds=0, rescore=options.rescore, channels=options.channels, segments=options.segments
+                settle_seconds=0,
+                rescore=options.rescore,
+                adaptation=options.adaptation,
+                channels=options.channels,
+                segments=options.segments,
             ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,

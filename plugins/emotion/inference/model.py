@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
-from emotion.errors import describe_failure
 from emotion.inference import bundles
-from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, list_clips, read_clip
+from emotion.inference.adapting import Adaptation, Group, Groups, Part, normalize_in_groups
+from emotion.inference.answer_queue import AnswerQueue, ListedClip, list_clips, read_clip
 from emotion.inference.cutting import MAX_CLIP_SECONDS
+from emotion.inference.explaining import add_explanations
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.bundle import Bundle
-from emotion.models.classifier import normalize_by_speaker
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, MODES, Mode
 
-log = logging.getLogger(__name__)
 CHAMPION = "champion"
-TOP_CONTRIBUTIONS = 5
-"""Features that an explanation names, of each kind."""
-
-Mode = Literal["plain", "adapted"]
 
 
 class CustomEmotionModel:
@@ -85,7 +78,7 @@ class CustomEmotionModel:
     ``duration``       of the recording, in seconds
     ``model``          the version
     ``family``         the family
-    ``mode``           ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
+    ``mode``           ``plain``, ``batch`` or ``speaker``: how features were normalized (see :meth:`predict_batch`)
     ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
                        lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
     ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
@@ -215,23 +208,30 @@ class CustomEmotionModel:
         return self._answer(clip, explain)
 
     def _answer(self, clip: Clip, explain: bool) -> dict:
-        answers = self.predict_features(features.extract(clip.samples)[None], explain=explain)
+        answers = self.predict_features(features.extract(clip.samples)[None], adaptation="none", explain=explain)
         return answers[0] | {"duration": clip.duration}
 
     def predict_features(
-        self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool | np.ndarray = False
+        self,
+        values: np.ndarray,
+        *,
+        speakers: Sequence[str] | None = None,
+        adaptation: Adaptation = "auto",
+        explain: bool | np.ndarray = False,
     ) -> list[dict]:
         """Answer for clips whose features are computed already.
 
         Parameters
         ----------
         values : float32 array, shape (n, n_features)
-            From :func:`emotion.features.extract`.
+            From :func:`emotion.features.extract`. All clips are one batch: one recording condition.
         speakers : sequence of str, length n, optional
             The speaker of each clip, ``""`` if unknown: see :meth:`predict_batch`.
+        adaptation : str
+            See :meth:`predict_batch`.
         explain : bool, or bool array, shape (n,)
-            Which answers have an ``explanation``. That of an adapted answer gives the value of a feature in standard
-            deviations from the speaker's mean.
+            Which answers have an ``explanation``. Where features were normalized by batch or speaker, it
+            gives the value of a feature in standard deviations from the mean of the batch or speaker.
 
         Returns
         -------
@@ -239,18 +239,26 @@ class CustomEmotionModel:
             See the notes on the class; without ``duration``.
         """
         values = np.asarray(values, dtype=np.float32)
+        names = [""] * len(values) if speakers is None else list(speakers)
+        groups = self.find_groups([Part([""] * len(values), names, lambda: values)], adaptation)
+        return self.predict_in_groups(values, [groups.of_clip("", name) for name in names], explain=explain)
+
+    def find_groups(self, parts: Sequence[Part], adaptation: Adaptation) -> Groups:
+        """Which clips are normalized by which speaker or folder, for clips of which not all need be in memory."""
+        return Groups(self._bundle, parts, adaptation)
+
+    def predict_in_groups(
+        self, values: np.ndarray, groups: Sequence[Group | None], *, explain: bool | np.ndarray = False
+    ) -> list[dict]:
+        """Answer as :meth:`predict_features` does, for clips whose groups are known (None: as they are)."""
         explain = np.broadcast_to(explain, len(values))
-        names = np.array([""] * len(values) if speakers is None else speakers)
-        counts = Counter(names.tolist())
-        is_adapted = [bool(name) and counts[name] >= MIN_SPEAKER_CLIPS for name in names.tolist()]
         answers: list[dict] = [{}] * len(values)
-        adapted = np.flatnonzero(is_adapted)
-        plain = np.flatnonzero(np.logical_not(is_adapted))
-        if len(plain):
-            _put(answers, plain, self._predict(values[plain], "plain", explain[plain]))
-        if len(adapted):
-            rows = normalize_by_speaker(values[adapted], names[adapted])
-            _put(answers, adapted, self._predict(rows, "adapted", explain[adapted]))
+        for mode in MODES:
+            rows = np.flatnonzero([(group.mode if group else "plain") == mode for group in groups])
+            if len(rows):
+                new_answers = self._predict(normalize_in_groups(values, groups, rows), mode, explain[rows])
+                for row, answer in zip(rows, new_answers, strict=True):
+                    answers[row] = answer
         return answers
 
     def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
@@ -269,42 +277,15 @@ class CustomEmotionModel:
             )
         if explain.any():
             explained = [answer for answer, is_wanted in zip(answers, explain, strict=True) if is_wanted]
-            self._add_explanations(explained, rows[explain], mode)
+            add_explanations(explained, rows[explain], mode, self._bundle)
         return answers
-
-    def _add_explanations(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> None:
-        """Explain the answers together; if that fails, one by one, so that one clip costs no other its explanation."""
-        try:
-            explanations = self._explain(answers, rows, mode)
-        except Exception as error:
-            if len(answers) > 1:
-                for number, answer in enumerate(answers):
-                    self._add_explanations([answer], rows[number : number + 1], mode)
-                return
-            # Whatever failed: the answer is what was asked for, and it is there.
-            log.warning("an answer of %s gets no explanation", self.name, exc_info=True)
-            answers[0] |= {"explanation": None, "no_explanation": describe_failure(error)}
-            return
-        for answer, explanation in zip(answers, explanations, strict=True):
-            answer["explanation"] = explanation
-
-    def _explain(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> list[dict]:
-        # imported here, as shap takes longer to import than everything else together
-        from emotion.explanation.ranking import top_contributions
-        from emotion.explanation.values import explain_predictions
-
-        explanation = explain_predictions(self._bundle[mode], rows, background=self._bundle["background"][mode])
-        names = self._bundle["feature_names"]
-        return [
-            top_contributions(explanation, row, answer["emotion"], TOP_CONTRIBUTIONS, feature_names=names)
-            for row, answer in enumerate(answers)
-        ]
 
     def predict_batch(
         self,
         paths: Iterable[str | os.PathLike],
         *,
         speakers: Sequence[str] | None = None,
+        adaptation: Adaptation = "auto",
         explain: bool = False,
         channels: str = "mix",
     ) -> Iterator[dict]:
@@ -315,11 +296,10 @@ class CustomEmotionModel:
         paths : iterable of path
             Read one after the other, so that it may be endless.
         speakers : sequence of str, optional
-            The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
-            standard deviation, and given to the model that was trained on such features (``mode`` is ``adapted``), if
-            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show
-            several emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the
-            speaker's zero.
+            The speaker of each file, ``""`` if unknown.
+        adaptation : str
+            One of :data:`~emotion.inference.adapting.ADAPTATIONS`, with all files as one folder. The answer's ``mode``
+            says what was done.
         explain : bool
             Whether the answers have an ``explanation``.
         channels : str
@@ -339,15 +319,36 @@ class CustomEmotionModel:
 
         Notes
         -----
-        Memory holds the features of at most 32 clips and, with ``speakers``, those of all speakers that are not
-        complete: if the files come speaker by speaker, a folder of any length takes no more than its longest speaker.
+        ``batch`` reads all files before the first answer, and so does ``auto`` if ``paths`` has a length. An iterable
+        without a length may be endless: there, ``auto`` is ``speaker``. Otherwise memory holds the features of at most
+        32 clips and, with ``speakers``, those of all speakers that are not complete.
         """
         clips, names = list_clips(paths, speakers, channels)
-        queue = AnswerQueue(lambda rows, group: self.predict_features(rows, speakers=group, explain=explain), names)
+        if adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized)):
+            yield from self._predict_whole(clips, adaptation, explain)
+            return
+        by_speaker: Adaptation = "none" if adaptation == "none" else "speaker"
+        queue = AnswerQueue(
+            lambda rows, group: self.predict_features(rows, speakers=group, adaptation=by_speaker, explain=explain),
+            names,
+        )
         for clip in clips:
             queue.add(*read_clip(clip.path, clip.channel), speaker=clip.speaker)
             yield from queue.pop_answered()
         yield from queue.finish()
+
+    def _predict_whole(self, listed: Iterable[ListedClip], adaptation: Adaptation, explain: bool) -> Iterator[dict]:
+        """The answers for files or channels, all of which are read first."""
+        clips = [(*read_clip(clip.path, clip.channel), clip.speaker) for clip in listed]
+        usable = [(record, vector, speaker) for record, vector, speaker in clips if vector is not None]
+        if usable:
+            records, vectors, speakers = zip(*usable, strict=True)
+            answers = self.predict_features(
+                np.array(vectors), speakers=speakers, adaptation=adaptation, explain=explain
+            )
+            for record, answer in zip(records, answers, strict=True):
+                record |= answer
+        yield from (record for record, _, _ in clips)
 
     def predict_stream(
         self, blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP
@@ -412,9 +413,4 @@ class CustomEmotionModel:
             if window.error is not None:
                 yield window.span | {"error": window.error.reason, "message": str(window.error)}
             elif window.vector is not None:
-                yield window.span | self.predict_features(window.vector[None])[0]
-
-
-def _put(answers: list[dict], positions: np.ndarray, new_answers: list[dict]) -> None:
-    for position, answer in zip(positions, new_answers, strict=True):
-        answers[position] = answer
+                yield window.span | self.predict_features(window.vector[None], adaptation="none")[0]

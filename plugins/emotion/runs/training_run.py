@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import pandas as pd
+
 from emotion import features, metrics
 from emotion.datasets import importing
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
@@ -20,6 +22,7 @@ from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import feature_table
 from emotion.metrics import Emitter
 from emotion.models import promotion, registry
+from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.registry import VersionEntry
@@ -34,7 +37,7 @@ from emotion.runs.training_artifacts import MODELS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
-from emotion.vocabulary import FAMILIES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import FAMILIES, MODES, PROBABILITIES, PROTOCOLS
 
 
 class TrainingRun(Run):
@@ -129,9 +132,10 @@ class TrainingRun(Run):
                 progress=progress,
             )
             bundle = make_bundle(
-                plain=trained.plain,
-                adapted=trained.adapted,
+                models=trained.models,
                 background=trained.background,
+                training=trained.training,
+                typical_information=typical_information(trained.predictions),
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -146,8 +150,8 @@ class TrainingRun(Run):
         with self._stage("compare"):
             table, values = self.artifacts.clips()
             models = {family: self.artifacts.figures(family) for family in FAMILIES}
-            ensemble = self._ensemble_bundle(seed)
             vote = soft_vote([self.artifacts.predictions(family) for family in FAMILIES])
+            ensemble = self._ensemble_bundle(seed, vote)
             self.artifacts.save_ensemble(ensemble, vote)
             models[Ensemble.family] = (
                 protocol_scores(table, vote, seed=seed)
@@ -267,12 +271,13 @@ class TrainingRun(Run):
             facts=training_results.version_facts(result),
         )
 
-    def _ensemble_bundle(self, seed: int) -> Bundle:
+    def _ensemble_bundle(self, seed: int, vote: pd.DataFrame) -> Bundle:
         bundles = [self.artifacts.bundle(family) for family in FAMILIES]
         return make_bundle(
-            plain=Ensemble([cast(Classifier, bundle["plain"]) for bundle in bundles]),
-            adapted=Ensemble([cast(Classifier, bundle["adapted"]) for bundle in bundles]),
+            models={mode: Ensemble([cast(Classifier, bundle[mode]) for bundle in bundles]) for mode in MODES},
             background=bundles[0]["background"],
+            training=bundles[0]["training"],
+            typical_information=typical_information(vote),
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from emotion.audio.channels import check_channels
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.errors import ConfigurationError, EmotionError
+from emotion.inference.adapting import ADAPTATIONS, Adaptation
 from emotion.inference.cutting import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS
 from emotion.inference.utterances import LONGEST
 from emotion.inference.windows import WINDOW, check_segments
@@ -36,8 +37,11 @@ class Options:
     rescore : bool
         Whether to score files again that the model has scored before.
     speakers : str
-        Where the speakers of files are named, for adapted predictions: ``labels`` (the column speaker of the labels
-        file), ``subfolder`` (the first-level subfolder that a file lies in) or ``none``.
+        Where the speakers of files are named: ``labels`` (the column speaker of the labels file), ``subfolder`` (the
+        first-level subfolder that a file lies in) or ``none``.
+    adaptation : str
+        What clips are normalized by: ``none``, ``batch`` (the clips of their folder), ``speaker`` or ``auto``, see
+        :data:`emotion.inference.adapting.ADAPTATIONS`.
     labels : str or None
         Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
     channels : str
@@ -49,7 +53,7 @@ class Options:
     Raises
     ------
     ConfigurationError
-        If ``speakers``, ``window_seconds``, ``channels`` or ``segments`` is not one of these values.
+        If ``speakers``, ``adaptation``, ``window_seconds``, ``channels`` or ``segments`` is not one of these values.
 
     Examples
     --------
@@ -68,6 +72,7 @@ class Options:
     rescore: bool = False
     speakers: str = "labels"
     labels: str | None = LABELS_FILE
+    adaptation: Adaptation = "auto"
     channels: str = "mix"
     segments: str = "windows"
 
@@ -83,6 +88,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.speakers not in SPEAKERS:
             raise ConfigurationError(f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}")
+        if self.adaptation not in ADAPTATIONS:
+            raise ConfigurationError(f"adaptation {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")

@@ -190,24 +190,23 @@ class Shard:
         return columns, vector
 
     def _answer_clips(self, rows: list[dict]) -> None:
-        """Fill in the answers for all clips of the shard together."""
+        """Fill in the plain answers for all clips of the shard together."""
         values = self.vectors
-        speakers = [row["speaker"] for row in rows]
         start = time.perf_counter()
-        answers = self.models[0].predict_features(values, speakers=speakers)
+        answers = self.models[0].predict_features(values, adaptation="none")
         model_ms = 1000 * (time.perf_counter() - start) / len(rows)
         for row, answer in zip(rows, answers, strict=True):
             row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
             row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
         for challenger in self.models[1:]:
-            answers = challenger.predict_features(values, speakers=speakers)
+            answers = challenger.predict_features(values, adaptation="none")
             for row, answer in zip(rows, answers, strict=True):
                 row |= challenger_columns(answer)
 
     def _answer_long(self, handle: BinaryIO, row: dict) -> tuple[dict, list[dict]]:
         """One answer for a long recording: the mean of its windows' probabilities, weighted by their lengths.
 
-        A channel is one speaker, so its windows are answered together, adapted to the speaker if there are enough.
+        A channel is one speaker under one condition, so its windows are answered together, normalized as the options say.
 
         Returns columns of the row, and the rows of its timeline.
         """
@@ -242,8 +241,11 @@ class Shard:
         vectors = [window.vector for window in block if window.vector is not None]
         if not vectors:
             return [[] for _ in self.models]
-        speakers = [speaker] * len(vectors)
-        return [model.predict_features(np.array(vectors), speakers=speakers) for model in self.models]
+        adaptation = self._options.adaptation if speaker else "none"
+        return [
+            model.predict_features(np.array(vectors), speakers=[speaker] * len(vectors), adaptation=adaptation)
+            for model in self.models
+        ]
 
 
 def _stated_seconds(handle: BinaryIO) -> float:

@@ -31,7 +31,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import registry
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES
@@ -541,7 +541,7 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
     speakers = [spoken[i][0] for i in order]
     rows = [spoken[i][1] for i in order]
     paths = [tmp_path / "empty.wav" if row is None else corpus[row] for row in rows]
-    answers = list(model.predict_batch(paths, speakers=speakers))
+    answers = list(model.predict_batch(paths, speakers=speakers, adaptation="speaker"))
     assert [answer["path"] for answer in answers] == list(map(str, paths))
     entry = model.entry
     normalized = normalize_by_speaker(vectors[:12], np.zeros(12))
@@ -550,10 +550,10 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
             assert answer["error"] == "empty"
             continue
         if speaker == "a":
-            expected = model._bundle["adapted"].predict_proba(normalized[row][None])[0]
+            expected = model._bundle["speaker"].predict_proba(normalized[row][None])[0]
         else:
             expected = model._bundle["plain"].predict_proba(vectors[row][None])[0]
-        assert answer["mode"] == ("adapted" if speaker == "a" else "plain")
+        assert answer["mode"] == ("speaker" if speaker == "a" else "plain")
         np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
     assert MIN_SPEAKER_CLIPS == 10 and entry["version"] == "first"
 
@@ -561,8 +561,8 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
 def test_features_of_speakers_are_answered_as_their_files(model, corpus):
     paths, speakers = corpus[:16], ["a"] * 10 + ["b"] * 6
     vectors = np.array([features.extract(decode.load(path).samples) for path in paths])
-    by_file = list(model.predict_batch(paths, speakers=speakers))
-    by_features = model.predict_features(vectors, speakers=speakers)
+    by_file = list(model.predict_batch(paths, speakers=speakers, adaptation="speaker"))
+    by_features = model.predict_features(vectors, speakers=speakers, adaptation="speaker")
     for file_answer, features_answer in zip(by_file, by_features, strict=True):
         assert file_answer["mode"] == features_answer["mode"]
         assert file_answer["confidence"] == pytest.approx(features_answer["confidence"], abs=1e-5)
@@ -573,7 +573,7 @@ def test_a_speaker_is_answered_before_the_next_is_read(model, corpus):
     drawn = []
     paths = (drawn.append(path) or path for path in corpus[:24])
     answers = model.predict_batch(paths, speakers=["a"] * 12 + ["b"] * 12)
-    assert next(answers)["mode"] == "adapted"
+    assert next(answers)["mode"] == "speaker"
     assert len(drawn) == 12
     assert len(list(answers)) == 23
 
