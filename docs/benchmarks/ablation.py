@@ -31,7 +31,7 @@ from emotion.datasets.catalogue import find_entry
 from emotion.evaluation.folds import Fold, random_folds, speaker_folds
 from emotion.evaluation.scores import compute_scores
 from emotion.models import pipelines
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import normalize_by_speaker
 from emotion.models.pipelines import SEARCH_FOLDS
 from emotion.settings import INCLUDE
 from emotion.vocabulary import EMOTIONS, FAMILIES

@@ -24,7 +24,7 @@ from emotion.datasets.ravdess import ravdess_emotion
 from emotion.evaluation import scores
 from emotion.metrics import Emitter
 from emotion.models import registry
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import normalize_by_speaker
 from emotion.runs import scoring_run
 from emotion.runs.training_run import TrainingRun
 from emotion.scoring.options import Options
@@ -86,11 +86,11 @@ def check(recordings: Path, base: Path) -> int:
     paths = sorted(unheard.rglob("*.wav"))
     labels = np.array([ravdess_emotion(path.stem) for path in paths])
     values = np.stack([features.extract(decode.load(path).samples) for path in paths])
-    inputs = {"plain": values, "adapted": normalize_by_speaker(values, np.array([p.parent.name for p in paths]))}
+    inputs = {"plain": values, "speaker": normalize_by_speaker(values, np.array([p.parent.name for p in paths]))}
     failed = False
     for family in (*FAMILIES, "ensemble"):
         bundle = registry.load(store, entry, registry.bundle_name(family), recipe=features.recipe_version())
-        for mode, speakers in (("plain", "none"), ("adapted", "subfolder")):
+        for mode, speakers in (("plain", "none"), ("speaker", "subfolder")):
             summary = scoring_run.score_folder(
                 settings,
                 unheard,

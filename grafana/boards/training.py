@@ -32,7 +32,7 @@ def training() -> dict:
                 "protocol",
                 "Protocol",
                 "How the clips were divided for a score: random split, or unheard speakers (speaker_independent); "
-                "each plain, or adapted to the speaker",
+                "each plain, or normalized by speaker (adapted) or by batch",
                 PROTOCOLS,
                 PROTOCOL,
             ),

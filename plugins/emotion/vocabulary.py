@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """The classes, in the order of RAVDESS's own codes 01 to 08."""
 FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
 """The three model families, each trained by a task of its own."""
-PROTOCOLS = ("random", "random_adapted", "speaker_independent", "speaker_independent_adapted")
+PROTOCOLS = (
+    "random",
+    "random_adapted",
+    "speaker_independent",
+    "speaker_independent_batch",
+    "speaker_independent_adapted",
+)
 """How clips were divided for a figure, and whether features were adapted.
 
 ``random``: clips are drawn at random, so the same speakers are on both sides.
 ``random_adapted``: the same test clips as in ``random``; features are z-scored per speaker, with the clips of that
 speaker on the training side.
 ``speaker_independent``: whole speakers are held out.
+``speaker_independent_batch``: the same speakers are held out; the held-out clips of a fold are one batch, and features
+are z-scored with the *unlabelled* clips of the batch, whoever speaks in them.
 ``speaker_independent_adapted``: the same speakers are held out; features are z-scored per speaker, with the
 *unlabelled* clips of that speaker, the test clips included.
 """
+Mode = Literal["plain", "batch", "speaker"]
+"""How the features of a clip were normalized for a prediction: not at all, or z-scored with the unlabelled clips of the
+same batch, or with those of the same speaker."""
+MODES: dict[Mode, str] = {
+    "plain": "speaker_independent",
+    "batch": "speaker_independent_batch",
+    "speaker": "speaker_independent_adapted",
+}
+"""Mode → the protocol whose figures say what a new speaker gets by it. A model has one fitted classifier per mode."""
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 """The scores that reports, versions and metrics give of every model: see :mod:`emotion.evaluation.scores`."""
 PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]

@@ -34,8 +34,8 @@ PARAMS = {
             "none": "none: the speakers are not known",
         },
         title="Where speakers are named",
-        description_md="The clips of a speaker with ten clips or more are scored with adapted features. This is more "
-        "accurate if these clips show several emotions, and wrong if all of them show the same one.",
+        description_md="The clips of a speaker with ten clips or more are scored with features normalized by speaker. "
+        "This is more accurate if these clips show several emotions, and wrong if all of them show the same one.",
         section="Recordings",
     ),
     "settle_seconds": Param(

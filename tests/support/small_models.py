@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.training.fitting import Trained
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, Mode
 
 SEED = 7
 SPEAKERS = 3
@@ -84,21 +85,21 @@ def _synthesize(store: Store) -> pd.DataFrame:
 
 
 def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
-    plain: dict[str, Classifier | Ensemble] = {family: result.plain for family, result in trained.items()}
-    adapted: dict[str, Classifier | Ensemble] = {family: result.adapted for family, result in trained.items()}
-    plain["ensemble"] = Ensemble([result.plain for result in trained.values()])
-    adapted["ensemble"] = Ensemble([result.adapted for result in trained.values()])
+    models: dict[str, Mapping[Mode, Classifier | Ensemble]] = {
+        family: result.models for family, result in trained.items()
+    }
+    models["ensemble"] = {mode: Ensemble([result.models[mode] for result in trained.values()]) for mode in MODES}
     return {
         registry.bundle_name(family): bundle.dumps(
             bundle.make_bundle(
-                plain=plain[family],
-                adapted=adapted[family],
+                models=models[family],
                 background=trained[FAMILIES[0]].background,
+                training=trained[FAMILIES[0]].training,
                 feature_names=features.feature_names(),
                 metadata={"seed": SEED},
             )
         )
-        for family in plain
+        for family in models
     }
 
 

@@ -34,7 +34,7 @@ def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], 
     Returns
     -------
     dict of list of Fold
-        By protocol; ``split_80_20`` has one fold. A protocol and its adapted form have the same folds.
+        By protocol; ``split_80_20`` has one fold. A protocol and its adapted forms have the same folds.
 
     Raises
     ------
@@ -44,8 +44,11 @@ def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], 
     Examples
     --------
     >>> table = pd.DataFrame({"emotion": ["sad", "happy"] * 9, "speaker": np.repeat(["a", "b", "c"], 6)})
-    >>> {protocol: len(folds) for protocol, folds in splits(table, seed=0, published=None).items()}
-    {'split_80_20': 1, 'random': 5, 'random_adapted': 5, 'speaker_independent': 3, 'speaker_independent_adapted': 3}
+    >>> folds = splits(table, seed=0, published=None)
+    >>> {protocol: len(folds[protocol]) for protocol in ("split_80_20", "random", "speaker_independent")}
+    {'split_80_20': 1, 'random': 5, 'speaker_independent': 3}
+    >>> folds["speaker_independent_batch"] is folds["speaker_independent"]
+    True
     """
     labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
     by_speaker = speaker_folds(labels, speakers, seed=seed, published=published)
@@ -55,6 +58,7 @@ def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], 
         "random": random,
         "random_adapted": random,
         "speaker_independent": by_speaker,
+        "speaker_independent_batch": by_speaker,
         "speaker_independent_adapted": by_speaker,
     }
 

@@ -79,7 +79,7 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
     ----------
     model : Classifier or Ensemble
     features : float32 array, shape (n, n_features)
-        As the model takes them: z-scored by speaker for an adapted model.
+        As the model takes them: z-scored by batch or by speaker for the models of these modes.
     background : float32 array, shape (n_background, n_features)
         Rows that the model was fitted on, or a sample of them. For a linear model, a contribution is measured against
         their mean; for a projection, they show how its inputs vary together.

@@ -14,7 +14,7 @@ from emotion.inference.windows import read
 
 MIN_SPEAKER_CLIPS = 10
 """So many clips of a speaker are needed to adapt to the speaker. Macro F1 on speakers 13-18 of RAVDESS (logistic
-regression fitted on 1-12), adapted and plain: 3 clips 0.54 and 0.53, 5 clips 0.59 and 0.53, 10 clips 0.66 and 0.55,
+regression fitted on 1-12), by speaker and plain: 3 clips 0.54 and 0.53, 5 clips 0.59 and 0.53, 10 clips 0.66 and 0.55,
 20 clips 0.67 and 0.54, 60 clips 0.69 and 0.54."""
 ROWS_AT_ONCE = 32
 """Clips that are given to the model together: a forest takes hardly longer for 32 than for one."""

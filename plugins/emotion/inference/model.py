@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,19 +19,17 @@ from emotion.inference import bundles
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
 from emotion.models import registry
+from emotion.models.adaptation import normalize_by_speaker
 from emotion.models.bundle import Bundle
-from emotion.models.classifier import normalize_by_speaker
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, Mode
 
 log = logging.getLogger(__name__)
 CHAMPION = "champion"
 TOP_CONTRIBUTIONS = 5
 """Features that an explanation names, of each kind."""
-
-Mode = Literal["plain", "adapted"]
 
 
 class CustomEmotionModel:
@@ -84,7 +82,7 @@ class CustomEmotionModel:
     ``duration``       of the recording, in seconds
     ``model``          the version
     ``family``         the family
-    ``mode``           ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
+    ``mode``           ``plain``, ``batch`` or ``speaker``: how features were normalized (see :meth:`predict_batch`)
     ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
                        lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
     ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
@@ -228,8 +226,8 @@ class CustomEmotionModel:
         speakers : sequence of str, length n, optional
             The speaker of each clip, ``""`` if unknown: see :meth:`predict_batch`.
         explain : bool, or bool array, shape (n,)
-            Which answers have an ``explanation``. That of an adapted answer gives the value of a feature in standard
-            deviations from the speaker's mean.
+            Which answers have an ``explanation``. Where features were normalized by batch or speaker, it
+            gives the value of a feature in standard deviations from the mean of the batch or speaker.
 
         Returns
         -------
@@ -240,15 +238,15 @@ class CustomEmotionModel:
         explain = np.broadcast_to(explain, len(values))
         names = np.array([""] * len(values) if speakers is None else speakers)
         counts = Counter(names.tolist())
-        is_adapted = [bool(name) and counts[name] >= MIN_SPEAKER_CLIPS for name in names.tolist()]
+        has_enough = [bool(name) and counts[name] >= MIN_SPEAKER_CLIPS for name in names.tolist()]
         answers: list[dict] = [{}] * len(values)
-        adapted = np.flatnonzero(is_adapted)
-        plain = np.flatnonzero(np.logical_not(is_adapted))
+        by_speaker = np.flatnonzero(has_enough)
+        plain = np.flatnonzero(np.logical_not(has_enough))
         if len(plain):
             _put(answers, plain, self._predict(values[plain], "plain", explain[plain]))
-        if len(adapted):
-            rows = normalize_by_speaker(values[adapted], names[adapted])
-            _put(answers, adapted, self._predict(rows, "adapted", explain[adapted]))
+        if len(by_speaker):
+            rows = normalize_by_speaker(values[by_speaker], names[by_speaker])
+            _put(answers, by_speaker, self._predict(rows, "speaker", explain[by_speaker]))
         return answers
 
     def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
@@ -313,7 +311,7 @@ class CustomEmotionModel:
             Read one after the other, so that it may be endless.
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
-            standard deviation, and given to the model that was trained on such features (``mode`` is ``adapted``), if
+            standard deviation, and given to the model that was trained on such features (``mode`` is ``speaker``), if
             at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show
             several emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the
             speaker's zero.

@@ -14,9 +14,11 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
+from emotion.models.adaptation import Statistics
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.vocabulary import Mode
 
-FORMAT = "emotion-model/2"
+FORMAT = "emotion-model/3"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
 
@@ -24,8 +26,10 @@ PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", 
 class Bundle(TypedDict):
     """What ``<family>_emotion_model.pkl`` holds.
 
-    ``plain`` and ``adapted`` are the models; ``background`` has, for each of the two, the rows that its explanations
-    are measured against. An ensemble has a scaler per member, by family.
+    ``plain``, ``batch`` and ``speaker`` are the models of the three modes (:data:`emotion.vocabulary.MODES`);
+    ``background`` has, for each mode, the rows that its explanations are measured against. ``training`` has the
+    statistics of the training clips, towards which those of a batch are drawn. An ensemble has a scaler per member, by
+    family.
     """
 
     format: str
@@ -34,8 +38,10 @@ class Bundle(TypedDict):
     scaler: StandardScaler | dict[str, StandardScaler]
     label_encoder: LabelEncoder
     plain: Classifier | Ensemble
-    adapted: Classifier | Ensemble
-    background: dict[str, np.ndarray]
+    batch: Classifier | Ensemble
+    speaker: Classifier | Ensemble
+    background: dict[Mode, np.ndarray]
+    training: Statistics
     metadata: dict
 
 
@@ -50,25 +56,30 @@ class FoldModel(TypedDict):
 
 def make_bundle(
     *,
-    plain: Classifier | Ensemble,
-    adapted: Classifier | Ensemble,
-    background: dict[str, np.ndarray],
+    models: Mapping[Mode, Classifier | Ensemble],
+    background: dict[Mode, np.ndarray],
+    training: Statistics,
     feature_names: tuple[str, ...],
     metadata: dict,
 ) -> Bundle:
-    """Put a model's parts together; ``metadata`` also gets the versions of all packages.
+    """Put a model's parts together, by mode where there is one of each; ``metadata`` also gets the versions of all
+    packages.
 
     Examples
     --------
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
-    >>> background = {"plain": rows, "adapted": rows}
     >>> bundle = make_bundle(
-    ...     plain=model, adapted=model, background=background, feature_names=("a", "b", "c", "d"), metadata={}
+    ...     models=dict.fromkeys(MODES, model),
+    ...     background=dict.fromkeys(MODES, rows),
+    ...     training=measure(rows),
+    ...     feature_names=("a", "b", "c", "d"),
+    ...     metadata={},
     ... )
     >>> bundle["family"], bundle["label_encoder"].classes_.tolist(), bundle["scaler"].n_features_in_
     ('logistic_regression', ['happy', 'sad'], 4)
     """
+    plain = models["plain"]
     members = plain.members if isinstance(plain, Ensemble) else [plain]
     scalers = {member.family: member.pipeline.named_steps["scaler"] for member in members}
     return {
@@ -78,8 +89,10 @@ def make_bundle(
         "scaler": scalers if isinstance(plain, Ensemble) else scalers[plain.family],
         "label_encoder": LabelEncoder().fit(members[0].emotions),
         "plain": plain,
-        "adapted": adapted,
+        "batch": models["batch"],
+        "speaker": models["speaker"],
         "background": background,
+        "training": training,
         "metadata": metadata | {"packages": packages()},
     }
 

@@ -1,4 +1,4 @@
-"""Fitted models: their margins and calibrated probabilities, and the normalization of features by speaker."""
+"""Fitted models: their margins and calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -168,40 +168,3 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return -log_probabilities[rows[usable], true[usable]].mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
-
-
-def normalize_by_speaker(features: np.ndarray, speakers: np.ndarray, *, known: np.ndarray | None = None) -> np.ndarray:
-    """Features z-scored with the mean and standard deviation of the same speaker's rows.
-
-    It uses no label; a speaker's unlabelled clips are enough (Busso et al. 2013, "Iterative feature normalization
-    scheme for automatic emotion detection from speech").
-
-    Parameters
-    ----------
-    features : float array, shape (n, n_features)
-    speakers : array of str, shape (n,)
-    known : bool array, shape (n,), optional
-        The rows that means and deviations are taken of; by default, all rows.
-
-    Returns
-    -------
-    array, shape and dtype of ``features``
-        A feature that is constant in a speaker's known rows becomes 0, and so do all features of a speaker who has no
-        known row.
-
-    Examples
-    --------
-    >>> features = np.array([[1.0], [3.0], [100.0], [500.0]])
-    >>> normalize_by_speaker(features, np.array(["anna", "anna", "ben", "ben"])).ravel().tolist()
-    [-1.0, 1.0, -1.0, 1.0]
-    """
-    known = np.ones(len(features), dtype=bool) if known is None else known
-    normalized = np.zeros_like(features)
-    for speaker in np.unique(speakers):
-        rows = speakers == speaker
-        speaker_rows = features[rows & known].astype(np.float64)
-        if len(speaker_rows):
-            scale = speaker_rows.std(axis=0)
-            scale[scale <= 1e-8] = np.inf
-            normalized[rows] = (features[rows] - speaker_rows.mean(axis=0)) / scale
-    return normalized

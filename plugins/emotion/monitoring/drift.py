@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.stats import chi2, false_discovery_control
 
 from emotion import features as acoustic
-from emotion.monitoring.reference import MODES, SHIFT_FLOOR, SIZES, Reference, bin_counts, level_for
+from emotion.monitoring.reference import SHIFT_FLOOR, SIZES, Reference, bin_counts, level_for
 from emotion.monitoring.statistics import (
     PSI_BINS,
     confidence_counts,
@@ -36,7 +36,7 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import MODES, PROBABILITIES
 
 MARGIN = 1.25
 """The factor between levels. A shift above the level of held-out speakers is a watch; above MARGIN times that level, it
@@ -61,7 +61,7 @@ class Sketch:
     --------
     >>> import pandas as pd
     >>> from emotion.monitoring.reference import build_reference
-    >>> from emotion.vocabulary import PROBABILITIES
+    >>> from emotion.vocabulary import MODES, PROBABILITIES
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(60, 1)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 12)
     >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 60), columns=PROBABILITIES).assign(row=range(60))
@@ -85,7 +85,7 @@ class Sketch:
         self.confidence = np.zeros_like(reference.confidence)
 
     def add(self, values: np.ndarray) -> None:
-        """Count features as they are, not normalized by speaker: float32, shape (n, n_features)."""
+        """Count features as they are, not normalized: float32, shape (n, n_features)."""
         self.clips += len(values)
         self.counts += bin_counts(self.reference.edges, values)
         self.sums += values.sum(axis=0, dtype=np.float64)
@@ -98,7 +98,7 @@ class Sketch:
         table : pandas.DataFrame
             A row per clip: its probabilities, ``mode``, and ``vector``, the row of its features.
         vectors : float32 array, shape (n, n_features)
-            Features as they are, not normalized by speaker.
+            Features as they are, not normalized.
         family : str
             The model that answered.
         """
@@ -107,7 +107,7 @@ class Sketch:
             self.add_predictions(table[PROBABILITIES].to_numpy(), table["mode"].to_numpy(), family=family)
 
     def add_predictions(self, probabilities: np.ndarray, modes: np.ndarray, *, family: str) -> None:
-        """Count predictions: probabilities (n, 8) and ``plain`` or ``adapted`` (n,)."""
+        """Count predictions: probabilities (n, 8) and modes (n,), see :data:`emotion.vocabulary.MODES`."""
         for mode in MODES:
             rows = modes == mode
             model = list(self.reference.models).index(f"{family}/{mode}")
@@ -269,7 +269,7 @@ def _most_shifted(moved: _FeatureDrift, known: Reference) -> list[dict]:
 def _prediction_drift(sketch: Sketch) -> tuple[dict, dict]:
     """Drift of predicted emotions, and of confidence.
 
-    The held-out predictions of plain and adapted models are mixed in the proportion in which the batch has them.
+    The held-out predictions of the modes are mixed in the proportion in which the batch has them.
     """
     known = sketch.reference
     share = sketch.emotions.sum(axis=1) / sketch.emotions.sum()

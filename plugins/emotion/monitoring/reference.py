@@ -19,12 +19,10 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import MODES, PROBABILITIES
 
 REFERENCE = "drift_reference.npz"
 """File name of a version's reference."""
-MODES = {"plain": "speaker_independent", "adapted": "speaker_independent_adapted"}
-"""How a clip was predicted → the protocol whose held-out predictions it is compared with."""
 BINS = 50
 """Quantile bins in which a feature is counted; the KS statistic is taken at their edges."""
 SIZES = (4, 8, 16, 32, 64, 128, 256)
@@ -81,7 +79,7 @@ class Reference:
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> reference = build_reference(values, speakers, {"random_forest": held_out}, names=("f0", "jitter"), seed=0)
     >>> reference.models.tolist(), reference.counts.shape, int(reference.speakers)
-    (['random_forest/plain', 'random_forest/adapted'], (2, 50), 5)
+    (['random_forest/plain', 'random_forest/batch', 'random_forest/speaker'], (2, 50), 5)
     """
 
     names: np.ndarray

@@ -24,7 +24,8 @@ TIMELINES = 12
 SEGMENTS = 300
 """A timeline is drawn in at most this many pieces."""
 TERMS = (
-    "adapted",
+    "by_batch",
+    "by_speaker",
     "calibration_error",
     "challenger",
     "confidence",

@@ -16,10 +16,16 @@ class Term(NamedTuple):
 
 TERMS = {
     "accuracy": Term("Accuracy", "The share of clips whose predicted emotion is the true one."),
-    "adapted": Term(
-        "Adapted",
+    "by_batch": Term(
+        "By batch",
+        "Every feature is z-scored with the mean and standard deviation of all clips of the same batch before the "
+        "model sees it: clips that were recorded in the same way, whoever speaks. This removes what room, microphone and "
+        "noise do to all clips alike. It needs no labels, but clips that show several emotions.",
+    ),
+    "by_speaker": Term(
+        "By speaker",
         "Every feature is z-scored with the mean and standard deviation of the same speaker's clips before the model "
-        "sees it. This needs several clips of that speaker, but no labels. The opposite is plain.",
+        "sees it. This needs several clips of that speaker that show several emotions, but no labels.",
     ),
     "calibration_error": Term(
         "Calibration error",
@@ -82,7 +88,9 @@ TERMS = {
         "the same ones for both models, and the difference in macro F1 is computed. The share of draws in which one "
         "model is better is the probability that it is better for speakers like these.",
     ),
-    "plain": Term("Plain", "A prediction from features as they are, with nothing known of the speaker."),
+    "plain": Term(
+        "Plain", "A prediction from features as they are, with nothing known of the speaker or of other clips."
+    ),
     "precision": Term(
         "Precision and recall",
         "Precision: of the clips that were predicted as an emotion, the share that is right. Recall: of the clips of "

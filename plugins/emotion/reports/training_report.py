@@ -12,9 +12,10 @@ from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
 TITLES = {
     "random": "Random split",
-    "random_adapted": "Random split, adapted",
+    "random_adapted": "Random split, by speaker",
     "speaker_independent": "Unheard speakers",
-    "speaker_independent_adapted": "Unheard speakers, adapted",
+    "speaker_independent_batch": "Unheard speakers, by batch",
+    "speaker_independent_adapted": "Unheard speakers, by speaker",
 }
 """Protocol → what the report calls it."""
 SCORE_TITLES = {
@@ -38,7 +39,8 @@ GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98
 TOP_FEATURES = 12
 TERMS = (
     "accuracy",
-    "adapted",
+    "by_batch",
+    "by_speaker",
     "calibration_error",
     "challenger",
     "champion",
@@ -60,7 +62,8 @@ TERMS = (
 LEGEND = """\
 * selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on.
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
-Adapted: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
+By batch: features z-scored with the mean and standard deviation of all clips of the test side; needs no labels.
+By speaker: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
 
 
 def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
@@ -158,7 +161,7 @@ def text_table(comparison: dict) -> str:
     titles = [TITLES[protocol].lower().partition(", ") for protocol in PROTOCOLS]
     lines = [
         ["", *(split for split, _, _ in titles), "fit", "ms per"],
-        ["", *(adapted for _, _, adapted in titles), "s", "clip"],
+        ["", *(normalized for _, _, normalized in titles), "s", "clip"],
     ]
     for model, figures in comparison["models"].items():
         line = [("* " if model == comparison["selected"] else "  ") + model]

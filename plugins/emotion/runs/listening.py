@@ -68,7 +68,7 @@ def _reasons(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
 def _explain(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
     """The answer for a clip with its explanation, from the stored features of its shard.
 
-    An adapted answer needs the other clips of the same speaker in the shard.
+    An answer of mode ``speaker`` needs the other clips of the same speaker in the shard.
     """
     part = store.read_table(f"{entry['part']}.parquet", ["path", "sha256", "speaker", "vector"])
     vectors = np.load(io.BytesIO(store.read_bytes(f"{entry['part']}.npy")), allow_pickle=False)

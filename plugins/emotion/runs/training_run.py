@@ -34,7 +34,7 @@ from emotion.runs.training_artifacts import MODELS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
-from emotion.vocabulary import FAMILIES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import FAMILIES, MODES, PROBABILITIES, PROTOCOLS
 
 
 class TrainingRun(Run):
@@ -129,9 +129,9 @@ class TrainingRun(Run):
                 progress=progress,
             )
             bundle = make_bundle(
-                plain=trained.plain,
-                adapted=trained.adapted,
+                models=trained.models,
                 background=trained.background,
+                training=trained.training,
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -270,9 +270,9 @@ class TrainingRun(Run):
     def _ensemble_bundle(self, seed: int) -> Bundle:
         bundles = [self.artifacts.bundle(family) for family in FAMILIES]
         return make_bundle(
-            plain=Ensemble([cast(Classifier, bundle["plain"]) for bundle in bundles]),
-            adapted=Ensemble([cast(Classifier, bundle["adapted"]) for bundle in bundles]),
+            models={mode: Ensemble([cast(Classifier, bundle[mode]) for bundle in bundles]) for mode in MODES},
             background=bundles[0]["background"],
+            training=bundles[0]["training"],
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )

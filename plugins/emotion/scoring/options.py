@@ -31,8 +31,8 @@ class Options:
     rescore : bool
         Whether to score files again that the model has scored before.
     speakers : str
-        Where the speakers of files are named, for adapted predictions: ``labels`` (the column speaker of the labels
-        file), ``subfolder`` (the first-level subfolder that a file lies in) or ``none``.
+        Where the speakers of files are named: ``labels`` (the column speaker of the labels file), ``subfolder`` (the
+        first-level subfolder that a file lies in) or ``none``.
     labels : str or None
         Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
 

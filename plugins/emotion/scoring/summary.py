@@ -9,11 +9,10 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from emotion.evaluation import bootstrap, scores
-from emotion.monitoring.reference import MODES
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.plan import Plan
 from emotion.scoring.tables import HEARD, LATENCIES
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, MODES
 
 LISTED = 200
 """Rows of a list in the report; the files beside it have all rows."""

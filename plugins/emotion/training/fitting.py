@@ -17,14 +17,14 @@ from scipy.special import softmax
 
 from emotion.evaluation.folds import Fold
 from emotion.models import pipelines
+from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
 from emotion.training.rows import TrainingRows
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import MODES, PROBABILITIES, Mode
 
 TIMED_PREDICTIONS = 50
 BACKGROUND_ROWS = 200
-FINAL_MODELS = 2
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,21 @@ class Trained:
 
     Attributes
     ----------
-    plain, adapted : Classifier
-        Fitted on all rows: on features as they are, and on features z-scored per speaker.
+    models : dict of Classifier
+        By mode (:data:`emotion.vocabulary.MODES`), fitted on all rows: on features as they are; z-scored with all
+        training clips (each variant of them by itself); and z-scored per speaker.
     folds : list of FoldModel
         The plain model of each speaker-independent fold, and what it has not heard: a later run scores these clips and
         speakers by it.
     background : dict
-        ``plain`` and ``adapted``: the same random rows, at most 200, as each of the two was fitted on.
+        By mode: the same random rows, at most 200, as the model of the mode was fitted on.
+    training : Statistics
+        Of the training clips, as they are.
     predictions : pandas.DataFrame
         Held-out predictions: eight calibrated probabilities, protocol, fold, row and emotion.
     hyperparameters : dict
-        ``searched``, and the values that were used (:func:`emotion.models.pipelines.chosen`): of ``plain``, of
-        ``adapted``, and of ``folds``: by protocol, a list with one entry per fold.
+        ``searched``, and the values that were used (:func:`emotion.models.pipelines.chosen`): by mode, and of
+        ``folds``: by protocol, a list with one entry per fold.
     timings : dict
         predict_ms_single, predict_ms_batch, fit_seconds, training_seconds.
 
@@ -56,16 +59,16 @@ class Trained:
     >>> rows = np.eye(4, dtype=np.float32)[[0, 1] * 9]
     >>> folds = splits(table, seed=0, published=None)
     >>> trained = train("logistic_regression", table, rows, folds=folds, seed=0)
-    >>> trained.plain.emotions, [fold["speakers"] for fold in trained.folds]
+    >>> trained.models["plain"].emotions, [fold["speakers"] for fold in trained.folds]
     (('happy', 'sad'), [['c'], ['b'], ['a']])
-    >>> len(trained.predictions)  # 4 clips of the 80/20 split, and all 18 clips once in each of the 4 protocols
-    76
+    >>> len(trained.predictions)  # 4 clips of the 80/20 split, and all 18 clips once in each of the 5 protocols
+    94
     """
 
-    plain: Classifier
-    adapted: Classifier
+    models: dict[Mode, Classifier]
     folds: list[FoldModel]
-    background: dict[str, np.ndarray]
+    background: dict[Mode, np.ndarray]
+    training: Statistics
     predictions: pd.DataFrame
     hyperparameters: dict
     timings: dict[str, float]
@@ -157,19 +160,19 @@ def train(
     """
     start = time.perf_counter()
     rows = TrainingRows.from_table(table, features, augmented)
-    total = sum(map(len, folds.values())) + FINAL_MODELS
+    total = sum(map(len, folds.values())) + len(MODES)
     fitter = _Fitter(family, rows.labels, views=views, search=search, seed=seed, progress=progress, total=total)
     fits = _fit_folds(rows, folds, fitter)
     temperatures = _temperatures(fits, folds, rows.labels)
-    plain, adapted, fit_seconds = _fit_final_models(rows, fits, fitter)
+    models, background, fit_seconds = _fit_final_models(rows, fits, fitter)
     return Trained(
-        plain=plain,
-        adapted=adapted,
+        models=models,
         folds=_fold_models(fits["speaker_independent"], temperatures["speaker_independent"], table),
-        background=_background(rows, seed),
+        background=background,
+        training=measure(rows.plain[0]),
         predictions=_held_out_predictions(fits, temperatures, rows.labels),
-        hyperparameters={"searched": search} | _hyperparameters(family, plain, adapted, fits),
-        timings=prediction_times(plain, features)
+        hyperparameters={"searched": search} | _hyperparameters(family, models, fits),
+        timings=prediction_times(models["plain"], features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
     )
 
@@ -212,15 +215,21 @@ def _temperature_of(fits: list[_FoldFit], labels: np.ndarray, *, only: np.ndarra
 
 def _fit_final_models(
     rows: TrainingRows, fits: dict[str, list[_FoldFit]], fitter: _Fitter
-) -> tuple[Classifier, Classifier, float]:
-    """The calibrated plain and adapted model, fitted on all rows, and the seconds that the plain fit took."""
-    start = time.perf_counter()
-    plain = fitter.fit(rows.clips, rows.plain, rows.speakers)
-    fit_seconds = time.perf_counter() - start
-    adapted = fitter.fit(rows.clips, rows.adapted, rows.speakers)
-    plain.temperature = _temperature_of(fits["speaker_independent"], rows.labels)
-    adapted.temperature = _temperature_of(fits["speaker_independent_adapted"], rows.labels)
-    return plain, adapted, fit_seconds
+) -> tuple[dict[Mode, Classifier], dict[Mode, np.ndarray], float]:
+    """The calibrated model of each mode, fitted on all rows; its background, the same random clips for each mode; and
+    the seconds that the plain fit took."""
+    sample = np.random.default_rng(fitter.seed).permutation(len(rows.labels))[:BACKGROUND_ROWS]
+    models: dict[Mode, Classifier] = {}
+    background: dict[Mode, np.ndarray] = {}
+    seconds: dict[Mode, float] = {}
+    for mode, protocol in MODES.items():
+        variants = rows.variants(protocol, rows.clips)
+        start = time.perf_counter()
+        models[mode] = fitter.fit(rows.clips, variants, rows.speakers)
+        seconds[mode] = time.perf_counter() - start
+        models[mode].temperature = _temperature_of(fits[protocol], rows.labels)
+        background[mode] = variants[0, sample]
+    return models, background, seconds["plain"]
 
 
 def _held_out_predictions(
@@ -249,16 +258,8 @@ def _fold_models(fits: list[_FoldFit], temperatures: list[float], table: pd.Data
     return fold_models
 
 
-def _background(rows: TrainingRows, seed: int) -> dict[str, np.ndarray]:
-    """The same random clips, as the plain and as the adapted model was fitted on them."""
-    sample = np.random.default_rng(seed).permutation(len(rows.labels))[:BACKGROUND_ROWS]
-    return {"plain": rows.plain[0, sample], "adapted": rows.adapted[0, sample]}
-
-
-def _hyperparameters(family: str, plain: Classifier, adapted: Classifier, fits: dict[str, list[_FoldFit]]) -> dict:
-    return {
-        "plain": pipelines.chosen(plain.pipeline, family),
-        "adapted": pipelines.chosen(adapted.pipeline, family),
+def _hyperparameters(family: str, models: dict[Mode, Classifier], fits: dict[str, list[_FoldFit]]) -> dict:
+    return {mode: pipelines.chosen(model.pipeline, family) for mode, model in models.items()} | {
         "folds": {
             protocol: [pipelines.chosen(fit.model.pipeline, family) for fit in protocol_fits]
             for protocol, protocol_fits in fits.items()

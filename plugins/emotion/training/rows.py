@@ -1,4 +1,5 @@
-"""The rows that a protocol fits and tests on: a table's clips and their augmented copies, plain or adapted."""
+"""The rows that a protocol fits and tests on: a table's clips and their augmented copies, normalized as the
+protocol says."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import measure, normalize, normalize_by_speaker, shrink
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +20,6 @@ class TrainingRows:
     labels, speakers : array of str, shape (n_clips,)
     plain : float32 array, shape (1 + n_variants, n_clips, n_features)
         Features of the clips themselves (variant 0) and of their augmented copies.
-    adapted : float32 array, shape (1 + n_variants, n_clips, n_features)
-        The same, each variant z-scored per speaker with all clips of the speaker.
 
     Examples
     --------
@@ -35,7 +34,6 @@ class TrainingRows:
     labels: np.ndarray
     speakers: np.ndarray
     plain: np.ndarray
-    adapted: np.ndarray
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, features: np.ndarray, augmented: np.ndarray | None) -> TrainingRows:
@@ -44,8 +42,7 @@ class TrainingRows:
         speakers = table["speaker"].to_numpy()
         copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
         plain = np.concatenate([features[None], copies])
-        adapted = np.stack([normalize_by_speaker(variant, speakers) for variant in plain])
-        return cls(table["emotion"].to_numpy(), speakers, plain, adapted)
+        return cls(table["emotion"].to_numpy(), speakers, plain)
 
     @property
     def clips(self) -> np.ndarray:
@@ -58,12 +55,27 @@ class TrainingRows:
 
     def variants(self, protocol: str, train_side: np.ndarray) -> np.ndarray:
         """The features that the protocol uses on a fold with this training side (row numbers), of all clips, in the
-        shape of :attr:`plain`."""
+        shape of :attr:`plain`.
+
+        With all clips on the training side, these are the rows that a final model is fitted on.
+        """
+        known = np.isin(self.clips, train_side)
         if protocol == "speaker_independent_adapted":
-            return self.adapted
+            return np.stack([normalize_by_speaker(variant, self.speakers) for variant in self.plain])
+        if protocol == "speaker_independent_batch":
+            return np.stack([_normalize_both_sides(variant, known) for variant in self.plain])
         if protocol == "random_adapted":
             # Statistics come from the training side alone. With the held-out clips counted too, the z-scores of a
             # speaker's clips would sum to 0, and those of the training side would reveal the sum of the held-out ones.
-            known = np.isin(self.clips, train_side)
             return np.stack([normalize_by_speaker(variant, self.speakers, known=known) for variant in self.plain])
         return self.plain
+
+
+def _normalize_both_sides(variant: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Training side and test side, each z-scored as a batch of its own: the test side as new audio is."""
+    training = measure(variant[known])
+    normalized = np.empty_like(variant)
+    normalized[known] = normalize(variant[known], training)
+    if not known.all():
+        normalized[~known] = normalize(variant[~known], shrink(measure(variant[~known]), training))
+    return normalized

@@ -31,7 +31,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import registry
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES
@@ -550,10 +550,10 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
             assert answer["error"] == "empty"
             continue
         if speaker == "a":
-            expected = model._bundle["adapted"].predict_proba(normalized[row][None])[0]
+            expected = model._bundle["speaker"].predict_proba(normalized[row][None])[0]
         else:
             expected = model._bundle["plain"].predict_proba(vectors[row][None])[0]
-        assert answer["mode"] == ("adapted" if speaker == "a" else "plain")
+        assert answer["mode"] == ("speaker" if speaker == "a" else "plain")
         np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
     assert MIN_SPEAKER_CLIPS == 10 and entry["version"] == "first"
 
@@ -573,7 +573,7 @@ def test_a_speaker_is_answered_before_the_next_is_read(model, corpus):
     drawn = []
     paths = (drawn.append(path) or path for path in corpus[:24])
     answers = model.predict_batch(paths, speakers=["a"] * 12 + ["b"] * 12)
-    assert next(answers)["mode"] == "adapted"
+    assert next(answers)["mode"] == "speaker"
     assert len(drawn) == 12
     assert len(list(answers)) == 23
 

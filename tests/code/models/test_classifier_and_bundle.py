@@ -1,4 +1,4 @@
-"""Margins, probabilities and temperature of fitted models; normalization by speaker; bundles and their checksums."""
+"""Margins, probabilities and temperature of fitted models; bundles and their checksums."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from scipy.special import softmax
 
 from emotion.errors import BundleError
 from emotion.models import classifier
+from emotion.models.adaptation import measure
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
 
 WIDTH = 12
 
@@ -114,39 +115,12 @@ def test_temperature_ignores_clips_of_emotions_the_model_was_not_trained_on():
     assert classifier.fit_temperature(more, np.append(labels, ["neutral"] * 5)) == pytest.approx(expected)
 
 
-def test_normalization_is_a_z_score_of_each_speaker():
-    random = np.random.default_rng(0)
-    speakers = np.resize(["a", "b", "c"], 60)
-    features = (random.normal(size=(60, 4)) * [1, 10, 1e4, 0] + [0, 5, -1e4, 3]).astype(np.float32)
-    features[speakers == "b"] *= 100
-    normalized = classifier.normalize_by_speaker(features, speakers)
-    assert normalized.dtype == np.float32
-    for speaker in "abc":
-        speaker_rows = normalized[speakers == speaker]
-        np.testing.assert_allclose(speaker_rows.mean(axis=0), 0, atol=1e-4)
-        np.testing.assert_allclose(speaker_rows[:, :3].std(axis=0), 1, atol=1e-4)
-        assert (speaker_rows[:, 3] == 0).all(), "a constant feature becomes 0"
-
-
-def test_statistics_come_from_known_rows_alone():
-    features = np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32)
-    speakers, known = np.repeat(["a", "b", "c"], [16, 16, 8]), np.arange(40) % 4 != 0
-    known[speakers == "c"] = False
-    normalized = classifier.normalize_by_speaker(features, speakers, known=known)
-    for speaker in "ab":
-        rows = speakers == speaker
-        known_rows = features[rows & known]
-        expected = (features[rows] - known_rows.mean(axis=0)) / known_rows.std(axis=0)
-        np.testing.assert_allclose(normalized[rows], expected, atol=1e-4)
-    assert (normalized[speakers == "c"] == 0).all(), "a speaker without a known row becomes 0"
-
-
 def small_bundle(model: Classifier | Ensemble) -> dict:
     rows, _ = clips(EMOTIONS)
     return make_bundle(
-        plain=model,
-        adapted=model,
-        background={"plain": rows, "adapted": rows},
+        models=dict.fromkeys(MODES, model),
+        background=dict.fromkeys(MODES, rows),
+        training=measure(rows),
         feature_names=tuple(f"f{number}" for number in range(WIDTH)),
         metadata={"version": "one"},
     )

@@ -13,7 +13,7 @@ from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
 from emotion.store import Store
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
 
 SEED = 3
 CHANCE = 0.25
@@ -40,11 +40,16 @@ def noise(tmp_path_factory):
     values = random.normal(size=(len(table), 300)).astype(np.float32)
     folds = splits(table, seed=SEED, published=None)
     folds |= dict.fromkeys(("random", "random_adapted"), folds["random"][:2])
-    folds |= {"speaker_independent_adapted": folds["speaker_independent"][:2]}
+    folds |= dict.fromkeys(
+        ("speaker_independent_batch", "speaker_independent_adapted"), folds["speaker_independent"][:2]
+    )
     trained = fitting.train(LOGISTIC, table, values, folds=folds, seed=SEED)
     files = {}
-    for family, plain in ((LOGISTIC, trained.plain), (Ensemble.family, Ensemble([trained.plain] * 3))):
-        bundle = make_bundle(plain=plain, adapted=plain, background={}, feature_names=(), metadata={})
+    plain = trained.models["plain"]
+    for family, model in ((LOGISTIC, plain), (Ensemble.family, Ensemble([plain] * 3))):
+        bundle = make_bundle(
+            models=dict.fromkeys(MODES, model), background={}, training=trained.training, feature_names=(), metadata={}
+        )
         files[registry.bundle_name(family)] = dumps(bundle)
     files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), dumps(trained.folds))
     registry.register(store, "first", files=files, card="", facts=facts())
@@ -65,7 +70,7 @@ def pointer_to(store, family: str) -> dict:
 def test_the_champion_recognizes_the_clips_it_was_fitted_on(noise):
     """What the tests below would find if a clip were scored by a model that has heard it."""
     _, table, values, trained = noise
-    assert accuracy(table["emotion"].to_numpy(), trained.plain.predict_proba(values)) > 0.35
+    assert accuracy(table["emotion"].to_numpy(), trained.models["plain"].predict_proba(values)) > 0.35
 
 
 @pytest.mark.parametrize("family", [LOGISTIC, Ensemble.family])
@@ -105,7 +110,7 @@ def test_unheard_speakers_are_scored_by_the_champion_itself(noise, pointer):
     store, table, values, trained = noise
     strangers = table.assign(speaker="x" + table["speaker"], samples_sha256="x" + table["samples_sha256"])
     probabilities, counts = rescoring.rescore(store, pointer, strangers, values)
-    np.testing.assert_array_equal(probabilities, trained.plain.predict_proba(values))
+    np.testing.assert_array_equal(probabilities, trained.models["plain"].predict_proba(values))
     assert counts == {"clips": 144, "held_out_clips": 0, "unheard_clips": 144}
 
 

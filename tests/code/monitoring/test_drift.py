@@ -11,9 +11,9 @@ from emotion.errors import BundleError
 from emotion.features import feature_names
 from emotion.monitoring import drift, statistics
 from emotion.monitoring.drift import Sketch
-from emotion.monitoring.reference import MODES, SIZES, UNCALIBRATED, Reference, build_reference
+from emotion.monitoring.reference import SIZES, UNCALIBRATED, Reference, build_reference
 from emotion.monitoring.statistics import LARGEST_SHIFT
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import MODES, PROBABILITIES
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]
@@ -141,12 +141,12 @@ def test_sketches_of_shards_add_up_to_that_of_the_batch(reference):
     values, predicted = clips_of(rng, 3), answers(rng, 120)
     whole, parts = Sketch(reference), Sketch(reference)
     whole.add(values)
-    whole.add_predictions(predicted, np.full(120, "adapted"), family="forest")
+    whole.add_predictions(predicted, np.full(120, "speaker"), family="forest")
     for start in range(0, 120, 50):
         part = Sketch(reference)
         part.add(values[start : start + 50])
         shard = predicted[start : start + 50]
-        part.add_predictions(shard, np.full(len(shard), "adapted"), family="forest")
+        part.add_predictions(shard, np.full(len(shard), "speaker"), family="forest")
         parts.merge(part.to_bytes())
     assert _same(drift.judge(parts), drift.judge(whole))
 

@@ -24,7 +24,13 @@ from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
-SKILL = {"random": 3.0, "random_adapted": 3.4, "speaker_independent": 1.6, "speaker_independent_adapted": 2.3}
+SKILL = {
+    "random": 3.0,
+    "random_adapted": 3.4,
+    "speaker_independent": 1.6,
+    "speaker_independent_batch": 1.8,
+    "speaker_independent_adapted": 2.3,
+}
 CLIPS = 480
 
 
@@ -340,7 +346,7 @@ def test_titles_do_not_depend_on_the_order_of_protocols(comparison, monkeypatch)
     """With protocols in reverse, each title still stands over the figures of its own protocol."""
     monkeypatch.setattr(training_report, "PROTOCOLS", PROTOCOLS[::-1])
     header, _subheader, *rows = training_report.text_table(comparison).splitlines()[1:4]
-    assert re.split(r"  +", header.strip())[:4] == ["unheard speakers"] * 2 + ["random split"] * 2
+    assert re.split(r"  +", header.strip())[:5] == ["unheard speakers"] * 3 + ["random split"] * 2
     scores = comparison["models"]["logistic_regression"]["speaker_independent_adapted"]
     assert re.split(r"  +", rows[0].strip())[1] == f"{scores['accuracy']:.3f} / {scores['f1_macro']:.3f}"
     page = training_report.render(comparison=comparison, challenge=None, decision=None, shap={})
@@ -382,7 +388,7 @@ def test_text_table(comparison):
     cells = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
     assert re.split(r"  +", lines[5].strip()) == ["gradient_boosting", *cells, "1.2", "0.50"]
     assert len({len(line) for line in lines[3:7]}) == 1 and max(map(len, lines)) <= 110
-    assert "optimistic" in lines[-2] and lines[-1].startswith("Adapted: ")
+    assert "optimistic" in lines[-2] and lines[-1].startswith("By speaker: ")
     assert "–" in training_report.text_table({"selected": "a", "models": {"a": {}}})
 
 

@@ -120,9 +120,9 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
     for path, answer in zip(relative, answers, strict=True):
         assert scored.loc[path, "mode"] == answer["mode"]
         assert scored.loc[path, PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()))
-    assert summary["modes"] == {"plain": 3, "adapted": 12}
+    assert summary["modes"] == {"plain": 3, "batch": 0, "speaker": 12}
     html = Store(home.home).read_bytes("scores/one/report.html").decode()
-    assert html.count("<audio ") == 12 and "adapted" in html
+    assert html.count("<audio ") == 12 and "by speaker" in html
 
 
 def test_each_file_is_scored_once(home, box, voices):

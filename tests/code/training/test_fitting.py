@@ -19,14 +19,15 @@ from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.features.feature_table import ORIGINAL
 from emotion.models import pipelines
-from emotion.models.classifier import Classifier, fit_temperature, normalize_by_speaker
+from emotion.models.adaptation import measure, normalize, normalize_by_speaker
+from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.projection import PENALTIES
 from emotion.training import fitting
 from emotion.training.fitting import BACKGROUND_ROWS
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS
 
 SEED = 5
-HELD_OUT = ("speaker_independent", "speaker_independent_adapted")
+HELD_OUT = tuple(MODES.values())
 CHANCE = 0.26
 """For as many clips as here, the accuracy of guesses among eight emotions is higher in one case of 10⁴."""
 
@@ -99,8 +100,8 @@ def test_the_settings_of_every_fit_are_recorded(search):
     folds = splits(table, seed=SEED, published=None)
     recorded = fitting.train(FAMILIES[0], table, values, folds=folds, search=search, seed=SEED).hyperparameters
     assert recorded["searched"] is search
-    fits = [recorded["plain"], recorded["adapted"], *(fit for each in recorded["folds"].values() for fit in each)]
-    assert len(fits) == sum(map(len, folds.values())) + 2
+    fits = [*(recorded[mode] for mode in MODES), *(fit for each in recorded["folds"].values() for fit in each)]
+    assert len(fits) == sum(map(len, folds.values())) + len(MODES)
     grid = pipelines.hyperparameters()[FAMILIES[0]]["searched"]["C"]
     assert all(fit["penalty"] in PENALTIES and fit["C"] in grid for fit in fits)
     shipped = pipelines.hyperparameters()[FAMILIES[0]]["shipped"]["C"]
@@ -109,7 +110,7 @@ def test_the_settings_of_every_fit_are_recorded(search):
 
 def test_progress_counts_every_fit(learnable):
     _, _, folds, _, reports = learnable
-    total = sum(map(len, folds.values())) + 2
+    total = sum(map(len, folds.values())) + len(MODES)
     assert reports == [(done, total) for done in range(1, total + 1)]
 
 
@@ -121,11 +122,15 @@ def test_timings_are_positive(learnable):
 
 def test_background_is_a_sample_of_the_rows_each_model_was_fitted_on(learnable):
     table, values, _, trained, _ = learnable
-    rows = {row.tobytes() for row in values}
-    adapted = {row.tobytes() for row in normalize_by_speaker(values, table["speaker"].to_numpy())}
-    assert {row.tobytes() for row in trained.background["plain"]} <= rows
-    assert {row.tobytes() for row in trained.background["adapted"]} <= adapted
-    assert len(trained.background["plain"]) == min(BACKGROUND_ROWS, len(table))
+    by_mode = {
+        "plain": values,
+        "batch": normalize(values, measure(values)),
+        "speaker": normalize_by_speaker(values, table["speaker"].to_numpy()),
+    }
+    assert trained.background.keys() == by_mode.keys()
+    for mode, rows in by_mode.items():
+        assert {row.tobytes() for row in trained.background[mode]} <= {row.tobytes() for row in rows}
+        assert len(trained.background[mode]) == min(BACKGROUND_ROWS, len(table))
 
 
 def test_scores_of_every_protocol_are_those_of_its_predictions(learnable):
@@ -152,8 +157,9 @@ def test_the_same_data_and_seed_give_the_same_figures(family):
     folds = {protocol: pairs[:2] for protocol, pairs in folds.items()}
     first, second = (fitting.train(family, table, values, folds=folds, seed=SEED) for _ in range(2))
     pd.testing.assert_frame_equal(first.predictions, second.predictions)
-    np.testing.assert_array_equal(first.plain.predict_proba(values), second.plain.predict_proba(values))
-    assert first.adapted.temperature == second.adapted.temperature
+    np.testing.assert_array_equal(*(trained.models["plain"].predict_proba(values) for trained in (first, second)))
+    for mode in MODES:
+        assert first.models[mode].temperature == second.models[mode].temperature
 
 
 def test_soft_vote_is_the_mean_and_needs_the_same_clips(learnable):
@@ -175,7 +181,7 @@ def test_a_speaker_on_the_test_side_is_unheard(family):
     table, values = clips()
     folds = splits(table, seed=SEED, published=None)
     folds["random"] = folds["random_adapted"] = folds["random"][:2]
-    folds["speaker_independent"] = folds["speaker_independent_adapted"] = folds["speaker_independent"][:2]
+    folds |= dict.fromkeys(HELD_OUT, folds["speaker_independent"][:2])
     predictions = fitting.train(family, table, values, folds=folds, seed=SEED).predictions
     for protocol in HELD_OUT:
         assert accuracy(predictions, protocol) < CHANCE
@@ -189,7 +195,7 @@ def test_speaker_folds_keep_each_speaker_on_one_side():
     for protocol in HELD_OUT:
         assert all(not set(speakers[train]) & set(speakers[test]) for train, test in folds[protocol])
     assert any(set(speakers[train]) & set(speakers[test]) for train, test in folds["random"]), "a random split does not"
-    assert folds["random_adapted"] is folds["random"] and folds[HELD_OUT[0]] is folds[HELD_OUT[1]]
+    assert folds["random_adapted"] is folds["random"] and len({id(folds[name]) for name in HELD_OUT}) == 1
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["shipped", "searched"])
@@ -213,12 +219,13 @@ def test_labels_of_held_out_clips_change_no_prediction_of_them(learnable, three_
     for protocol in folds:
         assert after.hyperparameters["folds"][protocol][0] == before.hyperparameters["folds"][protocol][0]
         np.testing.assert_array_equal(ranking(after.predictions, protocol, 0), ranking(before.predictions, protocol, 0))
-    heard = [model.logits(values[test]).argsort(axis=1) for model in (before.plain, after.plain)]
+    heard = [model.logits(values[test]).argsort(axis=1) for model in (before.models["plain"], after.models["plain"])]
     assert not np.array_equal(*heard), "models fitted on all clips have this leak, and it shows"
 
 
 def test_features_of_one_held_out_speaker_change_no_prediction_of_other_speakers(learnable, three_folds):
-    """The only statistics of held-out clips are those of each speaker, in the adapted protocols."""
+    """The only statistics of held-out clips are those of each speaker, in the adapted protocols, and those of a fold in
+    the batch protocol."""
     table, values, *_ = learnable
     folds, train, before = three_folds
     known, test = folds["random"][0]
@@ -226,7 +233,7 @@ def test_features_of_one_held_out_speaker_change_no_prediction_of_other_speakers
     moved = np.where(changed[:, None], 10 * values**2 + 100, values).astype(np.float32)
     after = train(table=table, features=moved)
     others = ~changed[test]
-    for protocol in folds:
+    for protocol in folds.keys() - {"speaker_independent_batch"}:
         rankings = [ranking(trained.predictions, protocol, 0)[others] for trained in (before, after)]
         np.testing.assert_array_equal(*rankings)
     leaky = Classifier.fit(FAMILIES[0], values[known], table["emotion"].to_numpy()[known], seed=SEED)
@@ -290,7 +297,9 @@ def test_no_temperature_is_fitted_on_the_clips_it_calibrates(learnable):
         np.testing.assert_allclose(probabilities, softmax(logits[number] / expected, axis=1), atol=1e-6)
         assert trained.folds[number]["model"].temperature == pytest.approx(expected)
         assert abs(expected - everything) > 1e-6, "the value of all clips differs"
-    assert trained.plain.temperature == pytest.approx(everything), "the final model is tested on none of these clips"
+    assert trained.models["plain"].temperature == pytest.approx(everything), (
+        "the final model is tested on none of these clips"
+    )
 
 
 def test_fold_models_name_the_clips_and_speakers_they_have_not_heard(learnable):

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emotion.models.classifier import normalize_by_speaker
+from emotion.models.adaptation import measure, normalize, normalize_by_batch, normalize_by_speaker
 from emotion.training.rows import TrainingRows
+from emotion.vocabulary import MODES
 
 SPEAKERS = np.repeat(["a", "b", "c"], 8)
 TRAIN_SIDE = np.flatnonzero(np.arange(24) % 4)
@@ -40,11 +41,27 @@ def test_adapted_random_folds_are_normalized_by_the_training_side(rows, features
     table = pd.DataFrame({"emotion": rows.labels, "speaker": SPEAKERS})
     other = TrainingRows.from_table(table, moved, None).variants("random_adapted", TRAIN_SIDE)
     np.testing.assert_array_equal(other[0, TRAIN_SIDE], rows.variants("random_adapted", TRAIN_SIDE)[0, TRAIN_SIDE])
-    assert not np.array_equal(other[0, TRAIN_SIDE], rows.adapted[0, TRAIN_SIDE]), "all clips give other statistics"
+    assert not np.array_equal(
+        other[0, TRAIN_SIDE], rows.variants("speaker_independent_adapted", TRAIN_SIDE)[0, TRAIN_SIDE]
+    ), "all clips give other statistics"
+
+
+def test_both_sides_of_a_batch_fold_are_normalized_by_themselves(rows, features):
+    test = np.setdiff1d(np.arange(24), TRAIN_SIDE)
+    normalized = rows.variants("speaker_independent_batch", TRAIN_SIDE)
+    for number, variant in enumerate((features, features + 1, features * 2)):
+        training = measure(variant[TRAIN_SIDE])
+        np.testing.assert_array_equal(normalized[number, TRAIN_SIDE], normalize(variant[TRAIN_SIDE], training))
+        np.testing.assert_array_equal(normalized[number, test], normalize_by_batch(variant[test], training))
+
+
+def test_rows_of_a_final_batch_model_are_normalized_by_all_clips_of_their_variant(rows, features):
+    expected = [normalize(variant, measure(variant)) for variant in (features, features + 1, features * 2)]
+    np.testing.assert_array_equal(rows.variants("speaker_independent_batch", np.arange(24)), expected)
 
 
 def test_groups_are_what_the_protocol_holds_out(rows):
-    for protocol in ("speaker_independent", "speaker_independent_adapted"):
+    for protocol in MODES.values():
         np.testing.assert_array_equal(rows.groups(protocol), SPEAKERS)
     for protocol in ("split_80_20", "random", "random_adapted"):
         np.testing.assert_array_equal(rows.groups(protocol), np.arange(24))
