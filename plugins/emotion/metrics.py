@@ -98,6 +98,19 @@ PREDICT_MS = _metric("training.predict_ms.{model}.{batch}", "gauge", "ms", "Pred
 TRAIN_CONFIDENCE = _metric(
     "training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90"
 )
+STRESS = _metric(
+    "training.stress.{model}.{mode}.{condition}.{figure}",
+    "gauge",
+    "ratio",
+    "A sample of clips of unheard speakers under a recording condition: accuracy, f1_macro, ece, mean confidence, and "
+    "changed (share of answers that differ from those for clean clips)",
+)
+STRESS_SUMMARY = _metric(
+    "training.stress_summary.{model}.{mode}.{summary}",
+    "gauge",
+    "ratio",
+    "Over all recording conditions: mean_accuracy, mean_f1_macro (without clean), worst_ece",
+)
 SHAP = _metric(
     "training.shap.{model}.{feature}",
     "gauge",
@@ -114,8 +127,9 @@ CHALLENGE = _metric(
     "training.challenge.{statistic}",
     "gauge",
     "ratio",
-    "Macro F1 of challenger minus champion: difference, low and high of its 95% interval, and the probability that the "
-    "challenger is better",
+    "Macro F1 of challenger minus champion on clean clips: difference, low and high of its 95% interval, and the "
+    "probability that the challenger is better. With recording conditions: overall_difference and overall_probability "
+    "of the figure that decides, and outside_difference in accuracy",
 )
 PROMOTION = _metric("training.promotion.{decision}", "counter", "decisions", "Promotion decisions: promoted or kept")
 CHAMPION_SCORE = _metric(
