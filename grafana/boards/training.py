@@ -9,8 +9,8 @@ from queries import age, alias, named, path, summed
 
 from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
 from emotion import metrics
-from emotion.evaluation.selection import PROTOCOL, SCORE
-from emotion.vocabulary import PROTOCOLS
+from emotion.evaluation.selection import MODE, PROTOCOL, SCORE
+from emotion.vocabulary import MODES, PROTOCOLS
 
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 SELECTED = {"model": "$model", "protocol": "$protocol"}
@@ -36,6 +36,13 @@ def training() -> dict:
                 PROTOCOLS,
                 PROTOCOL,
             ),
+            choose_one(
+                "mode",
+                "Mode",
+                "How features were normalized in the row 'Outside the studio': plain, by batch or by speaker",
+                tuple(MODES),
+                MODE,
+            ),
             choose_one("score", "Score", "Score in the panel '… over runs'", SCORES, SCORE),
         ],
     )
@@ -53,6 +60,7 @@ def training() -> dict:
         {
             "Now": _now(),
             "Models compared": [*_scores_of_last_run(), *_scores_compared(), *_folds(), *_emotions_and_confidence()],
+            "Outside the studio": _outside(),
             "Champion": _champion(),
             "Pipeline": [*_work_and_clips(), *_cost_of_models_and_stages()],
         },
@@ -199,6 +207,52 @@ def _emotions_and_confidence() -> list:
     ]
 
 
+def _outside() -> list:
+    return [
+        bar_panel(
+            "Accuracy by recording condition",
+            "Accuracy on a sample of clips of unheard speakers under each recording condition. Last run, selected "
+            "mode. A low bar is a condition in which most answers are wrong.",
+            named(
+                metrics.STRESS_ACCURACY,
+                "condition",
+                "model",
+                of=path(metrics.STRESS_ACCURACY, model="$model", mode="$mode"),
+            ),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+            size=(12, 14),
+        ),
+        time_panel(
+            "Mean accuracy outside over runs",
+            "Mean of the accuracies under all recording conditions but clean, one point per run and model. Selected "
+            "mode.",
+            named(
+                metrics.STRESS_SUMMARY,
+                "model",
+                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary="mean_accuracy"),
+            ),
+            decimals=3,
+            limits=(None, None),
+            size=(6, 14),
+        ),
+        time_panel(
+            "Worst calibration error over runs",
+            "The highest expected calibration error of any recording condition: how far confidence misleads where it "
+            "misleads most. Selected mode.",
+            named(
+                metrics.STRESS_SUMMARY,
+                "model",
+                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary="worst_ece"),
+            ),
+            decimals=3,
+            limits=(0, None),
+            size=(6, 14),
+        ),
+    ]
+
+
 def _champion() -> list:
     return [
         time_panel(
@@ -215,7 +269,9 @@ def _champion() -> list:
         time_panel(
             "Challenger against champion",
             "Difference in macro F1, challenger minus champion, with the ends of its 95% interval, and the probability "
-            "that the challenger is better. By default it is promoted from 0.9 on.",
+            "that the challenger is better, all on clean clips. overall: the mean of clean clips and of those under "
+            "recording conditions, which decides; by default a challenger is promoted from a probability of 0.9 on. "
+            "outside: the difference in accuracy under the conditions.",
             named(metrics.CHALLENGE, "statistic", of=path(metrics.CHALLENGE)),
             decimals=3,
             limits=(None, None),

@@ -98,12 +98,20 @@ PREDICT_MS = _metric("training.predict_ms.{model}.{batch}", "gauge", "ms", "Pred
 TRAIN_CONFIDENCE = _metric(
     "training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90"
 )
-STRESS = _metric(
-    "training.stress.{model}.{mode}.{condition}.{figure}",
+STRESS_ACCURACY = _metric(
+    "training.stress_accuracy.{model}.{mode}.{condition}",
     "gauge",
     "ratio",
-    "A sample of clips of unheard speakers under a recording condition: accuracy, f1_macro, ece, mean confidence, and "
-    "changed (share of answers that differ from those for clean clips)",
+    "Accuracy on a sample of clips of unheard speakers under a recording condition",
+)
+STRESS_ECE = _metric(
+    "training.stress_ece.{model}.{mode}.{condition}", "gauge", "ratio", "Expected calibration error on these clips"
+)
+STRESS_CHANGED = _metric(
+    "training.stress_changed.{model}.{mode}.{condition}",
+    "gauge",
+    "ratio",
+    "Share of the answers that differ from the answer for the clean clip",
 )
 STRESS_SUMMARY = _metric(
     "training.stress_summary.{model}.{mode}.{summary}",

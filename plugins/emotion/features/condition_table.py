@@ -235,10 +235,14 @@ def featurize(
 
 def collect(store: Store, sample: list[SampledClip]) -> pd.DataFrame:
     """The stored features of a sample: row, condition and features, condition by condition, each in the sample's order.
+    An empty sample gives a table without rows.
 
     Raises DataError if features are missing.
     """
-    stored = _stored(store, [*KEYS, *recipe.feature_names()]).drop_duplicates(KEYS).set_index(KEYS)
+    names = list(recipe.feature_names())
+    if not sample:
+        return pd.DataFrame(columns=["row", "condition", *names])
+    stored = _stored(store, [*KEYS, *names]).drop_duplicates(KEYS).set_index(KEYS)
     keys = [_key(clip, condition) for condition in CONDITIONS for clip in sample]
     missing = [key for key in keys if key not in stored.index]
     if missing:
@@ -246,7 +250,5 @@ def collect(store: Store, sample: list[SampledClip]) -> pd.DataFrame:
             f"{len(missing)} of {len(keys)} features under conditions are missing, such as those of {missing[0][0]} "
             f"under {missing[0][1]}: run again"
         )
-    rows = [clip["row"] for _ in CONDITIONS for clip in sample]
-    values = stored.loc[keys].reset_index().drop(columns=["sha256", "talkers"])
-    values.insert(0, "row", rows)
-    return values
+    rows = [{"row": clip["row"], "condition": condition} for condition in CONDITIONS for clip in sample]
+    return pd.concat([pd.DataFrame(rows), stored.loc[keys, names].reset_index(drop=True)], axis=1)

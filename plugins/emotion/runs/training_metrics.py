@@ -14,6 +14,12 @@ from emotion.evaluation.stress import SUMMARIES
 from emotion.metrics import Emitter
 from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
+STRESS_METRICS = {
+    metrics.STRESS_ACCURACY: "accuracy",
+    metrics.STRESS_ECE: "ece",
+    metrics.STRESS_CHANGED: "changed",
+}
+"""Metric of a recording condition → its figure in the stress table."""
 TOP_FEATURES = 20
 """Features of each model whose importance is sent."""
 
@@ -44,8 +50,8 @@ def _emit_stress(emitter: Emitter, name: str, stress: Mapping[str, Mapping]) -> 
         for summary in SUMMARIES:
             emitter.gauge(metrics.STRESS_SUMMARY, table[summary], model=name, mode=mode, summary=summary)
         for condition in (CLEAN, *CONDITIONS):
-            for figure, value in table[condition].items():
-                emitter.gauge(metrics.STRESS, value, model=name, mode=mode, condition=condition, figure=figure)
+            for metric, figure in STRESS_METRICS.items():
+                emitter.gauge(metric, table[condition][figure], model=name, mode=mode, condition=condition)
 
 
 def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:

@@ -206,7 +206,7 @@ def test_metrics_are_those_of_the_table(trained):
     for model in MODELS:
         for protocol in PROTOCOLS:
             assert metrics.SCORE.path(model=model, protocol=protocol, score="f1_macro") in sent
-        assert metrics.STRESS.path(model=model, mode="batch", condition="mp3", figure="changed") in sent
+        assert metrics.STRESS_CHANGED.path(model=model, mode="batch", condition="mp3") in sent
         assert metrics.STRESS_SUMMARY.path(model=model, mode="speaker", summary="worst_ece") in sent
     top = returned["explain"]["ensemble"][0]
     assert metrics.SHAP.path(model="ensemble", feature=top) in sent
