@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import bargauge
+from grafana_foundation_sdk.builders import bargauge, timeseries
 from grafana_foundation_sdk.builders import dashboard as board
-from panels import AGE, QUALITY, Query, bar_panel, stat_panel, time_panel
+from panels import AGE, ERROR, GOOD, QUALITY, Query, Steps, bar_panel, stat_panel, time_panel
 from queries import age, alias, named, path, summed
 
 from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
@@ -208,48 +208,49 @@ def _emotions_and_confidence() -> list:
 
 
 def _outside() -> list:
-    return [
-        bar_panel(
-            "Accuracy by recording condition",
-            "Accuracy on a sample of clips of unheard speakers under each recording condition. Last run, selected "
-            "mode. A low bar is a condition in which most answers are wrong.",
-            named(
-                metrics.STRESS_ACCURACY,
-                "condition",
-                "model",
-                of=path(metrics.STRESS_ACCURACY, model="$model", mode="$mode"),
-            ),
+    def by_condition(metric: metrics.Metric, title: str, description: str, steps: Steps) -> bargauge.Panel:
+        return bar_panel(
+            title,
+            description + " A sample of clips of unheard speakers; last run, selected mode.",
+            named(metric, "condition", "model", of=path(metric, model="$model", mode="$mode")),
             decimals=3,
             limits=(0, 1),
-            steps=QUALITY,
-            size=(12, 14),
-        ),
-        time_panel(
-            "Mean accuracy outside over runs",
-            "Mean of the accuracies under all recording conditions but clean, one point per run and model. Selected "
-            "mode.",
+            steps=steps,
+            size=(8, 14),
+        )
+
+    def over_runs(summary: str, title: str, description: str) -> timeseries.Panel:
+        return time_panel(
+            title,
+            description + " One point per run and model, selected mode.",
             named(
                 metrics.STRESS_SUMMARY,
                 "model",
-                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary="mean_accuracy"),
+                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary=summary),
             ),
             decimals=3,
             limits=(None, None),
-            size=(6, 14),
+            size=(12, 8),
+        )
+
+    return [
+        by_condition(
+            metrics.STRESS_ACCURACY, "Accuracy by recording condition", "Share of right answers by condition.", QUALITY
         ),
-        time_panel(
-            "Worst calibration error over runs",
-            "The highest expected calibration error of any recording condition: how far confidence misleads where it "
-            "misleads most. Selected mode.",
-            named(
-                metrics.STRESS_SUMMARY,
-                "model",
-                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary="worst_ece"),
-            ),
-            decimals=3,
-            limits=(0, None),
-            size=(6, 14),
+        by_condition(
+            metrics.STRESS_ECE,
+            "Calibration error by recording condition",
+            "Expected calibration error: how far confidence lies from accuracy. Yellow from 0.1 on.",
+            ERROR,
         ),
+        by_condition(
+            metrics.STRESS_CHANGED,
+            "Answers that a condition changes",
+            "Share of the answers that differ from the answer for the clean clip.",
+            GOOD,
+        ),
+        over_runs("mean_accuracy", "Mean accuracy outside over runs", "Mean over all conditions but clean."),
+        over_runs("worst_ece", "Worst calibration error over runs", "The highest calibration error of any condition."),
     ]
 
 
