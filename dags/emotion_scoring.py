@@ -60,7 +60,7 @@ def emotion_scoring():
         """Find the files that were not scored yet and divide them into shards; skip the run if there are none."""
         from emotion.scoring.options import NothingToScore, Options
 
-        options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
+        options = {key: params[key] for key in ("labels", "speakers", "adaptation", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
         try:
             return scoring_run(run_id).find_new_audio(

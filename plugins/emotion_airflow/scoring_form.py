@@ -34,8 +34,23 @@ PARAMS = {
             "none": "none: the speakers are not known",
         },
         title="Where speakers are named",
-        description_md="The clips of a speaker with ten clips or more are scored with features normalized by speaker. "
-        "This is more accurate if these clips show several emotions, and wrong if all of them show the same one.",
+        description_md="For *Adaptation* by speaker.",
+        section="Recordings",
+    ),
+    "adaptation": Param(
+        "auto",
+        enum=["auto", "batch", "speaker", "none"],
+        values_display={
+            "auto": "auto: by speaker where possible, else by folder where possible",
+            "batch": "batch: by the clips of the same folder",
+            "speaker": "speaker: by the clips of the same speaker",
+            "none": "none: every clip for itself",
+        },
+        title="Adaptation",
+        description_md="What the features of a clip are normalized by, so that the voice (*speaker*) or room, "
+        "microphone and noise (*batch*) matter less. It needs no labels. A speaker needs ten clips, a folder five, and "
+        "the clips must show several emotions, which is judged from the answers. *batch* normalizes every folder all "
+        "the same, which is wrong for a folder of one emotion. The report says what was done.",
         section="Recordings",
     ),
     "settle_seconds": Param(

@@ -19,6 +19,7 @@ from emotion.evaluation import held_out
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
+from emotion.models.adaptation import typical_information
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.registry import VersionFacts
 from emotion.monitoring.reference import REFERENCE, build_reference
@@ -47,7 +48,7 @@ def build(root: str) -> Store:
     reference = build_reference(
         values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
     )
-    files = _bundles(trained) | {REFERENCE: reference.to_bytes()}
+    files = _bundles(trained, predictions) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
         registry.register(store, version, files=files, card="# A small model\n", facts=_facts(version))
     registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
@@ -84,7 +85,7 @@ def _synthesize(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
+def _bundles(trained: dict[str, Trained], predictions: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     models: dict[str, Mapping[Mode, Classifier | Ensemble]] = {
         family: result.models for family, result in trained.items()
     }
@@ -95,6 +96,7 @@ def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
                 models=models[family],
                 background=trained[FAMILIES[0]].background,
                 training=trained[FAMILIES[0]].training,
+                typical_information=typical_information(predictions[family]),
                 feature_names=features.feature_names(),
                 metadata={"seed": SEED},
             )

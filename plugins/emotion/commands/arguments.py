@@ -36,3 +36,14 @@ def add_model_option(parser: argparse.ArgumentParser, choices: str) -> None:
         metavar="MODEL",
         help=f"the model to use: {choices} (default: the champion)",
     )
+
+
+def add_adaptation_option(parser: argparse.ArgumentParser, batch: str) -> None:
+    """Add ``--adaptation``; ``batch``: what clips are normalized by with ``batch``."""
+    parser.add_argument(
+        "--adaptation",
+        choices=("auto", "batch", "speaker", "none"),
+        default="auto",
+        help=f"what features are normalized by: nothing (none), the clips of the same speaker (speaker), or {batch}; "
+        "auto: by speaker, else by batch, where there are enough clips and they show several emotions (default: auto)",
+    )

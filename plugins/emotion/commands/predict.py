@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from emotion.commands.arguments import add_command, add_model_option
+from emotion.commands.arguments import add_adaptation_option, add_command, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
@@ -36,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="load a bundle (.pkl) that is in no version of the artifact store; it can run any code",
     )
+    add_adaptation_option(parser, "all given files (batch), which must be of one recording condition")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--window", type=float, metavar="S", help="predict the emotion of every window of S seconds: a timeline"
@@ -82,7 +83,9 @@ def _single_answers(
     model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress
 ) -> Iterator[dict]:
     """One answer per file."""
-    for done, answer in enumerate(model.predict_batch(options.files, explain=options.explain), start=1):
+    for done, answer in enumerate(
+        model.predict_batch(options.files, adaptation=options.adaptation, explain=options.explain), start=1
+    ):
         progress("predict", done, len(options.files), "files")
         yield answer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from emotion.commands.arguments import add_command, add_model_option
+from emotion.commands.arguments import add_adaptation_option, add_command, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, printable
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS
@@ -28,6 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="a second model that scores the same files, for comparison: latest (the newest version), VERSION or "
         "VERSION/FAMILY",
     )
+    add_adaptation_option(parser, "the clips of their folder (batch)")
     parser.add_argument(
         "--batch",
         metavar="NAME",
@@ -49,7 +50,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
             model=options.model,
             challenger=options.challenger,
             batch=options.batch,
-            options=Options(settle_seconds=0),
+            options=Options(settle_seconds=0, adaptation=options.adaptation),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,
         )

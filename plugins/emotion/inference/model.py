@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,22 +12,19 @@ import numpy as np
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
-from emotion.errors import describe_failure
 from emotion.inference import bundles
-from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
+from emotion.inference.adapting import Adaptation, Group, Groups, Part, normalize_in_groups
+from emotion.inference.answer_queue import AnswerQueue, read_clip
+from emotion.inference.explaining import add_explanations
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
 from emotion.models import registry
-from emotion.models.adaptation import normalize_by_speaker
 from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, Mode
+from emotion.vocabulary import EMOTIONS, MODES, Mode
 
-log = logging.getLogger(__name__)
 CHAMPION = "champion"
-TOP_CONTRIBUTIONS = 5
-"""Features that an explanation names, of each kind."""
 
 
 class CustomEmotionModel:
@@ -211,20 +206,27 @@ class CustomEmotionModel:
         return self._answer(clip, explain)
 
     def _answer(self, clip: Clip, explain: bool) -> dict:
-        answers = self.predict_features(features.extract(clip.samples)[None], explain=explain)
+        answers = self.predict_features(features.extract(clip.samples)[None], adaptation="none", explain=explain)
         return answers[0] | {"duration": clip.duration}
 
     def predict_features(
-        self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool | np.ndarray = False
+        self,
+        values: np.ndarray,
+        *,
+        speakers: Sequence[str] | None = None,
+        adaptation: Adaptation = "auto",
+        explain: bool | np.ndarray = False,
     ) -> list[dict]:
         """Answer for clips whose features are computed already.
 
         Parameters
         ----------
         values : float32 array, shape (n, n_features)
-            From :func:`emotion.features.extract`.
+            From :func:`emotion.features.extract`. All clips are one batch: one recording condition.
         speakers : sequence of str, length n, optional
             The speaker of each clip, ``""`` if unknown: see :meth:`predict_batch`.
+        adaptation : str
+            See :meth:`predict_batch`.
         explain : bool, or bool array, shape (n,)
             Which answers have an ``explanation``. Where features were normalized by batch or speaker, it
             gives the value of a feature in standard deviations from the mean of the batch or speaker.
@@ -235,18 +237,26 @@ class CustomEmotionModel:
             See the notes on the class; without ``duration``.
         """
         values = np.asarray(values, dtype=np.float32)
+        names = [""] * len(values) if speakers is None else list(speakers)
+        groups = self.find_groups([Part([""] * len(values), names, lambda: values)], adaptation)
+        return self.predict_in_groups(values, [groups.of_clip("", name) for name in names], explain=explain)
+
+    def find_groups(self, parts: Sequence[Part], adaptation: Adaptation) -> Groups:
+        """Which clips are normalized by which speaker or folder, for clips of which not all need be in memory."""
+        return Groups(self._bundle, parts, adaptation)
+
+    def predict_in_groups(
+        self, values: np.ndarray, groups: Sequence[Group | None], *, explain: bool | np.ndarray = False
+    ) -> list[dict]:
+        """Answer as :meth:`predict_features` does, for clips whose groups are known (None: as they are)."""
         explain = np.broadcast_to(explain, len(values))
-        names = np.array([""] * len(values) if speakers is None else speakers)
-        counts = Counter(names.tolist())
-        has_enough = [bool(name) and counts[name] >= MIN_SPEAKER_CLIPS for name in names.tolist()]
         answers: list[dict] = [{}] * len(values)
-        by_speaker = np.flatnonzero(has_enough)
-        plain = np.flatnonzero(np.logical_not(has_enough))
-        if len(plain):
-            _put(answers, plain, self._predict(values[plain], "plain", explain[plain]))
-        if len(by_speaker):
-            rows = normalize_by_speaker(values[by_speaker], names[by_speaker])
-            _put(answers, by_speaker, self._predict(rows, "speaker", explain[by_speaker]))
+        for mode in MODES:
+            rows = np.flatnonzero([(group.mode if group else "plain") == mode for group in groups])
+            if len(rows):
+                new_answers = self._predict(normalize_in_groups(values, groups, rows), mode, explain[rows])
+                for row, answer in zip(rows, new_answers, strict=True):
+                    answers[row] = answer
         return answers
 
     def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
@@ -265,42 +275,15 @@ class CustomEmotionModel:
             )
         if explain.any():
             explained = [answer for answer, is_wanted in zip(answers, explain, strict=True) if is_wanted]
-            self._add_explanations(explained, rows[explain], mode)
+            add_explanations(explained, rows[explain], mode, self._bundle)
         return answers
-
-    def _add_explanations(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> None:
-        """Explain the answers together; if that fails, one by one, so that one clip costs no other its explanation."""
-        try:
-            explanations = self._explain(answers, rows, mode)
-        except Exception as error:
-            if len(answers) > 1:
-                for number, answer in enumerate(answers):
-                    self._add_explanations([answer], rows[number : number + 1], mode)
-                return
-            # Whatever failed: the answer is what was asked for, and it is there.
-            log.warning("an answer of %s gets no explanation", self.name, exc_info=True)
-            answers[0] |= {"explanation": None, "no_explanation": describe_failure(error)}
-            return
-        for answer, explanation in zip(answers, explanations, strict=True):
-            answer["explanation"] = explanation
-
-    def _explain(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> list[dict]:
-        # imported here, as shap takes longer to import than everything else together
-        from emotion.explanation.ranking import top_contributions
-        from emotion.explanation.values import explain_predictions
-
-        explanation = explain_predictions(self._bundle[mode], rows, background=self._bundle["background"][mode])
-        names = self._bundle["feature_names"]
-        return [
-            top_contributions(explanation, row, answer["emotion"], TOP_CONTRIBUTIONS, feature_names=names)
-            for row, answer in enumerate(answers)
-        ]
 
     def predict_batch(
         self,
         paths: Iterable[str | os.PathLike],
         *,
         speakers: Sequence[str] | None = None,
+        adaptation: Adaptation = "auto",
         explain: bool = False,
     ) -> Iterator[dict]:
         """Answer for several files, each a recording of at most 60 s.
@@ -310,11 +293,14 @@ class CustomEmotionModel:
         paths : iterable of path
             Read one after the other, so that it may be endless.
         speakers : sequence of str, optional
-            The speaker of each file, ``""`` if unknown. The clips of a speaker are z-scored by their own mean and
-            standard deviation, and given to the model that was trained on such features (``mode`` is ``speaker``), if
-            at least ten of them (:data:`MIN_SPEAKER_CLIPS`) can be used. That is more accurate if the clips show
-            several emotions. It is wrong if all of them show the same emotion, as that emotion then becomes the
-            speaker's zero.
+            The speaker of each file, ``""`` if unknown.
+        adaptation : str
+            What the features are z-scored by, before the model that was trained on such features gets them; the
+            answer's ``mode`` says what was done. ``none``: nothing (``plain``). ``batch``: all files are one recording
+            condition (``batch``). ``speaker``: the clips of the same speaker (``speaker``), if at least ten of them can
+            be used (:data:`~emotion.inference.answer_queue.MIN_SPEAKER_CLIPS`) and they show a mix of emotions: if all
+            show one emotion, that would become the speaker's zero. ``auto``: as ``speaker``; then all files, if they
+            show a mix.
         explain : bool
             Whether the answers have an ``explanation``.
 
@@ -331,17 +317,41 @@ class CustomEmotionModel:
 
         Notes
         -----
-        Memory holds the features of at most 32 clips and, with ``speakers``, those of all speakers that are not
-        complete: if the files come speaker by speaker, a folder of any length takes no more than its longest speaker.
+        ``batch`` reads all files before the first answer, and so does ``auto`` if ``paths`` has a length. An iterable
+        without a length may be endless: there, ``auto`` is ``speaker``. Otherwise memory holds the features of at most
+        32 clips and, with ``speakers``, those of all speakers that are not complete.
         """
-        queue = AnswerQueue(
-            lambda vectors, names: self.predict_features(vectors, speakers=names, explain=explain), speakers or ()
-        )
+        is_whole = adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized))
         pairs = ((path, "") for path in paths) if speakers is None else zip(paths, speakers, strict=True)
+        if is_whole:
+            yield from self._predict_whole(pairs, adaptation, explain)
+            return
+        by_speaker: Adaptation = "none" if adaptation == "none" else "speaker"
+        queue = AnswerQueue(
+            lambda vectors, names: self.predict_features(
+                vectors, speakers=names, adaptation=by_speaker, explain=explain
+            ),
+            speakers or (),
+        )
         for path, speaker in pairs:
             queue.add(*read_clip(path), speaker=speaker)
             yield from queue.pop_answered()
         yield from queue.finish()
+
+    def _predict_whole(
+        self, pairs: Iterable[tuple[str | os.PathLike, str]], adaptation: Adaptation, explain: bool
+    ) -> Iterator[dict]:
+        """The answers for pairs of path and speaker, all of which are read first."""
+        clips = [(*read_clip(path), speaker) for path, speaker in pairs]
+        usable = [(record, vector, speaker) for record, vector, speaker in clips if vector is not None]
+        if usable:
+            records, vectors, speakers = zip(*usable, strict=True)
+            answers = self.predict_features(
+                np.array(vectors), speakers=speakers, adaptation=adaptation, explain=explain
+            )
+            for record, answer in zip(records, answers, strict=True):
+                record |= answer
+        yield from (record for record, _, _ in clips)
 
     def predict_stream(
         self, blocks: Iterable[np.ndarray], sample_rate: float, *, window: float = WINDOW, hop: float = HOP
@@ -399,9 +409,4 @@ class CustomEmotionModel:
             if window.error is not None:
                 yield span | {"error": window.error.reason, "message": str(window.error)}
             elif window.vector is not None:
-                yield span | self.predict_features(window.vector[None])[0]
-
-
-def _put(answers: list[dict], positions: np.ndarray, new_answers: list[dict]) -> None:
-    for position, answer in zip(positions, new_answers, strict=True):
-        answers[position] = answer
+                yield span | self.predict_features(window.vector[None], adaptation="none")[0]

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
-from emotion.models.adaptation import Statistics
+from emotion.models.adaptation import Training
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.vocabulary import Mode
 
@@ -27,9 +27,9 @@ class Bundle(TypedDict):
     """What ``<family>_emotion_model.pkl`` holds.
 
     ``plain``, ``batch`` and ``speaker`` are the models of the three modes (:data:`emotion.vocabulary.MODES`);
-    ``background`` has, for each mode, the rows that its explanations are measured against. ``training`` has the
-    statistics of the training clips, towards which those of a batch are drawn. An ensemble has a scaler per member, by
-    family.
+    ``background`` has, for each mode, the rows that its explanations are measured against. ``training`` and
+    ``typical_information`` are what a group of new clips is judged by (:func:`emotion.models.adaptation.judge_group`).
+    An ensemble has a scaler per member, by family.
     """
 
     format: str
@@ -41,7 +41,8 @@ class Bundle(TypedDict):
     batch: Classifier | Ensemble
     speaker: Classifier | Ensemble
     background: dict[Mode, np.ndarray]
-    training: Statistics
+    training: Training
+    typical_information: float
     metadata: dict
 
 
@@ -58,7 +59,8 @@ def make_bundle(
     *,
     models: Mapping[Mode, Classifier | Ensemble],
     background: dict[Mode, np.ndarray],
-    training: Statistics,
+    training: Training,
+    typical_information: float,
     feature_names: tuple[str, ...],
     metadata: dict,
 ) -> Bundle:
@@ -67,12 +69,14 @@ def make_bundle(
 
     Examples
     --------
+    >>> from emotion.vocabulary import MODES
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
     >>> bundle = make_bundle(
     ...     models=dict.fromkeys(MODES, model),
     ...     background=dict.fromkeys(MODES, rows),
-    ...     training=measure(rows),
+    ...     training=Training.of(rows, labels),
+    ...     typical_information=1.0,
     ...     feature_names=("a", "b", "c", "d"),
     ...     metadata={},
     ... )
@@ -93,6 +97,7 @@ def make_bundle(
         "speaker": models["speaker"],
         "background": background,
         "training": training,
+        "typical_information": typical_information,
         "metadata": metadata | {"packages": packages()},
     }
 

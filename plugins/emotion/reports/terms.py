@@ -19,8 +19,8 @@ TERMS = {
     "by_batch": Term(
         "By batch",
         "Every feature is z-scored with the mean and standard deviation of all clips of the same batch before the "
-        "model sees it: clips that were recorded in the same way, whoever speaks. This removes what room, microphone and "
-        "noise do to all clips alike. It needs no labels, but clips that show several emotions.",
+        "model sees it: clips that were recorded in the same way, whoever speaks. This removes what room, microphone "
+        "and noise do to all clips alike. It needs no labels, but clips that show several emotions.",
     ),
     "by_speaker": Term(
         "By speaker",

@@ -208,8 +208,10 @@ def comparison_rows(comparison: dict) -> pd.DataFrame:
 def text_table(comparison: dict) -> str:
     """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed."""
     titles = [TITLES[protocol].lower().partition(", ") for protocol in PROTOCOLS]
+    splits = [split.split(" ") for split, _, _ in titles]
     lines = [
-        ["", *(split for split, _, _ in titles), "fit", "ms per"],
+        ["", *(first for first, _ in splits), "", ""],
+        ["", *(second for _, second in splits), "fit", "ms per"],
         ["", *(normalized for _, _, normalized in titles), "s", "clip"],
     ]
     for model, figures in comparison["models"].items():

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from emotion.errors import AudioError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
+from emotion.inference.adapting import Groups
 from emotion.reports import batch_report
 from emotion.scoring import inbox
+from emotion.scoring.adapted import folder_of, read_vectors
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
 
 
-def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: CustomEmotionModel) -> Iterator[dict]:
+def least_confident_clips(
+    store: Store, plan: Plan, table: pd.DataFrame, model: CustomEmotionModel, groups: Groups | None
+) -> Iterator[dict]:
     """The clips of a batch with the lowest confidence, lowest first, as the report of the batch takes them.
 
     Parameters
@@ -31,6 +33,8 @@ def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: 
         What ``predictions.parquet`` holds.
     model : CustomEmotionModel
         The model that gave the answers.
+    groups : Groups or None
+        What the clips were normalized by; None if that failed, so that all answers are plain.
 
     Yields
     ------
@@ -52,12 +56,12 @@ def least_confident_clips(store: Store, plan: Plan, table: pd.DataFrame, model: 
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
-        yield row | {"audio": excerpt} | _reasons(store, entry, model)
+        yield row | {"audio": excerpt} | _reasons(store, entry, model, groups)
 
 
-def _reasons(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
+def _reasons(store: Store, entry: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:
     try:
-        answer = _explain(store, entry, model)
+        answer = _explain(store, entry, model, groups)
     except Exception as error:
         log.warning("%s: the answer gets no explanation", entry["path"], exc_info=True)
         answer = {"explanation": None, "no_explanation": describe_failure(error)}
@@ -65,16 +69,9 @@ def _reasons(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
     return reasons | {"no_explanation": answer.get("no_explanation", "")}
 
 
-def _explain(store: Store, entry: dict, model: CustomEmotionModel) -> dict:
-    """The answer for a clip with its explanation, from the stored features of its shard.
-
-    An answer of mode ``speaker`` needs the other clips of the same speaker in the shard.
-    """
-    part = store.read_table(f"{entry['part']}.parquet", ["path", "sha256", "speaker", "vector"])
-    vectors = np.load(io.BytesIO(store.read_bytes(f"{entry['part']}.npy")), allow_pickle=False)
-    rows = part[part["vector"] >= 0]
-    is_clip = (rows["path"] == entry["path"]) & (rows["sha256"] == entry["sha256"])
-    group = rows["speaker"] == entry["speaker"] if entry["speaker"] else is_clip
-    rows, explain = rows[group], is_clip[group].to_numpy()
-    answers = model.predict_features(vectors[rows["vector"]], speakers=rows["speaker"].tolist(), explain=explain)
-    return answers[int(explain.argmax())]
+def _explain(store: Store, entry: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:
+    """The answer for a clip with its explanation, from the stored features of its shard."""
+    part = store.read_table(f"{entry['part']}.parquet", ["path", "sha256", "vector"])
+    row = part[(part["path"] == entry["path"]) & (part["sha256"] == entry["sha256"])]["vector"].iloc[0]
+    group = groups.of_clip(folder_of(entry["path"]), entry["speaker"]) if groups else None
+    return model.predict_in_groups(read_vectors(store, entry["part"])[[row]], [group], explain=True)[0]

@@ -22,8 +22,6 @@ def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
     emitter.count(metrics.AUDIO_SECONDS, round(good["duration"].sum()))
     for reason, count in table.loc[table["error"] != "", "error"].value_counts().items():
         emitter.count(metrics.SCORING_REJECTED, int(count), reason=str(reason))
-    for emotion, count in good["emotion"].value_counts().items():
-        emitter.count(metrics.PREDICTED, int(count), emotion=str(emotion))
     clips = table[table["vector"] >= 0]
     for stage in LATENCIES:
         for milliseconds in clips[f"{stage}_ms"].head(TIMED_PER_SHARD):
@@ -31,7 +29,10 @@ def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
 
 
 def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
-    """Latency quantiles and confidences of a batch; ``figures`` from :func:`emotion.scoring.summary.summarize`."""
+    """Latency quantiles, predicted emotions and confidences of a batch.
+
+    ``figures`` from :func:`emotion.scoring.summary.summarize`.
+    """
     for stage, quantiles in figures["latency_ms"].items():
         for quantile, value in quantiles.items():
             emitter.gauge(metrics.LATENCY_QUANTILE, value, stage=stage, quantile=quantile)
@@ -39,6 +40,7 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
         if figures["scored"]:
             emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
     for emotion, rows in table[table["error"] == ""].groupby("emotion"):
+        emitter.count(metrics.PREDICTED, len(rows), emotion=str(emotion))
         for statistic, value in spread(rows["confidence"]).items():
             emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)
 

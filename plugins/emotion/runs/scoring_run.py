@@ -24,6 +24,7 @@ from emotion import metrics
 from emotion import progress as stage_progress
 from emotion.errors import ConfigurationError, DataError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
+from emotion.inference.adapting import Groups
 from emotion.metrics import Emitter
 from emotion.models import registry
 from emotion.monitoring import drift
@@ -34,6 +35,7 @@ from emotion.reports import batch_report
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
+from emotion.scoring.adapted import adapt, find_groups, read_vectors
 from emotion.scoring.heard import training_clips
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
@@ -122,8 +124,6 @@ class ScoringRun(Run):
                 shard.add(entry)
                 progress(number, len(entries))
             table, timeline = shard.predict()
-            if sketch := self._sketch(table, shard.vectors):
-                self.store.write_bytes(f"{part}.npz", sketch)
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
@@ -138,7 +138,8 @@ class ScoringRun(Run):
         if self._is_committed():
             return self._brief(self.store.read_json(self._key("summary.json")))
         with self._stage("collect_predictions"):
-            table = self._gather(plan, ".parquet").sort_values("path", kind="stable", ignore_index=True)
+            table, adaptation = self._adapted(plan)
+            table = table.sort_values("path", kind="stable", ignore_index=True)
             timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
             # A part of an earlier release, taken over from a dead batch, does not know which clips were heard.
             table["heard_in_training"] = table.get("heard_in_training", pd.Series("", table.index)).fillna("")
@@ -149,7 +150,7 @@ class ScoringRun(Run):
             if len(timeline):
                 self.store.write_table(self._key("timeline.parquet"), timeline)
                 self.store.write_table(self._key("timeline.csv"), for_spreadsheets(timeline))
-            figures = summarize(table, plan, left=left, seconds=self._scoring_seconds())
+            figures = summarize(table, plan, left=left, seconds=self._scoring_seconds()) | adaptation
             self.store.write_json(self._key("figures.json"), figures)
         scoring_metrics.emit_batch(self.emitter, table, figures)
         return self._brief(figures)
@@ -164,13 +165,40 @@ class ScoringRun(Run):
         plan = self._plan()
         if not self._is_committed():
             with self._stage("watch_drift"):
-                summary = self.store.read_json(self._key("figures.json")) | {"failures": []}
+                summary = self.store.read_json(self._key("figures.json"))
                 summary["drift"] = verdict = self._judge_drift(plan, summary["failures"])
                 self._write_report(plan, summary)
                 self.store.write_json(self._key("summary.json"), summary)
             scoring_metrics.emit_drift(self.emitter, verdict)
         batches.close_batch(self.store, plan)
         return self._brief(self.store.read_json(self._key("summary.json")))
+
+    def _adapted(self, plan: Plan) -> tuple[pd.DataFrame, dict]:
+        """The tables of all parts, with clips normalized by their groups, and what the summary says of that; writes the
+        sketch of each part.
+
+        If a group cannot be judged, the plain answers stand, and ``failures`` says so.
+        """
+        parts = {key: self.store.read_table(f"{key}.parquet") for key in part_keys(plan)}
+        summary: dict = {"adaptation": [], "failures": []}
+        try:
+            summary["adaptation"] = [group.to_json() for group in self._groups[0]]
+            limit = Options(**plan["options"]).min_confidence
+            parts = {
+                key: adapt(table, read_vectors(self.store, key), self._models, self._groups, min_confidence=limit)
+                for key, table in parts.items()
+            }
+        except Exception as error:
+            summary["failures"].append(_failure("adaptation", error))
+        for key, table in parts.items():
+            if sketch := self._sketch(table, read_vectors(self.store, key)):
+                self.store.write_bytes(f"{key}.npz", sketch)
+        return pd.concat(parts.values(), ignore_index=True), summary
+
+    @cached_property
+    def _groups(self) -> list[Groups]:
+        """Of each model."""
+        return [find_groups(self.store, self._plan(), model) for model in self._models]
 
     def _sketch(self, table: pd.DataFrame, vectors: np.ndarray) -> bytes | None:
         """The sketch of a shard's clips, by which drift is judged; None if it fails, which costs no prediction."""
@@ -190,8 +218,8 @@ class ScoringRun(Run):
             for part in part_keys(plan):
                 if not self.store.exists(f"{part}.npz"):
                     raise DataError(
-                        f"the clips of {part} could not be compared with the training set; the log of the task score "
-                        "says why"
+                        f"the clips of {part} could not be compared with the training set; the log of the task "
+                        "collect_predictions says why"
                     )
                 sketch.merge(self.store.read_bytes(f"{part}.npz"))
             verdict = drift.judge(sketch)
@@ -236,7 +264,9 @@ class ScoringRun(Run):
         try:
             table = self.store.read_table(self._key("predictions.parquet"))
             timeline = self.store.read_table(self._key("timeline.parquet")) if summary["timelines"] else pd.DataFrame()
-            clips = list(listening.least_confident_clips(self.store, plan, table, self._models[0]))
+            is_adapted = all(failure["step"] != "adaptation" for failure in failures)
+            groups = self._groups[0] if is_adapted else None
+            clips = list(listening.least_confident_clips(self.store, plan, table, self._models[0], groups))
             failures += [
                 {"step": "explanation", "path": clip["path"], "message": clip["no_explanation"]}
                 for clip in clips

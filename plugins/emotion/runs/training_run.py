@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import pandas as pd
+
 from emotion import features, metrics
 from emotion.datasets import importing
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
@@ -20,6 +22,7 @@ from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import condition_table, feature_table
 from emotion.metrics import Emitter
 from emotion.models import promotion, registry, stress
+from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.registry import VersionEntry
@@ -165,6 +168,7 @@ class TrainingRun(Run):
                 models=trained.models,
                 background=trained.background,
                 training=trained.training,
+                typical_information=typical_information(trained.predictions),
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -180,11 +184,10 @@ class TrainingRun(Run):
         with self._stage("compare"):
             table, values = self.artifacts.clips()
             models = {family: self.artifacts.figures(family) for family in FAMILIES}
-            ensemble = self._ensemble_bundle(seed)
             vote = soft_vote([self.artifacts.predictions(family) for family in FAMILIES])
-            condition_vote = None
-            if by_family := self.artifacts.condition_predictions(FAMILIES):
-                condition_vote = soft_vote(list(by_family.values()))
+            by_family = self.artifacts.condition_predictions(FAMILIES)
+            condition_vote = soft_vote(list(by_family.values())) if by_family else None
+            ensemble = self._ensemble_bundle(seed, vote)
             self.artifacts.save_ensemble(ensemble, vote, condition_vote)
             models[Ensemble.family] = (
                 protocol_scores(table, vote, seed=seed)
@@ -316,12 +319,13 @@ class TrainingRun(Run):
             facts=training_results.version_facts(result),
         )
 
-    def _ensemble_bundle(self, seed: int) -> Bundle:
+    def _ensemble_bundle(self, seed: int, vote: pd.DataFrame) -> Bundle:
         bundles = [self.artifacts.bundle(family) for family in FAMILIES]
         return make_bundle(
             models={mode: Ensemble([cast(Classifier, bundle[mode]) for bundle in bundles]) for mode in MODES},
             background=bundles[0]["background"],
             training=bundles[0]["training"],
+            typical_information=typical_information(vote),
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )

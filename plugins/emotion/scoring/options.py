@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.errors import ConfigurationError, EmotionError
+from emotion.inference.adapting import ADAPTATIONS, Adaptation
 from emotion.inference.windows import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS, WINDOW
 
 SPEAKERS = ("labels", "subfolder", "none")
@@ -33,13 +34,16 @@ class Options:
     speakers : str
         Where the speakers of files are named: ``labels`` (the column speaker of the labels file), ``subfolder`` (the
         first-level subfolder that a file lies in) or ``none``.
+    adaptation : str
+        What clips are normalized by: ``none``, ``batch`` (the clips of their folder), ``speaker`` or ``auto``, see
+        :data:`emotion.inference.adapting.ADAPTATIONS`.
     labels : str or None
         Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
 
     Raises
     ------
     ConfigurationError
-        If ``speakers`` or ``window_seconds`` is not one of these values.
+        If ``speakers``, ``adaptation`` or ``window_seconds`` is not one of these values.
 
     Examples
     --------
@@ -58,10 +62,13 @@ class Options:
     rescore: bool = False
     speakers: str = "labels"
     labels: str | None = LABELS_FILE
+    adaptation: Adaptation = "auto"
 
     def __post_init__(self) -> None:
         if self.speakers not in SPEAKERS:
             raise ConfigurationError(f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}")
+        if self.adaptation not in ADAPTATIONS:
+            raise ConfigurationError(f"adaptation {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")

@@ -136,17 +136,16 @@ class Shard:
         return columns
 
     def _answer_clips(self, rows: list[dict]) -> None:
-        """Fill in the answers for all clips of the shard together."""
+        """Fill in the plain answers for all clips of the shard together."""
         values = self.vectors
-        speakers = [row["speaker"] for row in rows]
         start = time.perf_counter()
-        answers = self.models[0].predict_features(values, speakers=speakers)
+        answers = self.models[0].predict_features(values, adaptation="none")
         model_ms = 1000 * (time.perf_counter() - start) / len(rows)
         for row, answer in zip(rows, answers, strict=True):
             row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
             row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
         for challenger in self.models[1:]:
-            answers = challenger.predict_features(values, speakers=speakers)
+            answers = challenger.predict_features(values, adaptation="none")
             for row, answer in zip(rows, answers, strict=True):
                 row |= challenger_columns(answer)
 
@@ -181,7 +180,7 @@ class Shard:
         vectors = [window.vector for window in block if window.vector is not None]
         if not vectors:
             return [[] for _ in self.models]
-        return [model.predict_features(np.array(vectors)) for model in self.models]
+        return [model.predict_features(np.array(vectors), adaptation="none") for model in self.models]
 
 
 def probability_matrix(answers: list[dict]) -> np.ndarray:

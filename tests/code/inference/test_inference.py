@@ -541,7 +541,7 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
     speakers = [spoken[i][0] for i in order]
     rows = [spoken[i][1] for i in order]
     paths = [tmp_path / "empty.wav" if row is None else corpus[row] for row in rows]
-    answers = list(model.predict_batch(paths, speakers=speakers))
+    answers = list(model.predict_batch(paths, speakers=speakers, adaptation="speaker"))
     assert [answer["path"] for answer in answers] == list(map(str, paths))
     entry = model.entry
     normalized = normalize_by_speaker(vectors[:12], np.zeros(12))
@@ -561,8 +561,8 @@ def test_speakers_with_enough_clips_are_normalized_by_them(model, corpus, tmp_pa
 def test_features_of_speakers_are_answered_as_their_files(model, corpus):
     paths, speakers = corpus[:16], ["a"] * 10 + ["b"] * 6
     vectors = np.array([features.extract(decode.load(path).samples) for path in paths])
-    by_file = list(model.predict_batch(paths, speakers=speakers))
-    by_features = model.predict_features(vectors, speakers=speakers)
+    by_file = list(model.predict_batch(paths, speakers=speakers, adaptation="speaker"))
+    by_features = model.predict_features(vectors, speakers=speakers, adaptation="speaker")
     for file_answer, features_answer in zip(by_file, by_features, strict=True):
         assert file_answer["mode"] == features_answer["mode"]
         assert file_answer["confidence"] == pytest.approx(features_answer["confidence"], abs=1e-5)

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from emotion.errors import BundleError
 from emotion.models import classifier
-from emotion.models.adaptation import measure
+from emotion.models.adaptation import Training
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
@@ -116,11 +116,12 @@ def test_temperature_ignores_clips_of_emotions_the_model_was_not_trained_on():
 
 
 def small_bundle(model: Classifier | Ensemble) -> dict:
-    rows, _ = clips(EMOTIONS)
+    rows, labels = clips(EMOTIONS)
     return make_bundle(
         models=dict.fromkeys(MODES, model),
         background=dict.fromkeys(MODES, rows),
-        training=measure(rows),
+        training=Training.of(rows, labels),
+        typical_information=1.0,
         feature_names=tuple(f"f{number}" for number in range(WIDTH)),
         metadata={"version": "one"},
     )

@@ -48,7 +48,12 @@ def noise(tmp_path_factory):
     plain = trained.models["plain"]
     for family, model in ((LOGISTIC, plain), (Ensemble.family, Ensemble([plain] * 3))):
         bundle = make_bundle(
-            models=dict.fromkeys(MODES, model), background={}, training=trained.training, feature_names=(), metadata={}
+            models=dict.fromkeys(MODES, model),
+            background={},
+            training=trained.training,
+            typical_information=1.0,
+            feature_names=(),
+            metadata={},
         )
         files[registry.bundle_name(family)] = dumps(bundle)
     files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), dumps(trained.folds))

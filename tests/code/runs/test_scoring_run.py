@@ -83,7 +83,9 @@ def predictions(settings, batch):
 def test_answers_are_those_of_the_model(home, box, voices):
     for path in voices[:12]:
         shutil.copy(path, box)
-    summary = score_folder(home, box, batch="one", options=Options(settle_seconds=0, files_per_shard=5))
+    summary = score_folder(
+        home, box, batch="one", options=Options(settle_seconds=0, files_per_shard=5, adaptation="none")
+    )
     scored = predictions(home, "one")
     model = CustomEmotionModel(settings=home)
     assert sorted(scored.index) == sorted(path.name for path in voices[:12])
@@ -110,12 +112,12 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
     for path in paths:
         (box / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, box / path.parent.name)
-    options = Options(settle_seconds=0, speakers="subfolder", files_per_shard=13)
+    options = Options(settle_seconds=0, speakers="subfolder", files_per_shard=13, adaptation="speaker")
     summary = score_folder(home, box, batch="one", options=options)
     scored = predictions(home, "one")
     relative = [f"{path.parent.name}/{path.name}" for path in paths]
     answers = CustomEmotionModel(settings=home).predict_batch(
-        [box / path for path in relative], speakers=[path.split("/")[0] for path in relative]
+        [box / path for path in relative], speakers=[path.split("/")[0] for path in relative], adaptation="speaker"
     )
     for path, answer in zip(relative, answers, strict=True):
         assert scored.loc[path, "mode"] == answer["mode"]
@@ -123,6 +125,56 @@ def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
     assert summary["modes"] == {"plain": 3, "batch": 0, "speaker": 12}
     html = Store(home.home).read_bytes("scores/one/report.html").decode()
     assert html.count("<audio ") == 12 and "by speaker" in html
+
+
+def test_a_folder_is_normalized_by_all_its_clips_whatever_its_shards(home, box, voices):
+    for number, path in enumerate(voices[:30]):
+        (box / f"day-{number % 2}").mkdir(exist_ok=True)
+        shutil.copy(path, box / f"day-{number % 2}")
+    tables = []
+    for files_per_shard in (4, 100):
+        options = Options(settle_seconds=0, files_per_shard=files_per_shard, adaptation="batch", rescore=True)
+        summary = score_folder(home, box, batch=f"shards-{files_per_shard}", options=options)
+        tables.append(predictions(home, f"shards-{files_per_shard}"))
+        assert summary["modes"] == {"plain": 0, "batch": 30, "speaker": 0} and summary["failures"] == []
+        assert [(group["name"], group["clips"], group["used"]) for group in summary["adaptation"]] == [
+            ("day-0", 15, True), ("day-1", 15, True),
+        ]  # fmt: skip
+    np.testing.assert_allclose(*(table[PROBABILITIES] for table in tables), atol=1e-6)
+    day = [box / path for path in tables[0].index if path.startswith("day-0")]
+    answers = CustomEmotionModel(settings=home).predict_batch(day, adaptation="batch")
+    for path, answer in zip(day, answers, strict=True):
+        row = tables[0].loc[f"day-0/{path.name}"]
+        assert row[PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
+    page = Store(home.home).read_bytes("scores/shards-4/report.html").decode()
+    assert page.count("15 clips: normalized by these clips.") == 2
+
+
+def test_collecting_again_gives_the_same(home, box, voices):
+    for path in voices[:20]:
+        shutil.copy(path, box)
+    run = ScoringRun(home, "manual__1", Emitter(None))
+    for shard in run.find_new_audio(folder=None, options=Options(settle_seconds=0, files_per_shard=6)):
+        run.score(part=shard["part"])
+    tables = []
+    for _ in range(2):
+        run.collect_predictions()
+        tables.append(predictions(home, run.name))
+    assert set(tables[0]["mode"]) == {"batch"}
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_clips_that_cannot_be_judged_keep_their_plain_answers(home, box, voices, monkeypatch):
+    for path in voices[:6]:
+        shutil.copy(path, box)
+
+    def fail(*_, **__):
+        raise ArithmeticError("no figure")
+
+    monkeypatch.setattr("emotion.inference.adapting.judge_group", fail)
+    summary = score_folder(home, box, batch="one", options=NOW)
+    assert summary["modes"]["plain"] == summary["scored"] == 6
+    assert any(failure["step"] == "adaptation" for failure in summary["failures"])
 
 
 def test_each_file_is_scored_once(home, box, voices):
@@ -465,7 +517,7 @@ def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, mo
     assert len(summary["failures"]) == (2 if step == "explanation" else 1)
     html = run.store.read_bytes("scores/first/report.html").decode()
     if name == "add_clips":
-        assert "the log of the task score says why" in summary["failures"][0]["message"]
+        assert "the log of the task collect_predictions says why" in summary["failures"][0]["message"]
     else:
         assert summary["failures"][0]["message"] == "ZeroDivisionError: it <broke>"
         assert "ZeroDivisionError: it &lt;broke&gt;" in html

@@ -1,0 +1,92 @@
+"""Normalizes the clips of a batch by their speaker or their folder, once all shards are featurized.
+
+The shards of a batch are scored by different tasks, as clips are. Here the clips of a folder, or of a speaker, come
+together whatever shards they lie in, and their answers are computed anew. The stored parts stay as they are: a second
+try starts from the same and gives the same.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from emotion.inference import CustomEmotionModel
+from emotion.inference.adapting import Groups, Part
+from emotion.scoring.options import Options
+from emotion.scoring.plan import Plan, part_keys
+from emotion.scoring.tables import answer_columns, challenger_columns
+from emotion.store import Store
+
+
+def folder_of(path: str) -> str:
+    """The folder in which a file lies, as the path in the tables names it; its clips are one recording condition.
+
+    >>> folder_of("monday/1.wav"), folder_of("1.wav")
+    ('monday', '.')
+    """
+    return str(PurePosixPath(path).parent)
+
+
+def read_vectors(store: Store, part: str) -> np.ndarray:
+    """The stored features of a part, float32 (n_clips, n_features)."""
+    return np.load(io.BytesIO(store.read_bytes(f"{part}.npy")), allow_pickle=False)
+
+
+def find_groups(store: Store, plan: Plan, model: CustomEmotionModel) -> Groups:
+    """The groups of a batch for one model, from the stored parts; it reads each of them at most four times."""
+    parts = [_part(store, key) for key in part_keys(plan)]
+    return model.find_groups([part for part in parts if part.speakers], Options(**plan["options"]).adaptation)
+
+
+def _part(store: Store, key: str) -> Part:
+    table = store.read_table(f"{key}.parquet", ["path", "speaker", "vector"])
+    clips = table[table["vector"] >= 0]
+    rows = clips["vector"].to_numpy()
+    folders = [folder_of(path) for path in clips["path"]]
+    return Part(folders, clips["speaker"].tolist(), lambda: read_vectors(store, key)[rows])
+
+
+def adapt(
+    table: pd.DataFrame,
+    vectors: np.ndarray,
+    models: Sequence[CustomEmotionModel],
+    groups: Sequence[Groups],
+    *,
+    min_confidence: float,
+) -> pd.DataFrame:
+    """The table of a part with the answers of normalized clips in place of the plain ones.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        See :func:`emotion.scoring.tables.clip_table`.
+    vectors : float32 array, shape (n_clips, n_features)
+    models, groups : sequence
+        The model, and the challenger if there is one; each with its groups.
+    min_confidence : float
+        As for :func:`emotion.scoring.tables.clip_table`.
+    """
+    table = table.copy()
+    clips = table[table["vector"] >= 0]
+    for number, (model, model_groups) in enumerate(zip(models, groups, strict=True)):
+        chosen = [
+            model_groups.of_clip(folder_of(path), speaker)
+            for path, speaker in zip(clips["path"], clips["speaker"], strict=True)
+        ]
+        rows = np.flatnonzero([group is not None for group in chosen])
+        if not len(rows):
+            continue
+        answers = model.predict_in_groups(vectors[clips["vector"].iloc[rows]], [chosen[row] for row in rows])
+        columns = [
+            challenger_columns(answer) if number else answer_columns(answer) | {"mode": answer["mode"]}
+            for answer in answers
+        ]
+        index = clips.index[rows]
+        for name, values in pd.DataFrame(columns, index=index).items():
+            table.loc[index, name] = values
+    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    return table
