@@ -87,18 +87,13 @@ def select(
 
     Examples
     --------
+    >>> table = pd.DataFrame({"speaker": list("aabbcc")})
+    >>> right = pd.DataFrame(0.0, index=range(6), columns=PROBABILITIES)
+    >>> right = right.assign(protocol=PROTOCOL, row=range(6), emotion=["happy", "sad"] * 3)
+    >>> predictions = {"forest": right.assign(p_happy=1), "ridge": right.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
     >>> forest = {"speaker_independent": {"f1_macro": 0.33}, "random": {"f1_macro": 0.9}}
     >>> ridge = {"speaker_independent": {"f1_macro": 1.0}, "random": {"f1_macro": 0.7}}
-    >>> table = pd.DataFrame({"speaker": list("aabbcc")})
-    >>> right = pd.DataFrame(0.0, index=range(6), columns=PROBABILITIES).assign(
-    ...     protocol="speaker_independent", row=range(6), emotion=["happy", "sad"] * 3
-    ... )
-    >>> right = right.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)
-    >>> predictions = {"forest": right.assign(p_happy=1, p_sad=0), "ridge": right}
-    >>> selection = select({"forest": forest, "ridge": ridge}, table, predictions, None, seed=0)
-    >>> selection["selected"], selection["tie"]
-    ('ridge', False)
-    >>> print(selection["reason"])
+    >>> print(select({"forest": forest, "ridge": ridge}, table, predictions, None, seed=0)["reason"])
     Highest macro F1 on unheard speakers: ridge 1.000, forest 0.330. The random split would have selected forest.
     """
     figures = {name: figure(scores) for name, scores in models.items()}
