@@ -160,7 +160,6 @@ def test_a_version_keeps_its_predictions_under_conditions(trained):
 def test_without_a_stress_table_clean_clips_alone_decide(trained, tmp_path):
     run, _, _ = trained
     other = copy_of(run, tmp_path)
-    other.store.write_json(f"models/{run.name}/version.json", registry.entry(run.store, run.name))
     assert stress_table(other, stress_clips=0) == []
     for family in FAMILIES:
         other.train(family=family, search=False, **SHARED)
