@@ -1,7 +1,7 @@
 """
 ### Train, compare, explain and promote speech-emotion models
 
-    download ▸ plan_shards ▸ featurize ×N ▸ collect ▸
+    download ▸ plan_shards ▸ featurize ×N ▸ collect ▸ plan_stress ▸ featurize_stress ×N ▸ collect_stress ▸
         { train_logistic_regression, train_random_forest, train_gradient_boosting } ▸
         compare ▸ explain ▸ register_challenger ▸ ( ask a person ) ▸ promote ▸ announce_champion
 
@@ -96,6 +96,31 @@ def emotion_training():
         """Join the manifest and the features to one table; list the rejected clips."""
         return training_run(run_id).collect(dataset=params["dataset"], max_rejected_share=params["max_rejected_share"])
 
+    @task
+    def plan_stress(*, run_id=None, params=None):
+        """Draw the clips that are tested under recording conditions; find those without stored features."""
+        return training_run(run_id).plan_stress(
+            stress_clips=params["stress_clips"],
+            clips_per_shard=params["clips_per_shard"],
+            seed=params["seed"],
+            speaker_folds=params["speaker_folds"],
+        )
+
+    @task(
+        pool="emotion_featurize",
+        map_index_template="shard {{ shard['shard'] }}, {{ shard['clips'] }} clips",
+        doc_md="Compute and store the features of the clips of one shard under every recording condition.",
+    )
+    def featurize_stress(shard, *, run_id=None, params=None):
+        return training_run(run_id).featurize_stress(
+            dataset=params["dataset"], shard=shard["shard"], max_seconds=params["max_seconds"]
+        )
+
+    @task(trigger_rule="none_failed")
+    def collect_stress(*, run_id=None):
+        """Join the features of the clips under recording conditions to one table."""
+        return training_run(run_id).collect_stress()
+
     def train(family, *, run_id=None, params=None):
         """Fit one family on every fold and on all clips."""
         return training_run(run_id).train(
@@ -158,6 +183,11 @@ def emotion_training():
         outlet_events[CHAMPION].extra = {key: decision[key] for key in ("version", "family")}
 
     @task_group(prefix_group_id=False)
+    def stress_table():
+        """Features of a sample of clips under recording conditions, for the models to be tested on."""
+        featurize_stress.expand(shard=plan_stress()) >> collect_stress()
+
+    @task_group(prefix_group_id=False)
     def train_models():
         """Train the three families side by side."""
         for family in ("logistic_regression", "random_forest", "gradient_boosting"):
@@ -167,7 +197,8 @@ def emotion_training():
     challenge = register_challenger()
     decision = promote()
     decider = who_decides(challenge)
-    featurize.expand(shard=shards) >> collect() >> train_models() >> compare() >> explain() >> challenge
+    featurized = featurize.expand(shard=shards) >> collect() >> stress_table()
+    featurized >> train_models() >> compare() >> explain() >> challenge
     decider >> ask_a_person >> decision
     decider >> decision
     announce_champion(decision)

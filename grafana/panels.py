@@ -35,6 +35,8 @@ Steps = list[tuple[float | None, str]]
 GOOD: Steps = [(None, "green")]
 QUALITY: Steps = [(None, "red"), (0.5, "orange"), (0.65, "yellow"), (0.8, "green")]
 """For accuracy, F1 and other scores of eight emotions, where guessing gives 0.125."""
+ERROR: Steps = [(None, "green"), (0.1, "yellow"), (0.2, "red")]
+"""For calibration errors."""
 NONE_IS_GOOD: Steps = [(None, "green"), (1, "red")]
 AGE: Steps = [(None, "green"), (7 * DAY, "yellow"), (8 * DAY, "red")]
 

@@ -142,6 +142,7 @@ def decide(table: dict[str, np.ndarray], champion: Version, challenger: Version)
         store,
         challenger=facts | {"version": "challenger", "family": FAMILY},
         challenger_probabilities=challenger.probabilities,
+        challenger_conditions=None,
         table=clips,
         values=np.zeros((len(clips), 1), dtype=np.float32),
         rules=RULES,

@@ -147,8 +147,18 @@ def features(run: str, source: Path) -> float:
 
 def models(run: str) -> float:
     """The stages after that."""
+    shared = EVALUATION | {"stress_clips": 240, "clips_per_shard": 360}
+    results, wall = side_by_side([(stage, run, "plan_stress", shared)])
+    total = row("plan_stress", results, wall)
+    shards = [
+        (stage, run, "featurize_stress", {"dataset": DATASET, "shard": shard["shard"], "max_seconds": 60})
+        for shard in results[0]["found"]
+    ]
+    if shards:
+        total += row(f"featurize_stress ×{len(shards)}", *side_by_side(shards))
+    total += row("collect_stress", *side_by_side([(stage, run, "collect_stress", {})]))
     trains = [(stage, run, "train", {"family": family, "search": False, **EVALUATION}) for family in FAMILIES]
-    total = row("train ×3", *side_by_side(trains))
+    total += row("train ×3", *side_by_side(trains))
     for name, options in (
         ("compare", EVALUATION),
         ("explain", {"seed": 0, "explained_clips": 200}),

@@ -54,6 +54,8 @@ def train(settings: Settings) -> None:
     for shard in run.plan_shards(dataset="ravdess-speech", clips_per_shard=1000, **limits):
         run.featurize(dataset="ravdess-speech", shard=shard["shard"], max_seconds=60)
     run.collect(dataset="ravdess-speech", max_rejected_share=0.05)
+    run.plan_stress(stress_clips=0, clips_per_shard=1000, seed=0, speaker_folds="published")
+    run.collect_stress()
     for family in FAMILIES:
         run.train(family=family, seed=0, speaker_folds="published", search=False)
     run.compare(seed=0, speaker_folds="published")

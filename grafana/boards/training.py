@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import bargauge
+from grafana_foundation_sdk.builders import bargauge, timeseries
 from grafana_foundation_sdk.builders import dashboard as board
-from panels import AGE, QUALITY, Query, bar_panel, stat_panel, time_panel
+from panels import AGE, ERROR, GOOD, QUALITY, Query, Steps, bar_panel, stat_panel, time_panel
 from queries import age, alias, named, path, summed
 
 from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
 from emotion import metrics
-from emotion.evaluation.selection import PROTOCOL, SCORE
-from emotion.vocabulary import PROTOCOLS
+from emotion.evaluation.selection import MODE, PROTOCOL, SCORE
+from emotion.vocabulary import MODES, PROTOCOLS
 
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 SELECTED = {"model": "$model", "protocol": "$protocol"}
@@ -36,6 +36,13 @@ def training() -> dict:
                 PROTOCOLS,
                 PROTOCOL,
             ),
+            choose_one(
+                "mode",
+                "Mode",
+                "How features were normalized in the row 'Outside the studio': plain, by batch or by speaker",
+                tuple(MODES),
+                MODE,
+            ),
             choose_one("score", "Score", "Score in the panel '… over runs'", SCORES, SCORE),
         ],
     )
@@ -53,6 +60,7 @@ def training() -> dict:
         {
             "Now": _now(),
             "Models compared": [*_scores_of_last_run(), *_scores_compared(), *_folds(), *_emotions_and_confidence()],
+            "Outside the studio": _outside(),
             "Champion": _champion(),
             "Pipeline": [*_work_and_clips(), *_cost_of_models_and_stages()],
         },
@@ -199,6 +207,53 @@ def _emotions_and_confidence() -> list:
     ]
 
 
+def _outside() -> list:
+    def by_condition(metric: metrics.Metric, title: str, description: str, steps: Steps) -> bargauge.Panel:
+        return bar_panel(
+            title,
+            description + " A sample of clips of unheard speakers; last run, selected mode.",
+            named(metric, "condition", "model", of=path(metric, model="$model", mode="$mode")),
+            decimals=3,
+            limits=(0, 1),
+            steps=steps,
+            size=(8, 14),
+        )
+
+    def over_runs(summary: str, title: str, description: str) -> timeseries.Panel:
+        return time_panel(
+            title,
+            description + " One point per run and model, selected mode.",
+            named(
+                metrics.STRESS_SUMMARY,
+                "model",
+                of=path(metrics.STRESS_SUMMARY, model="$model", mode="$mode", summary=summary),
+            ),
+            decimals=3,
+            limits=(None, None),
+            size=(12, 8),
+        )
+
+    return [
+        by_condition(
+            metrics.STRESS_ACCURACY, "Accuracy by recording condition", "Share of right answers by condition.", QUALITY
+        ),
+        by_condition(
+            metrics.STRESS_ECE,
+            "Calibration error by recording condition",
+            "Expected calibration error: how far confidence lies from accuracy. Yellow from 0.1 on.",
+            ERROR,
+        ),
+        by_condition(
+            metrics.STRESS_CHANGED,
+            "Answers that a condition changes",
+            "Share of the answers that differ from the answer for the clean clip.",
+            GOOD,
+        ),
+        over_runs("mean_accuracy", "Mean accuracy outside over runs", "Mean over all conditions but clean."),
+        over_runs("worst_ece", "Worst calibration error over runs", "The highest calibration error of any condition."),
+    ]
+
+
 def _champion() -> list:
     return [
         time_panel(
@@ -215,7 +270,9 @@ def _champion() -> list:
         time_panel(
             "Challenger against champion",
             "Difference in macro F1, challenger minus champion, with the ends of its 95% interval, and the probability "
-            "that the challenger is better. By default it is promoted from 0.9 on.",
+            "that the challenger is better, all on clean clips. overall: the mean of clean clips and of those under "
+            "recording conditions, which decides; by default a challenger is promoted from a probability of 0.9 on. "
+            "outside: the difference in accuracy under the conditions.",
             named(metrics.CHALLENGE, "statistic", of=path(metrics.CHALLENGE)),
             decimals=3,
             limits=(None, None),

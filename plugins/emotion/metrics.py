@@ -104,6 +104,27 @@ PREDICT_MS = _metric("training.predict_ms.{model}.{batch}", "gauge", "ms", "Pred
 TRAIN_CONFIDENCE = _metric(
     "training.confidence.{model}.{statistic}", "gauge", "ratio", "Confidence on held-out speakers: mean, p10, p50, p90"
 )
+STRESS_ACCURACY = _metric(
+    "training.stress_accuracy.{model}.{mode}.{condition}",
+    "gauge",
+    "ratio",
+    "Accuracy on a sample of clips of unheard speakers under a recording condition",
+)
+STRESS_ECE = _metric(
+    "training.stress_ece.{model}.{mode}.{condition}", "gauge", "ratio", "Expected calibration error on these clips"
+)
+STRESS_CHANGED = _metric(
+    "training.stress_changed.{model}.{mode}.{condition}",
+    "gauge",
+    "ratio",
+    "Share of the answers that differ from the answer for the clean clip",
+)
+STRESS_SUMMARY = _metric(
+    "training.stress_summary.{model}.{mode}.{summary}",
+    "gauge",
+    "ratio",
+    "Over all recording conditions: mean_accuracy, mean_f1_macro (without clean), worst_ece",
+)
 SHAP = _metric(
     "training.shap.{model}.{feature}",
     "gauge",
@@ -120,8 +141,9 @@ CHALLENGE = _metric(
     "training.challenge.{statistic}",
     "gauge",
     "ratio",
-    "Macro F1 of challenger minus champion: difference, low and high of its 95% interval, and the probability that the "
-    "challenger is better",
+    "Macro F1 of challenger minus champion on clean clips: difference, low and high of its 95% interval, and the "
+    "probability that the challenger is better. With recording conditions: overall_difference and overall_probability "
+    "of the figure that decides, and outside_difference in accuracy",
 )
 PROMOTION = _metric("training.promotion.{decision}", "counter", "decisions", "Promotion decisions: promoted or kept")
 CHAMPION_SCORE = _metric(

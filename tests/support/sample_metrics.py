@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from emotion import metrics
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS
+from emotion.audio.conditions import CLEAN, CONDITIONS
+from emotion.evaluation.stress import SUMMARIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS
 from graphite_stack import Graphite
 
 AIRFLOW_LINES = [
@@ -31,6 +33,9 @@ VALUES = {
     "signal": ("features", "shift", "emotions", "confidence"),
     "resource": ("peak_memory_bytes", "cpu_seconds"),
     "stage": ("download", "train_random_forest", "decode", "model", "total"),
+    "mode": tuple(MODES),
+    "condition": (CLEAN, *CONDITIONS),
+    "summary": SUMMARIES,
     "statistic": ("mean", "std", "min", "max", "p10", "p50", "p90"),
 }
 """Label → values that the workflow sends."""

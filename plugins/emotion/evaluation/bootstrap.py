@@ -8,8 +8,8 @@ comparison is *paired*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -39,21 +39,37 @@ class EmotionDifference(TypedDict):
     interval: list[float]
 
 
-class Difference(TypedDict):
+class Lead(TypedDict):
     """How much better the second of two models is.
 
-    ``difference`` in macro F1, second minus first, with its 95 % ``interval``; ``probability`` that the second is
+    ``difference`` in a score, second minus first, with its 95 % ``interval``; ``probability`` that the second is
     better for speakers like these (the share of draws in which it is; a draw without difference counts half);
-    ``per_emotion`` for each emotion that occurs; the numbers of ``speakers``, ``clips`` and ``draws``.
+    the numbers of ``speakers``, ``clips`` (under all conditions together, each clip once) and ``draws``.
     """
 
     difference: float
     interval: list[float]
     probability: float
-    per_emotion: dict[str, EmotionDifference]
     speakers: int
     clips: int
     draws: int
+
+
+class Difference(Lead):
+    """A :class:`Lead` in macro F1, and the difference ``per_emotion`` for each emotion that occurs."""
+
+    per_emotion: dict[str, EmotionDifference]
+
+
+class PairedAnswers(NamedTuple):
+    """The answers of two models for the same clips: ``clips`` (their names), ``labels`` and ``speakers`` of shape
+    (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, 8)."""
+
+    clips: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
 
 
 def score_intervals(labels: np.ndarray, speakers: np.ndarray, probabilities: np.ndarray, *, seed: int) -> Intervals:
@@ -127,6 +143,66 @@ def difference(
     }
 
 
+def mean_lead(tests: Sequence[tuple[float, PairedAnswers]], *, score: str = "f1_macro", seed: int) -> Lead:
+    """How much better the second model is in the weighted mean of a score over several tests, by the same draws.
+
+    A draw of speakers without any clip of a test counts as no difference in that test.
+
+    Parameters
+    ----------
+    tests : sequence of (float, PairedAnswers)
+        The weight of each test, which add up to 1, and both models' answers in it.
+    score : str
+        ``f1_macro`` or ``accuracy``.
+    seed : int
+
+    Examples
+    --------
+    The second model is right on clean clips, where the first is right for half; under noise it is the reverse.
+
+    >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
+    >>> always_right, always_happy = np.eye(8)[np.tile([2, 3], 20)], np.eye(8)[np.full(40, 2)]
+    >>> clean = PairedAnswers(np.arange(40), labels, speakers, always_happy, always_right)
+    >>> noise = clean._replace(first=always_right, second=always_happy)
+    >>> lead = mean_lead([(0.75, clean), (0.25, noise)], score="accuracy", seed=0)
+    >>> lead["difference"], lead["interval"], lead["clips"]
+    (0.25, [0.25, 0.25], 40)
+    """
+    names = np.unique(np.concatenate([test.speakers for _, test in tests]))
+    changes = []
+    for weight, test in tests:
+        counts = [
+            _counts_by_speaker(test.labels, test.speakers, model.argmax(axis=1), names=names)
+            for model in (test.first, test.second)
+        ]
+        drawn = [
+            _mean_score(np.concatenate([each.sum(axis=0)[None], *_draws_of(each, seed)]), score) for each in counts
+        ]
+        changes.append(weight * (drawn[1] - drawn[0]))
+    whole, *draws = np.sum(changes, axis=0)
+    return {
+        "difference": float(whole),
+        "interval": _interval([np.array(draws)]),
+        "probability": _probability(np.array(draws)),
+        "speakers": len(names),
+        "clips": len(set().union(*(test.clips for _, test in tests))),
+        "draws": len(draws),
+    }
+
+
+def _draws_of(counts: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """The confusion matrices of all draws, in blocks of shape (n, 8, 8)."""
+    return (_weighted(weights, counts) for weights in _draw_speakers(len(counts), seed))
+
+
+def _mean_score(confusion: np.ndarray, score: str) -> np.ndarray:
+    """Accuracy or macro F1 of each confusion matrix, shape (n,); 0 where it has no clip."""
+    if score == "accuracy":
+        return np.trace(confusion, axis1=1, axis2=2) / np.maximum(confusion.sum(axis=(1, 2)), 1)
+    f1, present = _f1(confusion)
+    return (f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+
+
 def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
     """95 % interval of a mean over clips, by drawing speakers, and the probability that the mean is above 0.
 
@@ -143,9 +219,12 @@ def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) ->
     return low, high, _probability(means)
 
 
-def _counts_by_speaker(labels: np.ndarray, speakers: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """A confusion matrix per speaker, rows true, shape (n_speakers, 8, 8)."""
-    names, codes = np.unique(speakers, return_inverse=True)
+def _counts_by_speaker(
+    labels: np.ndarray, speakers: np.ndarray, predicted: np.ndarray, *, names: np.ndarray | None = None
+) -> np.ndarray:
+    """A confusion matrix per speaker, rows true, shape (n_speakers, 8, 8); ``names``: all speakers, sorted."""
+    names = np.unique(speakers) if names is None else names
+    codes = np.searchsorted(names, speakers)
     true = np.array([EMOTIONS.index(label) for label in labels])
     cells = (codes * _CLASSES + true) * _CLASSES + predicted
     return np.bincount(cells, minlength=len(names) * _CLASSES**2).reshape(-1, _CLASSES, _CLASSES).astype(float)

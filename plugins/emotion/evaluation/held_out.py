@@ -9,9 +9,6 @@ from emotion.evaluation import scores
 from emotion.evaluation.bootstrap import score_intervals
 from emotion.vocabulary import PROBABILITIES
 
-CLIP = ["protocol", "fold", "row", "emotion"]
-"""The columns of held-out predictions that say which clip, and on which fold."""
-
 
 def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int) -> dict:
     """Scores by protocol: over all folds together, with intervals, per fold (``cv``) and per slice (``slices``).
@@ -62,7 +59,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
 
 
 def soft_vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:
-    """The soft vote of several models: the mean of their held-out probabilities, clip by clip.
+    """The soft vote of several models: the mean of their held-out probabilities, clip by clip (and condition by
+    condition, where the predictions are of several).
 
     Raises
     ------
@@ -79,7 +77,7 @@ def soft_vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:
     """
     first = predictions[0]
     for other in predictions[1:]:
-        if not other[CLIP].equals(first[CLIP]):
+        if not other.drop(columns=PROBABILITIES).equals(first.drop(columns=PROBABILITIES)):
             raise ValueError("the predictions to be averaged are not of the same clips on the same folds")
     return first.assign(
         **{column: np.mean([frame[column].to_numpy() for frame in predictions], axis=0) for column in PROBABILITIES}

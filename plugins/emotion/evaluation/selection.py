@@ -2,88 +2,147 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypedDict
 
+import numpy as np
 import pandas as pd
 
+from emotion.audio.conditions import CLEAN
 from emotion.evaluation import bootstrap
-from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Difference
+from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Lead, PairedAnswers
 from emotion.vocabulary import PROBABILITIES
 
 PROTOCOL, SCORE = "speaker_independent", "f1_macro"
 """Models are chosen by their macro F1 on unheard speakers: the random split may rank first a model that is not the
 best for new speakers."""
+MODE = "plain"
+"""Models are chosen by their plain answers under recording conditions: the other modes need more than one clip."""
+CLEAN_WEIGHT = 0.5
+"""Weight of the macro F1 on clean clips. The mean of the macro F1 under all other conditions has the rest."""
 
 
 class Selection(TypedDict):
     """The selected model, the sentences that say why, and how it compares with the next one.
 
-    ``lead`` is the paired bootstrap of the selected model over the ``runner_up``; ``tie``: whether the lead may be
-    chance. The first two are None, and ``tie`` is False, where there is one model.
+    ``figures``: what each model was judged by (:func:`figure`). ``lead`` is the paired bootstrap of the selected model
+    over the ``runner_up``; ``tie``: whether the lead may be chance. The first two are None, and ``tie`` is False, where
+    there is one model.
     """
 
     selected: str
     reason: str
+    figures: dict[str, float]
     runner_up: str | None
-    lead: Difference | None
+    lead: Lead | None
     tie: bool
 
 
+def figure(scores: dict) -> float:
+    """What a model is judged by: macro F1 on unheard speakers, half of it on clean clips, half under conditions.
+
+    ``scores``: the model's entry of ``comparison.json``; without a stress table, the clean clips alone count.
+
+    >>> figure({"speaker_independent": {"f1_macro": 0.75}, "stress": {"plain": {"mean_f1_macro": 0.25}}})
+    0.5
+    """
+    clean = scores[PROTOCOL][SCORE]
+    if not scores.get("stress"):
+        return clean
+    return CLEAN_WEIGHT * clean + (1 - CLEAN_WEIGHT) * scores["stress"][MODE]["mean_f1_macro"]
+
+
+def weighted_tests(clean: PairedAnswers, conditions: list[PairedAnswers]) -> list[tuple[float, PairedAnswers]]:
+    """The tests whose weighted mean is the difference of two models' :func:`figure`, for
+    :func:`emotion.evaluation.bootstrap.mean_lead`; ``conditions``: without the clean clips, [] for none."""
+    if not conditions:
+        return [(1.0, clean)]
+    return [(CLEAN_WEIGHT, clean), *((((1 - CLEAN_WEIGHT) / len(conditions)), test) for test in conditions)]
+
+
 def select(
-    models: dict[str, dict], table: pd.DataFrame, predictions: dict[str, pd.DataFrame], *, seed: int
+    models: dict[str, dict],
+    table: pd.DataFrame,
+    predictions: dict[str, pd.DataFrame],
+    condition_predictions: dict[str, pd.DataFrame] | None,
+    *,
+    seed: int,
 ) -> Selection:
-    """Select the model with the highest macro F1 on unheard speakers, and say whether its lead may be chance.
+    """Select the model with the highest :func:`figure`, and say whether its lead may be chance.
 
     Parameters
     ----------
     models : dict
-        Name → ``{protocol: scores}``, as :func:`emotion.evaluation.held_out.protocol_scores` gives them. Of models
-        with equal scores, the first is selected.
+        Name → its entry of ``comparison.json``: ``{protocol: scores}``, as
+        :func:`emotion.evaluation.held_out.protocol_scores` gives them, and ``stress``, None without. Of models with
+        equal figures, the first is selected.
     table : pandas.DataFrame
         One row per clip: speaker.
     predictions : dict of pandas.DataFrame
         The held-out predictions of each model: protocol, row (of ``table``), emotion and eight probabilities.
+    condition_predictions : dict of pandas.DataFrame, or None
+        The same under conditions (mode and condition in place of protocol); None where no clip was tested so.
     seed : int
         For drawing speakers.
 
     Examples
     --------
+    >>> table = pd.DataFrame({"speaker": list("aabbcc")})
+    >>> right = pd.DataFrame(0.0, index=range(6), columns=PROBABILITIES)
+    >>> right = right.assign(protocol=PROTOCOL, row=range(6), emotion=["happy", "sad"] * 3)
+    >>> predictions = {"forest": right.assign(p_happy=1), "ridge": right.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
     >>> forest = {"speaker_independent": {"f1_macro": 0.33}, "random": {"f1_macro": 0.9}}
     >>> ridge = {"speaker_independent": {"f1_macro": 1.0}, "random": {"f1_macro": 0.7}}
-    >>> table = pd.DataFrame({"speaker": list("aabbcc")})
-    >>> right = pd.DataFrame(0.0, index=range(6), columns=PROBABILITIES).assign(
-    ...     protocol="speaker_independent", row=range(6), emotion=["happy", "sad"] * 3
-    ... )
-    >>> right = right.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)
-    >>> predictions = {"forest": right.assign(p_happy=1, p_sad=0), "ridge": right}
-    >>> selection = select({"forest": forest, "ridge": ridge}, table, predictions, seed=0)
-    >>> selection["selected"], selection["tie"]
-    ('ridge', False)
-    >>> print(selection["reason"])
+    >>> print(select({"forest": forest, "ridge": ridge}, table, predictions, None, seed=0)["reason"])
     Highest macro F1 on unheard speakers: ridge 1.000, forest 0.330. The random split would have selected forest.
     """
-    ranked = sorted(models, key=lambda name: -models[name][PROTOCOL][SCORE])
+    figures = {name: figure(scores) for name, scores in models.items()}
+    ranked = sorted(models, key=lambda name: -figures[name])
     best = ranked[0]
-    figures = ", ".join(f"{name} {models[name][PROTOCOL][SCORE]:.3f}" for name in ranked)
-    best_at_random = max(models, key=lambda name: models[name]["random"][SCORE])
     selection: Selection = {
         "selected": best,
-        "reason": f"Highest macro F1 on unheard speakers: {figures}.",
+        "reason": _figures_in_words(models, figures, ranked),
+        "figures": figures,
         "runner_up": None,
         "lead": None,
         "tie": False,
     }
     if len(ranked) > 1:
-        lead = _lead(table, predictions[ranked[1]], predictions[best], seed)
+        pair = ranked[1], best
+        lead = _lead(table, predictions, condition_predictions, pair, seed)
         selection["runner_up"], selection["lead"] = ranked[1], lead
         selection["tie"] = lead["probability"] < LEAST_PROBABILITY
         selection["reason"] += _tie_in_words(best, ranked[1], lead) if selection["tie"] else ""
-    if best_at_random != best:
-        selection["reason"] += f" The random split would have selected {best_at_random}."
+    selection["reason"] += _other_choices(models, best, condition_predictions is not None)
     return selection
 
 
-def _tie_in_words(best: str, runner_up: str, lead: Difference) -> str:
+def _figures_in_words(models: dict[str, dict], figures: dict[str, float], ranked: list[str]) -> str:
+    if not models[ranked[0]].get("stress"):
+        return f"Highest macro F1 on unheard speakers: {', '.join(f'{name} {figures[name]:.3f}' for name in ranked)}."
+    parts = [
+        f"{name} {figures[name]:.3f} (clean {models[name][PROTOCOL][SCORE]:.3f}, conditions "
+        f"{models[name]['stress'][MODE]['mean_f1_macro']:.3f})"
+        for name in ranked
+    ]
+    return (
+        "Highest macro F1 on unheard speakers, as the mean of clean clips and of clips under recording conditions: "
+        f"{', '.join(parts)}."
+    )
+
+
+def _other_choices(models: dict[str, dict], best: str, has_conditions: bool) -> str:
+    """What other figures would have selected, where that differs."""
+    choices: list[tuple[str, Callable[[str], float]]] = [
+        ("The random split", lambda name: models[name]["random"][SCORE]),
+    ]
+    if has_conditions:
+        choices.insert(0, ("Clean clips alone", lambda name: models[name][PROTOCOL][SCORE]))
+    others = [(what, max(models, key=score)) for what, score in choices]
+    return "".join(f" {what} would have selected {name}." for what, name in others if name != best)
+
+
+def _tie_in_words(best: str, runner_up: str, lead: Lead) -> str:
     low, high = lead["interval"]
     return (
         f" {best} and {runner_up} are a tie: the difference of {lead['difference']:+.3f} may be chance (95% interval "
@@ -92,13 +151,35 @@ def _tie_in_words(best: str, runner_up: str, lead: Difference) -> str:
     )
 
 
-def _lead(table: pd.DataFrame, runner_up: pd.DataFrame, best: pd.DataFrame, seed: int) -> Difference:
-    """How much better the best model is than the runner-up, on unheard speakers."""
-    first, second = (rows[rows["protocol"] == PROTOCOL].sort_values("row") for rows in (runner_up, best))
-    return bootstrap.difference(
+def _lead(
+    table: pd.DataFrame,
+    predictions: dict[str, pd.DataFrame],
+    condition_predictions: dict[str, pd.DataFrame] | None,
+    pair: tuple[str, str],
+    seed: int,
+) -> Lead:
+    """How much better the second model of a pair is than the first, on unheard speakers."""
+    speakers = table["speaker"].to_numpy()
+    clean = _paired(speakers, *(predictions[name][predictions[name]["protocol"] == PROTOCOL] for name in pair))
+    tests = []
+    if condition_predictions is not None:
+        first, second = (condition_predictions[name][condition_predictions[name]["mode"] == MODE] for name in pair)
+        tests = [
+            _paired(speakers, first[first["condition"] == condition], second[second["condition"] == condition])
+            for condition in first["condition"].unique()
+            if condition != CLEAN
+        ]
+    return bootstrap.mean_lead(weighted_tests(clean, tests), seed=seed)
+
+
+def _paired(speakers: np.ndarray, first: pd.DataFrame, second: pd.DataFrame) -> PairedAnswers:
+    """The answers of two models for the same rows."""
+    first, second = first.sort_values("row"), second.sort_values("row")
+    rows = second["row"].to_numpy()
+    return PairedAnswers(
+        rows,
         second["emotion"].to_numpy(),
-        table["speaker"].to_numpy()[second["row"]],
+        speakers[rows],
         first[PROBABILITIES].to_numpy(),
         second[PROBABILITIES].to_numpy(),
-        seed=seed,
     )

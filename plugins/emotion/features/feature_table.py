@@ -14,7 +14,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,7 +175,7 @@ def featurize(
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
     rows, vectors = [], []
     for number, clip in enumerate(clips, start=1):
-        data = _read_clip(store, folder, clip)
+        data = read_clip(store, folder, clip)
         for row, vector in _rows_of_clip(clip["sha256"], data, max_seconds):
             rows.append(row)
             vectors.append(vector)
@@ -192,7 +192,11 @@ def featurize(
     }
 
 
-def _read_clip(store: Store, folder: str, clip: dict) -> bytes:
+def read_clip(store: Store, folder: str, clip: Mapping[str, object]) -> bytes:
+    """The content of a clip's file (``path`` below ``folder``), checked against its ``sha256``.
+
+    Raises DataError if the content is no longer what the manifest says.
+    """
     data = store.read_bytes(f"{folder}/{clip['path']}")
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != clip["sha256"]:

@@ -6,17 +6,18 @@ be compared on equal terms, a person is asked.
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from emotion.errors import DataError, EmotionError
 from emotion.evaluation import bootstrap, scores
-from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference
-from emotion.models import registry, rescoring
+from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference, Lead, PairedAnswers
+from emotion.models import registry, rescoring, stress
 from emotion.models.registry import ChampionPointer, VersionEntry
-from emotion.models.rescoring import Answers
+from emotion.models.rescoring import Answers, ClipCounts
+from emotion.models.stress import StressComparison
 from emotion.store import Store
 
 
@@ -45,8 +46,10 @@ class Contestant(TypedDict):
 class Rules(TypedDict):
     """What a challenger must show.
 
-    Its macro F1 must be higher by ``margin``, and higher with ``min_probability``. No emotion's F1 may fall beyond
-    chance (its 95 % interval lies below 0) and by more than ``max_emotion_drop``.
+    The figure that models are judged by (:func:`emotion.evaluation.selection.figure`) must be higher by ``margin``, and
+    higher with ``min_probability``. Neither the macro F1 on clean clips nor the accuracy under recording conditions may
+    fall beyond chance (the 95 % interval lies below 0). No emotion's F1 on clean clips may fall beyond chance and by
+    more than ``max_emotion_drop``.
     """
 
     margin: float
@@ -65,12 +68,19 @@ class EmotionChange(TypedDict):
     too_much: bool
 
 
+class ChallengerAnswers(NamedTuple):
+    """The challenger's held-out answers: ``probabilities`` for clean clips, and those under ``conditions``."""
+
+    probabilities: np.ndarray
+    conditions: pd.DataFrame | None
+
+
 class Challenge(TypedDict):
     """The content of ``challenge.json``; ``reasons`` are sentences.
 
     ``verdict`` is ``promote``, ``keep`` or ``ask``. ``ask``: the rules cannot decide; a person has to, whatever the
-    policy. ``champion`` is None where there is none; ``difference`` is None and ``per_emotion`` empty where the
-    champion was not scored.
+    policy. ``champion`` is None where there is none; ``difference`` (of clean clips) is None and ``per_emotion`` empty
+    where the champion was not scored. ``stress`` is None where the two were compared on clean clips alone.
 
     Examples
     --------
@@ -80,6 +90,7 @@ class Challenge(TypedDict):
     ...     Store("memory://doctest-challenge"),
     ...     challenger={"version": "one", "family": "random_forest"},  # a real one has the whole entry
     ...     challenger_probabilities=np.eye(8),
+    ...     challenger_conditions=None,
     ...     table=table,
     ...     values=np.zeros((8, 3), dtype=np.float32),
     ...     rules={"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.0},
@@ -94,6 +105,7 @@ class Challenge(TypedDict):
     rules: Rules
     difference: Difference | None
     per_emotion: list[EmotionChange]
+    stress: StressComparison | None
     verdict: str
     reasons: list[str]
 
@@ -103,6 +115,7 @@ def challenge(
     *,
     challenger: Challenger,
     challenger_probabilities: np.ndarray,
+    challenger_conditions: pd.DataFrame | None,
     table: pd.DataFrame,
     values: np.ndarray,
     rules: Rules,
@@ -116,6 +129,9 @@ def challenge(
     challenger : Challenger
     challenger_probabilities : float array, shape (n_clips, 8)
         Its held-out predictions of the speaker-independent protocol, rows as in ``table``.
+    challenger_conditions : pandas.DataFrame or None
+        Its held-out predictions under recording conditions, from :func:`emotion.models.stress.answers_by_clip`; None
+        where the run tested no clip so.
     table : pandas.DataFrame
         The clips that it is scored on: emotion, speaker, samples_sha256.
     values : float32 array, shape (n_clips, n_features)
@@ -135,6 +151,7 @@ def challenge(
         "rules": rules,
         "difference": None,
         "per_emotion": [],
+        "stress": None,
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
     }
@@ -144,7 +161,8 @@ def challenge(
         _keep_unreadable_champion(result, error)
         return result
     if pointer is not None:
-        _challenge_champion(result, store, pointer, challenger, challenger_probabilities, table, values, seed=seed)
+        answers = ChallengerAnswers(challenger_probabilities, challenger_conditions)
+        _challenge_champion(result, store, pointer, challenger, answers, table, values, seed=seed)
     return result
 
 
@@ -165,7 +183,7 @@ def _challenge_champion(
     store: Store,
     pointer: ChampionPointer,
     challenger: Challenger,
-    challenger_probabilities: np.ndarray,
+    challenger_answers: ChallengerAnswers,
     table: pd.DataFrame,
     values: np.ndarray,
     *,
@@ -191,7 +209,11 @@ def _challenge_champion(
             *(f"Cause: {cause}." for cause in causes),
         ]
         return
-    _judge(result, name, answers, challenger_probabilities, table, seed=seed)
+    clean = _paired(answers, challenger_answers.probabilities, table)
+    result["stress"], cause = stress.compare(store, pointer, challenger_answers.conditions, clean, seed=seed)
+    _judge(result, name, clean, answers.counts, seed=seed)
+    if cause:
+        result["reasons"].append(f"The two were compared on clean clips alone: {cause}.")
     if result["verdict"] == "promote" and (doubt := _other_data(challenger["dataset"], dataset)):
         result["verdict"] = "ask"
         result["reasons"].append(doubt)
@@ -224,24 +246,25 @@ def _champion_answers(
     return Answers(np.arange(len(table)), probabilities, counts), []
 
 
-def _judge(
-    result: Challenge,
-    name: str,
-    answers: Answers,
-    challenger_probabilities: np.ndarray,
-    table: pd.DataFrame,
-    *,
-    seed: int,
-) -> None:
+def _paired(answers: Answers, challenger_probabilities: np.ndarray, table: pd.DataFrame) -> PairedAnswers:
+    """The clean clips that both have answers for: the champion's first, then the challenger's."""
+    clips = table.iloc[answers.rows]
+    return PairedAnswers(
+        clips["samples_sha256"].to_numpy(),
+        clips["emotion"].to_numpy(),
+        clips["speaker"].to_numpy(),
+        answers.probabilities,
+        challenger_probabilities[answers.rows],
+    )
+
+
+def _judge(result: Challenge, name: str, clean: PairedAnswers, counts: ClipCounts, *, seed: int) -> None:
     """Fill in scores, difference, verdict and reasons, from the clips that both have answers for."""
     assert result["champion"] is not None
-    clips = table.iloc[answers.rows]
-    labels, speakers = clips["emotion"].to_numpy(), clips["speaker"].to_numpy()
-    probabilities = challenger_probabilities[answers.rows]
-    champion_scores = scores.compute_scores(labels, answers.probabilities)
-    challenger_scores = scores.compute_scores(labels, probabilities)
-    difference = bootstrap.difference(labels, speakers, answers.probabilities, probabilities, seed=seed)
-    result["champion"] |= {"scores": champion_scores, **answers.counts}
+    champion_scores = scores.compute_scores(clean.labels, clean.first)
+    challenger_scores = scores.compute_scores(clean.labels, clean.second)
+    difference = bootstrap.difference(clean.labels, clean.speakers, clean.first, clean.second, seed=seed)
+    result["champion"] |= {"scores": champion_scores, **counts}
     result["challenger"]["scores"] = challenger_scores
     result["difference"] = difference
     result["per_emotion"] = [
@@ -256,39 +279,65 @@ def _judge(
         for emotion, change in difference["per_emotion"].items()
     ]
     figures = f"challenger {challenger_scores['f1_macro']:.3f}, {name} {champion_scores['f1_macro']:.3f}"
-    result["verdict"], result["reasons"] = _apply_rules(figures, difference, result["per_emotion"], result["rules"])
+    result["verdict"], result["reasons"] = _apply_rules(figures, result)
 
 
-def _apply_rules(
-    figures: str, difference: Difference, changes: list[EmotionChange], rules: Rules
-) -> tuple[str, list[str]]:
-    """Verdict and reasons; ``figures``: both models' macro F1 in words."""
-    low, high = difference["interval"]
+def _apply_rules(figures: str, result: Challenge) -> tuple[str, list[str]]:
+    """Verdict and reasons; ``figures``: both models' macro F1 on clean clips in words."""
+    clean, rules, outside = result["difference"], result["rules"], result["stress"]
+    assert clean is not None
     reasons = [
-        f"Macro F1 on {difference['clips']:,} clips of {difference['speakers']} speakers that neither has heard: "
-        f"{figures}; difference {difference['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}.",
-        f"The probability that the challenger is better is {difference['probability']:.2f}; at least "
-        f"{rules['min_probability']:.2f} is required.",
+        f"Macro F1 on {clean['clips']:,} clips of {clean['speakers']} speakers that neither has heard: {figures}; "
+        f"{_in_words(clean)}."
     ]
-    is_better = difference["probability"] >= rules["min_probability"]
-    if difference["difference"] < rules["margin"]:
-        is_better = False
-        reasons.append(f"The lead is smaller than the margin of {rules['margin']:.3f}.")
-    for row in changes:
+    lead: Lead = clean
+    if outside:
+        lead = outside["overall"]
+        reasons.append(
+            f"Accuracy under {len(outside['conditions'])} recording conditions, on {outside['outside']['clips']:,} of "
+            f"such clips: challenger {outside['challenger_accuracy']:.3f}, champion "
+            f"{outside['champion_accuracy']:.3f}; {_in_words(outside['outside'])}."
+        )
+        reasons.append(f"Mean of the macro F1 on clean clips and under the conditions: {_in_words(lead)}.")
+    reasons.append(
+        f"The probability that the challenger is better is {lead['probability']:.2f}; at least "
+        f"{rules['min_probability']:.2f} is required."
+    )
+    objections = _objections(lead, result)
+    is_better = lead["probability"] >= rules["min_probability"] and not objections
+    if clean["speakers"] < FEW_SPEAKERS:
+        objections.append(
+            f"The evidence is thin: with {clean['speakers']} speaker(s), fewer than {FEW_SPEAKERS}, interval and "
+            "probability say little about other speakers."
+        )
+    return "promote" if is_better else "keep", reasons + objections
+
+
+def _in_words(lead: Lead) -> str:
+    low, high = lead["interval"]
+    return f"difference {lead['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
+
+
+def _objections(lead: Lead, result: Challenge) -> list[str]:
+    """What speaks against a challenger that is better with enough probability, as sentences."""
+    clean, rules, outside = result["difference"], result["rules"], result["stress"]
+    assert clean is not None
+    objections = []
+    if lead["difference"] < rules["margin"]:
+        objections.append(f"The lead is smaller than the margin of {rules['margin']:.3f}.")
+    if outside and outside["outside"]["interval"][1] < 0:
+        objections.append("The accuracy under recording conditions would fall, beyond chance.")
+    if outside and clean["interval"][1] < 0:
+        objections.append("The macro F1 on clean clips would fall, beyond chance.")
+    for row in result["per_emotion"]:
         if row["too_much"]:
-            is_better = False
             low, high = row["interval"]
-            reasons.append(
+            objections.append(
                 f"F1 of {row['emotion']} would fall from {row['champion_f1']:.3f} to {row['challenger_f1']:.3f} (95% "
                 f"interval of the change: {low:+.3f} to {high:+.3f}). This is beyond chance, and more than the "
                 f"{rules['max_emotion_drop']:.3f} allowed."
             )
-    if difference["speakers"] < FEW_SPEAKERS:
-        reasons.append(
-            f"The evidence is thin: with {difference['speakers']} speaker(s), fewer than {FEW_SPEAKERS}, interval and "
-            "probability say little about other speakers."
-        )
-    return "promote" if is_better else "keep", reasons
+    return objections
 
 
 def _other_data(challenger: dict, champion: dict | None) -> str:

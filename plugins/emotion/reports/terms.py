@@ -106,6 +106,11 @@ TERMS = {
         "are optimistic: higher than what a new speaker gets.",
     ),
     "recipe": Term("Recipe", "The definition of all features. Its version is part of every model."),
+    "recording_condition": Term(
+        "Recording condition",
+        "What a room, a microphone, a line or a file format does to a recording: noise at a given ratio, "
+        "reverberation, a telephone line, MP3. The same change is made to each sampled clip, with noise of its own.",
+    ),
     "shap": Term(
         "SHAP value",
         "What one feature adds to the model's output for one clip and one emotion, compared with the output for "

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from emotion.audio.conditions import CLEAN
 from emotion.reports.page import environment, format_figure
 from emotion.reports.terms import select_terms
-from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, MODES, PROTOCOLS, SCORES
 
 TITLES = {
     "random": "Random split",
@@ -35,6 +36,16 @@ PLOT_TITLES = {
     "beeswarm": "How a feature's value raises or lowers the output for each emotion",
 }
 """Plot of :data:`emotion.explanation.plots.PLOTS` → its title."""
+EXPECTATIONS = {
+    "telephone": "A phone call",
+    "pink_20db": "A quiet office (noise 20 dB below the speech)",
+    "babble_15db": "Other people talking in the background",
+    "room_800ms": "A large room with echo",
+    "gain_minus_20db": "A microphone that is turned down by 20 dB",
+}
+"""Conditions that the report describes in words → what it calls them."""
+MISJUDGED = 0.1
+"""From this difference between mean confidence and accuracy on, the report says that confidence misleads."""
 GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
 TOP_FEATURES = 12
 TERMS = (
@@ -54,13 +65,15 @@ TERMS = (
     "precision",
     "random_split",
     "recipe",
+    "recording_condition",
     "shap",
     "uar",
     "unheard_speakers",
 )
 """Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
 LEGEND = """\
-* selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on.
+* selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on (where clips
+  were tested under recording conditions: the mean of clean clips and of the conditions).
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
 By batch: features z-scored with the mean and standard deviation of all clips of the test side; needs no labels.
 By speaker: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
@@ -103,9 +116,46 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
             chance=1 / len(present),
             group_colours=GROUP_COLOURS,
             scores=SCORE_TITLES,
+            stress_conditions={CLEAN: "Clean: the clip as it is"}
+            | (comparison.get("stress") or {}).get("conditions", {}),
+            stress_models={name: figures for name, figures in models.items() if figures.get("stress")},
+            expectations=_expectations(models[selected].get("stress") or {}),
             terms=select_terms(*TERMS),
         )
     )
+
+
+def _expectations(stress: dict) -> list[str]:
+    """What to expect of a model under some recording conditions, as sentences; ``stress``: its stress table."""
+    return [
+        _expectation(name, {mode: stress[mode][condition] for mode in MODES}, stress["plain"][CLEAN]["accuracy"])
+        for condition, name in EXPECTATIONS.items()
+        if stress
+    ]
+
+
+def _expectation(name: str, by_mode: dict[str, dict], clean: float) -> str:
+    """One condition in words.
+
+    >>> figures = {"accuracy": 0.31, "confidence": 0.5, "changed": 0.64}
+    >>> print(_expectation("A phone call", dict.fromkeys(MODES, figures), 0.66))  # doctest: +ELLIPSIS
+    A phone call: 31 of 100 answers are right, where 66 are for clean clips; 64% of the answers change. The mean ...
+    """
+    plain, batch, speaker = (by_mode[mode] for mode in MODES)
+    excess = plain["confidence"] - plain["accuracy"]
+    judgement = "can be taken at its word"
+    if abs(excess) > MISJUDGED:
+        judgement = "the model is too sure of itself" if excess > 0 else "the model is right more often than it says"
+    return (
+        f"{name}: {_of_100(plain['accuracy'])} of 100 answers are right, where {_of_100(clean)} are for clean clips; "
+        f"{plain['changed']:.0%} of the answers change. The mean confidence is {plain['confidence']:.2f}: {judgement}. "
+        f"With a folder of such recordings (by batch) {_of_100(batch['accuracy'])} are right, with several of the same "
+        f"speaker (by speaker) {_of_100(speaker['accuracy'])}."
+    )
+
+
+def _of_100(share: float) -> int:
+    return round(100 * share)
 
 
 def _explanation(family: str, exported: dict) -> dict:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from emotion import features
+from emotion.audio.conditions import CLEAN, CONDITIONS, CONDITIONS_VERSION
 from emotion.errors import ConfigurationError
 from emotion.evaluation import folds
 from emotion.evaluation.folds import Fold
@@ -17,6 +19,7 @@ from emotion.models.bundle import Bundle, dumps, unpickle, verify
 from emotion.models.classifier import Ensemble
 from emotion.store import Store
 from emotion.training.fitting import Trained
+from emotion.training.rows import ConditionRows
 from emotion.vocabulary import EMOTIONS, FAMILIES
 
 MODELS = (*FAMILIES, Ensemble.family)
@@ -50,6 +53,29 @@ class TrainingArtifacts:
         copies = self.store.read_table(f"{self.folder}/augmented.parquet")
         values = copies[list(features.feature_names())].to_numpy(dtype="float32")
         return values.reshape(len(features.VARIANTS), clips, -1)
+
+    def conditions(self, values: np.ndarray) -> ConditionRows | None:
+        """The sampled clips under recording conditions; None without any. ``values``: from :meth:`clips`."""
+        table = self.store.read_table(f"{self.folder}/stress/table.parquet")
+        if table.empty:
+            return None
+        names = list(features.feature_names())
+        parts = {str(name): part for name, part in table.groupby("condition", sort=False)}
+        rows = next(iter(parts.values()))["row"].to_numpy()
+        by_condition = {name: part[names].to_numpy(dtype="float32") for name, part in parts.items()}
+        return ConditionRows(rows, {CLEAN: values[rows], **by_condition})
+
+    def stress_facts(self, table: pd.DataFrame) -> dict[str, Any] | None:
+        """The sample and the conditions of the stress table; None where no clip was tested so."""
+        rows = [clip["row"] for clip in self.store.read_json(f"{self.folder}/stress/sample.json")]
+        if not rows:
+            return None
+        return {
+            "version": CONDITIONS_VERSION,
+            "clips": len(rows),
+            "speakers": int(table["speaker"].iloc[rows].nunique()),
+            "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
+        }
 
     def splits(self, table: pd.DataFrame, *, seed: int, speaker_folds: str) -> dict[str, list[Fold]]:
         """The folds of each protocol; ``speaker_folds``: ``published`` (where the dataset has such) or ``grouped``.
@@ -87,22 +113,34 @@ class TrainingArtifacts:
         }
         for name, data in files.items():
             self.store.write_bytes(f"{self.folder}/train/{name}", data)
-        self.save_predictions(family, trained.predictions)
+        self.save_predictions(family, trained.predictions, trained.condition_predictions)
         checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         self.store.write_json(f"{self.folder}/train/{family}.json", {"model": figures, "sha256": checksums})
 
-    def save_ensemble(self, bundle: Bundle, predictions: pd.DataFrame) -> None:
+    def save_ensemble(
+        self, bundle: Bundle, predictions: pd.DataFrame, condition_predictions: pd.DataFrame | None
+    ) -> None:
         """Write the bundle and the held-out predictions of the ensemble."""
         self.store.write_bytes(f"{self.folder}/train/{registry.bundle_name(Ensemble.family)}", dumps(bundle))
-        self.save_predictions(Ensemble.family, predictions)
+        self.save_predictions(Ensemble.family, predictions, condition_predictions)
 
-    def save_predictions(self, family: str, predictions: pd.DataFrame) -> None:
-        """Write the held-out predictions of a model."""
+    def save_predictions(
+        self, family: str, predictions: pd.DataFrame, condition_predictions: pd.DataFrame | None
+    ) -> None:
+        """Write the held-out predictions of a model, and those under recording conditions if there are any."""
         self.store.write_table(f"{self.folder}/train/{family}_predictions.parquet", predictions)
+        if condition_predictions is not None:
+            self.store.write_table(f"{self.folder}/stress/{family}_predictions.parquet", condition_predictions)
 
     def predictions(self, family: str) -> pd.DataFrame:
         """The held-out predictions of a model, see :class:`emotion.training.fitting.Trained`."""
         return self.store.read_table(f"{self.folder}/train/{family}_predictions.parquet")
+
+    def condition_predictions(self, names: Sequence[str]) -> dict[str, pd.DataFrame] | None:
+        """The held-out predictions of models under recording conditions; None where no clip was tested so."""
+        if not self.store.read_json(f"{self.folder}/stress/sample.json"):
+            return None
+        return {name: self.store.read_table(f"{self.folder}/stress/{name}_predictions.parquet") for name in names}
 
     def figures(self, family: str) -> dict[str, Any]:
         """The scores, times and hyper-parameters of a family."""

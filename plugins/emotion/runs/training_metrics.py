@@ -8,10 +8,18 @@ from collections.abc import Mapping
 import pandas as pd
 
 from emotion import metrics
+from emotion.audio.conditions import CLEAN, CONDITIONS
 from emotion.evaluation.selection import PROTOCOL
+from emotion.evaluation.stress import SUMMARIES
 from emotion.metrics import Emitter
 from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
 
+STRESS_METRICS = {
+    metrics.STRESS_ACCURACY: "accuracy",
+    metrics.STRESS_ECE: "ece",
+    metrics.STRESS_CHANGED: "changed",
+}
+"""Metric of a recording condition → its figure in the stress table."""
 TOP_FEATURES = 20
 """Features of each model whose importance is sent."""
 
@@ -30,9 +38,20 @@ def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
     for statistic in ("mean", "p10", "p50", "p90"):
         value = figures[PROTOCOL]["confidence"][statistic]
         emitter.gauge(metrics.TRAIN_CONFIDENCE, value, model=name, statistic=statistic)
+    _emit_stress(emitter, name, figures["stress"] or {})
     emitter.gauge(metrics.FIT_SECONDS, figures["fit_seconds"], model=name)
     for batch in ("single", "batch"):
         emitter.gauge(metrics.PREDICT_MS, figures[f"predict_ms_{batch}"], model=name, batch=batch)
+
+
+def _emit_stress(emitter: Emitter, name: str, stress: Mapping[str, Mapping]) -> None:
+    """The stress table of one model; nothing where no clip was tested under recording conditions."""
+    for mode, table in stress.items():
+        for summary in SUMMARIES:
+            emitter.gauge(metrics.STRESS_SUMMARY, table[summary], model=name, mode=mode, summary=summary)
+        for condition in (CLEAN, *CONDITIONS):
+            for metric, figure in STRESS_METRICS.items():
+                emitter.gauge(metric, table[condition][figure], model=name, mode=mode, condition=condition)
 
 
 def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
@@ -49,7 +68,12 @@ def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:
     if difference := challenge["difference"]:
         low, high = difference["interval"]
         figures = {"difference": difference["difference"], "low": low, "high": high}
-        for statistic, value in (figures | {"probability": difference["probability"]}).items():
+        figures["probability"] = difference["probability"]
+        if stress := challenge["stress"]:
+            figures["overall_difference"] = stress["overall"]["difference"]
+            figures["overall_probability"] = stress["overall"]["probability"]
+            figures["outside_difference"] = stress["outside"]["difference"]
+        for statistic, value in figures.items():
             emitter.gauge(metrics.CHALLENGE, value, statistic=statistic)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from emotion import features
 from emotion.errors import ConfigurationError
 from emotion.evaluation.selection import PROTOCOL, SCORE, Selection
+from emotion.evaluation.stress import stress_scores
 from emotion.models import registry
 from emotion.models.bundle import packages
 from emotion.models.registry import VersionFacts
@@ -18,7 +21,14 @@ ANSWERS = {True: "A person approved.", False: "A person refused.", None: "Nobody
 
 
 def comparison(
-    *, run_id: str, seed: int, speaker_folds: str, dataset: dict, models: dict[str, dict], selection: Selection
+    *,
+    run_id: str,
+    seed: int,
+    speaker_folds: str,
+    dataset: dict,
+    models: dict[str, dict],
+    stress: dict | None,
+    selection: Selection,
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds: the figures of all models, and which model is selected and why.
 
@@ -32,6 +42,8 @@ def comparison(
         From :meth:`emotion.runs.training_artifacts.TrainingArtifacts.dataset`.
     models : dict
         The figures of each model, by its name.
+    stress : dict or None
+        From :meth:`emotion.runs.training_artifacts.TrainingArtifacts.stress_facts`.
     selection : Selection
         From :func:`emotion.evaluation.selection.select`.
     """
@@ -47,8 +59,14 @@ def comparison(
         "selection": {"protocol": PROTOCOL, "score": SCORE, **selection},
         "notice": dataset["notice"] or None,
         "dataset": dataset,
+        "stress": stress,
         "models": models,
     }
+
+
+def stress(condition_predictions: pd.DataFrame | None) -> dict[str, Any] | None:
+    """A model's stress table; None where no clip was tested under recording conditions."""
+    return None if condition_predictions is None else stress_scores(condition_predictions)
 
 
 def bundle_metadata(*, run_id: str, seed: int, dataset_facts: dict) -> dict[str, Any]:

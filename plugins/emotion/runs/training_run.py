@@ -19,9 +19,9 @@ from emotion.evaluation.held_out import protocol_scores, soft_vote
 from emotion.evaluation.selection import PROTOCOL, select
 from emotion.explanation import export
 from emotion.explanation.values import Explanation, combine, explain_predictions
-from emotion.features import feature_table
+from emotion.features import condition_table, feature_table
 from emotion.metrics import Emitter
-from emotion.models import promotion, registry
+from emotion.models import promotion, registry, stress
 from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
@@ -116,6 +116,38 @@ class TrainingRun(Run):
             self.emitter.gauge(metrics.CLIPS, count, kind=kind)
         return counts
 
+    def plan_stress(self, *, stress_clips: int, clips_per_shard: int, seed: int, speaker_folds: str) -> list[dict]:
+        """Draw the clips that are tested under recording conditions; divide those without stored features into shards.
+
+        ``stress_clips``: how many clips are drawn; 0 for none, and there is no stress table.
+        """
+        with self._stage("plan_stress"):
+            table, _ = self.artifacts.clips()
+            folds = self.artifacts.splits(table, seed=seed, speaker_folds=speaker_folds)
+            sample = condition_table.draw_sample(table, [test for _, test in folds[PROTOCOL]], stress_clips)
+            plan = condition_table.plan(self.store, sample, clips_per_shard=clips_per_shard)
+            self.store.write_json(self._key("stress/sample.json"), plan.sample)
+            shards = []
+            for number, clips in enumerate(plan.shards, start=1):
+                self.store.write_json(self._key(f"stress/{number:04d}.json"), clips)
+                shards.append({"shard": f"{number:04d}", "clips": len(clips)})
+        return shards
+
+    def featurize_stress(self, *, dataset: str, shard: str, max_seconds: float) -> dict:
+        """Compute and store the features of one shard of clips under recording conditions."""
+        with self._stage("featurize_stress", label=shard, unit="clips") as progress:
+            clips = self.store.read_json(self._key(f"stress/{shard}.json"))
+            return condition_table.featurize(
+                self.store, importing.audio_folder(dataset), clips, max_seconds=max_seconds, progress=progress
+            )
+
+    def collect_stress(self) -> dict:
+        """Join the features of the sampled clips under all recording conditions to one table."""
+        with self._stage("collect_stress"):
+            sample = self.store.read_json(self._key("stress/sample.json"))
+            self.store.write_table(self._key("stress/table.parquet"), condition_table.collect(self.store, sample))
+        return {"clips": len(sample)}
+
     def train(self, *, family: str, seed: int, speaker_folds: str, search: bool) -> dict:
         """Train one family by every protocol and on all clips."""
         with self._stage(f"train_{family}", unit="fits") as progress:
@@ -125,6 +157,7 @@ class TrainingRun(Run):
                 table,
                 values,
                 augmented=self.artifacts.augmented(len(table)),
+                conditions=self.artifacts.conditions(values),
                 views=list(features.views().values()),
                 folds=self.artifacts.splits(table, seed=seed, speaker_folds=speaker_folds),
                 search=search,
@@ -140,6 +173,7 @@ class TrainingRun(Run):
                 metadata=self._metadata(seed),
             )
             figures = protocol_scores(table, trained.predictions, seed=seed) | trained.timings
+            figures["stress"] = training_results.stress(trained.condition_predictions)
             figures["hyperparameters"] = trained.hyperparameters
             self.artifacts.save_trained(family, bundle, trained, figures)
         training_metrics.emit_model(self.emitter, family, figures)
@@ -151,10 +185,13 @@ class TrainingRun(Run):
             table, values = self.artifacts.clips()
             models = {family: self.artifacts.figures(family) for family in FAMILIES}
             vote = soft_vote([self.artifacts.predictions(family) for family in FAMILIES])
+            by_family = self.artifacts.condition_predictions(FAMILIES)
+            condition_vote = soft_vote(list(by_family.values())) if by_family else None
             ensemble = self._ensemble_bundle(seed, vote)
-            self.artifacts.save_ensemble(ensemble, vote)
+            self.artifacts.save_ensemble(ensemble, vote, condition_vote)
             models[Ensemble.family] = (
                 protocol_scores(table, vote, seed=seed)
+                | {"stress": training_results.stress(condition_vote)}
                 | fitting.prediction_times(ensemble["plain"], values)
                 | {key: sum(models[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
             )
@@ -164,7 +201,14 @@ class TrainingRun(Run):
                 speaker_folds=speaker_folds,
                 dataset=self.artifacts.dataset(table),
                 models=models,
-                selection=select(models, table, {name: self.artifacts.predictions(name) for name in models}, seed=seed),
+                stress=self.artifacts.stress_facts(table),
+                selection=select(
+                    models,
+                    table,
+                    {name: self.artifacts.predictions(name) for name in models},
+                    self.artifacts.condition_predictions(MODELS),
+                    seed=seed,
+                ),
             )
             self.store.write_json(self._key("comparison.json"), result)
             self.store.write_table(self._key("comparison.csv"), training_report.comparison_rows(result))
@@ -217,10 +261,12 @@ class TrainingRun(Run):
             table, values = self.artifacts.clips()
             predictions = self.artifacts.predictions(result["selected"])
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
+            conditions = self.artifacts.condition_predictions([result["selected"]])
             challenge = promotion.challenge(
                 self.store,
                 challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
+                challenger_conditions=conditions and stress.answers_by_clip(table, conditions[result["selected"]]),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
                 rules={"margin": margin, "min_probability": min_probability, "max_emotion_drop": max_emotion_drop},
@@ -262,6 +308,8 @@ class TrainingRun(Run):
             REFERENCE: self._drift_reference(result["seed"]),
             HELD_OUT: held_out_file(table, {name: self.artifacts.predictions(name) for name in MODELS}),
         }
+        if predictions := self.artifacts.condition_predictions(MODELS):
+            files[stress.CONDITION_PREDICTIONS] = stress.condition_file(table, predictions)
         version = registry.free_name(self.store, self.name, files)
         return registry.register(
             self.store,

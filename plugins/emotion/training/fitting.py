@@ -20,7 +20,7 @@ from emotion.models import pipelines
 from emotion.models.adaptation import Training
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
-from emotion.training.rows import TrainingRows
+from emotion.training.rows import ConditionRows, TrainingRows
 from emotion.vocabulary import MODES, PROBABILITIES, Mode
 
 TIMED_PREDICTIONS = 50
@@ -45,6 +45,9 @@ class Trained:
         Of the training clips, as they are.
     predictions : pandas.DataFrame
         Held-out predictions: eight calibrated probabilities, protocol, fold, row and emotion.
+    condition_predictions : pandas.DataFrame or None
+        The same for a sample of clips under recording conditions, by the models of the folds that held out their
+        speakers; with ``mode`` and ``condition`` in place of protocol.
     hyperparameters : dict
         ``searched``, and the values that were used (:func:`emotion.models.pipelines.chosen`): by mode, and of
         ``folds``: by protocol, a list with one entry per fold.
@@ -70,6 +73,7 @@ class Trained:
     background: dict[Mode, np.ndarray]
     training: Training
     predictions: pd.DataFrame
+    condition_predictions: pd.DataFrame | None
     hyperparameters: dict
     timings: dict[str, float]
 
@@ -131,6 +135,7 @@ def train(
     features: np.ndarray,
     *,
     augmented: np.ndarray | None = None,
+    conditions: ConditionRows | None = None,
     views: list[np.ndarray] | None = None,
     folds: dict[str, list[Fold]],
     search: bool = False,
@@ -148,6 +153,8 @@ def train(
     augmented : float32 array, shape (n_variants, n_clips, n_features), optional
         Features of augmented copies of the same clips. A copy is a row to fit on wherever its clip is on the training
         side; it is never a row to test on.
+    conditions : ConditionRows, optional
+        Clips to test on under recording conditions.
     views : list of int arrays, optional
         Columns of each view, see :func:`emotion.models.pipelines.build`.
     folds : dict
@@ -171,6 +178,7 @@ def train(
         background=background,
         training=Training.of(rows.plain[0], rows.labels),
         predictions=_held_out_predictions(fits, temperatures, rows.labels),
+        condition_predictions=conditions and _condition_predictions(rows, conditions, fits, temperatures),
         hyperparameters={"searched": search} | _hyperparameters(family, models, fits),
         timings=prediction_times(models["plain"], features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
@@ -240,6 +248,29 @@ def _held_out_predictions(
         for number, (fit, temperature) in enumerate(zip(protocol_fits, temperatures[protocol], strict=True)):
             frame = pd.DataFrame(softmax(fit.logits / temperature, axis=1), columns=PROBABILITIES)
             frames.append(frame.assign(protocol=protocol, fold=number, row=fit.test, emotion=labels[fit.test]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _condition_predictions(
+    rows: TrainingRows,
+    conditions: ConditionRows,
+    fits: dict[str, list[_FoldFit]],
+    temperatures: dict[str, list[float]],
+) -> pd.DataFrame:
+    """Predictions for the sampled clips under each condition, in each mode, by the fold that held out the speaker."""
+    frames = []
+    for mode, protocol in MODES.items():
+        for number, (fit, temperature) in enumerate(zip(fits[protocol], temperatures[protocol], strict=True)):
+            is_tested = np.isin(conditions.rows, fit.test)
+            if not is_tested.any():
+                continue
+            test_rows, train_side = conditions.rows[is_tested], np.setdiff1d(rows.clips, fit.test)
+            for condition, values in conditions.values.items():
+                features = rows.test_side(protocol, train_side, test_rows, values[is_tested])
+                probabilities = softmax(fit.model.logits(features) / temperature, axis=1)
+                frame = pd.DataFrame(probabilities, columns=PROBABILITIES)
+                frame = frame.assign(mode=mode, condition=condition, fold=number, row=test_rows)
+                frames.append(frame.assign(emotion=rows.labels[test_rows]))
     return pd.concat(frames, ignore_index=True)
 
 

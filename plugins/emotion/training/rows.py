@@ -1,5 +1,5 @@
 """The rows that a protocol fits and tests on: a table's clips and their augmented copies, normalized as the
-protocol says."""
+protocol says; and a sample of the clips under recording conditions, which is never fitted on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from emotion.models.adaptation import measure, normalize, normalize_by_speaker, shrink
+from emotion.models.adaptation import measure, normalize, normalize_by_batch, normalize_by_speaker, shrink
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,34 @@ class TrainingRows:
             # speaker's clips would sum to 0, and those of the training side would reveal the sum of the held-out ones.
             return np.stack([normalize_by_speaker(variant, self.speakers, known=known) for variant in self.plain])
         return self.plain
+
+    def test_side(self, protocol: str, train_side: np.ndarray, test_rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Features (n_test, n_features) of clips of unheard speakers under one recording condition, normalized as the
+        protocol says: they are a batch of their own, and so are the clips of each speaker.
+
+        ``train_side``: row numbers; ``test_rows``: the row number of each clip.
+        """
+        if protocol == "speaker_independent_adapted":
+            return normalize_by_speaker(values, self.speakers[test_rows])
+        if protocol == "speaker_independent_batch":
+            return normalize_by_batch(values, measure(self.plain[0, train_side]))
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionRows:
+    """A sample of the clips under recording conditions. They are tested on, and never fitted on.
+
+    Attributes
+    ----------
+    rows : int array, shape (n_sampled,)
+        Row numbers of the training table.
+    values : dict of float32 array, shape (n_sampled, n_features)
+        Features by condition; the clips as they are come first, under :data:`emotion.audio.conditions.CLEAN`.
+    """
+
+    rows: np.ndarray
+    values: dict[str, np.ndarray]
 
 
 def _normalize_both_sides(variant: np.ndarray, known: np.ndarray) -> np.ndarray:

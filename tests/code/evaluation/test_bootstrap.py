@@ -88,3 +88,38 @@ def test_it_takes_less_than_a_second():
     start = time.process_time()
     bootstrap.difference(labels, speakers, first, second, seed=0)
     assert time.process_time() - start < 1
+
+
+def paired(random, *, right: float, clips: int = 24) -> bootstrap.PairedAnswers:
+    labels, speakers, (first, second) = sample(random, speakers=8, clips=clips, right=right, spread=0.2)
+    return bootstrap.PairedAnswers(np.arange(len(labels)), labels, speakers, first, second)
+
+
+def test_the_lead_over_one_test_is_the_difference():
+    test = paired(np.random.default_rng(6), right=0.6)
+    lead = bootstrap.mean_lead([(1.0, test)], seed=4)
+    whole = bootstrap.difference(test.labels, test.speakers, test.first, test.second, seed=4)
+    for key, value in lead.items():
+        assert value == pytest.approx(whole[key]), key
+
+
+@pytest.mark.parametrize("score", ["f1_macro", "accuracy"])
+def test_the_lead_over_several_tests_draws_the_same_speakers_for_all(score, monkeypatch):
+    """One draw by hand, with a speaker who is in one of the tests alone."""
+    random = np.random.default_rng(7)
+    tests = [paired(random, right=0.7), paired(random, right=0.4)]
+    rows = tests[1].speakers != "s002"
+    tests[1] = bootstrap.PairedAnswers(*(part[rows] for part in tests[1]))
+    monkeypatch.setattr(
+        bootstrap, "_draw_speakers", lambda speakers, seed: [np.eye(1, speakers) * 2 + np.eye(1, speakers, 2)]
+    )
+    lead = bootstrap.mean_lead(list(zip((0.25, 0.75), tests, strict=True)), score=score, seed=0)
+    expected, drawn = 0.0, 0.0
+    for weight, test in zip((0.25, 0.75), tests, strict=True):
+        chosen = np.concatenate([np.flatnonzero(test.speakers == name) for name in ("s000", "s000", "s002")])
+        for sign, model in ((-1, test.first), (1, test.second)):
+            expected += sign * weight * compute_scores(test.labels, model)[score]
+            drawn += sign * weight * compute_scores(test.labels[chosen], model[chosen])[score]
+    assert lead["difference"] == pytest.approx(expected)
+    assert lead["interval"] == pytest.approx([drawn, drawn])
+    assert (lead["speakers"], lead["clips"]) == (8, 8 * 24)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from emotion.evaluation import selection
+from emotion.evaluation.scores import compute_scores
 from emotion.vocabulary import EMOTIONS, PROBABILITIES
 
 TABLE = pd.DataFrame({"speaker": np.repeat([f"s{number}" for number in range(10)], 16)})
@@ -27,7 +28,7 @@ def answers(right: int) -> pd.DataFrame:
 
 def select(models: dict, right: dict[str, int] | None = None) -> selection.Selection:
     predictions = {name: answers((right or {}).get(name, 8)) for name in models}
-    return selection.select(models, TABLE, predictions, seed=0)
+    return selection.select(models, TABLE, predictions, None, seed=0)
 
 
 def test_the_random_split_does_not_select():
@@ -57,3 +58,41 @@ def test_a_lead_that_may_be_chance_is_a_tie_and_the_reason_says_so(right, tie):
 def test_one_model_needs_no_comparison():
     selected = select({"a": figures(0.5, 0.5)})
     assert selected["lead"] is None and selected["tie"] is False
+
+
+def with_stress(clean: float, outside: float) -> dict:
+    return figures(clean, clean) | {"stress": {"plain": {"mean_f1_macro": outside}}}
+
+
+def under_conditions(right: dict[str, int]) -> pd.DataFrame:
+    """Answers under conditions, of which so many clips of each speaker are right; all wrong in another mode."""
+    frames = [
+        answers(count).query("protocol == 'speaker_independent'").assign(condition=condition, mode="plain")
+        for condition, count in right.items()
+    ]
+    wrong = [frame.assign(mode="batch", **(dict.fromkeys(PROBABILITIES, 0.0) | {"p_calm": 1.0})) for frame in frames]
+    return pd.concat([*frames, *wrong]).drop(columns="protocol")
+
+
+def test_a_model_that_gains_in_the_studio_and_loses_outside_is_not_selected():
+    """One more clip right in sixteen when clean, four less under each of two conditions."""
+    models = {"studio": with_stress(0.60, 0.25), "steady": with_stress(0.54, 0.50)}
+    predictions = {"studio": answers(10), "steady": answers(9)}
+    outside = {
+        "studio": under_conditions({"clean": 10, "mp3": 4, "telephone": 5}),
+        "steady": under_conditions({"clean": 9, "mp3": 8, "telephone": 9}),
+    }
+    selected = selection.select(models, TABLE, predictions, outside, seed=0)
+    assert selected["selected"] == "steady" and selected["figures"] == pytest.approx({"studio": 0.425, "steady": 0.52})
+    assert "steady 0.520 (clean 0.540, conditions 0.500), studio 0.425" in selected["reason"]
+    assert "Clean clips alone would have selected studio." in selected["reason"]
+    f1 = [
+        compute_scores(frame["emotion"].to_numpy(), frame[PROBABILITIES].to_numpy())["f1_macro"]
+        for frame in (answers(count).query("protocol == 'speaker_independent'") for count in (10, 4, 5, 9, 8, 9))
+    ]
+    expected = (f1[3] - f1[0]) / 2 + (f1[4] - f1[1]) / 4 + (f1[5] - f1[2]) / 4
+    assert selected["lead"]["difference"] == pytest.approx(expected) and not selected["tie"]
+    alone = selection.select(
+        {name: figures(0.6 - 0.06 * rank, 0) for rank, name in enumerate(models)}, TABLE, predictions, None, seed=0
+    )
+    assert alone["selected"] == "studio"

@@ -8,12 +8,12 @@ import pytest
 
 from emotion import features
 from emotion.evaluation.folds import splits
-from emotion.models import promotion, registry, rescoring
+from emotion.models import promotion, registry, rescoring, stress
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
 from emotion.store import Store
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES
 from small_models import version_facts
 
 SEED = 3
@@ -139,12 +139,14 @@ def challenge(
     synthesized=False,
     fingerprint="f00d",
     version="second",
+    conditions=None,
 ) -> dict:
     noise_store, table, values, _ = noise
     return promotion.challenge(
         store or noise_store,
         challenger=facts(synthesized=synthesized, fingerprint=fingerprint) | {"version": version, "family": LOGISTIC},
         challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
+        challenger_conditions=conditions,
         table=table,
         values=values,
         rules={"margin": margin, "min_probability": probability, "max_emotion_drop": drop},
@@ -183,7 +185,8 @@ def test_a_better_challenger_is_promoted_and_the_reasons_give_the_evidence(noise
     low, high = result["difference"]["interval"]
     assert f"difference {gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}" in result["reasons"][0]
     assert "better is 1.00; at least 0.90 is required" in result["reasons"][1]
-    assert "144 clips of 6 speakers" in result["reasons"][0] and len(result["reasons"]) == 2
+    assert "144 clips of 6 speakers" in result["reasons"][0] and len(result["reasons"]) == 3
+    assert "clean clips alone: this run tested no clip under recording conditions" in result["reasons"][2]
     assert [row["emotion"] for row in result["per_emotion"]] == list(EMOTIONS)
     assert all(row["interval"][0] <= row["change"] <= row["interval"][1] for row in result["per_emotion"])
 
@@ -206,7 +209,7 @@ def test_the_margin_must_be_reached(noise):
     gain = challenge(noise)["difference"]["difference"]
     assert challenge(noise, margin=gain)["verdict"] == "promote"
     result = challenge(noise, margin=gain + 1e-9)
-    assert result["verdict"] == "keep" and "The lead is smaller than the margin" in result["reasons"][-1]
+    assert result["verdict"] == "keep" and "The lead is smaller than the margin" in result["reasons"][-2]
 
 
 def test_an_equal_challenger_does_not_replace_the_champion(noise, pointer):
@@ -239,7 +242,7 @@ def test_few_speakers_are_thin_evidence(noise, store):
     rows = np.flatnonzero(table["speaker"].isin(["s0", "s1", "s2"]))
     few = (noise[0], table.iloc[rows].reset_index(drop=True), values[rows], noise[3])
     result = challenge(few)
-    assert result["reasons"][-1].startswith("The evidence is thin: with 3 speaker(s), fewer than 5")
+    assert result["reasons"][-2].startswith("The evidence is thin: with 3 speaker(s), fewer than 5")
 
 
 def test_synthesized_speech_never_replaces_real_recordings(noise):
@@ -345,3 +348,117 @@ def test_a_champion_whose_pointer_has_another_checksum_is_not_scored(noise, stor
     store.write_json(registry.CHAMPION, registry.champion(store) | {"sha256": "0" * 64})
     result = challenge(noise, store=store)
     assert result["verdict"] == "ask" and "champion.json says" in " ".join(result["reasons"])
+
+
+# --- Recording conditions -----------------------------------------------------------------------------------
+
+OUTSIDE = ("clean", "mp3", "telephone")
+
+
+def spread(labels: np.ndarray, share: float) -> np.ndarray:
+    """Probabilities that are right for about this share of the clips of each speaker, wrong for the others."""
+    codes = np.array([EMOTIONS.index(label) for label in labels])
+    right = np.random.default_rng(1).random(len(codes)) < share
+    return np.eye(8)[np.where(right, codes, (codes + 1) % 8)]
+
+
+def condition_predictions(table: pd.DataFrame, shares: dict[str, float], *, rows: int = 144) -> pd.DataFrame:
+    """Predictions for the first clips, right for these shares of them under each condition, in mode ``plain``; and
+    all right in another mode."""
+    labels, frames = table["emotion"].to_numpy()[:rows], []
+    for mode, of_mode in (("plain", shares), ("batch", dict.fromkeys(shares, 1.0))):
+        for condition, share in of_mode.items():
+            frame = pd.DataFrame(spread(labels, share), columns=PROBABILITIES)
+            frames.append(frame.assign(mode=mode, condition=condition, row=range(rows), emotion=labels))
+    return pd.concat(frames, ignore_index=True)
+
+
+def champion_with(noise, store, *, clean: float, outside: float | None, rows: int = 144):
+    """A store with a champion of these shares of right answers; without answers under conditions for None."""
+    noise_store, table, _, _ = noise
+    labels = table["emotion"].to_numpy()
+    predictions = pd.DataFrame(spread(labels, clean), columns=PROBABILITIES)
+    predictions = predictions.assign(protocol="speaker_independent", row=range(144), emotion=labels)
+    files = {
+        name: noise_store.read_bytes(f"models/first/{name}") for name in registry.entry(noise_store, "first")["files"]
+    }
+    files[rescoring.HELD_OUT] = rescoring.held_out_file(table, {LOGISTIC: predictions})
+    if outside is not None:
+        shares = {condition: clean if condition == "clean" else outside for condition in OUTSIDE}
+        tested = condition_predictions(table, shares, rows=rows)
+        files[stress.CONDITION_PREDICTIONS] = stress.condition_file(table, {LOGISTIC: tested, "other": tested})
+    registry.register(store, "first", files=files, card="", facts=facts())
+    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    return store
+
+
+def challenger_with(noise, store, *, clean: float, outside: float, **options) -> dict:
+    table = noise[1]
+    shares = {condition: clean if condition == "clean" else outside for condition in OUTSIDE}
+    tested = stress.answers_by_clip(table, condition_predictions(table, shares))
+    probabilities = spread(table["emotion"].to_numpy(), clean)
+    return challenge(
+        noise, store=store, probabilities=probabilities, conditions=tested, margin=0.0, drop=1.0, **options
+    )
+
+
+def test_a_challenger_that_gains_in_the_studio_and_loses_outside_is_not_promoted(noise, store):
+    champion_with(noise, store, clean=0.6, outside=0.6)
+    result = challenger_with(noise, store, clean=0.7, outside=0.3)
+    assert result["difference"]["probability"] > 0.99, "clean clips alone would promote it"
+    assert result["verdict"] == "keep" and result["stress"]["outside"]["interval"][1] < 0
+    assert any("under recording conditions would fall, beyond chance" in reason for reason in result["reasons"])
+    assert any("recording conditions, on 144 of such clips" in reason for reason in result["reasons"])
+
+
+def test_a_gain_beyond_what_is_lost_outside_does_not_promote_either(noise, store):
+    """Better on the mean with certainty, and worse outside: neither may fall."""
+    champion_with(noise, store, clean=0.3, outside=0.6)
+    result = challenger_with(noise, store, clean=0.95, outside=0.4)
+    assert result["stress"]["overall"]["probability"] > 0.99 and result["verdict"] == "keep"
+    reverse = champion_with(noise, type(store)(f"{store.root}/reverse"), clean=0.6, outside=0.2)
+    result = challenger_with(noise, reverse, clean=0.4, outside=0.95)
+    assert result["stress"]["overall"]["probability"] > 0.99 and result["verdict"] == "keep"
+    assert any("macro F1 on clean clips would fall, beyond chance" in reason for reason in result["reasons"])
+
+
+def test_a_challenger_that_is_equal_in_the_studio_and_better_outside_is_promoted(noise, store):
+    champion_with(noise, store, clean=0.6, outside=0.3)
+    result = challenger_with(noise, store, clean=0.6, outside=0.6)
+    assert result["difference"]["probability"] == 0.5 and result["verdict"] == "promote"
+    compared = result["stress"]
+    assert compared["conditions"] == ["mp3", "telephone"], "clean clips are no condition outside"
+    labels = noise[1]["emotion"].to_numpy()
+    assert compared["champion_accuracy"] == pytest.approx(accuracy(labels, spread(labels, 0.3)))
+    assert compared["challenger_accuracy"] == pytest.approx(accuracy(labels, spread(labels, 0.6)))
+    assert not any("clean clips alone" in reason for reason in result["reasons"])
+
+
+def test_only_clips_that_both_were_tested_on_are_compared(noise, store):
+    champion_with(noise, store, clean=0.6, outside=0.6, rows=96)
+    assert challenger_with(noise, store, clean=0.6, outside=0.6)["stress"]["outside"]["clips"] == 96
+
+
+@pytest.mark.parametrize(
+    ("outside", "version", "cause"),
+    [
+        (None, "the same", "the champion's version keeps no predictions under recording conditions"),
+        (0.6, "another", "tested on other clips, or under other versions of the conditions"),
+    ],
+)
+def test_without_common_tests_clean_clips_alone_decide_and_the_reasons_say_so(
+    noise, store, monkeypatch, outside, version, cause
+):
+    champion_with(noise, store, clean=0.4, outside=outside)
+    if version == "another":
+        monkeypatch.setattr(stress, "CONDITIONS_VERSION", "another")
+    result = challenger_with(noise, store, clean=0.9, outside=0.1)
+    assert result["stress"] is None and result["verdict"] == "promote"
+    assert "compared on clean clips alone" in result["reasons"][-1] and cause in result["reasons"][-1]
+
+
+def test_a_damaged_file_of_answers_under_conditions_is_named(noise, store):
+    champion_with(noise, store, clean=0.4, outside=0.6)
+    damage(store, stress.CONDITION_PREDICTIONS)
+    result = challenger_with(noise, store, clean=0.9, outside=0.1)
+    assert result["stress"] is None and stress.CONDITION_PREDICTIONS in result["reasons"][-1]

@@ -13,15 +13,17 @@ from sklearn.preprocessing import StandardScaler
 
 from browser import chromium
 from emotion import features
+from emotion.audio.conditions import CONDITIONS, CONDITIONS_VERSION
 from emotion.evaluation import bootstrap
 from emotion.evaluation.scores import compute_scores, fold_summary, slice_scores
+from emotion.evaluation.stress import stress_scores
 from emotion.explanation import export, values
 from emotion.explanation.plots import PLOTS
 from emotion.models.classifier import Classifier
 from emotion.reports import training_report
 from emotion.reports.training_report import PLOT_TITLES, TITLES
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS, SCORES
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 SKILL = {
@@ -62,6 +64,21 @@ def protocol_scores(skill: float, seed: int) -> dict:
     )
 
 
+def stress_table(skill: float, seed: int) -> dict:
+    """A stress table of made-up predictions: every condition is harder than clean, and noise is hardest."""
+    random, frames = np.random.default_rng(seed), []
+    labels = np.resize(EMOTIONS, 160)
+    for mode, gain in (("plain", 0.0), ("batch", 0.3), ("speaker", 0.6)):
+        for condition in ("clean", *CONDITIONS):
+            lift = skill + gain - (condition != "clean") - condition.startswith("white")
+            logits = random.normal(size=(160, len(EMOTIONS)))
+            logits[np.arange(160), np.resize(range(8), 160)] += lift
+            probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            frame = pd.DataFrame(probabilities, columns=PROBABILITIES)
+            frames.append(frame.assign(mode=mode, condition=condition, row=range(160), emotion=labels))
+    return stress_scores(pd.concat(frames))
+
+
 @pytest.fixture(scope="module")
 def comparison() -> dict:
     models = {}
@@ -72,6 +89,7 @@ def comparison() -> dict:
             "predict_ms_single": 0.5,
             "predict_ms_batch": 0.02,
             "training_seconds": 31.0,
+            "stress": stress_table(2.0 + number / 5, number),
         }
         if model != "ensemble":
             models[model]["random"]["split_80_20"] = compute_scores(
@@ -94,6 +112,12 @@ def comparison() -> dict:
             "tie": True,
         },
         "notice": None,
+        "stress": {
+            "version": CONDITIONS_VERSION,
+            "clips": 160,
+            "speakers": 24,
+            "conditions": {name: condition.title for name, condition in CONDITIONS.items()},
+        },
         "dataset": {
             "name": "ravdess-speech",
             "title": "RAVDESS, emotional speech",
@@ -192,6 +216,9 @@ def bare(comparison) -> str:
     for key in ("fit_seconds", "predict_ms_single"):
         del poor["models"]["gradient_boosting"][key]
     del poor["models"]["gradient_boosting"]["speaker_independent"]["slices"]
+    del poor["stress"]
+    for model in poor["models"].values():
+        del model["stress"]
     poor["selected"] = "logistic_regression"
     poor["selection"]["reason"] = poor["run_id"] = HOSTILE
     poor["notice"] = "Synthesized voices: the figures say nothing about real speech."
@@ -268,6 +295,53 @@ def test_the_page_shows_scores_selection_and_promotion(full, comparison, challen
     assert "Not for commercial use." in full
     assert 'class="banner"' not in full
     assert full.count('<img src="data:image/png;base64,') == 6
+
+
+def test_the_stress_table_is_a_heat_map_of_every_mode_and_is_put_in_words(full, comparison):
+    section = full[full.index('id="outside"') : full.index('id="explanation"')]
+    assert "160 clips of 24 speakers" in section and section.count('<table class="matrix stress">') == len(MODES)
+    cells = re.findall(r'<td class="[a-z ]*" style="--p:([\d.]+)" title="([^:]+)', section)
+    conditions = comparison["stress"]["conditions"]
+    models = comparison["models"]
+    assert len(re.findall(r"--p:", section)) == len(MODES) * len(models) * (len(conditions) + 2)
+    shown = [float(share) for share, _ in cells][: len(models)]
+    assert shown == pytest.approx(
+        [model["stress"]["plain"]["clean"]["accuracy"] for model in models.values()], abs=1e-3
+    )
+    for title in conditions.values():
+        assert section.count(f'<th scope="row">{title}</th>') == len(MODES)
+    stress = models["ensemble"]["stress"]
+    call = re.search(
+        r"A phone call: (\d+) of 100 .*? where (\d+) are .*?by batch\) (\d+).*?by speaker\) (\d+)\.", section
+    )
+    expected = [stress["plain"]["telephone"], stress["plain"]["clean"], stress["batch"]["telephone"]]
+    accuracies = [figures["accuracy"] for figures in (*expected, stress["speaker"]["telephone"])]
+    assert [int(number) for number in call.groups()] == [round(100 * accuracy) for accuracy in accuracies]
+
+
+def test_a_run_without_a_stress_table_says_so(bare):
+    section = bare[bare.index('id="outside"') : bare.index('id="champion"')]
+    assert "No clip was tested under recording conditions" in section and "<table" not in section
+
+
+def test_the_comparison_with_the_champion_shows_what_happens_outside(comparison, challenge):
+    lead = {"difference": -0.05, "interval": [-0.08, -0.02], "probability": 0.0, "speakers": 24, "clips": 160}
+    outside = {
+        "overall": lead | {"difference": -0.0212},
+        "outside": lead,
+        "champion_accuracy": 0.512,
+        "challenger_accuracy": 0.462,
+        "conditions": list(CONDITIONS),
+    }
+    page = training_report.render(
+        comparison=comparison, challenge=challenge | {"stress": outside}, decision=None, shap={}
+    )
+    section = page[page.index('id="champion"') : page.index('id="time"')]
+    assert "0.512" in section and "0.462" in section and "-0.080 to -0.020" in section and "-0.021" in section
+    assert f"under {len(CONDITIONS)} recording conditions with a probability" in section
+    assert "nor the accuracy under the conditions may fall" in section
+    clean_alone = training_report.render(comparison=comparison, challenge=challenge, decision=None, shap={})
+    assert "under the conditions may fall" not in clean_alone
 
 
 @pytest.mark.parametrize(

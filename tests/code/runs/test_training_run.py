@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from emotion import metrics, progress
+from emotion.audio.conditions import CONDITIONS
 from emotion.errors import ConfigurationError, DataError
+from emotion.evaluation.stress import SUMMARIES
 from emotion.inference import CustomEmotionModel
-from emotion.models import registry, rescoring
+from emotion.models import registry, rescoring, stress
 from emotion.runs.training_run import TrainingRun
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS, SCORES
 from small_data import make_settings, wav
 from small_models import version_facts
 
@@ -26,6 +28,15 @@ def make(settings, emitter) -> TrainingRun:
     return TrainingRun(settings, "run:1", emitter)
 
 
+def stress_table(run: TrainingRun, *, stress_clips: int = 12, **shared) -> list[dict]:
+    """The stages that compute features under recording conditions; the shards that they were divided into."""
+    shards = run.plan_stress(stress_clips=stress_clips, clips_per_shard=30, **(SHARED | shared))
+    for shard in shards:
+        run.featurize_stress(dataset=DATASET, shard=shard["shard"], max_seconds=60)
+    run.collect_stress()
+    return shards
+
+
 def until_promote(run: TrainingRun, *, policy: str = "auto") -> dict:
     """Every stage before the promotion, with what the DAG gives them."""
     run.download(dataset=DATASET, source="mine")
@@ -33,10 +44,12 @@ def until_promote(run: TrainingRun, *, policy: str = "auto") -> dict:
     for shard in shards:
         run.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
     counts = run.collect(dataset=DATASET, max_rejected_share=0.05)
+    stress_shards = stress_table(run)
     for family in FAMILIES:
         run.train(family=family, search=False, **SHARED)
     return {
         "shards": shards,
+        "stress_shards": stress_shards,
         "counts": counts,
         "compare": run.compare(**SHARED),
         "explain": run.explain(seed=0, explained_clips=8),
@@ -107,6 +120,62 @@ def test_comparison(trained):
         assert model["fit_seconds"] > 0 and model["predict_ms_single"] > 0
 
 
+def test_the_stress_table_is_of_unheard_speakers_in_every_mode(trained):
+    run, returned, _ = trained
+    comparison = run.store.read_json(f"runs/{run.name}/comparison.json")
+    assert sum(shard["clips"] for shard in returned["stress_shards"]) == 12 and len(returned["stress_shards"]) == 3
+    assert (comparison["stress"]["clips"], comparison["stress"]["speakers"]) == (12, 3)
+    assert list(comparison["stress"]["conditions"]) == list(CONDITIONS)
+    table, _ = run.artifacts.clips()
+    for name, model in comparison["models"].items():
+        predictions = run.store.read_table(f"runs/{run.name}/stress/{name}_predictions.parquet")
+        assert len(predictions) == len(MODES) * (1 + len(CONDITIONS)) * 12
+        assert (predictions["emotion"].to_numpy() == table["emotion"].to_numpy()[predictions["row"]]).all()
+        for mode in MODES:
+            by_condition = model["stress"][mode]
+            assert set(by_condition) == {"clean", *CONDITIONS, *SUMMARIES}
+            accuracies = [by_condition[condition]["accuracy"] for condition in CONDITIONS]
+            assert by_condition["mean_accuracy"] == pytest.approx(np.mean(accuracies))
+            assert by_condition["clean"]["changed"] == 0
+            assert by_condition["worst_ece"] >= by_condition["clean"]["ece"]
+        clean = predictions[(predictions["mode"] == "plain") & (predictions["condition"] == "clean")]
+        held_out = run.artifacts.predictions(name)
+        held_out = held_out[held_out["protocol"] == "speaker_independent"].set_index("row").loc[clean["row"]]
+        np.testing.assert_allclose(clean[PROBABILITIES], held_out[PROBABILITIES], atol=1e-6)
+    figures = comparison["selection"]["figures"]
+    assert comparison["selected"] == max(figures, key=figures.get)
+    selected = comparison["models"][comparison["selected"]]
+    outside = selected["stress"]["plain"]["mean_f1_macro"]
+    assert max(figures.values()) == pytest.approx((selected["speaker_independent"]["f1_macro"] + outside) / 2)
+
+
+def test_a_version_keeps_its_predictions_under_conditions(trained):
+    run, _, _ = trained
+    entry = registry.entry(run.store, run.name)
+    assert stress.CONDITION_PREDICTIONS in entry["files"]
+    stored = run.store.read_table(f"models/{run.name}/{stress.CONDITION_PREDICTIONS}")
+    assert stored.groupby("family").size().to_dict() == dict.fromkeys(MODELS, 12 * (1 + len(CONDITIONS)))
+    table, _ = run.artifacts.clips()
+    assert set(stored["samples_sha256"]) < set(table["samples_sha256"])
+
+
+def test_without_a_stress_table_clean_clips_alone_decide(trained, tmp_path):
+    run, _, _ = trained
+    other = copy_of(run, tmp_path)
+    assert stress_table(other, stress_clips=0) == []
+    for family in FAMILIES:
+        other.train(family=family, search=False, **SHARED)
+    other.compare(**SHARED)
+    comparison = other.store.read_json(f"runs/{run.name}/comparison.json")
+    assert comparison["stress"] is None and {model["stress"] for model in comparison["models"].values()} == {None}
+    assert "conditions" not in comparison["selection"]["reason"]
+    challenge = other.register_challenger(max_emotion_drop=1.0, policy="auto")
+    assert challenge["version"] == f"{run.name}-2", "a version without these predictions is another one"
+    assert stress.CONDITION_PREDICTIONS not in registry.entry(other.store, challenge["version"])["files"]
+    report = other.store.read_bytes(f"runs/{run.name}/report.html").decode()
+    assert "No clip was tested under recording conditions" in report
+
+
 def test_the_first_model_becomes_champion(trained):
     run, returned, _ = trained
     pointer = registry.champion(run.store)
@@ -132,11 +201,14 @@ def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
 
 def test_metrics_are_those_of_the_table(trained):
     _, returned, sent = trained
-    for stage in ("download", "plan_shards", "featurize", "collect", "compare", "explain", "promote"):
+    stages = ("plan_shards", "featurize", "collect", "plan_stress", "featurize_stress", "collect_stress", "compare")
+    for stage in ("download", *stages, "explain", "promote"):
         assert metrics.STAGE_DURATION.path(stage=stage) in sent
     for model in MODELS:
         for protocol in PROTOCOLS:
             assert metrics.SCORE.path(model=model, protocol=protocol, score="f1_macro") in sent
+        assert metrics.STRESS_CHANGED.path(model=model, mode="batch", condition="mp3") in sent
+        assert metrics.STRESS_SUMMARY.path(model=model, mode="speaker", summary="worst_ece") in sent
     top = returned["explain"]["ensemble"][0]
     assert metrics.SHAP.path(model="ensemble", feature=top) in sent
     assert metrics.PROMOTION.path(decision="promoted") in sent
@@ -149,9 +221,11 @@ def test_a_second_run_featurizes_nothing_and_changes_no_figure(trained):
     limits = {"clips_per_shard": 30, "min_seconds": 0.2, "max_seconds": 60}
     assert again.plan_shards(dataset=DATASET, **limits) == []
     again.collect(dataset=DATASET, max_rejected_share=0.05)
+    assert stress_table(again) == []
     again.train(family=FAMILIES[0], search=False, **SHARED)
-    keys = [f"runs/{each_run.name}/train/{FAMILIES[0]}_predictions.parquet" for each_run in (run, again)]
-    pd.testing.assert_frame_equal(*map(run.store.read_table, keys))
+    for stage in ("train", "stress"):
+        keys = [f"runs/{each_run.name}/{stage}/{FAMILIES[0]}_predictions.parquet" for each_run in (run, again)]
+        pd.testing.assert_frame_equal(*map(run.store.read_table, keys))
 
 
 def test_a_changed_bundle_stops_the_run(trained, tmp_path):

@@ -6,6 +6,7 @@ Each test of a leak builds data on which the leak would show as impossible accur
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,7 @@ from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.projection import PENALTIES
 from emotion.training import fitting
 from emotion.training.fitting import BACKGROUND_ROWS
+from emotion.training.rows import ConditionRows
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS
 
 SEED = 5
@@ -173,6 +175,36 @@ def test_soft_vote_is_the_mean_and_needs_the_same_clips(learnable):
 
 
 # Leaks
+
+
+def test_clips_under_conditions_are_answered_by_models_that_have_not_heard_the_speaker():
+    """Clips that are changed by nothing get the held-out answers; a model that has heard them would be right."""
+    table, values = clips()
+    folds = splits(table, seed=SEED, published=None)
+    folds["random"] = folds["random_adapted"] = folds["random"][:2]
+    sampled = np.arange(0, len(table), 2)
+    conditions = ConditionRows(sampled, {"clean": values[sampled], "same": values[sampled], "other": -values[sampled]})
+    trained = fitting.train(FAMILIES[0], table, values, conditions=conditions, folds=folds, seed=SEED)
+    tested = trained.condition_predictions
+    cells = itertools.product(MODES, conditions.values)
+    assert tested.groupby(["mode", "condition"]).size().to_dict() == dict.fromkeys(cells, len(sampled))
+    assert (tested["emotion"].to_numpy() == table["emotion"].to_numpy()[tested["row"]]).all()
+    for mode in MODES:
+        by_condition = {
+            name: part.sort_values("row") for name, part in tested[tested["mode"] == mode].groupby("condition")
+        }
+        np.testing.assert_array_equal(by_condition["same"][PROBABILITIES], by_condition["clean"][PROBABILITIES])
+        assert (
+            by_condition["other"][PROBABILITIES].to_numpy() != by_condition["clean"][PROBABILITIES].to_numpy()
+        ).any()
+        right = by_condition["clean"][PROBABILITIES].to_numpy().argmax(axis=1)
+        assert (np.array(EMOTIONS)[right] == by_condition["clean"]["emotion"]).mean() < CHANCE + 0.05
+    plain = tested[(tested["mode"] == "plain") & (tested["condition"] == "clean")].sort_values("row")
+    held = trained.predictions[trained.predictions["protocol"] == "speaker_independent"].set_index("row")
+    np.testing.assert_allclose(plain[PROBABILITIES], held.loc[sampled, PROBABILITIES], atol=1e-9)
+    without = fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED)
+    assert without.condition_predictions is None
+    pd.testing.assert_frame_equal(without.predictions, trained.predictions)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

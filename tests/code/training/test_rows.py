@@ -65,3 +65,15 @@ def test_groups_are_what_the_protocol_holds_out(rows):
         np.testing.assert_array_equal(rows.groups(protocol), SPEAKERS)
     for protocol in ("split_80_20", "random", "random_adapted"):
         np.testing.assert_array_equal(rows.groups(protocol), np.arange(24))
+
+
+def test_clips_under_a_condition_are_a_batch_and_speakers_of_their_own(rows, features):
+    test = np.setdiff1d(np.arange(24), TRAIN_SIDE)
+    changed = 3 * features[test] - 1
+    expected = {
+        "speaker_independent": changed,
+        "speaker_independent_batch": normalize_by_batch(changed, measure(features[TRAIN_SIDE])),
+        "speaker_independent_adapted": normalize_by_speaker(changed, SPEAKERS[test]),
+    }
+    for protocol, values in expected.items():
+        np.testing.assert_array_equal(rows.test_side(protocol, TRAIN_SIDE, test, changed), values)
