@@ -3,8 +3,9 @@
     python docs/benchmarks/stress.py RUN_FOLDER [--all]
 
 RUN_FOLDER holds comparison.json, such as emotion-home/runs/<run>. A cell is the accuracy on a sample of clips of
-unheard speakers, by the fold models that have not heard them. *Noise* is the mean of white and pink noise; *mean* is over all
-conditions but clean. ``--all`` prints a column for each condition and the calibration errors too.
+unheard speakers, by the fold models that have not heard them. *Noise* is the mean of white and pink noise; the last
+column is the mean over all conditions but clean. ``--all`` prints a column for each condition, and the calibration
+errors too.
 """
 
 from __future__ import annotations

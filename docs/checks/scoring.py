@@ -32,7 +32,7 @@ from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import FAMILIES, PROBABILITIES
 
-OPTIONS = {"settle_seconds": 0, "rescore": True}
+OPTIONS = {"settle_seconds": 0, "rescore": True, "adaptation": "speaker"}
 
 
 def as_codec(samples: np.ndarray, rate: int, target: Path) -> None:

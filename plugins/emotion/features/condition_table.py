@@ -25,7 +25,7 @@ from emotion.audio.conditions import CONDITIONS, CONDITIONS_VERSION, in_conditio
 from emotion.errors import DataError
 from emotion.features import recipe
 from emotion.features.augmentation import VARIANTS
-from emotion.features.feature_table import read_clip
+from emotion.features.feature_table import MAX_SHARDS, read_clip
 from emotion.progress import Progress, no_progress
 from emotion.store import Store
 
@@ -164,7 +164,7 @@ def plan(store: Store, sample: list[SampledClip], *, clips_per_shard: int) -> Co
         missing = [name for name in CONDITIONS if _key(clip, name) not in stored]
         if missing:
             planned.append({**clip, "conditions": missing})
-    size = max(1, clips_per_shard * (1 + len(VARIANTS)) // len(CONDITIONS))
+    size = max(1, clips_per_shard * (1 + len(VARIANTS)) // len(CONDITIONS), -(-len(planned) // MAX_SHARDS))
     return ConditionPlan(sample, [planned[start : start + size] for start in range(0, len(planned), size)])
 
 

@@ -96,6 +96,38 @@ def test_the_conditions_are_what_their_names_say():
     assert tail["room_800ms"] > 10 * tail["room_300ms"] > 0
 
 
+FIGURES = {
+    "gain_minus_20db": (0.0104, 1.000),
+    "gain_plus_6db": (0.2069, 1.000),
+    "white_20db": (0.1047, 0.991),
+    "white_10db": (0.1125, 0.922),
+    "pink_20db": (0.1046, 0.991),
+    "pink_10db": (0.1134, 0.923),
+    "babble_15db": (0.1092, 0.975),
+    "narrow_band": (0.1037, 1.000),
+    "telephone": (0.0538, -0.024),
+    "mp3": (0.0985, 0.996),
+    "opus": (0.0995, 0.985),
+    "room_300ms": (0.1082, 0.926),
+    "room_800ms": (0.1239, 0.782),
+    "clipped": (0.4476, 0.996),
+    "silence_cut": (0.1190, 0.744),
+    "tilted": (0.3276, 0.944),
+}
+"""RMS of a clip in each condition of version ``c1``, and correlation with the clip."""
+
+
+def test_a_condition_that_changes_needs_a_new_version():
+    """If this fails on purpose, raise CONDITIONS_VERSION and enter the new figures: stored features are of the old."""
+    assert conditions.CONDITIONS_VERSION == "c1" and list(FIGURES) == list(CONDITIONS)
+    samples = speech(2)
+    for name, (rms, correlation) in FIGURES.items():
+        changed = in_condition(name, samples, sha256="ab12", talkers=TALKERS)
+        count = min(len(samples), len(changed))
+        assert np.sqrt(np.mean(np.square(changed, dtype=np.float64))) == pytest.approx(rms, rel=0.02), name
+        assert np.corrcoef(samples[:count], changed[:count])[0, 1] == pytest.approx(correlation, abs=0.02), name
+
+
 def test_no_random_number_is_shared_between_conditions_and_training_copies():
     """Every noise that a condition or a copy draws is recorded: no two of them have a value in common."""
     drawn: list[np.ndarray] = []

@@ -23,7 +23,7 @@ from question_dags import AT_ONCE
 
 pytestmark = pytest.mark.airflow
 
-CONF = {"dataset": "synthesized", "clips_per_shard": 20, "explained_clips": 16}
+CONF = {"dataset": "synthesized", "clips_per_shard": 20, "explained_clips": 16, "stress_clips": 12}
 SPEAKERS = 6
 
 
@@ -78,9 +78,9 @@ def finish(airflow: LocalAirflow, run_id: str, *, seconds: float = 400) -> None:
     assert airflow.state(run_id) == "success", airflow.failures(run_id)
 
 
-def stored_shards(store: Store) -> dict[str, tuple[int, int]]:
+def stored_shards(store: Store, folder: str = "features") -> dict[str, tuple[int, int]]:
     """Every shard of features, with what changes if it is written again."""
-    facts = {key: os.stat(store.path(key)) for key in store.list("features", "*.parquet")}
+    facts = {key: os.stat(store.path(key)) for key in store.list(folder, "*.parquet")}
     return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in facts.items()}
 
 
@@ -117,13 +117,14 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
 
 
 def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
-    before = stored_shards(store)
+    before, before_stress = stored_shards(store), stored_shards(store, "conditions")
+    assert len(before_stress) == 4, "twelve clips, three in a shard"
     airflow.trigger(CONF | {"promotion": "ask", "min_probability": 0.5}, run_id="second")
     path = f"/dags/{DAG_ID}/dagRuns/second/taskInstances/ask_a_person"
     wait_for(
         lambda: airflow.api("GET", path)["state"] == "awaiting_input", seconds=300, what="the question to a person"
     )
-    assert stored_shards(store) == before
+    assert stored_shards(store) == before and stored_shards(store, "conditions") == before_stress
     assert store.read_json("runs/second/comparison.json")["models"].keys() == {
         "logistic_regression",
         "random_forest",
@@ -134,6 +135,8 @@ def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     for name, model in first["models"].items():
         for protocol in PROTOCOLS:
             assert second["models"][name][protocol] == model[protocol], "same data and seed, other figures"
+        assert second["models"][name]["stress"] == model["stress"]
+    assert first["stress"]["clips"] == 12 and first["stress"]["speakers"] == SPEAKERS
     assert registry.champion(store)["version"] == "killed", "promoted before anybody answered"
 
     answer = {"chosen_options": ["Promote the challenger"], "params_input": {}}

@@ -70,7 +70,7 @@ def under_conditions(right: dict[str, int]) -> pd.DataFrame:
         answers(count).query("protocol == 'speaker_independent'").assign(condition=condition, mode="plain")
         for condition, count in right.items()
     ]
-    wrong = [frame.assign(mode="batch", **dict.fromkeys(PROBABILITIES, 0.0), p_calm=1.0) for frame in frames]
+    wrong = [frame.assign(mode="batch", **(dict.fromkeys(PROBABILITIES, 0.0) | {"p_calm": 1.0})) for frame in frames]
     return pd.concat([*frames, *wrong]).drop(columns="protocol")
 
 

@@ -15,6 +15,7 @@ from emotion.audio.conditions import CONDITIONS, in_condition
 from emotion.errors import DataError
 from emotion.features import condition_table
 from emotion.features.condition_table import TALKERS, draw_sample, sample_rows
+from emotion.features.feature_table import MAX_SHARDS
 from small_data import wav
 
 SPEAKERS, EMOTIONS = "abcdef", ("happy", "sad")
@@ -139,6 +140,13 @@ def test_what_is_stored_is_not_computed_again(store, table):
     assert {name for clip in replanned.shards[0] for name in clip["conditions"]} == {"babble_15db"}
     featurize_all(store, replanned)
     pd.testing.assert_frame_equal(condition_table.collect(store, sample), before)
+
+
+def test_there_are_no_more_shards_than_airflow_maps_over(store):
+    clip = {"path": "a.wav", "talkers": []}
+    sample = [clip | {"sha256": str(number), "row": number} for number in range(2 * MAX_SHARDS + 1)]
+    shards = condition_table.plan(store, sample, clips_per_shard=1).shards
+    assert len(shards) <= MAX_SHARDS and sum(map(len, shards)) == len(sample)
 
 
 def test_another_version_of_the_conditions_is_computed_anew(store, table, monkeypatch):

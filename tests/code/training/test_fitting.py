@@ -181,9 +181,7 @@ def test_clips_under_conditions_are_answered_by_models_that_have_not_heard_the_s
     """Clips that are changed by nothing get the held-out answers; a model that has heard them would be right."""
     table, values = clips()
     folds = splits(table, seed=SEED, published=None)
-    folds = {protocol: pairs[:2] for protocol, pairs in folds.items()} | {
-        protocol: folds["speaker_independent"] for protocol in HELD_OUT
-    }
+    folds["random"] = folds["random_adapted"] = folds["random"][:2]
     sampled = np.arange(0, len(table), 2)
     conditions = ConditionRows(sampled, {"clean": values[sampled], "same": values[sampled], "other": -values[sampled]})
     trained = fitting.train(FAMILIES[0], table, values, conditions=conditions, folds=folds, seed=SEED)
