@@ -57,7 +57,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
         fields = path.stem.split("-")
         labels.append(EMOTIONS[int(fields[2]) - 1])
         speakers.append(fields[6])
-        copies = [clip.samples] + [change(clip.samples) for change in features.VARIANTS.values()]
+        copies = [clip.samples] + [change(clip.samples, clip.samples_sha256) for change in features.VARIANTS.values()]
         vectors.append([features.extract(samples) for samples in copies])
     print(f"{len(labels)} clips featurized, {len(vectors[0])} times each, in {time.perf_counter() - start:.0f} s")
     table = {

@@ -64,7 +64,7 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
         seen.add(clip.samples_sha256)
         labels.append(EMOTIONS[int(path.stem.split("-")[2]) - 1])
         speakers.append(path.stem.split("-")[6])
-        copies = [clip.samples] + [change(clip.samples) for change in features.VARIANTS.values()]
+        copies = [clip.samples] + [change(clip.samples, clip.samples_sha256) for change in features.VARIANTS.values()]
         vectors.append([features.extract(samples) for samples in copies])
         lines.append(features.extract(filtered(clip.samples, random)))
     table = {

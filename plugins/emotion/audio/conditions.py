@@ -360,8 +360,8 @@ def random_copy(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         copy = tilted(copy, rng.uniform(-6, 6))
     if rng.random() < 0.7:
-        if rng.random() < 0.3:
-            noise = synthetic_babble(len(copy), rng, int(rng.integers(2, 9)))
+        if rng.random() < 0.5:
+            noise = synthetic_babble(len(copy), rng, int(rng.integers(1, 8)))
         else:
             noise = coloured_noise(len(copy), rng, rng.uniform(-0.3, 2))
         copy = with_noise(copy, noise, rng.uniform(3, 35))
@@ -375,6 +375,7 @@ def random_copy(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     codec = rng.random()
     if codec < 0.12:
         copy = mp3(copy, rng.uniform(0.8, 0.99))
-    elif codec < 0.24:
-        copy = opus(copy, rng.uniform(0.9, 0.99))
+    elif codec < 0.18:
+        copy = opus(copy, rng.uniform(0.98, 0.995))
     return _gain(copy, rng.uniform(-25, 10))
+

@@ -215,7 +215,7 @@ def _rows_of_clip(sha256: str, data: bytes, max_seconds: float) -> Iterator[tupl
         row = {"sha256": sha256, "variant": ORIGINAL, "samples_sha256": "", "reason": error.reason}
         yield row | {"message": str(error)}, np.full(len(recipe.feature_names()), np.nan, dtype=np.float32)
         return
-    copies = {variant: change(clip.samples) for variant, change in VARIANTS.items()}
+    copies = {variant: change(clip.samples, sha256) for variant, change in VARIANTS.items()}
     for variant, samples in ({ORIGINAL: clip.samples} | copies).items():
         row = {"sha256": sha256, "variant": variant, "samples_sha256": clip.samples_sha256, "reason": "", "message": ""}
         yield row, recipe.extract(samples)
@@ -274,7 +274,7 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     1
     >>> collected = collect(store, manifest, todo.refused)
     >>> len(collected.table), collected.augmented["variant"].tolist(), len(collected.rejected)
-    (1, ['slower', 'faster'], 0)
+    (1, ['slower', 'faster', 'copy_1', 'copy_2', 'copy_3', 'copy_4'], 0)
     """
     rows = stored(store)
     originals = rows[rows["variant"] == ORIGINAL]

@@ -50,7 +50,7 @@ from emotion.features.functionals import FRAMES, FUNCTIONALS, Functional
 from emotion.features.scalars import SCALARS
 from emotion.features.spectrum import SAMPLE_RATE
 
-RECIPE_VERSION = "v1"
+RECIPE_VERSION = "v2"
 """Raise it with every change of a feature's value, name or place: in decoding (:mod:`emotion.audio.decode`) or in a
 module of this package, :data:`emotion.features.VARIANTS` included. ``tests/data/test_golden_features.py`` fails on a
 change that was not intended."""
@@ -241,10 +241,10 @@ def recipe_version() -> str:
     Features are stored below it, and a model is used only with the recipe that it was trained on.
 
     >>> recipe_version()
-    'v1'
+    'v2'
 
     Registered features add a hash of their names and of the code of their modules, without comments and layout:
-    ``v1-3f9a0c52``.
+    ``v2-3f9a0c52``.
     """
     if not _registered:
         return RECIPE_VERSION

@@ -91,13 +91,13 @@ def power_filters() -> Filters:
     return filters(weights)
 
 
-def decibels(power: np.ndarray) -> np.ndarray:
-    """10 log10 of a power, of the same shape; a power below :data:`FLOOR` counts as :data:`FLOOR`.
+def decibels(power: np.ndarray, *, floor: float = FLOOR) -> np.ndarray:
+    """10 log10 of a power, of the same shape; a power below ``floor`` counts as ``floor``.
 
     >>> decibels(np.array([1.0, 0.01, 0.0])).tolist()
     [0.0, -20.0, -100.0]
     """
-    decibels = np.maximum(power, FLOOR)
+    decibels = np.maximum(power, floor)
     np.log10(decibels, out=decibels)
     decibels *= 10
     return decibels
