@@ -206,7 +206,7 @@ class Shard:
     def _answer_long(self, handle: BinaryIO, row: dict) -> tuple[dict, list[dict]]:
         """One answer for a long recording: the mean of its windows' probabilities, weighted by their lengths.
 
-        A channel is one speaker under one condition, so its windows are answered together, normalized as the options say.
+        A channel is one speaker under one condition, so its windows are answered together, and normalized as asked for.
 
         Returns columns of the row, and the rows of its timeline.
         """
