@@ -295,12 +295,8 @@ class CustomEmotionModel:
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown.
         adaptation : str
-            What the features are z-scored by, before the model that was trained on such features gets them; the
-            answer's ``mode`` says what was done. ``none``: nothing (``plain``). ``batch``: all files are one recording
-            condition (``batch``). ``speaker``: the clips of the same speaker (``speaker``), if at least ten of them can
-            be used (:data:`~emotion.inference.answer_queue.MIN_SPEAKER_CLIPS`) and they show a mix of emotions: if all
-            show one emotion, that would become the speaker's zero. ``auto``: as ``speaker``; then all files, if they
-            show a mix.
+            One of :data:`~emotion.inference.adapting.ADAPTATIONS`, with all files as one folder. The answer's ``mode``
+            says what was done.
         explain : bool
             Whether the answers have an ``explanation``.
 

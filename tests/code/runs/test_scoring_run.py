@@ -562,9 +562,10 @@ class Killed(BaseException):
     [
         ("ledger/open/first.json", 2),
         ("scores/first/plan.json", 2),
-        ("scores/first/parts/0001.npz", 3),
+        ("scores/first/parts/0001.npy", 3),
         ("scores/first/parts/0001.parquet", 3),
         ("scores/first/parts/0002.parquet", 3),
+        ("scores/first/parts/0001.npz", 2),
         ("scores/first/predictions.csv", 2),
         ("scores/first/figures.json", 2),
         ("scores/first/summary.json", 2),
