@@ -75,8 +75,8 @@ LEGEND = """\
 * selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on. Where
   clips were tested under recording conditions, it is the mean of clean clips and of the conditions.
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
-By batch: features z-scored with the mean and standard deviation of all test clips of a fold; needs no labels.
-By speaker: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
+By batch: features z-scored with mean and standard deviation of all clips of the test side; needs no labels.
+By speaker: features z-scored with mean and standard deviation of the same speaker's clips; needs no labels."""
 
 
 def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
