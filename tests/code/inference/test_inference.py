@@ -430,7 +430,7 @@ def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, fami
 def test_only_the_answers_asked_for_are_explained(model):
     rows = model._bundle["background"]["plain"][:5]
     explain = np.array([False, True, False, False, True])
-    answers = model.predict_features(rows, explain=explain)
+    answers = model.predict_features(rows, adaptation="none", explain=explain)
     assert ["explanation" in answer for answer in answers] == explain.tolist()
     whole = explain_predictions(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
     expected = top_contributions(whole, 4, answers[4]["emotion"], 5, feature_names=features.feature_names())

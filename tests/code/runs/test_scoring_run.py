@@ -435,10 +435,10 @@ def test_a_file_for_which_memory_always_runs_out_is_refused_until_it_changes(hom
         shutil.copy(path, box / name)
     read = shard_module.read
 
-    def large(handle):
+    def large(handle, *, channel):
         if handle.name.endswith("b.wav"):
             raise MemoryError("no memory")
-        return read(handle)
+        return read(handle, channel=channel)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", large)
@@ -832,7 +832,7 @@ def test_where_speakers_are_known_they_are_drawn():
     right, wrong = "sad", "calm"
     rows = [(right, wrong, "loud")] * 40 + [(right, right, name) for name in "abcde" for _ in range(40)]
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion", "speaker"]).assign(
-        label=right, path="x", confidence=0.5, challenger_confidence=0.5
+        label=right, path="x", channel="", confidence=0.5, challenger_confidence=0.5
     )
     comparison = _compare(good, good)
     assert comparison["mcnemar_p"] < 1e-10
@@ -848,7 +848,7 @@ def test_mcnemar_by_hand():
     right, wrong = "sad", "calm"
     rows = [(right, right)] * 5 + [(right, wrong)] * 8 + [(wrong, right)] * 1 + [(wrong, wrong)] * 2
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
-        label=right, path="x", confidence=0.5, challenger_confidence=0.5, speaker=""
+        label=right, path="x", channel="", confidence=0.5, challenger_confidence=0.5, speaker=""
     )
     comparison = _compare(good, good)
     assert comparison["difference"] is None and comparison["accuracy"]["drawn"] == "clips"

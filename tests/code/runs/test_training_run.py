@@ -30,7 +30,7 @@ def make(settings, emitter) -> TrainingRun:
 
 def stress_table(run: TrainingRun, *, stress_clips: int = 12, **shared) -> list[dict]:
     """The stages that compute features under recording conditions; the shards that they were divided into."""
-    shards = run.plan_stress(stress_clips=stress_clips, clips_per_shard=30, **(SHARED | shared))
+    shards = run.plan_stress(stress_clips=stress_clips, clips_per_shard=10, **(SHARED | shared))
     for shard in shards:
         run.featurize_stress(dataset=DATASET, shard=shard["shard"], max_seconds=60)
     run.collect_stress()
