@@ -226,6 +226,6 @@ def text_table(comparison: dict) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["accuracy / macro F1"]
     for first, *others in lines:
-        cells = [cell.rjust(width + 2) for cell, width in zip(others, widths[1:], strict=True)]
+        cells = [cell.rjust(width + 3) for cell, width in zip(others, widths[1:], strict=True)]
         text.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
     return "\n".join([*text, LEGEND])
