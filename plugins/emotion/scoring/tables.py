@@ -87,6 +87,16 @@ def timeline_table(rows: list[dict]) -> pd.DataFrame:
     return table
 
 
+def complete(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A table in which these columns of text are there; a value that is missing is ``""``.
+
+    >>> complete(pd.DataFrame({"path": ["a.wav"]}), ["channel"]).to_dict("records")
+    [{'path': 'a.wav', 'channel': ''}]
+    """
+    empty = pd.Series("", table.index)
+    return table.assign(**{column: _words(table.get(column, empty)) for column in columns})
+
+
 def _words(column: pd.Series) -> pd.Series:
     return column.astype(object).where(column.notna(), "").astype(str)
 
