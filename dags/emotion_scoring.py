@@ -61,7 +61,8 @@ def emotion_scoring():
         from emotion.scoring.options import NothingToScore, Options
 
         options = {key: params[key] for key in ("labels", "speakers", "settle_seconds", "rescore")}
-        options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
+        options |= {key: params[key] for key in ("window_seconds", "min_confidence", "least_accuracy")}
+        options["files_per_shard"] = params["files_per_shard"]
         try:
             return scoring_run(run_id).find_new_audio(
                 folder=params["folder"],

@@ -19,6 +19,7 @@ from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.models.registry import VersionFacts
 from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
@@ -44,9 +45,10 @@ def build(root: str) -> Store:
     predictions = {family: result.predictions for family, result in trained.items()}
     predictions["ensemble"] = held_out.soft_vote(list(predictions.values()))
     reference = build_reference(
-        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
+        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), quality=table, seed=SEED
     )
-    files = _bundles(trained) | {REFERENCE: reference.to_bytes()}
+    familiarity = Familiarity.fit(values, table["speaker"].to_numpy(), columns=features.views())
+    files = _bundles(trained, familiarity) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
         registry.register(store, version, files=files, card="# A small model\n", facts=_facts(version))
     registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
@@ -83,7 +85,7 @@ def _synthesize(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
+def _bundles(trained: dict[str, Trained], familiarity: Familiarity) -> dict[str, bytes]:
     plain: dict[str, Classifier | Ensemble] = {family: result.plain for family, result in trained.items()}
     adapted: dict[str, Classifier | Ensemble] = {family: result.adapted for family, result in trained.items()}
     plain["ensemble"] = Ensemble([result.plain for result in trained.values()])
@@ -94,6 +96,7 @@ def _bundles(trained: dict[str, Trained]) -> dict[str, bytes]:
                 plain=plain[family],
                 adapted=adapted[family],
                 background=trained[FAMILIES[0]].background,
+                familiarity=familiarity,
                 feature_names=features.feature_names(),
                 metadata={"seed": SEED},
             )

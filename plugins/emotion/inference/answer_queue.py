@@ -10,6 +10,7 @@ import numpy as np
 
 from emotion import features
 from emotion.errors import AudioError
+from emotion.features import quality
 from emotion.inference.windows import read
 
 MIN_SPEAKER_CLIPS = 10
@@ -79,13 +80,14 @@ class AnswerQueue:
 
 
 def read_clip(path: str | os.PathLike) -> tuple[dict, np.ndarray | None]:
-    """The record of a file, with its path and duration, and its features, float32 (n_features,).
+    """The record of a file, with its path, duration and quality, and its features, float32 (n_features,).
 
     Of a file that cannot be used, the record says why (``error``, ``message``), and there are no features.
     """
-    record = {"path": os.fsdecode(path)}
+    record: dict = {"path": os.fsdecode(path)}
     try:
         clip = read(path)
     except AudioError as error:
         return record | {"error": error.reason, "message": str(error)}, None
-    return record | {"duration": clip.duration}, features.extract(clip.samples)
+    record |= {"duration": clip.duration, "quality": quality.as_dict(quality.measure(clip.samples))}
+    return record, features.extract(clip.samples)

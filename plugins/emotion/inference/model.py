@@ -15,6 +15,7 @@ from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.errors import describe_failure
+from emotion.features import quality
 from emotion.inference import bundles
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, AnswerQueue, read_clip
 from emotion.inference.windows import HOP, MAX_CLIP_SECONDS, WINDOW, Window, file_windows, read, stream_windows
@@ -85,6 +86,11 @@ class CustomEmotionModel:
     ``model``          the version
     ``family``         the family
     ``mode``           ``plain``, or ``adapted`` to the speaker (see :meth:`predict_batch`)
+    ``unfamiliarity``  how far the recording lies from all that training has shown: 1 is the threshold
+    ``unfamiliar``     whether it lies beyond that: it is probably not speech, such as a tone or music, and the emotion
+                       then means nothing
+    ``quality``        of the recording: ``level_db``, ``snr_db``, ``bandwidth_hz``, ``clipped_share`` and
+                       ``seconds_of_speech`` (:class:`emotion.features.quality.Quality`); None is not known
     ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
                        lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
     ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
@@ -214,7 +220,7 @@ class CustomEmotionModel:
 
     def _answer(self, clip: Clip, explain: bool) -> dict:
         answers = self.predict_features(features.extract(clip.samples)[None], explain=explain)
-        return answers[0] | {"duration": clip.duration}
+        return answers[0] | {"duration": clip.duration, "quality": quality.as_dict(quality.measure(clip.samples))}
 
     def predict_features(
         self, values: np.ndarray, *, speakers: Sequence[str] | None = None, explain: bool | np.ndarray = False
@@ -234,7 +240,7 @@ class CustomEmotionModel:
         Returns
         -------
         list of dict, length n
-            See the notes on the class; without ``duration``.
+            See the notes on the class; without ``duration`` and ``quality``.
         """
         values = np.asarray(values, dtype=np.float32)
         explain = np.broadcast_to(explain, len(values))
@@ -249,6 +255,9 @@ class CustomEmotionModel:
         if len(adapted):
             rows = normalize_by_speaker(values[adapted], names[adapted])
             _put(answers, adapted, self._predict(rows, "adapted", explain[adapted]))
+        if len(values):
+            for answer, distance in zip(answers, self._bundle["familiarity"].unfamiliarity(values), strict=True):
+                answer |= {"unfamiliar": bool(distance > 1), "unfamiliarity": float(distance)}
         return answers
 
     def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
@@ -401,7 +410,9 @@ class CustomEmotionModel:
             if window.error is not None:
                 yield span | {"error": window.error.reason, "message": str(window.error)}
             elif window.vector is not None:
-                yield span | self.predict_features(window.vector[None])[0]
+                yield (
+                    span | self.predict_features(window.vector[None])[0] | {"quality": quality.as_dict(window.quality)}
+                )
 
 
 def _put(answers: list[dict], positions: np.ndarray, new_answers: list[dict]) -> None:

@@ -21,6 +21,8 @@ from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, ConfigurationError
+from emotion.features import quality
+from emotion.features.quality import Quality
 
 MAX_CLIP_SECONDS = 60.0
 """The longest recording that gets a single answer, as models are trained on sentences."""
@@ -85,6 +87,8 @@ class Window(NamedTuple):
     """Features, float32 (n_features,)."""
     error: AudioError | None
     """Why the window cannot be used; its reason is ``silent`` or ``not_finite``."""
+    quality: Quality = quality.UNKNOWN
+    """Of the window alone."""
 
 
 def stream_windows(
@@ -161,7 +165,8 @@ def _check_lengths(window: float, hop: float) -> None:
 def _featurize(samples: np.ndarray, start: int, rate: float) -> Window:
     seconds = start / rate, (start + len(samples)) / rate
     try:
-        return Window(*seconds, features.extract(decode.from_blocks([samples], rate, name="the window").samples), None)
+        clip = decode.from_blocks([samples], rate, name="the window")
+        return Window(*seconds, features.extract(clip.samples), None, quality.measure(clip.samples))
     except AudioError as error:
         return Window(*seconds, None, error)
 

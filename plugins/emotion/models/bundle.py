@@ -15,8 +15,9 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 
-FORMAT = "emotion-model/2"
+FORMAT = "emotion-model/3"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
 
@@ -25,7 +26,8 @@ class Bundle(TypedDict):
     """What ``<family>_emotion_model.pkl`` holds.
 
     ``plain`` and ``adapted`` are the models; ``background`` has, for each of the two, the rows that its explanations
-    are measured against. An ensemble has a scaler per member, by family.
+    are measured against. An ensemble has a scaler per member, by family. ``familiarity`` tells clips that are unlike
+    all of training.
     """
 
     format: str
@@ -36,6 +38,7 @@ class Bundle(TypedDict):
     plain: Classifier | Ensemble
     adapted: Classifier | Ensemble
     background: dict[str, np.ndarray]
+    familiarity: Familiarity
     metadata: dict
 
 
@@ -53,6 +56,7 @@ def make_bundle(
     plain: Classifier | Ensemble,
     adapted: Classifier | Ensemble,
     background: dict[str, np.ndarray],
+    familiarity: Familiarity,
     feature_names: tuple[str, ...],
     metadata: dict,
 ) -> Bundle:
@@ -63,8 +67,10 @@ def make_bundle(
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
     >>> background = {"plain": rows, "adapted": rows}
+    >>> familiarity = Familiarity.fit(rows, np.repeat(["a", "b"], 8), columns={"all": np.arange(4)})
     >>> bundle = make_bundle(
-    ...     plain=model, adapted=model, background=background, feature_names=("a", "b", "c", "d"), metadata={}
+    ...     plain=model, adapted=model, background=background, familiarity=familiarity,
+    ...     feature_names=("a", "b", "c", "d"), metadata={}
     ... )
     >>> bundle["family"], bundle["label_encoder"].classes_.tolist(), bundle["scaler"].n_features_in_
     ('logistic_regression', ['happy', 'sad'], 4)
@@ -80,6 +86,7 @@ def make_bundle(
         "plain": plain,
         "adapted": adapted,
         "background": background,
+        "familiarity": familiarity,
         "metadata": metadata | {"packages": packages()},
     }
 
@@ -93,7 +100,7 @@ def packages() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def dumps(value: Bundle | list[FoldModel]) -> bytes:
+def dumps(value: Bundle | Familiarity | list[FoldModel]) -> bytes:
     """A joblib pickle, compressed."""
     buffer = io.BytesIO()
     joblib.dump(value, buffer, compress=3)
@@ -182,7 +189,7 @@ def check_loadable(entry: Mapping[str, Any], *, recipe: str) -> None:
 
 
 def unpickle(data: bytes) -> Any:
-    """A :class:`Bundle` or a list of :class:`FoldModel`, from :func:`dumps`.
+    """A :class:`Bundle`, a :class:`Familiarity` or a list of :class:`FoldModel`, from :func:`dumps`.
 
     Only for data that :func:`verify` has accepted: a pickle can run any code.
 

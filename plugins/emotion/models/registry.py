@@ -11,9 +11,10 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
+from emotion.evaluation.coverage import CoveragePoint
 from emotion.models import documents
 from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
 from emotion.store import Store
@@ -42,6 +43,8 @@ class VersionFacts(TypedDict):
     selected: str
     seed: int
     scores: dict[str, dict[str, dict[str, float]]]
+    coverage: NotRequired[dict[str, dict[str, list[CoveragePoint]]]]
+    """By family and protocol; versions of earlier code have none."""
 
 
 class VersionEntry(VersionFacts):

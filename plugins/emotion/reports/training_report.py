@@ -43,6 +43,7 @@ TERMS = (
     "challenger",
     "champion",
     "confidence",
+    "coverage",
     "fold",
     "interval",
     "log_loss",

@@ -24,6 +24,7 @@ def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
         emitter.count(metrics.SCORING_REJECTED, int(count), reason=str(reason))
     for emotion, count in good["emotion"].value_counts().items():
         emitter.count(metrics.PREDICTED, int(count), emotion=str(emotion))
+    emitter.count(metrics.UNFAMILIAR, int(good["unfamiliar"].sum()))
     clips = table[table["vector"] >= 0]
     for stage in LATENCIES:
         for milliseconds in clips[f"{stage}_ms"].head(TIMED_PER_SHARD):
@@ -38,6 +39,9 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
     for statistic in ("mean", "p10", "p50", "p90"):
         if figures["scored"]:
             emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
+    for figure in ("snr_db", "level_db", "bandwidth_hz"):
+        if (median := figures["quality"][figure]) is not None:
+            emitter.gauge(metrics.QUALITY, median, figure=figure)
     for emotion, rows in table[table["error"] == ""].groupby("emotion"):
         for statistic, value in spread(rows["confidence"]).items():
             emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)

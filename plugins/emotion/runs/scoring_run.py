@@ -142,6 +142,8 @@ class ScoringRun(Run):
             timeline = self._gather(plan, "-timeline.parquet").sort_values(["path", "start"], ignore_index=True)
             # A part of an earlier release, taken over from a dead batch, does not know which clips were heard.
             table["heard_in_training"] = table.get("heard_in_training", pd.Series("", table.index)).fillna("")
+            table = table.reindex(columns=[*table, *(name for name in COLUMNS if name not in table)])
+            table["unfamiliar"] = table["unfamiliar"] == True  # noqa: E712 - NaN in such a part
             left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])

@@ -22,6 +22,7 @@ from emotion.metrics import Emitter
 from emotion.models import promotion, registry
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.models.registry import VersionEntry
 from emotion.models.rescoring import HELD_OUT, held_out_file
 from emotion.monitoring import reference
@@ -104,6 +105,7 @@ class TrainingRun(Run):
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
+            self._fit_familiarity()
         counts = {
             "used": len(collected.table),
             "rejected": len(collected.rejected),
@@ -132,6 +134,7 @@ class TrainingRun(Run):
                 plain=trained.plain,
                 adapted=trained.adapted,
                 background=trained.background,
+                familiarity=self.artifacts.familiarity(),
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -273,9 +276,16 @@ class TrainingRun(Run):
             plain=Ensemble([cast(Classifier, bundle["plain"]) for bundle in bundles]),
             adapted=Ensemble([cast(Classifier, bundle["adapted"]) for bundle in bundles]),
             background=bundles[0]["background"],
+            familiarity=bundles[0]["familiarity"],
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )
+
+    def _fit_familiarity(self) -> None:
+        """Learn what the clips and their copies show, for the bundles of all families."""
+        table, values = self.artifacts.clips()
+        speakers, copies = table["speaker"].to_numpy(), self.artifacts.augmented(len(table))
+        self.artifacts.save_familiarity(Familiarity.fit(values, speakers, columns=features.views(), copies=copies))
 
     def _metadata(self, seed: int) -> dict:
         return training_results.bundle_metadata(
@@ -289,6 +299,7 @@ class TrainingRun(Run):
             table["speaker"].to_numpy(),
             {name: self.artifacts.predictions(name) for name in MODELS},
             names=features.feature_names(),
+            quality=table,
             seed=seed,
         ).to_bytes()
 

@@ -15,10 +15,13 @@ from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, describe_failure
+from emotion.features import quality
+from emotion.features.quality import Quality
 from emotion.inference import CustomEmotionModel
 from emotion.inference.windows import Window, file_windows, read
 from emotion.scoring import inbox
 from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
@@ -54,6 +57,7 @@ class Shard:
         self._training_clips = training_clips
         self._inboxes = decoded_paths(plan["inboxes"])
         self._options = Options(**plan["options"])
+        self._limits = listener_limits(self._options, plan["models"][0])
         self._rows: list[dict] = []
         self._timeline: list[dict] = []
         self._vectors: list[np.ndarray] = []
@@ -92,7 +96,7 @@ class Shard:
         rows = [row for row in self._rows if row["vector"] >= 0]
         if rows:
             self._answer_clips(rows)
-        return clip_table(self._rows, min_confidence=self._options.min_confidence), timeline_table(self._timeline)
+        return clip_table(self._rows, limits=self._limits), timeline_table(self._timeline)
 
     @property
     def vectors(self) -> np.ndarray:
@@ -129,7 +133,7 @@ class Shard:
             "features_ms": 1000 * (time.perf_counter() - decoded),
             "duration": clip.duration,
             "vector": len(self._vectors),
-        }
+        } | quality.measure(clip.samples)._asdict()
         if self._training_clips is not None:
             columns["heard_in_training"] = HEARD if clip.samples_sha256 in self._training_clips else "no"
         self._vectors.append(vector)
@@ -144,6 +148,7 @@ class Shard:
         model_ms = 1000 * (time.perf_counter() - start) / len(rows)
         for row, answer in zip(rows, answers, strict=True):
             row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
+            row["unfamiliarity"] = answer["unfamiliarity"]
             row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
         for challenger in self.models[1:]:
             answers = challenger.predict_features(values, speakers=speakers)
@@ -160,6 +165,8 @@ class Shard:
         timeline: list[dict] = []
         sums = np.zeros((len(self.models), len(EMOTIONS)))
         end = 0.0
+        distances: list[float] = []
+        qualities: list[Quality] = []
         while block := list(islice(windows, WINDOWS_AT_ONCE)):
             end = block[-1].end
             answers = self._answer_windows(block)
@@ -168,10 +175,13 @@ class Shard:
                 for total, model_answers in zip(sums, answers, strict=True):
                     total += lengths @ probability_matrix(model_answers)
             timeline += _timeline_rows(entry, block, answers[0])
+            distances += [answer["unfamiliarity"] for answer in answers[0]]
+            qualities += [window.quality for window in block if window.vector is not None]
         if not sums.any():
             raise AudioError(timeline[0]["error"], f"{entry['path']}: none of its {len(timeline)} windows can be used")
         means = sums / sums.sum(axis=1, keepdims=True)
         columns = {"duration": end, "windows": len(timeline), "mode": "plain"} | answer_columns(_mean_answer(means[0]))
+        columns |= {"unfamiliarity": float(np.median(distances))} | quality.of_windows(qualities)._asdict()
         if len(self.models) > 1:
             columns |= challenger_columns(_mean_answer(means[1]))
         return columns, timeline

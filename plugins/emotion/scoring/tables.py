@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 
+from emotion.features import quality
 from emotion.vocabulary import EMOTIONS, PROBABILITIES
 
 COLUMNS = [
@@ -25,9 +27,14 @@ COLUMNS = [
     "error",
     "message",
     "heard_in_training",
+    "unfamiliar",
+    "unfamiliarity",
+    *quality.COLUMNS,
 ]
 """Columns of ``predictions.parquet`` and ``predictions.csv``. ``heard_in_training`` is ``yes`` for a clip that one of
-the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording."""
+the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording. ``unfamiliarity``
+is the distance from all that training has
+shown, where 1 is the threshold of ``unfamiliar``. The last columns are :class:`emotion.features.quality.Quality`."""
 HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
@@ -60,19 +67,23 @@ def challenger_columns(answer: dict) -> dict:
     return {"challenger_emotion": answer["emotion"], "challenger_confidence": answer["confidence"]}
 
 
-def clip_table(rows: list[dict], *, min_confidence: float) -> pd.DataFrame:
+def clip_table(rows: list[dict], *, limits: Mapping[str, float]) -> pd.DataFrame:
     """The table of a shard, a row per file: missing numbers are NaN, missing words are "".
 
     ``vector`` is the row of the file's features in the shard's ``.npy`` file, -1 if it has none. An answer whose
-    confidence is below ``min_confidence`` is marked ``needs_listener``.
+    confidence is below the limit of its mode, or whose clip is unfamiliar, is marked ``needs_listener``.
     """
     latencies = [f"{stage}_ms" for stage in LATENCIES]
     table = pd.DataFrame(rows, columns=[*COLUMNS, *CHALLENGER_COLUMNS, "vector", *latencies])
     numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *latencies]
+    numbers += ["unfamiliarity", *quality.COLUMNS]
     table[numbers] = table[numbers].astype(float)
     for column in ("emotion", "mode", "challenger_emotion", "heard_in_training"):
         table[column] = _words(table[column])
-    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    table["unfamiliar"] = table["unfamiliarity"] > 1
+    table["needs_listener"] = (table["error"] == "") & (
+        (table["confidence"] < table["mode"].map(limits)) | table["unfamiliar"]
+    )
     return table
 
 

@@ -12,6 +12,7 @@ from emotion.errors import BundleError
 from emotion.models import classifier
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import EMOTIONS, FAMILIES
 
 WIDTH = 12
@@ -147,6 +148,7 @@ def small_bundle(model: Classifier | Ensemble) -> dict:
         plain=model,
         adapted=model,
         background={"plain": rows, "adapted": rows},
+        familiarity=Familiarity.fit(rows, np.resize(["a", "b"], len(rows)), columns={"all": np.arange(WIDTH)}),
         feature_names=tuple(f"f{number}" for number in range(WIDTH)),
         metadata={"version": "one"},
     )

@@ -11,6 +11,7 @@ from emotion.evaluation.folds import splits
 from emotion.models import promotion, registry, rescoring
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.vocabulary import EMOTIONS, FAMILIES
@@ -42,9 +43,12 @@ def noise(tmp_path_factory):
     folds |= dict.fromkeys(("random", "random_adapted"), folds["random"][:2])
     folds |= {"speaker_independent_adapted": folds["speaker_independent"][:2]}
     trained = fitting.train(LOGISTIC, table, values, folds=folds, seed=SEED)
+    familiarity = Familiarity.fit(values, table["speaker"].to_numpy(), columns={"all": np.arange(300)})
     files = {}
     for family, plain in ((LOGISTIC, trained.plain), (Ensemble.family, Ensemble([trained.plain] * 3))):
-        bundle = make_bundle(plain=plain, adapted=plain, background={}, feature_names=(), metadata={})
+        bundle = make_bundle(
+            plain=plain, adapted=plain, background={}, familiarity=familiarity, feature_names=(), metadata={}
+        )
         files[registry.bundle_name(family)] = dumps(bundle)
     files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), dumps(trained.folds))
     registry.register(store, "first", files=files, card="", facts=facts())
