@@ -31,7 +31,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
     dict
         Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
         ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv``, ``slices`` and
-        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). The entry ``random`` also has ``split_80_20``, the scores of the single split.
+        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). The entry
+        ``random`` also has ``split_80_20``, the scores of the single split.
 
     Examples
     --------

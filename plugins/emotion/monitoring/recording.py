@@ -28,6 +28,7 @@ CLIPPED = 0.005
 def quality_counts(table: pd.DataFrame) -> np.ndarray:
     """Clips per bin, int64 (5, BINS), in the order of :data:`emotion.features.quality.COLUMNS`; NaN is not counted.
 
+    >>> from emotion.features import quality
     >>> clips = pd.DataFrame([quality.Quality(-30.2, 20.1, 4000, 0, 1.5), quality.UNKNOWN])
     >>> counts = quality_counts(clips)
     >>> counts.sum(axis=1).tolist(), medians(counts)["bandwidth_hz"]

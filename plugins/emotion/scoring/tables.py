@@ -32,9 +32,9 @@ COLUMNS = [
     *quality.COLUMNS,
 ]
 """Columns of ``predictions.parquet`` and ``predictions.csv``. ``heard_in_training`` is ``yes`` for a clip that one of
-the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording. ``unfamiliarity``
-is the distance from all that training has
-shown, where 1 is the threshold of ``unfamiliar``. The last columns are :class:`emotion.features.quality.Quality`."""
+the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording.
+``unfamiliarity`` is the distance from all that training has shown, where 1 is the threshold of ``unfamiliar``. The last
+columns are :class:`emotion.features.quality.Quality`."""
 HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error"]
