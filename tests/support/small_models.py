@@ -15,13 +15,14 @@ from emotion import features
 from emotion.datasets import synthesis
 from emotion.datasets.synthesis import NOTICE
 from emotion.evaluation import held_out
+from emotion.evaluation.coverage import CoveragePoint
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.models.registry import VersionFacts
-from emotion.monitoring.reference import REFERENCE, build_reference
+from emotion.monitoring.reference import MODES, REFERENCE, build_reference
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.training.fitting import Trained
@@ -30,6 +31,11 @@ from emotion.vocabulary import EMOTIONS, FAMILIES
 SEED = 7
 SPEAKERS = 3
 VERSIONS = ("first", "second")
+CURVE: list[CoveragePoint] = [
+    {"coverage": 0.4, "confidence": 0.7, "accuracy": 0.9},
+    {"coverage": 1.0, "confidence": 0.2, "accuracy": 0.6},
+]
+"""What the versions say of the accuracy of their answers by confidence."""
 
 
 def build(root: str) -> Store:
@@ -114,6 +120,7 @@ def _facts(version: str) -> VersionFacts:
         "selected": "logistic_regression",
         "seed": SEED,
         "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in (*FAMILIES, "ensemble")},
+        "coverage": {family: dict.fromkeys(MODES.values(), CURVE) for family in (*FAMILIES, "ensemble")},
     }
 
 

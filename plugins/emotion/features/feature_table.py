@@ -1,7 +1,7 @@
 """Compute the features of a dataset: plan shards from what is not stored yet, and store each as one Parquet file.
 
-``features/<recipe>/<shard>-at-most-<limit>s-quality.parquet`` holds, keyed by the file's sha256, a row for each clip and
-for each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
+``features/<recipe>/<shard>-at-most-<limit>s-quality.parquet`` holds, keyed by the file's sha256, a row for each clip
+and for each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
 ``samples_sha256``, ``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies), the
 clip's quality (:mod:`emotion.features.quality`; NaN for a copy) and the named features. A file whose name does not end
 in ``-quality.parquet`` is of earlier code, which did not measure the quality, and is not read.

@@ -216,3 +216,27 @@ def test_the_same_seed_gives_the_same_reference(training, reference):
     again = build_reference(values, speakers, held_out(probabilities), names=NAMES, quality=QUALITY, seed=0)
     assert again.to_bytes() == reference.to_bytes()
     assert SIZES[0] == 4
+
+
+def test_the_verdict_names_what_differs_in_the_recordings(reference):
+    rng = np.random.default_rng(1)
+    values = clips_of(rng, 2, clips=20, shift=5.0)
+    table = pd.DataFrame(answers(rng, 40), columns=PROBABILITIES).assign(mode="plain", vector=range(40))
+    telephone = STUDIO._replace(bandwidth_hz=3900, snr_db=15, level_db=-56, clipped_share=0.02)
+    sketches = []
+    for quality, count in ((telephone, 30), (STUDIO, 10)):
+        sketch = Sketch(reference)
+        sketch.add_clips(table[:count].assign(**quality._asdict()), values, family="forest")
+        sketches.append(sketch)
+    sketches[0].merge(sketches[1].to_bytes())
+    verdict = drift.judge(sketches[0])
+    assert verdict["verdict"] == "alarm"
+    assert [reason.partition(":")[0] for reason in verdict["recording"]["causes"]] == [
+        "Noise",
+        "Bandwidth",
+        "Level",
+        "Clipping",
+    ]
+    assert verdict["reasons"][1:5] == verdict["recording"]["causes"]
+    assert "the speech reaches 3.9 kHz; in training 7.8 kHz" in verdict["reasons"][2]
+    assert drift.judge(sketches[1])["recording"]["causes"] == []
