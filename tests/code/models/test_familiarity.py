@@ -6,11 +6,12 @@ import pytest
 import sounds
 from emotion import features
 from emotion.inference import CustomEmotionModel
-from emotion.models.familiarity import Familiarity
+from emotion.models.familiarity import VIEWS, Familiarity
+from small_models import trained_store  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def model(trained_store):
+def model(trained_store):  # noqa: F811
     return CustomEmotionModel.from_store(trained_store)
 
 
@@ -51,6 +52,4 @@ def test_one_speaker_is_too_few():
 
 
 def test_the_views_are_those_of_the_recipe():
-    from emotion.models.familiarity import VIEWS
-
     assert set(VIEWS) <= set(features.views())
