@@ -8,7 +8,7 @@ try starts from the same and gives the same.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.adapting import Groups, Part
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, part_keys
-from emotion.scoring.tables import answer_columns, challenger_columns
+from emotion.scoring.tables import answer_columns, challenger_columns, needs_listener
 from emotion.store import Store
 
 
@@ -56,7 +56,7 @@ def adapt(
     models: Sequence[CustomEmotionModel],
     groups: Sequence[Groups],
     *,
-    min_confidence: float,
+    limits: Mapping[str, float],
 ) -> pd.DataFrame:
     """The table of a part with the answers of normalized clips in place of the plain ones.
 
@@ -67,8 +67,9 @@ def adapt(
     vectors : float32 array, shape (n_clips, n_features)
     models, groups : sequence
         The model, and the challenger if there is one; each with its groups.
-    min_confidence : float
-        As for :func:`emotion.scoring.tables.clip_table`.
+    limits : mapping of str to float
+        As for :func:`emotion.scoring.tables.clip_table`. Whether a clip is unfamiliar does not depend on how it was
+        normalized, so those columns stay.
     """
     table = table.copy()
     clips = table[table["vector"] >= 0]
@@ -88,5 +89,5 @@ def adapt(
         index = clips.index[rows]
         for name, values in pd.DataFrame(columns, index=index).items():
             table.loc[index, name] = values
-    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    table["needs_listener"] = needs_listener(table, limits)
     return table

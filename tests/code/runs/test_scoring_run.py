@@ -1120,3 +1120,31 @@ def test_artifacts_may_lie_in_an_object_store(home, box, voices, trained_store):
     assert not store.list("scores/first/parts") and not ledger.claims(store)
     with pytest.raises(NothingToScore):
         dag_run(settings, "second")
+
+
+def test_a_tone_is_unfamiliar_and_goes_to_the_listener_first(home, box, voices):
+    for clip in voices[:6]:
+        shutil.copy(clip, box / clip.name)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    soundfile.write(box / "tone.wav", tone, 16_000)
+    summary = score_folder(home, box, batch="tone", options=Options(settle_seconds=0, min_confidence=0))
+    table = Store(str(home.home)).read_table("scores/tone/predictions.parquet").set_index("path")
+    assert table.index[table["unfamiliar"]].tolist() == table.index[table["needs_listener"]].tolist() == ["tone.wav"]
+    assert table.loc["tone.wav", "unfamiliarity"] > 1 >= table["unfamiliarity"].drop("tone.wav").max()
+    assert summary["unfamiliar"] == summary["needs_listener"] == 1
+    assert table["snr_db"].drop("tone.wav").notna().any() and np.isnan(table.loc["tone.wav", "snr_db"])
+    assert summary["quality"]["bandwidth_hz"] == table["bandwidth_hz"].median()
+    html = Path(home.home, "scores/tone/report.html").read_text()
+    section = html[html.index('<section id="listen">') :]
+    assert section.index("tone.wav") < min(section.index(name) for name in table.index if name != "tone.wav")
+
+
+def test_the_listener_gets_what_would_push_accuracy_below_a_given_one(home, box, voices):
+    for clip in voices[:6]:
+        shutil.copy(clip, box / clip.name)
+    summary = score_folder(home, box, batch="sure", options=Options(settle_seconds=0, least_accuracy=0.85))
+    table = Store(str(home.home)).read_table("scores/sure/predictions.parquet")
+    assert summary["listener_limits"]["plain"] == 0.7
+    assert (table["needs_listener"] == ((table["confidence"] < 0.7) | table["unfamiliar"])).all()
+    with pytest.raises(ConfigurationError, match="expected 0 to 1"):
+        Options(least_accuracy=85)
