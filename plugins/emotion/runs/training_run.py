@@ -338,6 +338,8 @@ class TrainingRun(Run):
         """Learn what the clips and their copies show, for the bundles of all families."""
         table, values = self.artifacts.clips()
         speakers, copies = table["speaker"].to_numpy(), self.artifacts.augmented(len(table))
+        if len(set(speakers)) < 2:
+            return  # the training tasks refuse such a table, and say why
         self.artifacts.save_familiarity(Familiarity.fit(values, speakers, columns=features.views(), copies=copies))
 
     def _metadata(self, seed: int) -> dict:

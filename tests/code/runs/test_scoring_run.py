@@ -923,14 +923,15 @@ class Recorder:
 def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     for path in voices[:16]:
         shutil.copy(path, box)
+    soundfile.write(box / "tone.wav", 0.3 * np.sin(np.arange(32_000) / 6), 16_000)
     (box / "empty.wav").touch()
     recorder = Recorder()
     dag_run(home, emitter=Emitter(recorder))
     sent = recorder.sent
-    assert sent["emotion.scoring.clips.scored"] == [16] and sent["emotion.scoring.clips.rejected"] == [1]
-    assert sent["emotion.scoring.rejected.empty"] == [1]
-    assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 16
-    assert len(sent["emotion.scoring.latency.decode"]) == 16
+    assert sent["emotion.scoring.clips.scored"] == [17] and sent["emotion.scoring.clips.rejected"] == [1]
+    assert sent["emotion.scoring.rejected.empty"] == sent["emotion.scoring.unfamiliar"] == [1]
+    assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 17
+    assert len(sent["emotion.scoring.latency.decode"]) == 17
     assert (
         sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
     )
