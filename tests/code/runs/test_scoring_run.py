@@ -23,6 +23,7 @@ from emotion import features, metrics
 from emotion.audio import decode
 from emotion.errors import ConfigurationError, DataError
 from emotion.explanation import values
+from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.models import bundle, registry
@@ -148,6 +149,30 @@ def test_a_folder_is_normalized_by_all_its_clips_whatever_its_shards(home, box, 
         assert row[PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
     page = Store(home.home).read_bytes("scores/shards-4/report.html").decode()
     assert page.count("15 clips: normalized by these clips.") == 2
+
+
+def test_a_normalized_clip_stays_unfamiliar_and_is_left_to_a_listener_by_the_limit_of_its_mode(home, box, voices):
+    entry = Path(home.home, "models/first/version.json")
+    facts = json.loads(entry.read_text())
+    curves = facts["coverage"]["logistic_regression"]
+    curves["speaker_independent_batch"] = [{"coverage": 0.4, "confidence": 0.9, "accuracy": 0.9}]
+    entry.unlink()  # it is a link to the entry that all tests share
+    entry.write_text(json.dumps(facts))
+    for path in voices[:29]:
+        shutil.copy(path, box)
+    soundfile.write(box / "tone.wav", 0.3 * np.sin(np.arange(32_000) / 6), 16_000)
+    tables = {}
+    for mode, adaptation in (("plain", "none"), ("batch", "batch")):
+        options = Options(settle_seconds=0, adaptation=adaptation, least_accuracy=0.85, rescore=True)
+        summary = score_folder(home, box, batch=mode, options=options)
+        assert summary["modes"][mode] == 30 and summary["unfamiliar"] == 1
+        tables[mode] = table = predictions(home, mode)
+        limit = {"plain": 0.7, "batch": 0.9}[mode]
+        assert summary["listener_limits"][mode] == limit
+        assert table["needs_listener"].equals((table["confidence"] < limit) | table["unfamiliar"])
+        assert table["needs_listener"].sum() == summary["needs_listener"]
+    columns = ["unfamiliar", "unfamiliarity", *quality.COLUMNS]
+    pd.testing.assert_frame_equal(tables["plain"][columns], tables["batch"][columns])
 
 
 def test_collecting_again_gives_the_same(home, box, voices):
