@@ -73,11 +73,11 @@ TERMS = (
 )
 """Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
 LEGEND = """\
-* selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on (where clips
-  were tested under recording conditions: the mean of clean clips and of the conditions).
+* selected: the highest macro F1 on unheard speakers, that is, speakers the model was not trained on. Where
+  clips were tested under recording conditions, it is the mean of clean clips and of the conditions.
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
-By batch: features z-scored with the mean and standard deviation of all clips of the test side; needs no labels.
-By speaker: features z-scored with the mean and standard deviation of the same speaker's clips; needs no labels."""
+By batch: features z-scored with mean and standard deviation of all clips of the test side; needs no labels.
+By speaker: features z-scored with mean and standard deviation of the same speaker's clips; needs no labels."""
 
 
 def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
@@ -227,6 +227,6 @@ def text_table(comparison: dict) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["accuracy / macro F1"]
     for first, *others in lines:
-        cells = [cell.rjust(width + 3) for cell, width in zip(others, widths[1:], strict=True)]
+        cells = [cell.rjust(width + 2) for cell, width in zip(others, widths[1:], strict=True)]
         text.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
     return "\n".join([*text, LEGEND])
