@@ -65,8 +65,8 @@ def emotion_scoring():
         # For an alert, from a task that runs even where no training is scheduled.
         run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
         options = {key: params[key] for key in ("labels", "speakers", "adaptation", "settle_seconds", "rescore")}
-        options |= {key: params[key] for key in ("window_seconds", "min_confidence", "files_per_shard")}
-        options |= {key: params[key] for key in ("channels", "segments")}
+        options |= {key: params[key] for key in ("window_seconds", "min_confidence", "least_accuracy")}
+        options |= {key: params[key] for key in ("files_per_shard", "channels", "segments")}
         try:
             return run.find_new_audio(
                 folder=params["folder"],

@@ -69,6 +69,13 @@ def _now() -> list:
             steps=[(None, "green"), (1000, "yellow"), (5000, "red")],
         ),
         stat_panel(
+            "Unfamiliar clips",
+            "Number of scored clips in the time range that are unlike all of training: probably not speech.",
+            alias(or_zero(path(metrics.UNFAMILIAR), "unfamiliar"), "unfamiliar", condense="sum"),
+            calculation="sum",
+            steps=[(None, "green"), (1, "yellow"), (50, "red")],
+        ),
+        stat_panel(
             "Drift verdict",
             "Verdict on the last batch (0: ok; 1: watch; 2: alarm).",
             alias(path(metrics.DRIFT_VERDICT), "verdict"),
@@ -211,6 +218,30 @@ def _drift() -> list:
             "much as one new speaker does. The drift verdict depends on this value.",
             alias(path(metrics.DRIFT_SHARE, signal="shift"), "shift"),
             decimals=2,
+            size=(8, 8),
+        ),
+        time_panel(
+            "Signal-to-noise ratio",
+            "Median of each batch, in dB. In a quiet room it is above 30; at 10, noise makes most answers wrong.",
+            alias(path(metrics.QUALITY, figure="snr_db"), "SNR"),
+            decimals=0,
+            limits=(None, None),
+            size=(8, 8),
+        ),
+        time_panel(
+            "Level of the speech",
+            "Median of each batch, in dB relative to full scale.",
+            alias(path(metrics.QUALITY, figure="level_db"), "level"),
+            decimals=0,
+            limits=(None, None),
+            size=(8, 8),
+        ),
+        time_panel(
+            "Bandwidth of the speech",
+            "Median of each batch, in Hz: the highest frequency at which speech is above the noise. A telephone gives "
+            "about 4,000.",
+            alias(path(metrics.QUALITY, figure="bandwidth_hz"), "bandwidth"),
+            decimals=0,
             size=(8, 8),
         ),
         bar_panel(

@@ -172,6 +172,16 @@ BATCH_CONFIDENCE = _metric(
     "ratio",
     "Confidence over the whole last batch: mean, p10, p50, p90",
 )
+UNFAMILIAR = _metric(
+    "scoring.unfamiliar", "counter", "clips", "Scored clips that are unlike all of training: probably not speech"
+)
+QUALITY = _metric(
+    "scoring.quality.{figure}",
+    "gauge",
+    "value",
+    "Quality of the recordings of the last batch, medians: snr_db (signal-to-noise ratio, dB), level_db (level of the "
+    "speech, dB re full scale), bandwidth_hz",
+)
 DRIFT_VERDICT = _metric(
     "scoring.drift.verdict", "gauge", "level", "Verdict on the last judged batch: 0 ok, 1 watch, 2 alarm"
 )

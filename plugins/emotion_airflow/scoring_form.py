@@ -143,6 +143,19 @@ PARAMS = {
         "*predictions.csv*. At 0.5 the answers that are not marked are more often right than wrong.",
         section="Output",
     ),
+    "least_accuracy": Param(
+        None,
+        type=["null", "number"],
+        minimum=0,
+        maximum=1,
+        title="Accuracy that the other answers should have",
+        description_md="From 0 to 1, in place of the confidence above. Example: 0.8. The least certain answers are "
+        "marked *needs_listener*, so many that at least 80 % of the others are right. The number comes from the clips "
+        "of speakers that the model was not trained on; other recordings may differ. "
+        "Empty: the confidence above holds.",
+        examples=[0.8],
+        section="Output",
+    ),
     "files_per_shard": Param(
         200,
         type="integer",

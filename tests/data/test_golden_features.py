@@ -74,7 +74,9 @@ def clips() -> dict[str, bytes]:
 def vectors(data: bytes) -> np.ndarray:
     """Features of the clip and of its augmented copies, shape (1 + n_variants, n_features)."""
     samples = decode.load(io.BytesIO(data)).samples
-    return np.stack([features.extract(each) for each in (samples, *(f(samples, "golden") for f in features.VARIANTS.values()))])
+    return np.stack(
+        [features.extract(each) for each in (samples, *(f(samples, "golden") for f in features.VARIANTS.values()))]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,13 @@ from emotion import features
 from emotion.datasets import synthesis
 from emotion.datasets.synthesis import NOTICE
 from emotion.evaluation import held_out
+from emotion.evaluation.coverage import CoveragePoint
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
 from emotion.models import bundle, registry
 from emotion.models.adaptation import typical_information
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.models.registry import VersionFacts
 from emotion.monitoring.reference import REFERENCE, build_reference
 from emotion.store import Store
@@ -31,6 +33,11 @@ from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, Mode
 SEED = 7
 SPEAKERS = 3
 VERSIONS = ("first", "second")
+CURVE: list[CoveragePoint] = [
+    {"coverage": 0.4, "confidence": 0.7, "accuracy": 0.9},
+    {"coverage": 1.0, "confidence": 0.2, "accuracy": 0.6},
+]
+"""What the versions say of the accuracy of their answers by confidence."""
 
 
 def build(root: str) -> Store:
@@ -46,9 +53,10 @@ def build(root: str) -> Store:
     predictions = {family: result.predictions for family, result in trained.items()}
     predictions["ensemble"] = held_out.soft_vote(list(predictions.values()))
     reference = build_reference(
-        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), seed=SEED
+        values, table["speaker"].to_numpy(), predictions, names=features.feature_names(), quality=table, seed=SEED
     )
-    files = _bundles(trained, predictions) | {REFERENCE: reference.to_bytes()}
+    familiarity = Familiarity.fit(values, table["speaker"].to_numpy(), columns=features.views())
+    files = _bundles(trained, predictions, familiarity) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
         registry.register(store, version, files=files, card="# A small model\n", facts=version_facts(version))
     registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
@@ -85,7 +93,9 @@ def _synthesize(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _bundles(trained: dict[str, Trained], predictions: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+def _bundles(
+    trained: dict[str, Trained], predictions: dict[str, pd.DataFrame], familiarity: Familiarity
+) -> dict[str, bytes]:
     models: dict[str, Mapping[Mode, Classifier | Ensemble]] = {
         family: result.models for family, result in trained.items()
     }
@@ -97,6 +107,7 @@ def _bundles(trained: dict[str, Trained], predictions: dict[str, pd.DataFrame]) 
                 background=trained[FAMILIES[0]].background,
                 training=trained[FAMILIES[0]].training,
                 typical_information=typical_information(predictions[family]),
+                familiarity=familiarity,
                 feature_names=features.feature_names(),
                 metadata={"seed": SEED},
             )
@@ -115,6 +126,7 @@ def version_facts(version: str) -> VersionFacts:
         "selected": "logistic_regression",
         "seed": SEED,
         "scores": {family: {"speaker_independent": {"f1_macro": 0.5}} for family in (*FAMILIES, "ensemble")},
+        "coverage": {family: dict.fromkeys(MODES.values(), CURVE) for family in (*FAMILIES, "ensemble")},
     }
 
 

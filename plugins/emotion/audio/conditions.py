@@ -378,4 +378,3 @@ def random_copy(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     elif codec < 0.18:
         copy = opus(copy, rng.uniform(0.98, 0.995))
     return _gain(copy, rng.uniform(-25, 10))
-

@@ -34,6 +34,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_adaptation_option(parser, "the clips of their folder (batch)")
     parser.add_argument(
+        "--least-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="leave so many of the least certain answers to a listener that the others are at least this accurate, "
+        "such as 0.8, as measured on speakers that the model was not trained on (default: leave answers with a "
+        "confidence below 0.5)",
+    )
+    parser.add_argument(
         "--batch",
         metavar="NAME",
         help="name of the batch (default: made from the time); the name of an interrupted batch continues it",
@@ -60,6 +68,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
                 adaptation=options.adaptation,
                 channels=options.channels,
                 segments=options.segments,
+                least_accuracy=options.least_accuracy,
             ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,
@@ -81,7 +90,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
 
 def _describe(summary: dict) -> str:
     """The summary of a batch as text."""
-    drift, limit = summary["drift"], summary["options"]["min_confidence"]
+    drift, limits = summary["drift"], summary["listener_limits"]
     unit = "channels and files" if summary["channels"] else "files"
     lines = [f"{summary['scored']} of {summary['files']} {unit} scored, {summary['audio_seconds']:.0f} s of audio"]
     for emotion in EMOTIONS:
@@ -96,7 +105,10 @@ def _describe(summary: dict) -> str:
         lines.append(
             f"Files that the model was trained on: {summary['heard_in_training']}; not counted for accuracy and drift"
         )
-    lines.append(f"Files to listen to (confidence below {limit:.0%}): {summary['needs_listener']}")
+    limit = " or ".join(f"{share:.0%}" for share in dict.fromkeys(limits.values()))
+    lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")
+    if summary["unfamiliar"]:
+        lines.append(f"Unfamiliar files, which are probably not speech: {summary['unfamiliar']}")
     verdict = "not judged" if drift["verdict"] == "unknown" else drift["verdict"]
     lines.append(f"Drift: {' '.join([verdict + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:

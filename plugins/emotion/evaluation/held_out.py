@@ -7,7 +7,8 @@ import pandas as pd
 
 from emotion.evaluation import scores
 from emotion.evaluation.bootstrap import score_intervals
-from emotion.vocabulary import PROBABILITIES
+from emotion.evaluation.coverage import coverage_curve
+from emotion.vocabulary import EMOTIONS, PROBABILITIES
 
 
 def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int) -> dict:
@@ -26,7 +27,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
     -------
     dict
         Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
-        ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv`` and ``slices``. The entry
+        ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv``, ``slices`` and
+        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). The entry
         ``random`` also has ``split_80_20``, the scores of the single split.
 
     Examples
@@ -53,6 +55,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
         clips = table.iloc[rows["row"]].reset_index(drop=True)
         speakers = clips["speaker"].to_numpy()
         figures |= score_intervals(rows["emotion"].to_numpy(), speakers, probabilities, seed=seed)
+        right = np.array(EMOTIONS)[probabilities.argmax(axis=1)] == rows["emotion"].to_numpy()
+        figures["coverage"] = coverage_curve(probabilities.max(axis=1), right)
         figures["slices"] = scores.slice_scores(clips, probabilities)
     by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
     return by_protocol

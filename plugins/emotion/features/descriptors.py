@@ -184,7 +184,10 @@ VIEWS = ("all", "cepstrum", "bands", "shape", "prosody", "course", "static")
 descriptor moves over the speech span, ``static`` the others."""
 DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor(
-        {"level_db": "RMS level (dB; the mean of the clip's active speech is -26)", "loudness": "loudness (sum of the mel bands' power to the 0.3)"},
+        {
+            "level_db": "RMS level (dB; the mean of the clip's active speech is -26)",
+            "loudness": "loudness (sum of the mel bands' power to the 0.3)",
+        },
         _level,
         _ALL,
         "prosody",

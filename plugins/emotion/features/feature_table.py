@@ -1,9 +1,11 @@
 """Compute the features of a dataset: plan shards from what is not stored yet, and store each as one Parquet file.
 
-``features/<recipe>/<shard>-at-most-<limit>s.parquet`` holds, keyed by the file's sha256, a row for each clip and for
-each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
-``samples_sha256``, ``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies) and
-the named features. What is stored there for this recipe is never computed again, whichever run or machine stored it.
+``features/<recipe>/<shard>-at-most-<limit>s-quality.parquet`` holds, keyed by the file's sha256, a row for each clip
+and for each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
+``samples_sha256``, ``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies), the
+clip's quality (:mod:`emotion.features.quality`; NaN for a copy) and the named features. A file whose name does not end
+in ``-quality.parquet`` is of earlier code, which did not measure the quality, and is not read.
+What is stored there for this recipe is never computed again, whichever run or machine stored it.
 Only a clip that was refused as too long is decoded again, once the limit in seconds is higher than the one in the
 file's name.
 """
@@ -22,7 +24,7 @@ import pandas as pd
 
 from emotion.audio import decode
 from emotion.errors import AudioError, DataError
-from emotion.features import recipe
+from emotion.features import quality, recipe
 from emotion.features.augmentation import VARIANTS
 from emotion.progress import Progress, no_progress
 from emotion.store import Store
@@ -31,7 +33,7 @@ MAX_SHARDS = 1000
 """Airflow maps a task over at most 1,024 values."""
 ORIGINAL = "original"
 """The variant of a clip as it is."""
-KEYS = ["sha256", "variant", "samples_sha256", "reason", "message"]
+KEYS = ["sha256", "variant", "samples_sha256", "reason", "message", *quality.COLUMNS]
 """Columns of a stored table before the features."""
 
 
@@ -73,12 +75,12 @@ def stored(store: Store) -> pd.DataFrame:
 
 
 def _stored_keys(store: Store) -> list[str]:
-    return store.list(f"features/{recipe.recipe_version()}", "*.parquet")
+    return store.list(f"features/{recipe.recipe_version()}", "*-quality.parquet")
 
 
 def _shard_key(clips: list[dict], max_seconds: float) -> str:
     shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
-    return f"features/{recipe.recipe_version()}/{shard}-at-most-{max_seconds:g}s.parquet"
+    return f"features/{recipe.recipe_version()}/{shard}-at-most-{max_seconds:g}s-quality.parquet"
 
 
 def _done_sha256(store: Store, max_seconds: float) -> set[str]:
@@ -89,7 +91,7 @@ def _done_sha256(store: Store, max_seconds: float) -> set[str]:
     done: set[str] = set()
     for key in _stored_keys(store):
         rows = store.read_table(key, ["sha256", "reason"])
-        limit = re.search(r"-at-most-(.+)s\.parquet$", key)
+        limit = re.search(r"-at-most-(.+)s-quality\.parquet$", key)
         if limit is None or float(limit[1]) < max_seconds:
             rows = rows[rows["reason"] != "too_long"]
         done.update(rows["sha256"])
@@ -207,18 +209,20 @@ def read_clip(store: Store, folder: str, clip: Mapping[str, object]) -> bytes:
     return data
 
 
-def _rows_of_clip(sha256: str, data: bytes, max_seconds: float) -> Iterator[tuple[dict[str, str], np.ndarray]]:
+def _rows_of_clip(sha256: str, data: bytes, max_seconds: float) -> Iterator[tuple[dict, np.ndarray]]:
     """The columns :data:`KEYS` and the features of a clip and of its copies; of a rejected clip, one row of NaN."""
     try:
         clip = decode.load(io.BytesIO(data), max_seconds=max_seconds)
     except AudioError as error:
-        row = {"sha256": sha256, "variant": ORIGINAL, "samples_sha256": "", "reason": error.reason}
-        yield row | {"message": str(error)}, np.full(len(recipe.feature_names()), np.nan, dtype=np.float32)
+        row: dict = {"sha256": sha256, "variant": ORIGINAL, "samples_sha256": "", "reason": error.reason}
+        row |= {"message": str(error)}
+        yield row | quality.UNKNOWN._asdict(), np.full(len(recipe.feature_names()), np.nan, dtype=np.float32)
         return
+    measured = {ORIGINAL: quality.measure(clip.samples)}
     copies = {variant: change(clip.samples, sha256) for variant, change in VARIANTS.items()}
     for variant, samples in ({ORIGINAL: clip.samples} | copies).items():
         row = {"sha256": sha256, "variant": variant, "samples_sha256": clip.samples_sha256, "reason": "", "message": ""}
-        yield row, recipe.extract(samples)
+        yield row | measured.get(variant, quality.UNKNOWN)._asdict(), recipe.extract(samples)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from emotion import features
 from emotion.audio.channels import MONO, Channel, speaker_of
 from emotion.errors import AudioError
+from emotion.features import quality
 from emotion.inference.windows import channels_of, read
 
 MIN_SPEAKER_CLIPS = 10
@@ -115,7 +116,8 @@ def _clips(path: str | os.PathLike, speaker: str, channels: str) -> list[ListedC
 
 
 def read_clip(path: str | os.PathLike, channel: Channel) -> tuple[dict, np.ndarray | None]:
-    """The record of a file or channel, with its path and duration, and its features, float32 (n_features,).
+    """The record of a file or channel, with its path, duration and quality, and its features: float32
+    (n_features,).
 
     Of one that cannot be used, the record says why (``error``, ``message``), and there are no features.
     """
@@ -128,4 +130,5 @@ def read_clip(path: str | os.PathLike, channel: Channel) -> tuple[dict, np.ndarr
         clip = read(path, channel=channel.number)
     except AudioError as error:
         return record | {"error": error.reason, "message": str(error)}, None
-    return record | {"duration": clip.duration}, features.extract(clip.samples)
+    record |= {"duration": clip.duration, "quality": quality.as_dict(quality.measure(clip.samples))}
+    return record, features.extract(clip.samples)

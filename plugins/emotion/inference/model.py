@@ -12,18 +12,19 @@ import numpy as np
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.decode import Clip
+from emotion.features import quality
 from emotion.inference import bundles
-from emotion.inference.adapting import Adaptation, Group, Groups, Part, normalize_in_groups
+from emotion.inference.adapting import Adaptation, Group, Groups, Part
 from emotion.inference.answer_queue import AnswerQueue, ListedClip, list_clips, read_clip
+from emotion.inference.answering import answer_in_groups
 from emotion.inference.cutting import MAX_CLIP_SECONDS
-from emotion.inference.explaining import add_explanations
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, MODES, Mode
+from emotion.vocabulary import EMOTIONS
 
 CHAMPION = "champion"
 
@@ -79,6 +80,11 @@ class CustomEmotionModel:
     ``model``          the version
     ``family``         the family
     ``mode``           ``plain``, ``batch`` or ``speaker``: how features were normalized (see :meth:`predict_batch`)
+    ``unfamiliarity``  how far the recording lies from all that training has shown: 1 is the threshold
+    ``unfamiliar``     whether it lies beyond that: it is probably not speech, such as a tone or music, and the emotion
+                       then means nothing
+    ``quality``        of the recording: ``level_db``, ``snr_db``, ``bandwidth_hz``, ``clipped_share`` and
+                       ``seconds_of_speech`` (:class:`emotion.features.quality.Quality`); None is not known
     ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
                        lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
     ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
@@ -209,7 +215,7 @@ class CustomEmotionModel:
 
     def _answer(self, clip: Clip, explain: bool) -> dict:
         answers = self.predict_features(features.extract(clip.samples)[None], adaptation="none", explain=explain)
-        return answers[0] | {"duration": clip.duration}
+        return answers[0] | {"duration": clip.duration, "quality": quality.as_dict(quality.measure(clip.samples))}
 
     def predict_features(
         self,
@@ -236,7 +242,7 @@ class CustomEmotionModel:
         Returns
         -------
         list of dict, length n
-            See the notes on the class; without ``duration``.
+            See the notes on the class; without ``duration`` and ``quality``.
         """
         values = np.asarray(values, dtype=np.float32)
         names = [""] * len(values) if speakers is None else list(speakers)
@@ -251,34 +257,8 @@ class CustomEmotionModel:
         self, values: np.ndarray, groups: Sequence[Group | None], *, explain: bool | np.ndarray = False
     ) -> list[dict]:
         """Answer as :meth:`predict_features` does, for clips whose groups are known (None: as they are)."""
-        explain = np.broadcast_to(explain, len(values))
-        answers: list[dict] = [{}] * len(values)
-        for mode in MODES:
-            rows = np.flatnonzero([(group.mode if group else "plain") == mode for group in groups])
-            if len(rows):
-                new_answers = self._predict(normalize_in_groups(values, groups, rows), mode, explain[rows])
-                for row, answer in zip(rows, new_answers, strict=True):
-                    answers[row] = answer
-        return answers
-
-    def _predict(self, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
-        answers = []
-        for probabilities in self._bundle[mode].predict_proba(rows).tolist():
-            confidence = max(probabilities)
-            answers.append(
-                {
-                    "emotion": EMOTIONS[probabilities.index(confidence)],
-                    "confidence": confidence,
-                    "probabilities": dict(zip(EMOTIONS, probabilities, strict=True)),
-                    "model": self.version,
-                    "family": self.family,
-                    "mode": mode,
-                }
-            )
-        if explain.any():
-            explained = [answer for answer, is_wanted in zip(answers, explain, strict=True) if is_wanted]
-            add_explanations(explained, rows[explain], mode, self._bundle)
-        return answers
+        answers = answer_in_groups(self._bundle, values, groups, explain=explain)
+        return [{**answer, "model": self.version} for answer in answers]
 
     def predict_batch(
         self,
@@ -326,10 +306,15 @@ class CustomEmotionModel:
         clips, names = list_clips(paths, speakers, channels)
         if adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized)):
             yield from self._predict_whole(clips, adaptation, explain)
-            return
-        by_speaker: Adaptation = "none" if adaptation == "none" else "speaker"
+        else:
+            yield from self._predict_in_turn(clips, names, "none" if adaptation == "none" else "speaker", explain)
+
+    def _predict_in_turn(
+        self, clips: Iterable[ListedClip], names: Sequence[str], adaptation: Adaptation, explain: bool
+    ) -> Iterator[dict]:
+        """The answers for files or channels, each as soon as all clips of its speaker are read."""
         queue = AnswerQueue(
-            lambda rows, group: self.predict_features(rows, speakers=group, adaptation=by_speaker, explain=explain),
+            lambda rows, group: self.predict_features(rows, speakers=group, adaptation=adaptation, explain=explain),
             names,
         )
         for clip in clips:
@@ -413,4 +398,5 @@ class CustomEmotionModel:
             if window.error is not None:
                 yield window.span | {"error": window.error.reason, "message": str(window.error)}
             elif window.vector is not None:
-                yield window.span | self.predict_features(window.vector[None], adaptation="none")[0]
+                answer = self.predict_features(window.vector[None], adaptation="none")[0]
+                yield window.span | answer | {"quality": quality.as_dict(window.quality)}

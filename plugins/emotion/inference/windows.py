@@ -22,6 +22,8 @@ from emotion.audio import decode
 from emotion.audio.channels import MONO, Channel, check_channels, distinct_channels
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, ConfigurationError
+from emotion.features import quality
+from emotion.features.quality import Quality
 from emotion.inference.cutting import MAX_CLIP_SECONDS, Cutter, Segment, WindowCutter
 from emotion.inference.utterances import UtteranceCutter
 from emotion.vocabulary import SEGMENTS
@@ -113,6 +115,8 @@ class Window(NamedTuple):
     ``no_speech``."""
     channel: int | None = None
     """Counted from 1; None if channels are mixed."""
+    quality: Quality = quality.UNKNOWN
+    """Of the window alone."""
 
     @property
     def span(self) -> dict:
@@ -197,7 +201,7 @@ def _featurize(segment: Segment, rate: float, channel: int | None) -> Window:
         return Window(*seconds, None, segment.error, channel)
     try:
         clip = decode.from_blocks([segment.samples], rate, name="the window")
-        return Window(*seconds, features.extract(clip.samples), None, channel)
+        return Window(*seconds, features.extract(clip.samples), None, channel, quality.measure(clip.samples))
     except AudioError as error:
         return Window(*seconds, None, error, channel)
 

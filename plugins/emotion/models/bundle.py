@@ -16,6 +16,7 @@ from sklearn.preprocessing import LabelEncoder, StandardScaler
 from emotion.errors import BundleError
 from emotion.models.adaptation import Training
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import Mode
 
 FORMAT = "emotion-model/3"
@@ -29,7 +30,8 @@ class Bundle(TypedDict):
     ``plain``, ``batch`` and ``speaker`` are the models of the three modes (:data:`emotion.vocabulary.MODES`);
     ``background`` has, for each mode, the rows that its explanations are measured against. ``training`` and
     ``typical_information`` are what a group of new clips is judged by (:func:`emotion.models.adaptation.judge_group`).
-    An ensemble has a scaler per member, by family.
+    An ensemble has a scaler per member, by family. ``familiarity``
+    tells clips that are unlike all of training.
     """
 
     format: str
@@ -43,6 +45,7 @@ class Bundle(TypedDict):
     background: dict[Mode, np.ndarray]
     training: Training
     typical_information: float
+    familiarity: Familiarity
     metadata: dict
 
 
@@ -61,6 +64,7 @@ def make_bundle(
     background: dict[Mode, np.ndarray],
     training: Training,
     typical_information: float,
+    familiarity: Familiarity,
     feature_names: tuple[str, ...],
     metadata: dict,
 ) -> Bundle:
@@ -72,11 +76,13 @@ def make_bundle(
     >>> from emotion.vocabulary import MODES
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
+    >>> familiarity = Familiarity.fit(rows, np.repeat(["a", "b"], 8), columns={"all": np.arange(4)})
     >>> bundle = make_bundle(
     ...     models=dict.fromkeys(MODES, model),
     ...     background=dict.fromkeys(MODES, rows),
     ...     training=Training.of(rows, labels),
     ...     typical_information=1.0,
+    ...     familiarity=familiarity,
     ...     feature_names=("a", "b", "c", "d"),
     ...     metadata={},
     ... )
@@ -98,6 +104,7 @@ def make_bundle(
         "background": background,
         "training": training,
         "typical_information": typical_information,
+        "familiarity": familiarity,
         "metadata": metadata | {"packages": packages()},
     }
 
@@ -111,7 +118,7 @@ def packages() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def dumps(value: Bundle | list[FoldModel]) -> bytes:
+def dumps(value: Bundle | Familiarity | list[FoldModel]) -> bytes:
     """A joblib pickle, compressed."""
     buffer = io.BytesIO()
     joblib.dump(value, buffer, compress=3)
@@ -200,7 +207,7 @@ def check_loadable(entry: Mapping[str, Any], *, recipe: str) -> None:
 
 
 def unpickle(data: bytes) -> Any:
-    """A :class:`Bundle` or a list of :class:`FoldModel`, from :func:`dumps`.
+    """A :class:`Bundle`, a :class:`Familiarity` or a list of :class:`FoldModel`, from :func:`dumps`.
 
     Only for data that :func:`verify` has accepted: a pickle can run any code.
 

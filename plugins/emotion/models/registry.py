@@ -11,9 +11,10 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
+from emotion.evaluation.coverage import CoveragePoint
 from emotion.models import documents
 from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
 from emotion.store import Store
@@ -42,13 +43,14 @@ class VersionFacts(TypedDict):
     selected: str
     seed: int
     scores: dict[str, dict[str, dict[str, float]]]
+    coverage: NotRequired[dict[str, dict[str, list[CoveragePoint]]]]
 
 
 class VersionEntry(VersionFacts):
     """A version's entry in the registry: the content of its ``version.json``.
 
-    ``selected`` is the family that the run selected; ``scores`` are by family, protocol and score; ``files`` are the
-    version's pickles and its drift reference.
+    ``selected`` is the family that the run selected; ``scores`` are by family, protocol and score, ``coverage`` by
+    family and protocol (versions of earlier code have none); ``files`` are the pickles and the drift reference.
     """
 
     version: str
@@ -147,10 +149,8 @@ def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
     checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.endswith(".pkl")}
     name, number = version, 1
     while store.exists(_entry_key(name)):
-        registered = {
-            key: facts["sha256"] for key, facts in entry(store, name)["files"].items() if key.endswith(".pkl")
-        }
-        if registered == checksums:
+        registered = entry(store, name)["files"]
+        if {key: facts["sha256"] for key, facts in registered.items() if key.endswith(".pkl")} == checksums:
             break
         number += 1
         name = f"{version}-{number}"

@@ -24,6 +24,7 @@ import pandas as pd
 from scipy.stats import chi2, false_discovery_control
 
 from emotion import features as acoustic
+from emotion.monitoring.recording import causes, medians, quality_counts
 from emotion.monitoring.reference import SHIFT_FLOOR, SIZES, Reference, bin_counts, level_for
 from emotion.monitoring.statistics import (
     PSI_BINS,
@@ -60,6 +61,7 @@ class Sketch:
     Examples
     --------
     >>> import pandas as pd
+    >>> from emotion.features.quality import Quality
     >>> from emotion.monitoring.reference import build_reference
     >>> from emotion.vocabulary import MODES, PROBABILITIES
     >>> rng = np.random.default_rng(0)
@@ -67,7 +69,8 @@ class Sketch:
     >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 60), columns=PROBABILITIES).assign(row=range(60))
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> name = acoustic.feature_names()[0]
-    >>> reference = build_reference(values, speakers, {"random_forest": held_out}, names=(name,), seed=0)
+    >>> quality, predictions = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 60), {"random_forest": held_out}
+    >>> reference = build_reference(values, speakers, predictions, names=(name,), quality=quality, seed=0)
     >>> batch = Sketch(reference)
     >>> batch.add(values[:12] + 10)  # ten standard deviations higher than in training
     >>> batch.add_predictions(answers[PROBABILITIES].to_numpy()[:12], np.full(12, "plain"), family="random_forest")
@@ -83,6 +86,7 @@ class Sketch:
         self.sums = np.zeros(len(reference.mean))
         self.emotions = np.zeros_like(reference.emotions)
         self.confidence = np.zeros_like(reference.confidence)
+        self.quality = np.zeros_like(reference.quality)
 
     def add(self, values: np.ndarray) -> None:
         """Count features as they are, not normalized: float32, shape (n, n_features)."""
@@ -96,7 +100,7 @@ class Sketch:
         Parameters
         ----------
         table : pandas.DataFrame
-            A row per clip: its probabilities, ``mode``, and ``vector``, the row of its features.
+            A row per clip: its probabilities, ``mode``, quality, and ``vector``, the row of its features.
         vectors : float32 array, shape (n, n_features)
             Features as they are, not normalized.
         family : str
@@ -104,6 +108,7 @@ class Sketch:
         """
         if len(table):
             self.add(vectors[table["vector"]])
+            self.quality += quality_counts(table)
             self.add_predictions(table[PROBABILITIES].to_numpy(), table["mode"].to_numpy(), family=family)
 
     def add_predictions(self, probabilities: np.ndarray, modes: np.ndarray, *, family: str) -> None:
@@ -118,7 +123,7 @@ class Sketch:
         """Add another sketch of the same reference, as its :meth:`to_bytes` wrote it."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             self.clips += int(arrays["clips"])
-            for name in ("counts", "sums", "emotions", "confidence"):
+            for name in ("counts", "sums", "emotions", "confidence", "quality"):
                 getattr(self, name)[...] += arrays[name]
 
     def to_bytes(self) -> bytes:
@@ -131,6 +136,7 @@ class Sketch:
             sums=self.sums,
             emotions=self.emotions,
             confidence=self.confidence,
+            quality=self.quality,
         )
         return buffer.getvalue()
 
@@ -162,6 +168,9 @@ def judge(sketch: Sketch) -> dict:
         ``emotions`` (``psi``, ``p`` by chi-square, ``watch``) and ``confidence`` (``ks``, ``p``, ``drop``, which is
         one-sided, ``watch``). These two alone give at most a watch: they also change with what people say.
 
+        ``recording``: medians of the recordings' quality in the ``batch`` and in ``training``, and ``causes``:
+        sentences that name what differs. Where the features drift, the reasons have them too.
+
         ``top``: the features with the largest shifts (feature, description, shift, psi, ks, p adjusted, mean,
         training_mean).
 
@@ -170,6 +179,7 @@ def judge(sketch: Sketch) -> dict:
     """
     known = sketch.reference
     head = {"verdict": UNKNOWN, "clips": sketch.clips, "speakers": int(known.speakers)}
+    head["recording"] = recording = _recording(sketch)
     if sketch.clips < SIZES[0]:
         reason = f"{sketch.clips} clips are too few to judge; at least {SIZES[0]} are needed."
         return head | {"reasons": [reason], "features": None, "emotions": None, "confidence": None, "top": []}
@@ -177,6 +187,8 @@ def judge(sketch: Sketch) -> dict:
     features = _feature_figures(moved, watch=level_for(known.shift_levels, sketch.clips))
     emotions, confidence = _prediction_drift(sketch)
     verdict, reasons = _verdict(features, emotions, confidence)
+    if features["shift"] > features["watch"]:
+        reasons[1:1] = recording["causes"]
     return head | {
         "verdict": verdict,
         "features": features,
@@ -197,8 +209,13 @@ def not_judged(reason: str) -> dict:
     >>> not_judged("The reference is damaged.")["verdict"]
     'unknown'
     """
-    figures = dict.fromkeys(("features", "emotions", "confidence"))
+    figures = dict.fromkeys(("features", "emotions", "confidence", "recording"))
     return {"verdict": UNKNOWN, "clips": 0, "speakers": 0, "reasons": [reason], "top": []} | figures
+
+
+def _recording(sketch: Sketch) -> dict:
+    batch, training = medians(sketch.quality), medians(sketch.reference.quality)
+    return {"batch": batch, "training": training, "causes": causes(batch, training)}
 
 
 def _feature_drift(sketch: Sketch) -> _FeatureDrift:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from emotion.errors import BundleError
+from emotion.monitoring.recording import quality_counts
 from emotion.monitoring.statistics import (
     confidence_counts,
     confidence_drop,
@@ -70,14 +71,19 @@ class Reference:
     emotion_levels, confidence_levels : float64 array, shape (n_models, len(SIZES))
         The largest PSI, and the largest drop in confidence, of a training speaker's held-out predictions, by batch
         size; NaN where there are too few speakers to calibrate.
+    quality : int64 array, shape (5, recording.BINS)
+        Training clips by the quality of their recording: see :func:`emotion.monitoring.recording.quality_counts`.
 
     Examples
     --------
+    >>> from emotion.features.quality import Quality
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(40, 2)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 8)
     >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 40), columns=PROBABILITIES).assign(row=range(40))
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
-    >>> reference = build_reference(values, speakers, {"random_forest": held_out}, names=("f0", "jitter"), seed=0)
+    >>> quality = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 40)
+    >>> predictions = {"random_forest": held_out}
+    >>> reference = build_reference(values, speakers, predictions, names=("f0", "jitter"), quality=quality, seed=0)
     >>> reference.models.tolist(), reference.counts.shape, int(reference.speakers)
     (['random_forest/plain', 'random_forest/batch', 'random_forest/speaker'], (2, 50), 5)
     """
@@ -96,6 +102,7 @@ class Reference:
     confidence: np.ndarray
     emotion_levels: np.ndarray
     confidence_levels: np.ndarray
+    quality: np.ndarray
 
     def to_bytes(self) -> bytes:
         """As an ``.npz`` file."""
@@ -122,6 +129,7 @@ def build_reference(
     predictions: dict[str, pd.DataFrame],
     *,
     names: tuple[str, ...],
+    quality: pd.DataFrame,
     seed: int,
 ) -> Reference:
     """Summarize a training table, and calibrate the levels of the drift verdict by its speakers.
@@ -133,6 +141,8 @@ def build_reference(
     predictions : dict of pandas.DataFrame
         Per family its held-out predictions: protocol, row (of ``values``) and eight probabilities.
     names : tuple of str, length n_features
+    quality : pandas.DataFrame
+        Of each clip: the columns of :data:`emotion.features.quality.COLUMNS`.
     seed : int
         For drawing the batches that calibrate the levels.
 
@@ -165,6 +175,7 @@ def build_reference(
         confidence_levels=np.array(
             [_prediction_levels(rows, batches, confidence_counts, confidence_drop) for rows in models.values()]
         ),
+        quality=quality_counts(quality),
     )
 
 

@@ -35,8 +35,10 @@ TERMS = (
     "mcnemar",
     "plain",
     "psi",
+    "quality",
     "shap",
     "shift",
+    "unfamiliar",
     "unheard_speakers",
     "wilson",
 )

@@ -44,6 +44,11 @@ TERMS = {
         "The calibrated probability of the predicted emotion. Of the answers with confidence 0.8, about 80% are right "
         "for speakers like those of the training set.",
     ),
+    "coverage": Term(
+        "Coverage",
+        "The share of the clips that keep their answer when the least certain are left to a listener. The fewer are "
+        "kept, the more of them are right.",
+    ),
     "drift": Term(
         "Drift",
         "A batch differs from the training set in its features, its predicted emotions or its confidence. The verdict "
@@ -100,6 +105,12 @@ TERMS = {
         "PSI",
         "Population stability index: how much two distributions differ. 0 means that they are equal.",
     ),
+    "quality": Term(
+        "Quality of the recordings",
+        "Measured from the samples. The signal-to-noise ratio compares speech with the noise in its pauses; it is not "
+        "known where there are no pauses. The bandwidth is the highest frequency at which speech is above the noise: "
+        "about 4,000 Hz from a telephone. The level is that of the speech, below full scale.",
+    ),
     "random_split": Term(
         "Random split",
         "Clips are drawn at random, so the same speakers are on the training side and on the test side. The figures "
@@ -123,6 +134,11 @@ TERMS = {
     ),
     "uar": Term(
         "UAR", "Unweighted average recall: the mean of the recalls of all emotions, each with the same weight."
+    ),
+    "unfamiliar": Term(
+        "Unfamiliar",
+        "The clip lies far from all that the model was trained on. It is probably not speech, such as a tone or "
+        "music, and the predicted emotion means nothing.",
     ),
     "unheard_speakers": Term(
         "Unheard speakers",

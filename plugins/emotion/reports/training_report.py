@@ -56,6 +56,7 @@ TERMS = (
     "challenger",
     "champion",
     "confidence",
+    "coverage",
     "fold",
     "interval",
     "log_loss",

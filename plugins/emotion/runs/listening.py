@@ -1,4 +1,7 @@
-"""The clips that a person should hear: those with the least confident answers, with an excerpt and an explanation."""
+"""The clips that a person should hear, each with an excerpt and an explanation.
+
+Unfamiliar clips come first, then those with the least confident answers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ log = logging.getLogger(__name__)
 def least_confident_clips(
     store: Store, plan: Plan, table: pd.DataFrame, model: CustomEmotionModel, groups: Groups | None
 ) -> Iterator[dict]:
-    """The clips of a batch with the lowest confidence, lowest first, as the report of the batch takes them.
+    """The clips of a batch that a person should hear first: unfamiliar ones, then by confidence.
+
+    The report of the batch takes them in this form.
 
     Parameters
     ----------
@@ -44,7 +49,8 @@ def least_confident_clips(
         A clip that cannot be read or explained any more keeps no other from its place.
     """
     clips = table[(table["error"] == "") & (table["windows"] == 0)]
-    rows = clips.nsmallest(batch_report.LISTEN, "confidence", keep="first")
+    rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
+    rows = rows.head(batch_report.LISTEN)
     entries = {(entry["path"], entry["sha256"]): entry for entry in plan["files"]}
     inboxes = decoded_paths(plan["inboxes"])
     for row in rows.to_dict("records"):

@@ -22,6 +22,7 @@ def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
     emitter.count(metrics.AUDIO_SECONDS, round(good["duration"].sum()))
     for reason, count in table.loc[table["error"] != "", "error"].value_counts().items():
         emitter.count(metrics.SCORING_REJECTED, int(count), reason=str(reason))
+    emitter.count(metrics.UNFAMILIAR, int(good["unfamiliar"].sum()))
     clips = table[table["vector"] >= 0]
     for stage in LATENCIES:
         for milliseconds in clips[f"{stage}_ms"].head(TIMED_PER_SHARD):
@@ -39,6 +40,9 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
     for statistic in ("mean", "p10", "p50", "p90"):
         if figures["scored"]:
             emitter.gauge(metrics.BATCH_CONFIDENCE, figures["confidence"][statistic], statistic=statistic)
+    for figure in ("snr_db", "level_db", "bandwidth_hz"):
+        if (median := figures["quality"][figure]) is not None:
+            emitter.gauge(metrics.QUALITY, median, figure=figure)
     for emotion, rows in table[table["error"] == ""].groupby("emotion"):
         emitter.count(metrics.PREDICTED, len(rows), emotion=str(emotion))
         for statistic, value in spread(rows["confidence"]).items():

@@ -38,11 +38,12 @@ from emotion.scoring import batches, inbox, ledger
 from emotion.scoring.adapted import adapt, find_groups, read_part, read_vectors
 from emotion.scoring.heard import training_clips
 from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, complete, for_spreadsheets
+from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, for_spreadsheets
 from emotion.settings import Settings
 from emotion.store import run_folder
 
@@ -142,7 +143,7 @@ class ScoringRun(Run):
         with self._stage("collect_predictions"):
             table, adaptation = self._adapted(plan)
             table = table.sort_values("path", kind="stable", ignore_index=True)
-            timeline = self._timeline(plan).sort_values(["path", "start", "channel"], ignore_index=True)
+            timeline = self._timelines(plan).sort_values(["path", "start", "channel"], ignore_index=True)
             left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
             columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
@@ -184,9 +185,9 @@ class ScoringRun(Run):
         summary: dict = {"adaptation": [], "failures": []}
         try:
             summary["adaptation"] = [group.to_json() for group in self._groups[0]]
-            limit = Options(**plan["options"]).min_confidence
+            limits = listener_limits(Options(**plan["options"]), plan["models"][0])
             parts = {
-                key: adapt(table, read_vectors(self.store, key), self._models, self._groups, min_confidence=limit)
+                key: adapt(table, read_vectors(self.store, key), self._models, self._groups, limits=limits)
                 for key, table in parts.items()
             }
         except Exception as error:
@@ -246,10 +247,12 @@ class ScoringRun(Run):
         entry = registry.entry(self.store, self._plan()["models"][0]["version"])
         return Reference.from_bytes(registry.read_file(self.store, entry, REFERENCE))
 
-    def _timeline(self, plan: Plan) -> pd.DataFrame:
-        """The timelines of all parts; one of an earlier release has no channels."""
-        tables = [self.store.read_table(f"{key}-timeline.parquet") for key in part_keys(plan)]
-        return complete(pd.concat(tables, ignore_index=True), ["channel"])
+    def _timelines(self, plan: Plan) -> pd.DataFrame:
+        parts = [self.store.read_table(f"{part}-timeline.parquet") for part in part_keys(plan)]
+        table = pd.concat(parts, ignore_index=True)
+        # A part of an earlier release, taken over from a dead batch, lacks this column.
+        table["channel"] = table.get("channel", pd.Series("", table.index)).fillna("")
+        return table
 
     def _scoring_seconds(self) -> float:
         states = stage_progress.read(self.store, self._key("progress"))

@@ -17,6 +17,7 @@ from emotion.evaluation.folds import Fold
 from emotion.models import registry
 from emotion.models.bundle import Bundle, dumps, unpickle, verify
 from emotion.models.classifier import Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training.fitting import Trained
 from emotion.training.rows import ConditionRows
@@ -24,6 +25,8 @@ from emotion.vocabulary import EMOTIONS, FAMILIES
 
 MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
+FAMILIARITY = "familiarity.pkl"
+"""File in which a run keeps what training has shown, until the bundles hold it."""
 FILES = (*map(registry.bundle_name, MODELS), *map(registry.fold_models_name, FAMILIES))
 """Names of the files that become part of the registered version."""
 
@@ -153,6 +156,19 @@ class TrainingArtifacts:
         data = self.store.read_bytes(f"{self.folder}/train/{name}")
         verify(data, sha256=sha256, name=name)
         return cast(Bundle, unpickle(data))
+
+    def save_familiarity(self, familiarity: Familiarity) -> None:
+        """Write what training has shown, and last its checksum."""
+        data = dumps(familiarity)
+        self.store.write_bytes(f"{self.folder}/{FAMILIARITY}", data)
+        self.store.write_json(f"{self.folder}/{FAMILIARITY}.json", {"sha256": hashlib.sha256(data).hexdigest()})
+
+    def familiarity(self) -> Familiarity:
+        """What training has shown. Raises BundleError if it is not what was written."""
+        data = self.store.read_bytes(f"{self.folder}/{FAMILIARITY}")
+        sha256 = self.store.read_json(f"{self.folder}/{FAMILIARITY}.json")["sha256"]
+        verify(data, sha256=sha256, name=FAMILIARITY)
+        return cast(Familiarity, unpickle(data))
 
     def files(self) -> dict[str, bytes]:
         """The files that become part of the registered version, by name."""

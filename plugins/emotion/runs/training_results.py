@@ -92,6 +92,10 @@ def version_facts(result: dict[str, Any]) -> VersionFacts:
             name: {protocol: {score: figures[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
             for name, figures in result["models"].items()
         },
+        "coverage": {
+            name: {protocol: figures[protocol]["coverage"] for protocol in PROTOCOLS}
+            for name, figures in result["models"].items()
+        },
     }
 
 

@@ -25,6 +25,7 @@ from emotion.models import promotion, registry, stress
 from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.models.registry import VersionEntry
 from emotion.models.rescoring import HELD_OUT, held_out_file
 from emotion.monitoring import reference
@@ -107,6 +108,7 @@ class TrainingRun(Run):
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
+            self._fit_familiarity()
         counts = {
             "used": len(collected.table),
             "rejected": len(collected.rejected),
@@ -169,6 +171,7 @@ class TrainingRun(Run):
                 background=trained.background,
                 training=trained.training,
                 typical_information=typical_information(trained.predictions),
+                familiarity=self.artifacts.familiarity(),
                 feature_names=features.feature_names(),
                 metadata=self._metadata(seed),
             )
@@ -326,9 +329,18 @@ class TrainingRun(Run):
             background=bundles[0]["background"],
             training=bundles[0]["training"],
             typical_information=typical_information(vote),
+            familiarity=bundles[0]["familiarity"],
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )
+
+    def _fit_familiarity(self) -> None:
+        """Learn what the clips and their copies show, for the bundles of all families."""
+        table, values = self.artifacts.clips()
+        speakers, copies = table["speaker"].to_numpy(), self.artifacts.augmented(len(table))
+        if len(set(speakers)) < 2:
+            return  # the training tasks refuse such a table, and say why
+        self.artifacts.save_familiarity(Familiarity.fit(values, speakers, columns=features.views(), copies=copies))
 
     def _metadata(self, seed: int) -> dict:
         return training_results.bundle_metadata(
@@ -342,6 +354,7 @@ class TrainingRun(Run):
             table["speaker"].to_numpy(),
             {name: self.artifacts.predictions(name) for name in MODELS},
             names=features.feature_names(),
+            quality=table,
             seed=seed,
         ).to_bytes()
 

@@ -8,7 +8,7 @@ try starts from the same and gives the same.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.adapting import Groups, Part
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, part_keys
-from emotion.scoring.tables import answer_columns, challenger_columns, complete
+from emotion.scoring.tables import answer_columns, challenger_columns, complete, needs_listener
 from emotion.store import Store
 
 
@@ -39,10 +39,10 @@ def read_vectors(store: Store, part: str) -> np.ndarray:
 def read_part(store: Store, part: str) -> pd.DataFrame:
     """The table of a part, as this release would have written it.
 
-    A part of an earlier release, in a batch that is continued by this one, lacks the columns ``channel`` and
-    ``heard_in_training``, and calls the mode ``speaker`` ``adapted``.
+    A part of an earlier release, in a batch that is continued by this one, lacks some columns, and calls the mode
+    ``speaker`` ``adapted``.
     """
-    table = complete(store.read_table(f"{part}.parquet"), ["channel", "heard_in_training"])
+    table = complete(store.read_table(f"{part}.parquet"))
     return table.replace({"mode": {"adapted": "speaker"}})
 
 
@@ -66,7 +66,7 @@ def adapt(
     models: Sequence[CustomEmotionModel],
     groups: Sequence[Groups],
     *,
-    min_confidence: float,
+    limits: Mapping[str, float],
 ) -> pd.DataFrame:
     """The table of a part with the answers of normalized clips in place of the plain ones.
 
@@ -79,8 +79,9 @@ def adapt(
     vectors : float32 array, shape (n_clips, n_features)
     models, groups : sequence
         The model, and the challenger if there is one; each with its groups.
-    min_confidence : float
-        As for :func:`emotion.scoring.tables.clip_table`.
+    limits : mapping of str to float
+        As for :func:`emotion.scoring.tables.clip_table`. Whether a clip is unfamiliar does not depend on how it was
+        normalized, so those columns stay.
     """
     table = table.copy()
     clips = table[table["vector"] >= 0]
@@ -101,5 +102,5 @@ def adapt(
         index = clips.index[rows]
         for name, values in pd.DataFrame(columns, index=index).items():
             table.loc[index, name] = values
-    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    table["needs_listener"] = needs_listener(table, limits)
     return table

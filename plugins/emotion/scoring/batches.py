@@ -14,6 +14,7 @@ from emotion.models import registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import ledger
 from emotion.scoring.ledger import Known
+from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore
 from emotion.scoring.plan import (
     NewFiles,
@@ -142,6 +143,7 @@ def _plan_batch(
 ) -> Plan:
     """Claim the batch, close and take over what other batches left, and plan the new files."""
     models = pinned_models(store, request.model, request.challenger)
+    listener_limits(request.options, models[0])  # raises before a file is claimed
     created = registry.now()
     ledger.claim(store, batch, alone_as or socket.gethostname())
     others = look_at_others(store, batch, alone_as=alone_as)

@@ -31,6 +31,9 @@ class Options:
         Length of the windows into which long recordings are cut, 1 to 60 s.
     min_confidence : float
         An answer with a lower confidence is marked ``needs_listener``; 0 to 1.
+    least_accuracy : float or None
+        In place of ``min_confidence``: the least certain answers are marked ``needs_listener``, so many that the others
+        are at least this accurate, by the model's answers for speakers that it was not trained on; 0 to 1.
     settle_seconds : float
         Files that were changed less than this many seconds ago are left for the next sweep.
     files_per_shard : int
@@ -53,7 +56,8 @@ class Options:
     Raises
     ------
     ConfigurationError
-        If ``speakers``, ``adaptation``, ``window_seconds``, ``channels`` or ``segments`` is not one of these values.
+        If ``speakers``, ``adaptation``, ``window_seconds``, ``channels``, ``segments`` or ``least_accuracy`` is not
+        one of these values.
 
     Examples
     --------
@@ -67,6 +71,7 @@ class Options:
 
     window_seconds: float = WINDOW
     min_confidence: float = 0.5
+    least_accuracy: float | None = None
     settle_seconds: float = 30.0
     files_per_shard: int = 200
     rescore: bool = False
@@ -90,6 +95,8 @@ class Options:
             raise ConfigurationError(f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}")
         if self.adaptation not in ADAPTATIONS:
             raise ConfigurationError(f"adaptation {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
+        if self.least_accuracy is not None and not 0 <= self.least_accuracy <= 1:
+            raise ConfigurationError(f"a least accuracy of {self.least_accuracy}; expected 0 to 1, such as 0.8")
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")

@@ -108,8 +108,8 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
     Returns
     -------
     list of dict
-        The model, then the challenger if there is one: version, family, name, created, dataset (its title), notice and
-        scores.
+        The model, then the challenger if there is one: version, family, name, created, dataset (its title), notice,
+        scores and coverage (by protocol; None in a version of earlier code).
 
     Raises
     ------
@@ -139,6 +139,7 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
             "dataset": model.entry["dataset"].get("title", model.entry["dataset"]["name"]),
             "notice": model.entry["dataset"].get("notice", ""),
             "scores": model.entry["scores"][model.family],
+            "coverage": model.entry.get("coverage", {}).get(model.family),
         }
         for model in models
     ]

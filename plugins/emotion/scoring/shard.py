@@ -16,10 +16,13 @@ from emotion.audio import decode
 from emotion.audio.channels import Channel, speaker_of
 from emotion.audio.decode import Clip
 from emotion.errors import AudioError, describe_failure
+from emotion.features import quality
+from emotion.features.quality import Quality
 from emotion.inference import CustomEmotionModel
 from emotion.inference.windows import Window, channels_of, file_windows, read
 from emotion.scoring import inbox
 from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
@@ -64,6 +67,7 @@ class Shard:
         self._inboxes = decoded_paths(plan["inboxes"])
         self._options = Options(**plan["options"])
         self.memory_errors: dict[tuple[str, str], int] = {}
+        self._limits = listener_limits(self._options, plan["models"][0])
         self._rows: list[dict] = []
         self._timeline: list[dict] = []
         self._vectors: list[np.ndarray] = []
@@ -136,7 +140,7 @@ class Shard:
         rows = [row for row in self._rows if row["vector"] >= 0]
         if rows:
             self._answer_clips(rows)
-        return clip_table(self._rows, min_confidence=self._options.min_confidence), timeline_table(self._timeline)
+        return clip_table(self._rows, limits=self._limits), timeline_table(self._timeline)
 
     @property
     def vectors(self) -> np.ndarray:
@@ -184,7 +188,7 @@ class Shard:
             "decode_ms": 1000 * (decoded - start),
             "features_ms": 1000 * (time.perf_counter() - decoded),
             "duration": clip.duration,
-        }
+        } | quality.measure(clip.samples)._asdict()
         if self._training_clips is not None:
             columns["heard_in_training"] = HEARD if clip.samples_sha256 in self._training_clips else "no"
         return columns, vector
@@ -197,6 +201,7 @@ class Shard:
         model_ms = 1000 * (time.perf_counter() - start) / len(rows)
         for row, answer in zip(rows, answers, strict=True):
             row |= answer_columns(answer) | {"mode": answer["mode"], "model_ms": model_ms}
+            row["unfamiliarity"] = answer["unfamiliarity"]
             row |= {"total_ms": row["decode_ms"] + row["features_ms"] + model_ms}
         for challenger in self.models[1:]:
             answers = challenger.predict_features(values, adaptation="none")
@@ -216,6 +221,8 @@ class Shard:
         timeline: list[dict] = []
         sums = np.zeros((len(self.models), len(EMOTIONS)))
         end, mode, unusable = 0.0, "plain", None
+        distances: list[float] = []
+        qualities: list[Quality] = []
         while block := list(islice(windows, WINDOWS_AT_ONCE if channel is None else None)):
             end = block[-1].end
             answers = self._answer_windows(block, row["speaker"] if channel else "")
@@ -226,12 +233,15 @@ class Shard:
                     total += lengths @ probability_matrix(model_answers)
             unusable = unusable or next((window.error for window in block if window.error), None)
             timeline += _timeline_rows(row, block, answers[0])
+            distances += [answer["unfamiliarity"] for answer in answers[0]]
+            qualities += [window.quality for window in block if window.vector is not None]
         if unusable and not sums.any():
             raise _none_usable(row, len(timeline), segments, unusable)
         if segments == "utterances":
             end = max(end, _stated_seconds(handle))
         means = sums / sums.sum(axis=1, keepdims=True)
         columns = {"duration": end, "windows": len(timeline), "mode": mode} | answer_columns(_mean_answer(means[0]))
+        columns |= {"unfamiliarity": float(np.median(distances))} | quality.of_windows(qualities)._asdict()
         if len(self.models) > 1:
             columns |= challenger_columns(_mean_answer(means[1]))
         return columns, timeline

@@ -9,7 +9,10 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from emotion.evaluation import bootstrap, scores
+from emotion.features import quality
 from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.limits import listener_limits
+from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan
 from emotion.scoring.tables import HEARD, LATENCIES
 from emotion.vocabulary import EMOTIONS, MODES
@@ -55,7 +58,10 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "audio_seconds": float(good["duration"].sum()),
         "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in EMOTIONS},
         "confidence": spread(good["confidence"]) | {"histogram": _histogram(good["confidence"])},
+        "listener_limits": listener_limits(Options(**plan["options"]), plan["models"][0]),
         "needs_listener": int(good["needs_listener"].sum()),
+        "unfamiliar": int(good["unfamiliar"].sum()),
+        "quality": {name: _median(good[name]) for name in quality.COLUMNS},
         "modes": {mode: int((good["mode"] == mode).sum()) for mode in MODES},
         "timelines": int((good["windows"] > 0).sum()),
         "latency_ms": _latencies(good[good["vector"] >= 0]),
@@ -149,6 +155,10 @@ def spread(values: pd.Series) -> dict:
         return dict.fromkeys(("mean", "p10", "p50", "p90"))
     p10, p50, p90 = values.quantile([0.1, 0.5, 0.9])
     return {"mean": float(values.mean()), "p10": float(p10), "p50": float(p50), "p90": float(p90)}
+
+
+def _median(values: pd.Series) -> float | None:
+    return float(values.median()) if values.notna().any() else None
 
 
 def _histogram(values: pd.Series) -> list[int]:

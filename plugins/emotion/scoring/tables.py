@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 
+from emotion.features import quality
 from emotion.vocabulary import EMOTIONS, PROBABILITIES
 
 COLUMNS = [
@@ -26,10 +28,15 @@ COLUMNS = [
     "message",
     "heard_in_training",
     "channel",
+    "unfamiliar",
+    "unfamiliarity",
+    *quality.COLUMNS,
 ]
 """Columns of ``predictions.parquet`` and ``predictions.csv``. ``channel`` is counted from 1, and ``""`` where a file is
 one recording: mono, or its channels are mixed. ``heard_in_training`` is ``yes`` for a clip that one of
-the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording."""
+the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording.
+``unfamiliarity`` is the distance from all that training has shown, where 1 is the threshold of ``unfamiliar``. The last
+columns are :class:`emotion.features.quality.Quality`."""
 HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
 TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error", "channel"]
@@ -62,19 +69,49 @@ def challenger_columns(answer: dict) -> dict:
     return {"challenger_emotion": answer["emotion"], "challenger_confidence": answer["confidence"]}
 
 
-def clip_table(rows: list[dict], *, min_confidence: float) -> pd.DataFrame:
+def clip_table(rows: list[dict], *, limits: Mapping[str, float]) -> pd.DataFrame:
     """The table of a shard, a row per file: missing numbers are NaN, missing words are "".
 
     ``vector`` is the row of the file's features in the shard's ``.npy`` file, -1 if it has none. An answer whose
-    confidence is below ``min_confidence`` is marked ``needs_listener``.
+    confidence is below the limit of its mode, or whose clip is unfamiliar, is marked ``needs_listener``.
     """
     latencies = [f"{stage}_ms" for stage in LATENCIES]
     table = pd.DataFrame(rows, columns=[*COLUMNS, *CHALLENGER_COLUMNS, "vector", *latencies])
     numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *latencies]
+    numbers += ["unfamiliarity", *quality.COLUMNS]
     table[numbers] = table[numbers].astype(float)
     for column in ("emotion", "mode", "challenger_emotion", "heard_in_training"):
         table[column] = _words(table[column])
-    table["needs_listener"] = (table["error"] == "") & (table["confidence"] < min_confidence)
+    table["unfamiliar"] = table["unfamiliarity"] > 1
+    table["needs_listener"] = needs_listener(table, limits)
+    return table
+
+
+def needs_listener(table: pd.DataFrame, limits: Mapping[str, float]) -> pd.Series:
+    """Which answers are left to a listener, as bools: see :func:`clip_table`.
+
+    >>> answers = {"error": "", "mode": ["plain", "batch", "plain"], "confidence": 0.6}
+    >>> answers |= {"unfamiliar": [False, False, True]}
+    >>> needs_listener(pd.DataFrame(answers), {"plain": 0.5, "batch": 0.7}).tolist()
+    [False, True, True]
+    """
+    is_uncertain = table["confidence"] < table["mode"].map(limits)
+    return (table["error"] == "") & (is_uncertain | table["unfamiliar"])
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """The stored table of a shard with all columns: a shard of an earlier release, taken over from a dead batch, lacks
+    some of them. What was not measured there is NaN or "", and no clip is unfamiliar.
+
+    >>> complete(pd.DataFrame({"path": ["a.wav"]}))[["unfamiliar", "snr_db", "channel"]].to_dict("records")
+    [{'unfamiliar': False, 'snr_db': nan, 'channel': ''}]
+    """
+    table = table.reindex(columns=[*table, *(name for name in COLUMNS if name not in table)])
+    for column in ("heard_in_training", "channel"):
+        table[column] = _words(table[column])
+    numbers = ["unfamiliarity", *quality.COLUMNS]
+    table[numbers] = table[numbers].astype(float)
+    table["unfamiliar"] = table["unfamiliarity"] > 1
     return table
 
 
@@ -85,16 +122,6 @@ def timeline_table(rows: list[dict]) -> pd.DataFrame:
     table[numbers] = table[numbers].astype(float)
     table["emotion"] = _words(table["emotion"])
     return table
-
-
-def complete(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """A table in which these columns of text are there; a value that is missing is ``""``.
-
-    >>> complete(pd.DataFrame({"path": ["a.wav"]}), ["channel"]).to_dict("records")
-    [{'path': 'a.wav', 'channel': ''}]
-    """
-    empty = pd.Series("", table.index)
-    return table.assign(**{column: _words(table.get(column, empty)) for column in columns})
 
 
 def _words(column: pd.Series) -> pd.Series:

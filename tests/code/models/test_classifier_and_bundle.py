@@ -13,6 +13,7 @@ from emotion.models import classifier
 from emotion.models.adaptation import Training
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
 
 WIDTH = 12
@@ -122,6 +123,7 @@ def small_bundle(model: Classifier | Ensemble) -> dict:
         background=dict.fromkeys(MODES, rows),
         training=Training.of(rows, labels),
         typical_information=1.0,
+        familiarity=Familiarity.fit(rows, np.resize(["a", "b"], len(rows)), columns={"all": np.arange(WIDTH)}),
         feature_names=tuple(f"f{number}" for number in range(WIDTH)),
         metadata={"version": "one"},
     )

@@ -11,6 +11,7 @@ from emotion.evaluation.folds import splits
 from emotion.models import promotion, registry, rescoring, stress
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
+from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training import fitting
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES
@@ -45,6 +46,7 @@ def noise(tmp_path_factory):
         ("speaker_independent_batch", "speaker_independent_adapted"), folds["speaker_independent"][:2]
     )
     trained = fitting.train(LOGISTIC, table, values, folds=folds, seed=SEED)
+    familiarity = Familiarity.fit(values, table["speaker"].to_numpy(), columns={"all": np.arange(300)})
     files = {}
     plain = trained.models["plain"]
     for family, model in ((LOGISTIC, plain), (Ensemble.family, Ensemble([plain] * 3))):
@@ -53,6 +55,7 @@ def noise(tmp_path_factory):
             background={},
             training=trained.training,
             typical_information=1.0,
+            familiarity=familiarity,
             feature_names=(),
             metadata={},
         )

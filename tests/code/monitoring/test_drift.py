@@ -9,6 +9,7 @@ from scipy.stats import chi2_contingency, ks_2samp
 
 from emotion.errors import BundleError
 from emotion.features import feature_names
+from emotion.features.quality import Quality
 from emotion.monitoring import drift, statistics
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import SIZES, UNCALIBRATED, Reference, build_reference
@@ -17,6 +18,10 @@ from emotion.vocabulary import MODES, PROBABILITIES
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]
+
+
+STUDIO = Quality(level_db=-36, snr_db=60, bandwidth_hz=7800, clipped_share=0, seconds_of_speech=2)
+QUALITY = pd.DataFrame([STUDIO] * 400)
 
 
 def clips_of(rng, speakers, *, clips=CLIPS, shift=0.0):
@@ -49,7 +54,7 @@ def training():
 @pytest.fixture(scope="module")
 def reference(training):
     values, speakers, probabilities = training
-    return build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    return build_reference(values, speakers, held_out(probabilities), names=NAMES, quality=QUALITY, seed=0)
 
 
 def judge(reference, values, probabilities):
@@ -178,7 +183,9 @@ def test_levels_fall_with_the_size_of_the_batch_and_small_batches_are_not_judged
 def test_with_few_speakers_the_level_of_the_shift_is_fixed_and_predictions_raise_no_watch(training):
     values, speakers, probabilities = training
     few = speakers < "s3"
-    reference = build_reference(values[few], speakers[few], held_out(probabilities[few]), names=NAMES, seed=0)
+    reference = build_reference(
+        values[few], speakers[few], held_out(probabilities[few]), names=NAMES, quality=QUALITY, seed=0
+    )
     assert (reference.shift_levels == UNCALIBRATED).all()
     verdict = judge(reference, values[~few], probabilities[~few])
     assert verdict["emotions"]["watch"] is None and verdict["verdict"] == "ok"
@@ -188,7 +195,7 @@ def test_a_feature_that_never_varied_in_training_raises_an_alarm_once_it_does(tr
     values, speakers, probabilities = training
     values = values.copy()
     values[:, :9] = 1.0
-    reference = build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    reference = build_reference(values, speakers, held_out(probabilities), names=NAMES, quality=QUALITY, seed=0)
     assert judge(reference, values, probabilities)["features"]["shift"] < 1
     changed = values.copy()
     changed[:, :9] = 2.0
@@ -201,11 +208,35 @@ def test_held_out_predictions_must_cover_the_table(training):
     with pytest.raises(
         ValueError, match="found 399 held-out predictions of forest/plain for 399 clips; expected one for each of 400"
     ):
-        build_reference(values, speakers, held_out(probabilities[:-1]), names=NAMES, seed=0)
+        build_reference(values, speakers, held_out(probabilities[:-1]), names=NAMES, quality=QUALITY, seed=0)
 
 
 def test_the_same_seed_gives_the_same_reference(training, reference):
     values, speakers, probabilities = training
-    again = build_reference(values, speakers, held_out(probabilities), names=NAMES, seed=0)
+    again = build_reference(values, speakers, held_out(probabilities), names=NAMES, quality=QUALITY, seed=0)
     assert again.to_bytes() == reference.to_bytes()
     assert SIZES[0] == 4
+
+
+def test_the_verdict_names_what_differs_in_the_recordings(reference):
+    rng = np.random.default_rng(1)
+    values = clips_of(rng, 2, clips=20, shift=5.0)
+    table = pd.DataFrame(answers(rng, 40), columns=PROBABILITIES).assign(mode="plain", vector=range(40))
+    telephone = STUDIO._replace(bandwidth_hz=3900, snr_db=15, level_db=-56, clipped_share=0.02)
+    sketches = []
+    for quality, count in ((telephone, 30), (STUDIO, 10)):
+        sketch = Sketch(reference)
+        sketch.add_clips(table[:count].assign(**quality._asdict()), values, family="forest")
+        sketches.append(sketch)
+    sketches[0].merge(sketches[1].to_bytes())
+    verdict = drift.judge(sketches[0])
+    assert verdict["verdict"] == "alarm"
+    assert [reason.partition(":")[0] for reason in verdict["recording"]["causes"]] == [
+        "Noise",
+        "Bandwidth",
+        "Level",
+        "Clipping",
+    ]
+    assert verdict["reasons"][1:5] == verdict["recording"]["causes"]
+    assert "the speech reaches 3.9 kHz; in training 7.8 kHz" in verdict["reasons"][2]
+    assert drift.judge(sketches[1])["recording"]["causes"] == []

@@ -14,8 +14,10 @@ import soundfile
 
 from browser import chromium
 from calls import Turn, make_call, share_matched
+from emotion.audio import decode
 from emotion.commands import main
 from emotion.datasets import synthesis
+from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.models import registry
@@ -79,6 +81,21 @@ def test_each_channel_is_a_row_and_a_speaker(scored):
     assert summary["rejected"] == {"silent": 1, "not_audio": 1}
 
 
+def test_each_channel_has_its_own_quality(scored):
+    settings, box, _, _ = scored
+    table, _ = tables(settings, "one")
+    rows = {(row["path"], row["channel"]): row for row in table.to_dict("records")}
+    samples, _ = soundfile.read(box / "short.wav", dtype="float32")
+    for channel in "12":
+        expected = quality.measure(decode.from_blocks([samples[:, int(channel) - 1]], RATE).samples)
+        assert [rows["short.wav", channel][name] for name in quality.COLUMNS] == pytest.approx(expected, nan_ok=True)
+    quieter = rows["short.wav", "1"]["level_db"] - rows["short.wav", "2"]["level_db"]
+    assert quieter > 10, "the second channel is 20 dB quieter"
+    for place in (("call.wav", "1"), ("call.wav", "2"), ("mono.flac", "")):
+        assert np.isfinite([rows[place][name] for name in ("level_db", "bandwidth_hz", "unfamiliarity")]).all()
+    assert np.isnan(rows["half.flac", "2"]["level_db"]) and not rows["half.flac", "2"]["unfamiliar"]
+
+
 def test_the_timeline_has_the_turns_of_each_channel(scored):
     settings, box, _, turns = scored
     table, timeline = tables(settings, "one")
@@ -97,7 +114,6 @@ def test_a_channel_is_normalized_by_its_own_utterances(scored):
     samples, rate = soundfile.read(box / "call.wav", dtype="float32")
     model = CustomEmotionModel(settings=settings)
     from emotion import features
-    from emotion.audio import decode
 
     vectors = [
         features.extract(

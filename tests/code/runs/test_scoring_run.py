@@ -23,6 +23,7 @@ from emotion import features, metrics
 from emotion.audio import decode
 from emotion.errors import ConfigurationError, DataError
 from emotion.explanation import values
+from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.models import bundle, registry
@@ -149,6 +150,30 @@ def test_a_folder_is_normalized_by_all_its_clips_whatever_its_shards(home, box, 
         assert row[PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
     page = Store(home.home).read_bytes("scores/shards-4/report.html").decode()
     assert page.count("15 clips: normalized by these clips.") == 2
+
+
+def test_a_normalized_clip_stays_unfamiliar_and_is_left_to_a_listener_by_the_limit_of_its_mode(home, box, voices):
+    entry = Path(home.home, "models/first/version.json")
+    facts = json.loads(entry.read_text())
+    curves = facts["coverage"]["logistic_regression"]
+    curves["speaker_independent_batch"] = [{"coverage": 0.4, "confidence": 0.9, "accuracy": 0.9}]
+    entry.unlink()  # it is a link to the entry that all tests share
+    entry.write_text(json.dumps(facts))
+    for path in voices[:29]:
+        shutil.copy(path, box)
+    soundfile.write(box / "tone.wav", 0.3 * np.sin(np.arange(32_000) / 6), 16_000)
+    tables = {}
+    for mode, adaptation in (("plain", "none"), ("batch", "batch")):
+        options = Options(settle_seconds=0, adaptation=adaptation, least_accuracy=0.85, rescore=True)
+        summary = score_folder(home, box, batch=mode, options=options)
+        assert summary["modes"][mode] == 30 and summary["unfamiliar"] == 1
+        tables[mode] = table = predictions(home, mode)
+        limit = {"plain": 0.7, "batch": 0.9}[mode]
+        assert summary["listener_limits"][mode] == limit
+        assert table["needs_listener"].equals((table["confidence"] < limit) | table["unfamiliar"])
+        assert table["needs_listener"].sum() == summary["needs_listener"]
+    columns = ["unfamiliar", "unfamiliarity", *quality.COLUMNS]
+    pd.testing.assert_frame_equal(tables["plain"][columns], tables["batch"][columns])
 
 
 def test_collecting_again_gives_the_same(home, box, voices):
@@ -925,14 +950,15 @@ class Recorder:
 def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     for path in voices[:16]:
         shutil.copy(path, box)
+    soundfile.write(box / "tone.wav", 0.3 * np.sin(np.arange(32_000) / 6), 16_000)
     (box / "empty.wav").touch()
     recorder = Recorder()
     dag_run(home, emitter=Emitter(recorder))
     sent = recorder.sent
-    assert sent["emotion.scoring.clips.scored"] == [16] and sent["emotion.scoring.clips.rejected"] == [1]
-    assert sent["emotion.scoring.rejected.empty"] == [1]
-    assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 16
-    assert len(sent["emotion.scoring.latency.decode"]) == 16
+    assert sent["emotion.scoring.clips.scored"] == [17] and sent["emotion.scoring.clips.rejected"] == [1]
+    assert sent["emotion.scoring.rejected.empty"] == sent["emotion.scoring.unfamiliar"] == [1]
+    assert sum(sum(values) for name, values in sent.items() if ".predicted." in name) == 17
+    assert len(sent["emotion.scoring.latency.decode"]) == 17
     assert (
         sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
     )
@@ -1122,3 +1148,31 @@ def test_artifacts_may_lie_in_an_object_store(home, box, voices, trained_store):
     assert not store.list("scores/first/parts") and not ledger.claims(store)
     with pytest.raises(NothingToScore):
         dag_run(settings, "second")
+
+
+def test_a_tone_is_unfamiliar_and_goes_to_the_listener_first(home, box, voices):
+    for clip in voices[:6]:
+        shutil.copy(clip, box / clip.name)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    soundfile.write(box / "tone.wav", tone, 16_000)
+    summary = score_folder(home, box, batch="tone", options=Options(settle_seconds=0, min_confidence=0))
+    table = Store(str(home.home)).read_table("scores/tone/predictions.parquet").set_index("path")
+    assert table.index[table["unfamiliar"]].tolist() == table.index[table["needs_listener"]].tolist() == ["tone.wav"]
+    assert table.loc["tone.wav", "unfamiliarity"] > 1 >= table["unfamiliarity"].drop("tone.wav").max()
+    assert summary["unfamiliar"] == summary["needs_listener"] == 1
+    assert table["snr_db"].drop("tone.wav").notna().any() and np.isnan(table.loc["tone.wav", "snr_db"])
+    assert summary["quality"]["bandwidth_hz"] == table["bandwidth_hz"].median()
+    html = Path(home.home, "scores/tone/report.html").read_text()
+    section = html[html.index('<section id="listen">') :]
+    assert section.index("tone.wav") < min(section.index(name) for name in table.index if name != "tone.wav")
+
+
+def test_the_listener_gets_what_would_push_accuracy_below_a_given_one(home, box, voices):
+    for clip in voices[:6]:
+        shutil.copy(clip, box / clip.name)
+    summary = score_folder(home, box, batch="sure", options=Options(settle_seconds=0, least_accuracy=0.85))
+    table = Store(str(home.home)).read_table("scores/sure/predictions.parquet")
+    assert summary["listener_limits"]["plain"] == 0.7
+    assert (table["needs_listener"] == ((table["confidence"] < 0.7) | table["unfamiliar"])).all()
+    with pytest.raises(ConfigurationError, match="expected 0 to 1"):
+        Options(least_accuracy=85)
