@@ -109,7 +109,7 @@ class Speech:
     Attributes
     ----------
     samples : float32 array
-        Padded with zeros if they are too few, and with the active speech at :data:`REFERENCE_DB`.
+        Without their mean, padded with zeros if they are too few, and with the active speech at :data:`REFERENCE_DB`.
     level : float32 array, shape (n_frames,)
         RMS level of every frame of the clip, in dB; the active speech is at :data:`REFERENCE_DB`.
     start, stop : int
@@ -129,7 +129,7 @@ class Speech:
     """
 
     def __init__(self, samples: np.ndarray):
-        samples = np.asarray(samples, dtype=np.float32)
+        samples = samples - np.float32(np.mean(samples, dtype=np.float64))
         least = WINDOW + (LEAST_SPAN - 1) * HOP
         if len(samples) < least:
             samples = np.pad(samples, (0, least - len(samples)))

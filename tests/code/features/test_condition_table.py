@@ -101,8 +101,8 @@ def test_babble_is_made_of_no_speaker_of_the_same_fold(table):
 
 def test_a_sample_goes_from_plan_to_features(store, table):
     sample = draw_sample(table, TESTS, 6)
-    plan = condition_table.plan(store, sample, clips_per_shard=24)
-    assert [len(shard) for shard in plan.shards] == [4, 2], "as much work as 24 clips with their copies"
+    plan = condition_table.plan(store, sample, clips_per_shard=10)
+    assert [len(shard) for shard in plan.shards] == [4, 2], "as much work as 10 clips with their copies"
     reports = []
     done = featurize_all(store, plan, progress=lambda *report: reports.append(report))
     assert [shard["featurized"] for shard in done] == [4, 2]
@@ -124,7 +124,7 @@ def test_a_sample_goes_from_plan_to_features(store, table):
 
 def test_what_is_stored_is_not_computed_again(store, table):
     sample = draw_sample(table, TESTS, 6)
-    plan = condition_table.plan(store, sample, clips_per_shard=24)
+    plan = condition_table.plan(store, sample, clips_per_shard=10)
     featurize_all(store, plan)
     assert condition_table.plan(store, sample, clips_per_shard=1000).shards == []
     assert [shard["stored"] for shard in featurize_all(store, plan)] == [4, 2], "a task that was tried again"
@@ -151,16 +151,16 @@ def test_there_are_no_more_shards_than_airflow_maps_over(store):
 
 def test_another_version_of_the_conditions_is_computed_anew(store, table, monkeypatch):
     sample = draw_sample(table, TESTS, 2)
-    featurize_all(store, condition_table.plan(store, sample, clips_per_shard=24))
+    featurize_all(store, condition_table.plan(store, sample, clips_per_shard=10))
     monkeypatch.setattr(condition_table, "CONDITIONS_VERSION", "another")
-    assert len(condition_table.plan(store, sample, clips_per_shard=24).shards[0]) == 2
+    assert len(condition_table.plan(store, sample, clips_per_shard=10).shards[0]) == 2
 
 
 def test_missing_features_and_changed_files_are_errors(store, table):
     sample = draw_sample(table, TESTS, 2)
     with pytest.raises(DataError, match="32 of 32 features under conditions are missing"):
         condition_table.collect(store, sample)
-    plan = condition_table.plan(store, sample, clips_per_shard=24)
+    plan = condition_table.plan(store, sample, clips_per_shard=10)
     store.write_bytes(f"corpus/{sample[0]['talkers'][0]['path']}", wav(99))
     with pytest.raises(DataError, match="changed after the manifest was made"):
         featurize_all(store, plan)

@@ -77,10 +77,12 @@ def test_copies_are_those_of_the_table_in_its_order(store, corpus):
     collected = feature_table.collect(store, corpus, refused)
     assert collected.augmented["sha256"].tolist() == collected.table["sha256"].tolist() * len(features.VARIANTS)
     assert list(collected.augmented["variant"].unique()) == list(features.VARIANTS)
-    names, change = list(features.feature_names()), features.VARIANTS["slower"]
-    expected = features.extract(change(decode.load(store.open("corpus/2.wav")).samples))
-    slower = collected.augmented[collected.augmented["variant"] == "slower"]
-    np.testing.assert_array_equal(slower[names].to_numpy()[2], expected)
+    names, sha256 = list(features.feature_names()), collected.table["sha256"].iloc[2]
+    samples = decode.load(store.open("corpus/2.wav")).samples
+    for variant in ("slower", "copy_3"):
+        copies = collected.augmented[collected.augmented["variant"] == variant]
+        expected = features.extract(features.VARIANTS[variant](samples, sha256))
+        np.testing.assert_array_equal(copies[names].to_numpy()[2], expected)
     assert ORIGINAL not in set(collected.augmented["variant"])
 
 

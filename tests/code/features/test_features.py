@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from emotion import features
 from emotion.audio import decode
 from emotion.errors import ConfigurationError
 from emotion.features.descriptors import DESCRIPTORS
-from emotion.features.frames import F0_REFERENCE, LEAST_VOICED, Speech
+from emotion.features.frames import F0_REFERENCE, LEAST_VOICED, MASKING_DB, REFERENCE_DB, SPEECH_BAND, Speech
 from emotion.features.spectrum import HOP, N_DELTA, N_FFT, N_MELS, N_MFCC, WINDOW
 
 RATE = features.SAMPLE_RATE
@@ -54,6 +55,8 @@ def check_against_librosa(speech: Speech) -> None:
     frames = librosa.util.frame(samples, frame_length=WINDOW, hop_length=HOP)
     window = librosa.filters.get_window("hann", WINDOW)[:, None]
     power = np.abs(np.fft.rfft(frames * window, N_FFT, axis=0)) ** 2
+    speech_band = slice(math.ceil(SPEECH_BAND[0] * N_FFT / RATE), int(SPEECH_BAND[1] * N_FFT / RATE) + 1)
+    power += 10 ** (MASKING_DB / 10) * power[:, speech.active].mean(axis=1)[speech_band].max()
     np.testing.assert_allclose(speech.power.T, power, rtol=1e-3, atol=1e-4 * power.max())
     mel = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=RATE, n_mels=N_MELS), top_db=None)
     np.testing.assert_allclose(speech.mel_db, mel, atol=0.02)
@@ -298,3 +301,55 @@ def test_register_refuses_a_function_without_source():
 def test_the_recipe_is_a_version_that_a_person_raises():
     assert features.recipe_version() == features.RECIPE_VERSION
     assert re.fullmatch(r"v\d+", features.RECIPE_VERSION)
+
+
+def words(*, noise_db: float | None = None) -> np.ndarray:
+    """Voice of 0.4 s, three times, with pauses of 0.6 s; with white noise so many dB below the voice."""
+    word, pause = voice([140, 180, 150], seconds=0.4), np.zeros(int(0.6 * RATE), dtype=np.float32)
+    samples = np.concatenate([pause, word, pause, word, pause, word, pause])
+    if noise_db is None:
+        return samples
+    noise = np.random.default_rng(2).normal(size=len(samples)).astype(np.float32)
+    return samples + noise * np.sqrt(np.mean(word**2)) * np.float32(10 ** (-noise_db / 20))
+
+
+@pytest.mark.parametrize("decibels", [-40, -20, 20, 40])
+def test_gain_changes_no_feature(decibels):
+    samples = words(noise_db=30)
+    changed = features.extract(samples * np.float32(10 ** (decibels / 20)))
+    np.testing.assert_allclose(changed, features.extract(samples), rtol=2e-3, atol=2e-3)
+
+
+def test_active_speech_has_the_reference_level():
+    """Within 2 dB: the reference is the level between 150 and 3500 Hz."""
+    speech = Speech(0.01 * words(noise_db=40))
+    assert (
+        abs(10 * np.log10(np.mean(10 ** (speech.level[speech.start : speech.stop][speech.active] / 10))) - REFERENCE_DB)
+        < 1
+    )
+
+
+@pytest.mark.parametrize("noise_db", [30, 20, 10])
+def test_frames_of_noise_between_words_are_not_active(noise_db):
+    clean, noisy = Speech(words()), Speech(words(noise_db=noise_db))
+    assert abs(noisy.start - clean.start) <= 3 and abs(noisy.stop - clean.stop) <= 3
+    assert abs(noisy.active.mean() - clean.active.mean()) < 0.05
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.3])
+def test_a_constant_offset_does_not_hide_the_speech(offset):
+    clean, shifted = Speech(words(noise_db=40)), Speech(words(noise_db=40) + np.float32(offset))
+    assert (shifted.start, shifted.stop) == (clean.start, clean.stop)
+    np.testing.assert_array_equal(shifted.active, clean.active)
+    voiced = clean.voiced & shifted.voiced
+    assert voiced.mean() > 0.5
+    np.testing.assert_allclose(shifted.mel_db[5:, voiced], clean.mel_db[5:, voiced], atol=0.5)
+
+
+def test_masking_noise_hides_what_a_codec_removes():
+    """Hiss 50 dB below the speech moves the mean MFCCs by 0.5 at most; without the masking noise by 2.7."""
+    speech = words(noise_db=60)
+    hiss = np.random.default_rng(3).normal(size=len(speech)).astype(np.float32) * np.float32(3e-4)
+    with_hiss, without = features.extract(speech + hiss), features.extract(speech)
+    means = [features.feature_names().index(f"mfcc_{number:02d}_voiced_mean") for number in range(20)]
+    assert np.abs(with_hiss[means] - without[means]).max() < 1.0
