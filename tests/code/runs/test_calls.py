@@ -238,15 +238,20 @@ def test_windows_of_a_channel(scored):
     assert (lengths[timeline["path"] == "call.wav"].iloc[:-2] == 3).all()
 
 
-def test_a_part_of_an_earlier_release_has_no_channel(scored, clips, tmp_path):
+def test_a_part_of_an_earlier_release_has_no_channel_and_another_word_for_by_speaker(scored, clips, tmp_path):
+    """An answer to a clip is computed anew from its features; that to a long recording stays."""
     settings, _, _, _ = scored
     soundfile.write(tmp_path / "a.wav", clips[0][3], RATE)
+    soundfile.write(tmp_path / "long.wav", np.concatenate(clips[0]), RATE)
     settings = Settings.from_environment({"EMOTION_HOME": settings.home, "EMOTION_INBOXES": str(tmp_path)})
     run = ScoringRun(settings, "earlier", Emitter(None))
     for shard in run.find_new_audio(folder=None, options=Options(settle_seconds=0)):
         run.score(part=shard["part"])
-        key = f"{shard['part']}.parquet"
-        run.store.write_table(key, run.store.read_table(key).drop(columns="channel"))
+        part, timeline = f"{shard['part']}.parquet", f"{shard['part']}-timeline.parquet"
+        table = run.store.read_table(part).drop(columns=["channel", "heard_in_training"])
+        table[PROBABILITIES] = table[PROBABILITIES].where(table["vector"] < 0, 0.125)  # by speaker, they were others
+        run.store.write_table(part, table.assign(mode="adapted"))
+        run.store.write_table(timeline, run.store.read_table(timeline).drop(columns="channel"))
         plan = run.store.read_json("scores/earlier/plan.json")
         del plan["options"]["channels"], plan["options"]["segments"]
         run.store.write_json("scores/earlier/plan.json", plan)
@@ -254,6 +259,12 @@ def test_a_part_of_an_earlier_release_has_no_channel(scored, clips, tmp_path):
     run.watch_drift()
     summary = run.store.read_json("scores/earlier/summary.json")
     assert (summary["channels"], summary["failures"]) == (0, [])
+    assert summary["modes"] == {"plain": 1, "batch": 0, "speaker": 1}
+    rows = run.store.read_table("scores/earlier/predictions.parquet").set_index("path")
+    assert rows["mode"].to_dict() == {"a.wav": "plain", "long.wav": "speaker"}
+    answer = CustomEmotionModel(settings=settings).predict_emotion_from_file(tmp_path / "a.wav")
+    assert rows.loc["a.wav", PROBABILITIES].tolist() == pytest.approx(list(answer["probabilities"].values()), abs=1e-6)
+    assert rows["channel"].tolist() == ["", ""] and rows["heard_in_training"].tolist() == ["", ""]
 
 
 def test_the_command_line(scored, tmp_path, monkeypatch, capsys):
