@@ -34,7 +34,8 @@ PARAMS = {
             "none": "none: the speakers are not known",
         },
         title="Where speakers are named",
-        description_md="For *Adaptation* by speaker.",
+        description_md="What names the speaker of each file. *Adaptation* by speaker needs this; the other choices of "
+        "*Adaptation* do not.",
         section="Recordings",
     ),
     "adaptation": Param(

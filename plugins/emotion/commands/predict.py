@@ -94,12 +94,26 @@ def _single_answers(
     model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress
 ) -> Iterator[dict]:
     """One answer per file or channel."""
-    answers = model.predict_batch(
-        options.files, adaptation=options.adaptation, explain=options.explain, channels=options.channels
+    files = _CountedFiles(options.files, progress)
+    yield from model.predict_batch(
+        files, adaptation=options.adaptation, explain=options.explain, channels=options.channels
     )
-    for done, answer in enumerate(answers, start=1):
-        progress("predict", done, len(options.files) if options.channels == "mix" else 0, "files")
-        yield answer
+
+
+class _CountedFiles:
+    """Files that report progress as they are read: their answers may all come at the end."""
+
+    def __init__(self, files: list[str], progress: ConsoleProgress):
+        self._files, self._progress = files, progress
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[str]:
+        for done, file in enumerate(self._files):
+            self._progress("predict", done, len(self), "files")
+            yield file
+        self._progress("predict", len(self), len(self), "files")
 
 
 def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress) -> Iterator[dict]:

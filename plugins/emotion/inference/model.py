@@ -299,9 +299,9 @@ class CustomEmotionModel:
 
         Notes
         -----
-        ``batch`` reads all files before the first answer, and so does ``auto`` if ``paths`` has a length. An iterable
-        without a length may be endless: there, ``auto`` is ``speaker``. Otherwise memory holds the features of at most
-        32 clips and, with ``speakers``, those of all speakers that are not complete.
+        ``batch`` reads all files before the first answer, and so does ``auto`` if ``paths`` has a length. Without one,
+        ``auto`` is ``speaker``, as ``paths`` may be endless. Otherwise memory holds the features of at most 32 clips
+        and, with ``speakers``, those of all speakers that are not complete.
         """
         clips, names = list_clips(paths, speakers, channels)
         if adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized)):

@@ -15,7 +15,7 @@ from emotion.inference import CustomEmotionModel, windows
 from emotion.inference.adapting import Groups
 from emotion.reports import batch_report
 from emotion.scoring import inbox
-from emotion.scoring.adapted import folder_of, read_vectors
+from emotion.scoring.adapted import folder_of, read_part, read_vectors
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.store import Store
 
@@ -78,10 +78,8 @@ def _reasons(store: Store, part: str, row: dict, model: CustomEmotionModel, grou
 
 def _explain(store: Store, part: str, row: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:
     """The answer for a clip with its explanation, from the stored features of its shard."""
-    table = store.read_table(f"{part}.parquet")
-    is_clip = (table["path"] == row["path"]) & (table["sha256"] == row["sha256"])
-    if row["channel"]:
-        is_clip &= table["channel"] == row["channel"]
+    table = read_part(store, part)
+    is_clip = (table[["path", "sha256", "channel"]] == [row["path"], row["sha256"], row["channel"]]).all(axis=1)
     vector = table.loc[is_clip, "vector"].iloc[0]
     group = groups.of_clip(folder_of(row["path"]), row["speaker"]) if groups else None
     return model.predict_in_groups(read_vectors(store, part)[[vector]], [group], explain=True)[0]

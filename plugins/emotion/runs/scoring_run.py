@@ -35,7 +35,7 @@ from emotion.reports import batch_report
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
-from emotion.scoring.adapted import adapt, find_groups, read_vectors
+from emotion.scoring.adapted import adapt, find_groups, read_part, read_vectors
 from emotion.scoring.heard import training_clips
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
@@ -43,7 +43,7 @@ from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, complete, for_spreadsheets
+from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, for_spreadsheets
 from emotion.settings import Settings
 from emotion.store import run_folder
 
@@ -181,7 +181,7 @@ class ScoringRun(Run):
 
         If a group cannot be judged, the plain answers stand, and ``failures`` says so.
         """
-        parts = {key: complete(self.store.read_table(f"{key}.parquet")) for key in part_keys(plan)}
+        parts = {key: read_part(self.store, key) for key in part_keys(plan)}
         summary: dict = {"adaptation": [], "failures": []}
         try:
             summary["adaptation"] = [group.to_json() for group in self._groups[0]]

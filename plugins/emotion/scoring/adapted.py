@@ -18,7 +18,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.adapting import Groups, Part
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, part_keys
-from emotion.scoring.tables import answer_columns, challenger_columns, needs_listener
+from emotion.scoring.tables import answer_columns, challenger_columns, complete, needs_listener
 from emotion.store import Store
 
 
@@ -34,6 +34,16 @@ def folder_of(path: str) -> str:
 def read_vectors(store: Store, part: str) -> np.ndarray:
     """The stored features of a part, float32 (n_clips, n_features)."""
     return np.load(io.BytesIO(store.read_bytes(f"{part}.npy")), allow_pickle=False)
+
+
+def read_part(store: Store, part: str) -> pd.DataFrame:
+    """The table of a part, as this release would have written it.
+
+    A part of an earlier release, in a batch that is continued by this one, lacks some columns, and calls the mode
+    ``speaker`` ``adapted``.
+    """
+    table = complete(store.read_table(f"{part}.parquet"))
+    return table.replace({"mode": {"adapted": "speaker"}})
 
 
 def find_groups(store: Store, plan: Plan, model: CustomEmotionModel) -> Groups:
@@ -60,6 +70,8 @@ def adapt(
 ) -> pd.DataFrame:
     """The table of a part with the answers of normalized clips in place of the plain ones.
 
+    A part of an earlier release may hold answers by speaker. Those of clips that have no group become plain.
+
     Parameters
     ----------
     table : pandas.DataFrame
@@ -73,12 +85,13 @@ def adapt(
     """
     table = table.copy()
     clips = table[table["vector"] >= 0]
+    modes = clips["mode"].to_numpy()  # of the stored answers
     for number, (model, model_groups) in enumerate(zip(models, groups, strict=True)):
         chosen = [
             model_groups.of_clip(folder_of(path), speaker)
             for path, speaker in zip(clips["path"], clips["speaker"], strict=True)
         ]
-        rows = np.flatnonzero([group is not None for group in chosen])
+        rows = np.flatnonzero(np.array([group is not None for group in chosen], dtype=bool) | (modes != "plain"))
         if not len(rows):
             continue
         answers = model.predict_in_groups(vectors[clips["vector"].iloc[rows]], [chosen[row] for row in rows])

@@ -159,8 +159,8 @@ def test_channels_are_cut_each_by_itself_and_answers_are_those_of_the_samples(tr
 
 
 def test_each_channel_is_an_answer_and_a_speaker(trained_store, tmp_path):
-    """Ten stereo files of a speaker: each channel has ten clips, and is adapted to."""
-    model = CustomEmotionModel.from_store(trained_store)
+    """Ten stereo files of a speaker: each channel has ten clips of several emotions, and is normalized by them."""
+    model = CustomEmotionModel.named(trained_store, "first/ensemble")
     clips = [synthesis.synthesize_clip(name) / 32768 for name in synthesis.names(speakers=2)[20:40]]
     paths = []
     for number in range(10):
@@ -170,9 +170,10 @@ def test_each_channel_is_an_answer_and_a_speaker(trained_store, tmp_path):
         soundfile.write(paths[-1], np.stack([clip[:size] for clip in pair], axis=1), RATE, subtype="FLOAT")
     mono = tmp_path / "dual.wav"
     soundfile.write(mono, np.stack([clips[0]] * 2, axis=1), RATE, subtype="FLOAT")
-    answers = list(model.predict_batch([*paths, mono], speakers=["ann"] * 10 + [""], channels="separate"))
+    speakers = ["ann"] * 10 + [""]
+    answers = list(model.predict_batch([*paths, mono], speakers=speakers, adaptation="speaker", channels="separate"))
     assert [answer.get("channel") for answer in answers] == [1, 2] * 10 + [None]
-    assert [answer["mode"] for answer in answers] == ["adapted"] * 20 + ["plain"]
+    assert [answer["mode"] for answer in answers] == ["speaker"] * 20 + ["plain"]
     assert "identical" in answers[-1]["message"]
     silent = tmp_path / "silent.wav"
     soundfile.write(silent, np.stack([clips[0], np.zeros(len(clips[0]))], axis=1), RATE)

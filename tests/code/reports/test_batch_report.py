@@ -81,6 +81,7 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
             "a.readyState >= 1 && a.duration > 0.5 && a.duration < 9)"
         )
         assert browser.run(playable) == [True] * players
+        browser.run("document.querySelectorAll('details').forEach(element => element.open = true)")
         text = browser.run("return document.body.innerText")
     assert f"{summary['scored']} of {summary['files']} files scored" in text
     assert "new\nline 🎤.wav" in text and "{{ 7*7 }}" in text and "49.wav" not in text

@@ -107,17 +107,18 @@ def test_answers_are_those_of_the_model(home, box, voices):
     }  # fmt: skip
 
 
-def test_speakers_with_enough_clips_are_adapted_to(home, box, voices):
+def test_speakers_with_enough_clips_are_normalized_by_them(home, box, voices):
     by_actor = {actor: [path for path in voices if path.parent.name == actor] for actor in ("Actor_01", "Actor_02")}
     paths = by_actor["Actor_01"][:12] + by_actor["Actor_02"][:3]
     for path in paths:
         (box / path.parent.name).mkdir(exist_ok=True)
         shutil.copy(path, box / path.parent.name)
     options = Options(settle_seconds=0, speakers="subfolder", files_per_shard=13, adaptation="speaker")
-    summary = score_folder(home, box, batch="one", options=options)
+    name = "first/random_forest"  # its answers to a mix of the clips differ enough to show the mix
+    summary = score_folder(home, box, batch="one", model=name, options=options)
     scored = predictions(home, "one")
     relative = [f"{path.parent.name}/{path.name}" for path in paths]
-    answers = CustomEmotionModel(settings=home).predict_batch(
+    answers = CustomEmotionModel.named(Store(home.home), name).predict_batch(
         [box / path for path in relative], speakers=[path.split("/")[0] for path in relative], adaptation="speaker"
     )
     for path, answer in zip(relative, answers, strict=True):
@@ -179,7 +180,8 @@ def test_collecting_again_gives_the_same(home, box, voices):
     for path in voices[:20]:
         shutil.copy(path, box)
     run = ScoringRun(home, "manual__1", Emitter(None))
-    for shard in run.find_new_audio(folder=None, options=Options(settle_seconds=0, files_per_shard=6)):
+    options = Options(settle_seconds=0, files_per_shard=6, adaptation="batch")
+    for shard in run.find_new_audio(folder=None, options=options):
         run.score(part=shard["part"])
     tables = []
     for _ in range(2):
@@ -460,10 +462,10 @@ def test_a_file_for_which_memory_always_runs_out_is_refused_until_it_changes(hom
         shutil.copy(path, box / name)
     read = shard_module.read
 
-    def large(handle):
+    def large(handle, *, channel):
         if handle.name.endswith("b.wav"):
             raise MemoryError("no memory")
-        return read(handle)
+        return read(handle, channel=channel)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", large)
@@ -560,15 +562,15 @@ def broken(*arguments, **options):
     ],
 )
 def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, monkeypatch, place, name, step):
-    for path in voices[:2]:
+    for path in voices[::12]:  # four clips, the fewest for which drift is judged
         shutil.copy(path, box)
     with monkeypatch.context() as patch:
         patch.setattr(place, name, broken)
         run = dag_run(home, "first")
     summary = run.store.read_json("scores/first/summary.json")
-    assert summary["scored"] == 2 and (predictions(home, "first")["error"] == "").all()
+    assert summary["scored"] == 4 and (predictions(home, "first")["error"] == "").all()
     assert {failure["step"] for failure in summary["failures"]} == {step}
-    assert len(summary["failures"]) == (2 if step == "explanation" else 1)
+    assert len(summary["failures"]) == (4 if step == "explanation" else 1)
     html = run.store.read_bytes("scores/first/report.html").decode()
     if name == "add_clips":
         assert "the log of the task collect_predictions says why" in summary["failures"][0]["message"]
@@ -577,7 +579,7 @@ def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, mo
         assert "ZeroDivisionError: it &lt;broke&gt;" in html
     assert summary["drift"]["verdict"] == ("unknown" if step == "drift" else "ok")
     assert run.store.read_json("scores/first/drift.json") == summary["drift"]
-    with pytest.raises(NothingToScore, match="2 files are known"):
+    with pytest.raises(NothingToScore, match="4 files are known"):
         dag_run(home, "second")
 
 
@@ -840,8 +842,8 @@ def test_two_models_side_by_side(home, box, voices):
     assert compared["agreement"] == pytest.approx((scored["emotion"] == scored["challenger_emotion"]).mean())
     assert len(compared["listed"]) == compared["disagreements"] == round(24 * (1 - compared["agreement"]))
     forest = CustomEmotionModel.named(Store(home.home), "second/random_forest")
-    for name, row in scored.iterrows():
-        answer = forest.predict_emotion_from_file(box / name)
+    answers = forest.predict_batch([box / name for name in scored.index])
+    for (_, row), answer in zip(scored.iterrows(), answers, strict=True):
         assert (row["challenger_emotion"], row["challenger_confidence"]) == (
             answer["emotion"],
             pytest.approx(answer["confidence"], abs=0.02),  # float32 sums differ by batch size
@@ -857,7 +859,7 @@ def test_where_speakers_are_known_they_are_drawn():
     right, wrong = "sad", "calm"
     rows = [(right, wrong, "loud")] * 40 + [(right, right, name) for name in "abcde" for _ in range(40)]
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion", "speaker"]).assign(
-        label=right, path="x", confidence=0.5, challenger_confidence=0.5
+        label=right, path="x", channel="", confidence=0.5, challenger_confidence=0.5
     )
     comparison = _compare(good, good)
     assert comparison["mcnemar_p"] < 1e-10
@@ -873,7 +875,7 @@ def test_mcnemar_by_hand():
     right, wrong = "sad", "calm"
     rows = [(right, right)] * 5 + [(right, wrong)] * 8 + [(wrong, right)] * 1 + [(wrong, wrong)] * 2
     good = pd.DataFrame(rows, columns=["emotion", "challenger_emotion"]).assign(
-        label=right, path="x", confidence=0.5, challenger_confidence=0.5, speaker=""
+        label=right, path="x", channel="", confidence=0.5, challenger_confidence=0.5, speaker=""
     )
     comparison = _compare(good, good)
     assert comparison["difference"] is None and comparison["accuracy"]["drawn"] == "clips"
