@@ -86,10 +86,5 @@ def synthesized_answers(request, synthesized) -> Answers:
 
 
 @pytest.fixture
-def ensemble_answers(synthesized) -> Answers:
-    return partial(synthesized.probabilities, "ensemble")
-
-
-@pytest.fixture
 def recorded_answers(recorded) -> Answers:
     return partial(recorded.probabilities, "logistic_regression")

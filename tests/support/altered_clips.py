@@ -12,6 +12,7 @@ import soxr
 
 from emotion import features
 from emotion.audio import decode
+from emotion.audio.conditions import tilted
 
 Samples = tuple[np.ndarray, int]
 """Samples (n,) float64, full scale 1, and their rate in Hz."""
@@ -28,6 +29,16 @@ def wav(samples: np.ndarray, rate: int) -> bytes:
 
 def louder(decibels: float) -> Change:
     return lambda samples, rate: wav(samples * 10 ** (decibels / 20), rate)
+
+
+def stronger(decibels: float) -> Change:
+    """Spoken with more effort, at the same level: its spectrum falls by so many dB an octave less."""
+
+    def change(samples: np.ndarray, rate: int) -> bytes:
+        speech = soxr.resample(samples, rate, decode.SAMPLE_RATE).astype(np.float32)
+        return wav(tilted(speech, decibels), decode.SAMPLE_RATE)
+
+    return change
 
 
 def with_silence(before: float, after: float) -> Change:
