@@ -113,7 +113,6 @@ class _CountedFiles:
         for done, file in enumerate(self._files):
             self._progress("predict", done, len(self), "files")
             yield file
-        self._progress("predict", len(self), len(self), "files")
 
 
 def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress) -> Iterator[dict]:

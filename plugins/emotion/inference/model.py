@@ -278,8 +278,7 @@ class CustomEmotionModel:
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown.
         adaptation : str
-            One of :data:`~emotion.inference.adapting.ADAPTATIONS`, with all files as one folder. The answer's ``mode``
-            says what was done.
+            One of :data:`~emotion.inference.adapting.ADAPTATIONS`; all files are one folder. ``mode`` is what was done.
         explain : bool
             Whether the answers have an ``explanation``.
         channels : str

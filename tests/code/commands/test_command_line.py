@@ -454,7 +454,8 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_silently(home, clips):
     running = process("predict", "--json", *clips * 5, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert json.loads(running.stdout.readline())["path"] == clips[0]
     running.stdout.close()
-    assert running.stderr.read() == b""
+    errors = running.stderr.read()
+    assert re.sub(rb"predict: \d+ of \d+ files\n", b"", errors) == b"", "progress alone, where reading takes long"
     assert running.wait(60) == 141
 
 
