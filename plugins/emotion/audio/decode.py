@@ -29,8 +29,8 @@ MAX_SECONDS = 3600.0
 MAX_CHANNELS = 8
 RATES = (4_000, 768_000)
 """Lowest and highest sample rate accepted, in Hz."""
-SILENCE_RMS = 1e-4
-"""A recording whose RMS about its mean is below this is silent: -80 dB relative to full scale."""
+SILENCE_RMS = 3e-5
+"""A recording whose RMS about its mean is below this is silent: -90 dB relative to full scale, the last bit of 16."""
 MAX_PEAK = 1e6
 """A recording with a sample as large as this, in units of full scale, is refused: it is not audio."""
 CONTENT_ERRORS = (

@@ -1,10 +1,9 @@
 """Compute the features of a dataset: plan shards from what is not stored yet, and store each as one Parquet file.
 
-``features/<recipe>/<shard>-at-most-<limit>s-quality.parquet`` holds, keyed by the file's sha256, a row for each clip
+``features/<recipe>/<shard>-at-most-<limit>s.parquet`` holds, keyed by the file's sha256, a row for each clip
 and for each of its augmented copies (``variant``: :data:`ORIGINAL` or a name of :data:`emotion.features.VARIANTS`):
 ``samples_sha256``, ``reason`` and ``message`` (empty for a clip that can be used; a rejected clip has no copies), the
-clip's quality (:mod:`emotion.features.quality`; NaN for a copy) and the named features. A file whose name does not end
-in ``-quality.parquet`` is of earlier code, which did not measure the quality, and is not read.
+clip's quality (:mod:`emotion.features.quality`; NaN for a copy) and the named features.
 What is stored there for this recipe is never computed again, whichever run or machine stored it.
 Only a clip that was refused as too long is decoded again, once the limit in seconds is higher than the one in the
 file's name.
@@ -75,12 +74,12 @@ def stored(store: Store) -> pd.DataFrame:
 
 
 def _stored_keys(store: Store) -> list[str]:
-    return store.list(f"features/{recipe.recipe_version()}", "*-quality.parquet")
+    return store.list(f"features/{recipe.recipe_version()}", "*.parquet")
 
 
 def _shard_key(clips: list[dict], max_seconds: float) -> str:
     shard = hashlib.sha256(" ".join(clip["sha256"] for clip in clips).encode()).hexdigest()
-    return f"features/{recipe.recipe_version()}/{shard}-at-most-{max_seconds:g}s-quality.parquet"
+    return f"features/{recipe.recipe_version()}/{shard}-at-most-{max_seconds:g}s.parquet"
 
 
 def _done_sha256(store: Store, max_seconds: float) -> set[str]:
@@ -91,7 +90,7 @@ def _done_sha256(store: Store, max_seconds: float) -> set[str]:
     done: set[str] = set()
     for key in _stored_keys(store):
         rows = store.read_table(key, ["sha256", "reason"])
-        limit = re.search(r"-at-most-(.+)s-quality\.parquet$", key)
+        limit = re.search(r"-at-most-(.+)s\.parquet$", key)
         if limit is None or float(limit[1]) < max_seconds:
             rows = rows[rows["reason"] != "too_long"]
         done.update(rows["sha256"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
@@ -85,10 +86,11 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.intercept_ = np.zeros(len(views) * n_classes, dtype=np.float32)
         scores = np.empty((len(X), len(views) * n_classes), dtype=np.float32)
         left_out = groups if self.cross_fitted else None
+        products = _products(X, targets) if len(X) > X.shape[1] + 1 else None
         for number, view in enumerate(views):
             columns = slice(number * n_classes, (number + 1) * n_classes)
             scores[:, columns], self.coef_[view, columns], self.intercept_[columns] = _ridge(
-                X[:, view], targets, self.penalty_, left_out
+                X[:, view], targets, self.penalty_, left_out, products and products.of_view(view)
             )
         return scores
 
@@ -110,10 +112,42 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         return validate_data(self, X, dtype=np.float32, reset=False) @ self.coef_ + self.intercept_
 
 
+class _Products(NamedTuple):
+    """Inner products of the columns of X and of a constant column of ones, which comes last.
+
+    ``gram``: with each other, shape (width + 1, width + 1); ``targets``: with the targets less chance, shape (width + 1,
+    n_classes). Views share columns, so all views take theirs from the same products.
+    """
+
+    gram: np.ndarray
+    targets: np.ndarray
+
+    def of_view(self, view: np.ndarray) -> _Products:
+        """The products of a view's columns and of a constant column at √n_features."""
+        columns = np.append(view, len(self.gram) - 1)
+        gram, targets = self.gram[np.ix_(columns, columns)], self.targets[columns]
+        constant = np.float32(np.sqrt(len(view)))
+        gram[-1] *= constant
+        gram[:, -1] *= constant
+        targets[-1] *= constant
+        return _Products(gram, targets)
+
+
+def _products(X: np.ndarray, targets: np.ndarray) -> _Products:
+    rows = np.column_stack([X, np.ones(len(X), dtype=np.float32)])
+    return _Products(rows.T @ rows, rows.T @ (targets - np.float32(1 / targets.shape[1])))
+
+
 def _ridge(
-    X: np.ndarray, targets: np.ndarray, penalty: float, groups: np.ndarray | None
+    X: np.ndarray,
+    targets: np.ndarray,
+    penalty: float,
+    groups: np.ndarray | None,
+    products: _Products | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of the rows, weights and intercept; with ``groups``, the scores are cross-fitted.
+
+    ``products``: of these columns, if they are known already.
 
     One fit is enough for all groups: with its residuals E and its hat matrix H, the residuals of group g under a fit
     without g are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007, "Notes on
@@ -126,8 +160,9 @@ def _ridge(
     rows = np.column_stack([X, np.full(len(X), np.sqrt(width), dtype=np.float32)])
     primal = len(rows) > rows.shape[1]
     if primal:
-        factor = _cholesky(rows.T @ rows, penalty * width)
-        weights = cho_solve((factor, True), rows.T @ centred_targets, check_finite=False)
+        gram, target_products = products or (rows.T @ rows, rows.T @ centred_targets)
+        factor = _cholesky(gram, penalty * width)
+        weights = cho_solve((factor, True), target_products, check_finite=False)
     else:  # the same fit from the rows' inner products: (I − H) = penalty (K + penalty)⁻¹
         factor = _cholesky(rows @ rows.T, penalty * width)
         inverse = cho_solve((factor, True), np.eye(len(rows), dtype=np.float32), check_finite=False)

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from emotion import features
 from emotion.evaluation import held_out
 from emotion.evaluation.folds import splits
-from emotion.features import feature_table
+from emotion.features import feature_table, quality
 from emotion.features.feature_table import ORIGINAL
 from emotion.models import pipelines
 from emotion.models.adaptation import measure, normalize, normalize_by_speaker
@@ -356,7 +356,7 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
         }
     )
     samples = np.tile([f"samples {number}" for number in range(recordings)], 2)
-    keys = manifest[["sha256"]].assign(samples_sha256=samples, reason="", message="")
+    keys = manifest[["sha256"]].assign(samples_sha256=samples, reason="", message="", **quality.UNKNOWN._asdict())
     values = np.tile(random.normal(size=(recordings, len(names))).astype(np.float32), (2, 1))
     rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
     shard = pd.concat([rows.assign(variant=name) for name in (ORIGINAL, *features.VARIANTS)])
