@@ -19,9 +19,11 @@ DATASET ?= ravdess-speech
 SOURCE ?= $(RAVDESS_DIR)
 train: export DATASET := $(DATASET)
 train: export SOURCE := $(SOURCE)
+train: export STRESS_CLIPS := $(STRESS_CLIPS)
 bench: export RAVDESS_DIR := $(RAVDESS_DIR)
 train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk, DATASET= and SOURCE= other data
-	@$(BIN)/python -m emotion.commands.local_run train --dataset "$$DATASET" $${SOURCE:+--source "$$SOURCE"}
+	@$(BIN)/python -m emotion.commands.local_run train --dataset "$$DATASET" $${SOURCE:+--source "$$SOURCE"} \
+		$${STRESS_CLIPS:+--stress-clips "$$STRESS_CLIPS"}
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.commands.local_run serve

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from typing import TYPE_CHECKING
 
 from emotion import progress
@@ -236,11 +237,12 @@ def training_variables(source: Path | None) -> dict[str, str]:
     return variables
 
 
-def train_once(dataset: str, source: Path | None) -> None:
-    """Start Airflow, train once, print the report, and stop Airflow."""
+def train_once(dataset: str, source: Path | None, *, stress_clips: int | None = None) -> None:
+    """Start Airflow, train once, print the report, and stop Airflow; ``stress_clips``: None is the form's default."""
     source = None if source is None else absolute_path(source)
     extra = training_variables(source)
-    conf = {"dataset": dataset} | ({} if source is None else {"source": str(source)})
+    conf: dict[str, Any] = {"dataset": dataset} | ({} if source is None else {"source": str(source)})
+    conf |= {} if stress_clips is None else {"stress_clips": stress_clips}
     settings = Settings.from_environment(os.environ | extra)
     entry = find_entry(settings.catalogue, dataset)
     needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)
@@ -293,6 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     train = commands.add_parser("train", help="train on RAVDESS, or on another dataset of the catalogue")
     train.add_argument("--dataset", default="ravdess-speech", help="its name in the catalogue")
     train.add_argument("--source", type=Path, help="a folder or zip file to use instead of a download")
+    train.add_argument("--stress-clips", type=int, metavar="N", help="clips that are tested under recording conditions")
     commands.add_parser("serve", help="run the UI and the scheduler until Ctrl-C")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
@@ -304,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "demo":
             train_once("synthesized", None)
         else:
-            train_once(options.dataset, options.source)
+            train_once(options.dataset, options.source, stress_clips=options.stress_clips)
     except EmotionError as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1

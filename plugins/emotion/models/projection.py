@@ -115,8 +115,8 @@ class RidgeScores(TransformerMixin, BaseEstimator):
 class _Products(NamedTuple):
     """Inner products of the columns of X and of a constant column of ones, which comes last.
 
-    ``gram``: with each other, shape (width + 1, width + 1); ``targets``: with the targets less chance, shape (width + 1,
-    n_classes). Views share columns, so all views take theirs from the same products.
+    ``gram``: with each other, shape (width + 1, width + 1); ``targets``: with the targets less chance, shape
+    (width + 1, n_classes). Views share columns, so all views take theirs from the same products.
     """
 
     gram: np.ndarray
