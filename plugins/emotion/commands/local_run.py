@@ -14,8 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emotion import progress
 from emotion.commands.console import LINE_EVERY, PATIENCE, explain_os_error, format_amount, open_bar
