@@ -32,6 +32,7 @@ from emotion.inference.adapting import ADAPTATIONS, Adaptation, Groups, Part, no
 from emotion.models.adaptation import Training, measure, normalize_by_batch, typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, fit_temperature
+from emotion.models.familiarity import Familiarity
 from emotion.settings import INCLUDE
 from emotion.training.rows import TrainingRows
 from emotion.vocabulary import EMOTIONS, MODES, PROBABILITIES
@@ -100,6 +101,7 @@ def fit(rows: TrainingRows, train: np.ndarray, others: list[np.ndarray]) -> Bund
         background={},
         training=Training.of(rows.plain[0, train], rows.labels[train]),
         typical_information=typical_information(held_out),
+        familiarity=Familiarity.fit(rows.plain[0, train], rows.speakers[train], columns=features.views()),
         feature_names=features.feature_names(),
         metadata={},
     )
