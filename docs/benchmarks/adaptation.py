@@ -29,7 +29,7 @@ from emotion.datasets.catalogue import find_entry
 from emotion.evaluation.folds import splits
 from emotion.features.spectrum import SAMPLE_RATE
 from emotion.inference.adapting import ADAPTATIONS, Adaptation, Groups, Part, normalize_in_groups
-from emotion.models.adaptation import Training, measure, normalize_by_batch, typical_information
+from emotion.models.adaptation import measure, normalize_by_batch, typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.familiarity import Familiarity
@@ -83,23 +83,27 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
 def fit(rows: TrainingRows, train: np.ndarray, others: list[np.ndarray]) -> Bundle:
     """A bundle of models that were fitted on these clips alone.
 
-    The model for batches is calibrated by the ``others``: parts of ``train``, each held out in turn.
+    The models that judge a group are calibrated by the ``others``: parts of ``train``, each held out in turn.
     """
     models = {mode: fit_rows(rows, protocol, train) for mode, protocol in MODES.items()}
-    logits, frames = [], []
-    for number, left_out in enumerate(others):
+    logits: dict[str, list[np.ndarray]] = {"plain": [], "batch": []}
+    for left_out in others:
         inner = np.setdiff1d(train, left_out)
-        training = measure(rows.plain[0, inner])
-        batch = normalize_by_batch(rows.plain[0, left_out], training)
-        logits.append(fit_rows(rows, MODES["batch"], inner).logits(batch))
-        frames.append(pd.DataFrame({"protocol": MODES["batch"], "fold": number, "row": left_out}))
-    held_out = pd.concat(frames, ignore_index=True)
-    models["batch"].temperature = fit_temperature(np.concatenate(logits), rows.labels[held_out["row"]])
-    held_out[PROBABILITIES] = softmax(np.concatenate(logits) / models["batch"].temperature, axis=1)
+        values = rows.plain[0, left_out]
+        logits["plain"].append(fit_rows(rows, MODES["plain"], inner).logits(values))
+        batch = normalize_by_batch(values, measure(rows.plain[0, inner]))
+        logits["batch"].append(fit_rows(rows, MODES["batch"], inner).logits(batch))
+    labels = rows.labels[np.concatenate(others)]
+    for mode, answers in logits.items():
+        models[mode].temperature = fit_temperature(np.concatenate(answers), labels)
+    parts = [softmax(answers / models["batch"].temperature, axis=1) for answers in logits["batch"]]
+    held_out = pd.concat(
+        [pd.DataFrame(part, columns=PROBABILITIES).assign(fold=number) for number, part in enumerate(parts)]
+    ).assign(protocol=MODES["batch"])
     return make_bundle(
         models=models,
         background={},
-        training=Training.of(rows.plain[0, train], rows.labels[train]),
+        training=measure(rows.plain[0, train]),
         typical_information=typical_information(held_out),
         familiarity=Familiarity.fit(rows.plain[0, train], rows.speakers[train], columns=features.views()),
         feature_names=features.feature_names(),

@@ -15,7 +15,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS
-from emotion.models.adaptation import Judgement, Statistics, judge_group, measure, merge, normalize, shrink
+from emotion.models.adaptation import (
+    LEAST_BATCH_SHARE,
+    Judgement,
+    Statistics,
+    judge_group,
+    measure,
+    merge,
+    normalize,
+    shrink,
+)
 from emotion.models.bundle import Bundle
 from emotion.vocabulary import Mode
 
@@ -24,7 +33,7 @@ ADAPTATIONS: tuple[Adaptation, ...] = ("none", "batch", "speaker", "auto")
 """``none``: no clip is normalized. ``batch``: all clips are normalized by their folder. ``speaker``: clips are
 normalized by their speaker where it is known, has :data:`MIN_SPEAKER_CLIPS` clips and they show a mix of emotions.
 ``auto``: the same; and the other clips by their folder where it has :data:`MIN_BATCH_CLIPS` clips that show a mix."""
-MIN_BATCH_CLIPS = 5
+MIN_BATCH_CLIPS = 8
 """So many clips of a folder are needed to judge whether they show a mix of emotions."""
 
 
@@ -100,7 +109,7 @@ class Groups:
             judgements = _judge(bundle, parts, mode, {name: statistics[name] for name in enough})
             for name, measured in statistics.items():
                 is_forced = mode == "batch" and adaptation == "batch"
-                used = measured if mode == "speaker" else shrink(measured, bundle["training"].statistics)
+                used = measured if mode == "speaker" else shrink(measured, bundle["training"])
                 self._groups[mode, name] = _decide(mode, name, used, judgements.get(name), least, is_forced=is_forced)
 
     def __iter__(self) -> Iterator[Group]:
@@ -141,21 +150,20 @@ def _statistics(parts: Sequence[Part], mode: Mode, names: frozenset[str]) -> dic
 def _judge(
     bundle: Bundle, parts: Sequence[Part], mode: Mode, statistics: dict[str, Statistics]
 ) -> dict[str, Judgement]:
-    """Whether each group shows a mix, by the answers that the model for batches gives to it as a batch of its own."""
-    training, names = bundle["training"], frozenset(statistics)
-    answers: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    """Whether each group shows a mix, by the plain answers to its clips and by those to them as a batch of its own."""
+    names = frozenset(statistics)
+    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in statistics}
     for part in parts:
         if names.isdisjoint(_names(part, mode)):
             continue
         values = part.load()
         for name, rows in _rows(part, mode, names):
-            normalized = normalize(values[rows], shrink(statistics[name], training.statistics))
-            answers[name].append(bundle["batch"].predict_proba(normalized))
+            normalized = normalize(values[rows], shrink(statistics[name], bundle["training"]))
+            probabilities = bundle["plain"].predict_proba(values[rows]), bundle["batch"].predict_proba(normalized)
+            answers[name].append(probabilities)
     return {
-        name: judge_group(
-            np.concatenate(probabilities), statistics[name], training, typical=bundle["typical_information"]
-        )
-        for name, probabilities in answers.items()
+        name: judge_group(*map(np.concatenate, zip(*pairs, strict=True)), typical=bundle["typical_information"])
+        for name, pairs in answers.items()
     }
 
 
@@ -169,8 +177,9 @@ def _decide(
         reason = f"{statistics.clips} clips are too few; at least {least} are needed."
     else:
         reason = (
-            f"The answers show {judgement.share:.0%} of the variety of a typical mix of emotions; at least "
-            f"{judgement.required:.0%} is required."
+            f"The answers show {judgement.plain_share:.0%} of the variety of a typical mix of emotions (as a batch "
+            f"{judgement.batch_share:.0%}); at least {judgement.required_plain_share:.0%} (or "
+            f"{LEAST_BATCH_SHARE:.0%}) is required."
         )
     return Group(mode, name, statistics.clips, is_used, reason, statistics, judgement)
 

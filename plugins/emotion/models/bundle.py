@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
-from emotion.models.adaptation import Training
+from emotion.models.adaptation import Statistics
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import Mode
@@ -43,7 +43,7 @@ class Bundle(TypedDict):
     batch: Classifier | Ensemble
     speaker: Classifier | Ensemble
     background: dict[Mode, np.ndarray]
-    training: Training
+    training: Statistics
     typical_information: float
     familiarity: Familiarity
     metadata: dict
@@ -62,7 +62,7 @@ def make_bundle(
     *,
     models: Mapping[Mode, Classifier | Ensemble],
     background: dict[Mode, np.ndarray],
-    training: Training,
+    training: Statistics,
     typical_information: float,
     familiarity: Familiarity,
     feature_names: tuple[str, ...],
@@ -73,6 +73,7 @@ def make_bundle(
 
     Examples
     --------
+    >>> from emotion.models.adaptation import measure
     >>> from emotion.vocabulary import MODES
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> model = Classifier.fit("logistic_regression", rows, labels, seed=0)
@@ -80,7 +81,7 @@ def make_bundle(
     >>> bundle = make_bundle(
     ...     models=dict.fromkeys(MODES, model),
     ...     background=dict.fromkeys(MODES, rows),
-    ...     training=Training.of(rows, labels),
+    ...     training=measure(rows),
     ...     typical_information=1.0,
     ...     familiarity=familiarity,
     ...     feature_names=("a", "b", "c", "d"),

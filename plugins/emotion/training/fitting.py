@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from emotion.evaluation.folds import Fold
 from emotion.models import pipelines
-from emotion.models.adaptation import Training
+from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
 from emotion.training.rows import ConditionRows, TrainingRows
@@ -41,7 +41,7 @@ class Trained:
         speakers by it.
     background : dict
         By mode: the same random rows, at most 200, as the model of the mode was fitted on.
-    training : Training
+    training : Statistics
         Of the training clips, as they are.
     predictions : pandas.DataFrame
         Held-out predictions: eight calibrated probabilities, protocol, fold, row and emotion.
@@ -71,7 +71,7 @@ class Trained:
     models: dict[Mode, Classifier]
     folds: list[FoldModel]
     background: dict[Mode, np.ndarray]
-    training: Training
+    training: Statistics
     predictions: pd.DataFrame
     condition_predictions: pd.DataFrame | None
     hyperparameters: dict
@@ -176,7 +176,7 @@ def train(
         models=models,
         folds=_fold_models(fits["speaker_independent"], temperatures["speaker_independent"], table),
         background=background,
-        training=Training.of(rows.plain[0], rows.labels),
+        training=measure(rows.plain[0]),
         predictions=_held_out_predictions(fits, temperatures, rows.labels),
         condition_predictions=conditions and _condition_predictions(rows, conditions, fits, temperatures),
         hyperparameters={"searched": search} | _hyperparameters(family, models, fits),

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from emotion.errors import BundleError
 from emotion.models import classifier
-from emotion.models.adaptation import Training
+from emotion.models.adaptation import measure
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
@@ -117,11 +117,11 @@ def test_temperature_ignores_clips_of_emotions_the_model_was_not_trained_on():
 
 
 def small_bundle(model: Classifier | Ensemble) -> dict:
-    rows, labels = clips(EMOTIONS)
+    rows, _ = clips(EMOTIONS)
     return make_bundle(
         models=dict.fromkeys(MODES, model),
         background=dict.fromkeys(MODES, rows),
-        training=Training.of(rows, labels),
+        training=measure(rows),
         typical_information=1.0,
         familiarity=Familiarity.fit(rows, np.resize(["a", "b"], len(rows)), columns={"all": np.arange(WIDTH)}),
         feature_names=tuple(f"f{number}" for number in range(WIDTH)),
