@@ -4,8 +4,9 @@
 
 FOLDER holds Actor_NN/*.wav or *.flac of RAVDESS speech. The published groups of actors are held out in turn. Batches of
 held-out clips are drawn at random: of all emotions, or of one; 5 to 100 clips; as recorded ("studio"), through a
-low-pass of 4 kHz and with noise ("filtered"), or half of each. LogisticRegression alone. FOREIGN holds recordings of another corpus as a folder per emotion: the models of
-all folds score it, 100 clips at a time. One core; about eight minutes.
+low-pass of 4 kHz and with noise ("filtered"), or half of each. LogisticRegression alone. FOREIGN holds recordings of
+another corpus as a folder per emotion: the models of all folds score it, 100 clips at a time. One core; about eight
+minutes.
 """
 
 from __future__ import annotations
