@@ -33,6 +33,8 @@ CLASSIFIERS = {
     "gradient_boosting": GradientBoostingClassifier,
 }
 SEARCH_FOLDS = 3
+LEAST_ROWS_OF_A_TREE = 1000
+"""A tree of the forest sees the share ``max_samples`` of the rows, but so many at least, or all."""
 
 
 class Hyperparameters(TypedDict):
@@ -111,6 +113,8 @@ def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups
     >>> pipeline.predict(rows[:2]).tolist()
     ['sad', 'happy']
     """
+    if (share := getattr(pipeline["classifier"], "max_samples", None)) is not None:
+        pipeline["classifier"].set_params(max_samples=min(1.0, max(share, LEAST_ROWS_OF_A_TREE / len(X))))
     if search:
         pipeline["classifier"].set_params(**searched(pipeline, family, X, y, groups=groups))
     pipeline.fit(X, y, projection__groups=groups)
