@@ -118,7 +118,7 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
 
 def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     before, before_stress = stored_shards(store), stored_shards(store, "conditions")
-    assert len(before_stress) == 4, "twelve clips, three in a shard"
+    assert len(before_stress) == 2, "twelve clips, eight in a shard"
     airflow.trigger(CONF | {"promotion": "ask", "min_probability": 0.5}, run_id="second")
     path = f"/dags/{DAG_ID}/dagRuns/second/taskInstances/ask_a_person"
     wait_for(
