@@ -25,6 +25,7 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.explanation import values
 from emotion.features import quality
 from emotion.inference import CustomEmotionModel
+from emotion.inference.adapting import MIN_BATCH_CLIPS
 from emotion.metrics import Emitter
 from emotion.models import bundle, registry
 from emotion.monitoring import drift
@@ -192,7 +193,7 @@ def test_collecting_again_gives_the_same(home, box, voices):
 
 
 def test_clips_that_cannot_be_judged_keep_their_plain_answers(home, box, voices, monkeypatch):
-    for path in voices[:6]:
+    for path in voices[:MIN_BATCH_CLIPS]:
         shutil.copy(path, box)
 
     def fail(*_, **__):
@@ -200,7 +201,7 @@ def test_clips_that_cannot_be_judged_keep_their_plain_answers(home, box, voices,
 
     monkeypatch.setattr("emotion.inference.adapting.judge_group", fail)
     summary = score_folder(home, box, batch="one", options=NOW)
-    assert summary["modes"]["plain"] == summary["scored"] == 6
+    assert summary["modes"]["plain"] == summary["scored"] == MIN_BATCH_CLIPS
     assert any(failure["step"] == "adaptation" for failure in summary["failures"])
 
 
