@@ -48,7 +48,7 @@ down: ## stop the containers; what they have stored stays
 	@umask 077 && sh docker/secrets.sh > .env.new && mv .env.new .env && echo "Secrets made: .env"
 
 test: $(INSTALLED) ## the tests, but for those that start an Airflow or a Graphite; lists the slowest
-	@$(PYTEST) -m 'not airflow and not graphite' --durations=20
+	@$(PYTEST) -m 'not airflow and not graphite' --durations=20 $(TESTS)
 
 test-all: $(INSTALLED) ## all tests, as CI runs them
 	@$(PYTEST) --durations=20
