@@ -30,6 +30,7 @@ VALUES = {
     "decision": ("promoted", "kept"),
     "reason": ("too_short", "silent"),
     "quantile": ("p50", "p95"),
+    "figure": ("snr_db", "level_db", "bandwidth_hz"),
     "signal": ("features", "shift", "emotions", "confidence"),
     "resource": ("peak_memory_bytes", "cpu_seconds"),
     "stage": ("download", "train_random_forest", "decode", "model", "total"),
