@@ -104,7 +104,7 @@ def measure(samples: np.ndarray) -> Quality:
     if has_pauses:
         pauses = levels <= quiet + PAUSE_DB
         noise = float(power[pauses].mean())
-        threshold = max(threshold, quiet + 1.5 * PAUSE_DB)
+        threshold = min(max(threshold, quiet + 1.5 * PAUSE_DB), loud)
     active = levels >= threshold
     speech = float(power[active].mean()) - noise
     snr = 10 * math.log10(speech / noise) if has_pauses else math.nan

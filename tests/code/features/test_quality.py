@@ -69,3 +69,16 @@ def test_a_short_clip_has_a_quality(length):
     samples = np.zeros(length, dtype="f4")
     samples[1000] = 0.5
     assert np.isfinite(quality.measure(samples).level_db)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sound_that_hardly_varies_is_measured():
+    """Noise and tones whose level rises and falls by a few dB: nothing stands out by as much as speech does."""
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        at = np.arange(rng.choice([3_200, RATE, 3 * RATE])) / RATE
+        envelope = 1 + rng.uniform(0.2, 0.8) * np.sin(2 * np.pi * rng.uniform(0.3, 12) * at)
+        sound = rng.normal(size=len(at)) if number % 2 else np.sin(2 * np.pi * rng.uniform(30, 7_900) * at)
+        measured = quality.measure((0.1 * envelope * sound).astype(np.float32))
+        assert np.isfinite(measured.level_db) and measured.seconds_of_speech > 0
+        assert 0 <= measured.bandwidth_hz <= RATE / 2
