@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -12,8 +11,9 @@ from emotion import features
 from emotion.errors import BundleError
 from emotion.evaluation.selection import PROTOCOL
 from emotion.models import registry
-from emotion.models.bundle import Bundle, FoldModel, check_loadable, verify
+from emotion.models.bundle import Bundle, FoldModel, check_loadable
 from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.kept_predictions import champion_predictions, predictions_file
 from emotion.models.registry import ChampionPointer, VersionEntry
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES
@@ -55,6 +55,7 @@ def held_out_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> 
     --------
     >>> table = pd.DataFrame({"samples_sha256": ["a clip"], "speaker": ["anna"]})
     >>> one = pd.DataFrame([[0.125] * 8], columns=PROBABILITIES).assign(protocol=PROTOCOL, row=0, emotion="sad")
+    >>> import io
     >>> stored = pd.read_parquet(io.BytesIO(held_out_file(table, {"ensemble": one})))
     >>> stored.loc[0, ["family", "samples_sha256", "speaker", "emotion"]].tolist(), float(stored.loc[0, "p_sad"])
     (['ensemble', 'a clip', 'anna', 'sad'], 0.125)
@@ -65,9 +66,7 @@ def held_out_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> 
         clips = table.iloc[held_out["row"]][["samples_sha256", "speaker"]].reset_index(drop=True)
         answers = held_out[["emotion", *PROBABILITIES]].reset_index(drop=True)
         frames.append(pd.concat([clips, answers], axis=1).assign(family=family))
-    buffer = io.BytesIO()
-    pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    return predictions_file(frames)
 
 
 def stored_answers(store: Store, champion: ChampionPointer, table: pd.DataFrame) -> Answers | None:
@@ -81,13 +80,10 @@ def stored_answers(store: Store, champion: ChampionPointer, table: pd.DataFrame)
     EmotionError
         If the version's entry or the file is damaged or not there.
     """
-    entry = registry.champion_entry(store, champion)
-    if HELD_OUT not in entry["files"]:
+    kept = champion_predictions(store, champion, HELD_OUT)
+    if kept is None:
         return None
-    data = registry.read_file(store, entry, HELD_OUT)
-    verify(data, sha256=entry["files"][HELD_OUT]["sha256"], name=HELD_OUT)
-    stored = pd.read_parquet(io.BytesIO(data))
-    stored = stored[stored["family"] == champion["family"]].set_index("samples_sha256")[PROBABILITIES]
+    stored = kept.set_index("samples_sha256")[PROBABILITIES]
     rows = np.flatnonzero(table["samples_sha256"].isin(stored.index))
     if not len(rows):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TypedDict
 
 import numpy as np
@@ -12,8 +11,7 @@ from emotion.audio.conditions import CLEAN, CONDITIONS_VERSION
 from emotion.errors import EmotionError
 from emotion.evaluation.bootstrap import Lead, PairedAnswers, mean_lead
 from emotion.evaluation.selection import MODE, weighted_tests
-from emotion.models import registry
-from emotion.models.bundle import verify
+from emotion.models.kept_predictions import champion_predictions, predictions_file
 from emotion.models.registry import ChampionPointer
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, PROBABILITIES
@@ -52,6 +50,7 @@ def condition_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) ->
 
     Examples
     --------
+    >>> import io
     >>> table = pd.DataFrame({"samples_sha256": ["a clip"], "speaker": ["anna"]})
     >>> answer = pd.DataFrame([[0.125] * 8], columns=PROBABILITIES).assign(mode=MODE, condition="mp3", row=0)
     >>> content = condition_file(table, {"ensemble": answer.assign(emotion="sad")})
@@ -59,9 +58,7 @@ def condition_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) ->
     ['ensemble', 'mp3', 'a clip', 'anna']
     """
     frames = [answers_by_clip(table, frame).assign(family=family) for family, frame in predictions.items()]
-    buffer = io.BytesIO()
-    pd.concat(frames, ignore_index=True).to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    return predictions_file(frames)
 
 
 def answers_by_clip(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -70,23 +67,6 @@ def answers_by_clip(table: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFr
     clips = table.iloc[plain["row"]][["samples_sha256", "speaker"]].reset_index(drop=True)
     answers = plain[["condition", "emotion", *PROBABILITIES]].reset_index(drop=True)
     return pd.concat([clips, answers], axis=1).assign(conditions_version=CONDITIONS_VERSION)
-
-
-def stored_condition_answers(store: Store, champion: ChampionPointer) -> pd.DataFrame | None:
-    """The champion's answers under conditions, as :func:`answers_by_clip` gives them; None where its version has none.
-
-    Raises
-    ------
-    EmotionError
-        If the version's entry or the file is damaged or not there.
-    """
-    entry = registry.champion_entry(store, champion)
-    if CONDITION_PREDICTIONS not in entry["files"]:
-        return None
-    data = registry.read_file(store, entry, CONDITION_PREDICTIONS)
-    verify(data, sha256=entry["files"][CONDITION_PREDICTIONS]["sha256"], name=CONDITION_PREDICTIONS)
-    stored = pd.read_parquet(io.BytesIO(data))
-    return stored[stored["family"] == champion["family"]]
 
 
 def compare(
@@ -108,7 +88,7 @@ def compare(
     if challenger is None:
         return None, "this run tested no clip under recording conditions"
     try:
-        stored = stored_condition_answers(store, champion)
+        stored = champion_predictions(store, champion, CONDITION_PREDICTIONS)
     except EmotionError as error:
         return None, str(error)
     if stored is None:
