@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from ablation import recordings
 from scipy.signal import butter, sosfilt
 from scipy.special import softmax
 
@@ -57,17 +58,12 @@ def read(folder: Path, cache: Path | None) -> dict[str, np.ndarray]:
         if str(stored["recipe"]) == features.recipe_version():
             return stored
     random = np.random.default_rng(SEED)
-    seen, labels, speakers, vectors, lines = set(), [], [], [], []
-    for path in sorted(path for suffix in ("wav", "flac") for path in folder.glob(f"Actor_*/*.{suffix}")):
-        clip = decode.load(path)
-        if clip.samples_sha256 in seen:
-            continue
-        seen.add(clip.samples_sha256)
-        labels.append(EMOTIONS[int(path.stem.split("-")[2]) - 1])
-        speakers.append(path.stem.split("-")[6])
-        copies = [clip.samples] + [change(clip.samples, clip.samples_sha256) for change in features.VARIANTS.values()]
-        vectors.append([features.extract(samples) for samples in copies])
-        lines.append(features.extract(filtered(clip.samples, random)))
+    labels, speakers, vectors, lines = [], [], [], []
+    for recording in recordings(folder):
+        labels.append(recording.emotion)
+        speakers.append(recording.speaker)
+        vectors.append([features.extract(samples) for samples in recording.variants()])
+        lines.append(features.extract(filtered(recording.samples, random)))
     table = {
         "vectors": np.array(vectors).transpose(1, 0, 2),
         "filtered": np.array(lines),

@@ -20,13 +20,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from ablation import Recording, recordings
 from scipy.special import softmax
+from stress import COLUMNS
 
 from emotion import features
 from emotion.audio import decode
 from emotion.audio.conditions import CLEAN, CONDITIONS, in_condition
 from emotion.datasets.catalogue import find_entry
-from emotion.evaluation.folds import speaker_folds
+from emotion.evaluation.folds import Fold, speaker_folds
 from emotion.evaluation.scores import compute_scores
 from emotion.features import frames
 from emotion.models.adaptation import measure, normalize_by_batch, normalize_by_speaker
@@ -36,51 +38,37 @@ from emotion.vocabulary import EMOTIONS, MODES
 
 SEED = 0
 TALKERS = 4
-GROUPS = {
-    "clean": (CLEAN,),
-    "noise 20 dB": ("white_20db", "pink_20db"),
-    "10 dB": ("white_10db", "pink_10db"),
-    "8 kHz": ("narrow_band",),
-    "phone": ("telephone",),
-    "MP3": ("mp3",),
-    "reverb .8 s": ("room_800ms",),
-    "mean": tuple(CONDITIONS),
-}
+GROUPS = COLUMNS | {"mean": tuple(CONDITIONS)}
 """Column of the table → the conditions whose mean it shows."""
 NO_MASKING_DB = -300.0
 SPEED_ALONE = ("slower", "faster")
 
 
-def clips(folder: Path) -> list[tuple[Path, str, str]]:
-    """Path, emotion and speaker of each clip, byte-identical samples once."""
-    found: dict[str, tuple[Path, str, str]] = {}
-    for path in sorted(path for suffix in ("wav", "flac") for path in folder.glob(f"Actor_*/*.{suffix}")):
-        fields = path.stem.split("-")
-        row = path, EMOTIONS[int(fields[2]) - 1], fields[6]
-        found.setdefault(decode.load(path).samples_sha256, row)
-    return list(found.values())
-
-
-def vectors(task: tuple[Path, list[Path]], masking_db: float) -> dict[str, np.ndarray]:
+def vectors(task: tuple[Recording, list[Path]], masking_db: float) -> dict[str, np.ndarray]:
     """Features of a clip: as it is, its training copies, and under each condition, by name."""
     frames.MASKING_DB = masking_db
-    path, talkers = task
-    clip, babble = decode.load(path), [decode.load(talker).samples for talker in talkers]
-    samples, sha256 = clip.samples, clip.samples_sha256
-    named = {CLEAN: samples} | {name: change(samples, sha256) for name, change in features.VARIANTS.items()}
-    named |= {name: in_condition(name, samples, sha256=sha256, talkers=babble) for name in CONDITIONS}
+    clip, talkers = task
+    babble = [decode.load(talker).samples for talker in talkers]
+    named = dict(zip((CLEAN, *features.VARIANTS), clip.variants(), strict=True))
+    named |= {name: in_condition(name, clip.samples, sha256=clip.sha256, talkers=babble) for name in CONDITIONS}
     return {name: features.extract(each) for name, each in named.items()}
 
 
-def tasks(rows: list[tuple[Path, str, str]], folds: list) -> Iterator[tuple[Path, list[Path]]]:
+def tasks(clips: list[Recording], folds: list[Fold]) -> Iterator[tuple[Recording, list[Path]]]:
     """Each clip with the recordings of its babble, none of a speaker of the same fold."""
     random = np.random.default_rng(SEED)
     train_side = {int(row): train for train, test in folds for row in test}
-    for number, (path, _, _) in enumerate(rows):
-        yield path, [rows[other][0] for other in random.choice(train_side[number], TALKERS, replace=False)]
+    for number, clip in enumerate(clips):
+        yield clip, [clips[other].path for other in random.choice(train_side[number], TALKERS, replace=False)]
 
 
-def table(values: dict[str, np.ndarray], copies: tuple[str, ...], labels, speakers, folds) -> Iterator[str]:
+def table(
+    values: dict[str, np.ndarray],
+    copies: tuple[str, ...],
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    folds: list[Fold],
+) -> Iterator[str]:
     """A row of accuracies for each mode, with the worst calibration error over all conditions."""
     views = list(features.views().values())
     for mode in MODES:
@@ -110,7 +98,7 @@ def table(values: dict[str, np.ndarray], copies: tuple[str, ...], labels, speake
         yield f"{mode} | {' | '.join(cells(logits, labels, folds))}"
 
 
-def cells(logits: dict[str, np.ndarray], labels: np.ndarray, folds: list) -> Iterator[str]:
+def cells(logits: dict[str, np.ndarray], labels: np.ndarray, folds: list[Fold]) -> Iterator[str]:
     figures: dict[str, list[float]] = {"accuracy": [], "ece": []}
     by_condition: dict[str, float] = {}
     probabilities = {name: np.empty_like(answers) for name, answers in logits.items()}
@@ -134,16 +122,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    rows = clips(arguments.folder)
-    labels, speakers = (np.array([row[field] for row in rows]) for field in (1, 2))
+    clips = list(recordings(arguments.folder))
+    labels, speakers = np.array([clip.emotion for clip in clips]), np.array([clip.speaker for clip in clips])
     published = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers
     folds = speaker_folds(labels, speakers, seed=SEED, published=published)
-    print(f"{len(rows)} clips of {len(set(speakers))} speakers\n")
+    print(f"{len(clips)} clips of {len(set(speakers))} speakers\n")
     print(f"| | mode | {' | '.join(GROUPS)} | changed by −20 dB | worst ECE |\n{'|---' * (len(GROUPS) + 4)}|")
     for masking, masking_db in (("shipped", frames.MASKING_DB), ("no masking noise", NO_MASKING_DB)):
         with Pool(arguments.processes) as pool:
             work = partial(vectors, masking_db=masking_db)
-            computed = pool.map(work, list(tasks(rows, folds)), chunksize=20)
+            computed = pool.map(work, list(tasks(clips, folds)), chunksize=20)
         values = {name: np.stack([each[name] for each in computed]) for name in computed[0]}
         for copies, names in (("", tuple(features.VARIANTS)), (", no copies under conditions", SPEED_ALONE)):
             for line in table(values, names, labels, speakers, folds):
