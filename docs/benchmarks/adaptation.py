@@ -29,14 +29,14 @@ from emotion.audio import decode
 from emotion.datasets.catalogue import find_entry
 from emotion.evaluation.folds import splits
 from emotion.features.spectrum import SAMPLE_RATE
-from emotion.inference.adapting import ADAPTATIONS, Adaptation, Groups, Part, normalize_in_groups
+from emotion.inference.adapting import Groups, Part, normalize_in_groups
 from emotion.models.adaptation import measure, normalize_by_batch, typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.familiarity import Familiarity
 from emotion.settings import INCLUDE
 from emotion.training.rows import TrainingRows
-from emotion.vocabulary import EMOTIONS, MODES, PROBABILITIES
+from emotion.vocabulary import ADAPTATIONS, EMOTIONS, MODES, PROBABILITIES, Adaptation
 
 SEED = 0
 DRAWS = 25

@@ -3,7 +3,10 @@ the words for how a recording is taken apart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
+
+from emotion.errors import ConfigurationError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """The classes, in the order of RAVDESS's own codes 01 to 08."""
@@ -42,6 +45,9 @@ CHANNELS = ("mix", "separate")
 """What becomes of several channels: their mean is one recording, or each is a recording of its own."""
 SEGMENTS = ("windows", "utterances")
 """How a long recording is cut: into windows of one length, or at its pauses."""
+Adaptation = Literal["none", "batch", "speaker", "auto"]
+ADAPTATIONS: tuple[Adaptation, ...] = ("none", "batch", "speaker", "auto")
+"""What clips are normalized by: see :mod:`emotion.inference.adapting`."""
 PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 """Columns of the probabilities, in the order of :data:`EMOTIONS`."""
 EMOTION_COLOURS = {
@@ -55,3 +61,14 @@ EMOTION_COLOURS = {
     "surprised": "#ee7f1f",
 }
 """The colour of each emotion in every chart, in the order of :data:`EMOTIONS`."""
+
+
+def require_word(name: str, word: str, words: Sequence[str]) -> None:
+    """Raise ConfigurationError for a word that is not one of these.
+
+    >>> require_word("channels", "left", CHANNELS)
+    Traceback (most recent call last):
+    emotion.errors.ConfigurationError: channels 'left'; expected one of mix, separate
+    """
+    if word not in words:
+        raise ConfigurationError(f"{name} {word!r}; expected one of {', '.join(words)}")

@@ -49,9 +49,9 @@ PARAMS = {
         },
         title="Adaptation",
         description_md="What the features of a clip are normalized by, so that the voice (*speaker*) or room, "
-        "microphone and noise (*batch*) matter less. It needs no labels. A speaker needs ten clips, a folder five, and "
-        "the clips must show several emotions, which is judged from the answers. *batch* normalizes every folder all "
-        "the same, which is wrong for a folder of one emotion. The report says what was done.",
+        "microphone and noise (*batch*) matter less. It needs no labels. A speaker needs ten clips, a folder eight, "
+        "and the clips must show several emotions, which is judged from the answers. *batch* normalizes every folder "
+        "all the same, which is wrong for a folder of one emotion. The report says what was done.",
         section="Recordings",
     ),
     "channels": Param(

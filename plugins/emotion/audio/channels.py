@@ -8,8 +8,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from emotion.audio import decode
-from emotion.errors import ConfigurationError
-from emotion.vocabulary import CHANNELS
 
 IDENTICAL = 1e-6
 """Two channels are identical if their difference has at most this share of their power (-60 dB): an encoder such as MP3
@@ -50,17 +48,6 @@ def speaker_of(channel: Channel, name: str) -> str:
     ('ann#2', 'ann', '')
     """
     return f"{name}#{channel.number}" if name and channel.number is not None else name
-
-
-def check_channels(channels: str) -> None:
-    """Raise ConfigurationError for a word that is not one of :data:`emotion.vocabulary.CHANNELS`.
-
-    >>> check_channels("left")
-    Traceback (most recent call last):
-    emotion.errors.ConfigurationError: channels 'left'; expected one of mix, separate
-    """
-    if channels not in CHANNELS:
-        raise ConfigurationError(f"channels {channels!r}; expected one of {', '.join(CHANNELS)}")
 
 
 def distinct_channels(file: str | os.PathLike | BinaryIO) -> tuple[Channel, ...]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from emotion.settings import Settings
-from emotion.vocabulary import CHANNELS, SEGMENTS
+from emotion.vocabulary import ADAPTATIONS, CHANNELS, SEGMENTS
 
 Run = Callable[[argparse.Namespace, Settings], int]
 """Runs a command and returns its exit code."""
@@ -60,7 +60,7 @@ def add_adaptation_option(parser: argparse.ArgumentParser, batch: str) -> None:
     """Add ``--adaptation``; ``batch``: what clips are normalized by with ``batch``."""
     parser.add_argument(
         "--adaptation",
-        choices=("auto", "batch", "speaker", "none"),
+        choices=ADAPTATIONS,
         default="auto",
         help=f"what features are normalized by: nothing (none), the clips of the same speaker (speaker), or {batch}; "
         "auto: by speaker, else by batch, where there are enough clips and they show several emotions (default: auto)",

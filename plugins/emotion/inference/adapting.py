@@ -3,6 +3,11 @@
 A *group* is all clips of one speaker, or all clips of one folder, which are taken for one recording condition. Its
 clips may lie in several parts, of which only one is in memory at a time. The decision does not depend on how the clips
 are divided into parts.
+
+The choices are :data:`emotion.vocabulary.ADAPTATIONS`. ``none``: no clip is normalized. ``batch``: all clips are
+normalized by their folder. ``speaker``: clips are normalized by their speaker where it is known, has
+:data:`MIN_SPEAKER_CLIPS` clips and they show a mix of emotions. ``auto``: the same; and the other clips by their folder
+where it has :data:`MIN_BATCH_CLIPS` clips that show a mix.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,13 +31,8 @@ from emotion.models.adaptation import (
     shrink,
 )
 from emotion.models.bundle import Bundle
-from emotion.vocabulary import Mode
+from emotion.vocabulary import ADAPTATIONS, Adaptation, Mode, require_word
 
-Adaptation = Literal["none", "batch", "speaker", "auto"]
-ADAPTATIONS: tuple[Adaptation, ...] = ("none", "batch", "speaker", "auto")
-"""``none``: no clip is normalized. ``batch``: all clips are normalized by their folder. ``speaker``: clips are
-normalized by their speaker where it is known, has :data:`MIN_SPEAKER_CLIPS` clips and they show a mix of emotions.
-``auto``: the same; and the other clips by their folder where it has :data:`MIN_BATCH_CLIPS` clips that show a mix."""
 MIN_BATCH_CLIPS = 8
 """So many clips of a folder are needed to judge whether they show a mix of emotions."""
 
@@ -95,10 +95,16 @@ class Groups:
         Of the model that answers.
     parts : sequence of Part
     adaptation : str
-        One of :data:`ADAPTATIONS`.
+        One of :data:`~emotion.vocabulary.ADAPTATIONS`.
+
+    Raises
+    ------
+    ConfigurationError
+        For another word.
     """
 
     def __init__(self, bundle: Bundle, parts: Sequence[Part], adaptation: Adaptation):
+        require_word("adaptation", adaptation, ADAPTATIONS)
         kinds: list[Mode] = [mode for mode in ("speaker", "batch") if adaptation in (mode, "auto")]
         self._groups: dict[tuple[Mode, str], Group] = {}
         for mode in kinds:

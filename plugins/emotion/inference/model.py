@@ -14,7 +14,7 @@ from emotion.audio import decode
 from emotion.audio.decode import Clip
 from emotion.features import quality
 from emotion.inference import bundles
-from emotion.inference.adapting import Adaptation, Group, Groups, Part
+from emotion.inference.adapting import Group, Groups, Part
 from emotion.inference.answer_queue import AnswerQueue, ListedClip, list_clips, read_clip
 from emotion.inference.answering import answer_in_groups
 from emotion.inference.cutting import MAX_CLIP_SECONDS
@@ -24,7 +24,7 @@ from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import ADAPTATIONS, EMOTIONS, Adaptation, require_word
 
 CHAMPION = "champion"
 
@@ -278,7 +278,7 @@ class CustomEmotionModel:
         speakers : sequence of str, optional
             The speaker of each file, ``""`` if unknown.
         adaptation : str
-            One of :data:`~emotion.inference.adapting.ADAPTATIONS`; all files are one folder. ``mode`` is what was done.
+            One of :data:`~emotion.vocabulary.ADAPTATIONS`; all files are one folder. ``mode`` is what was done.
         explain : bool
             Whether the answers have an ``explanation``.
         channels : str
@@ -294,7 +294,7 @@ class CustomEmotionModel:
         Raises
         ------
         ValueError, ConfigurationError
-            If there are not as many speakers as paths; if ``channels`` is another word.
+            If there are not as many speakers as paths; if ``adaptation`` or ``channels`` is another word.
 
         Notes
         -----
@@ -302,6 +302,7 @@ class CustomEmotionModel:
         ``auto`` is ``speaker``, as ``paths`` may be endless. Otherwise memory holds the features of at most 32 clips
         and, with ``speakers``, those of all speakers that are not complete.
         """
+        require_word("adaptation", adaptation, ADAPTATIONS)
         clips, names = list_clips(paths, speakers, channels)
         if adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized)):
             yield from self._predict_whole(clips, adaptation, explain)

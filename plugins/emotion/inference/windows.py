@@ -19,14 +19,14 @@ import numpy as np
 
 from emotion import features
 from emotion.audio import decode
-from emotion.audio.channels import MONO, Channel, check_channels, distinct_channels
+from emotion.audio.channels import MONO, Channel, distinct_channels
 from emotion.audio.decode import Clip
-from emotion.errors import AudioError, ConfigurationError
+from emotion.errors import AudioError
 from emotion.features import quality
 from emotion.features.quality import Quality
 from emotion.inference.cutting import MAX_CLIP_SECONDS, Cutter, Segment, WindowCutter
 from emotion.inference.utterances import UtteranceCutter
-from emotion.vocabulary import SEGMENTS
+from emotion.vocabulary import CHANNELS, SEGMENTS, require_word
 
 WINDOW, HOP = 3.0, 1.5
 """Seconds of a window, and from the start of one window to the start of the next: a sentence, and half of one."""
@@ -94,7 +94,7 @@ def channels_of(file: str | os.PathLike | BinaryIO, channels: str) -> tuple[Chan
     AudioError
         As :func:`read`, except ``too_long``.
     """
-    check_channels(channels)
+    require_word("channels", channels, CHANNELS)
     if channels == "mix":
         return MONO
     with _regular(file):
@@ -166,7 +166,7 @@ def stream_windows(
     >>> [(window.start, window.end) for window in stream_windows([noise], 16_000, window=2, hop=1)]
     [(0.0, 2.0), (1.0, 3.0)]
     """
-    check_segments(segments)
+    require_word("segments", segments, SEGMENTS)
     decode.check_format("the stream", sample_rate, 1)
     cutters = {channel: _new_cutter(segments, sample_rate, window, hop) for channel in channels}
     for block in map(np.asarray, blocks):
@@ -182,17 +182,6 @@ def stream_windows(
 
 def _new_cutter(segments: str, rate: float, window: float, hop: float) -> Cutter:
     return UtteranceCutter(rate) if segments == "utterances" else WindowCutter(rate, window=window, hop=hop)
-
-
-def check_segments(segments: str) -> None:
-    """Raise ConfigurationError for a word that is not one of :data:`emotion.vocabulary.SEGMENTS`.
-
-    >>> check_segments("sentences")
-    Traceback (most recent call last):
-    emotion.errors.ConfigurationError: segments 'sentences'; expected one of windows, utterances
-    """
-    if segments not in SEGMENTS:
-        raise ConfigurationError(f"segments {segments!r}; expected one of {', '.join(SEGMENTS)}")
 
 
 def _featurize(segment: Segment, rate: float, channel: int | None) -> Window:

@@ -143,7 +143,7 @@ TERMS = {
     "unheard_speakers": Term(
         "Unheard speakers",
         "Whole speakers are held out: the model is tested on speakers that it was not trained on. Models are chosen "
-        "by this figure.",
+        "by this figure, on clean clips and under recording conditions.",
     ),
     "wilson": Term(
         "95% interval",

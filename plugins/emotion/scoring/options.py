@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emotion.audio.channels import check_channels
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.errors import ConfigurationError, EmotionError
-from emotion.inference.adapting import ADAPTATIONS, Adaptation
 from emotion.inference.cutting import MAX_CLIP_SECONDS, MIN_WINDOW_SECONDS
 from emotion.inference.utterances import LONGEST
-from emotion.inference.windows import WINDOW, check_segments
+from emotion.inference.windows import WINDOW
+from emotion.vocabulary import ADAPTATIONS, CHANNELS, SEGMENTS, Adaptation, require_word
 
 LONG = 5
 """A recording that is longer than this many windows gets a timeline."""
@@ -44,7 +43,7 @@ class Options:
         first-level subfolder that a file lies in) or ``none``.
     adaptation : str
         What clips are normalized by: ``none``, ``batch`` (the clips of their folder), ``speaker`` or ``auto``, see
-        :data:`emotion.inference.adapting.ADAPTATIONS`.
+        :data:`emotion.vocabulary.ADAPTATIONS`.
     labels : str or None
         Name of a CSV in the folder with the columns path, emotion and, optionally, speaker. A folder may lack it.
     channels : str
@@ -91,14 +90,12 @@ class Options:
         return LONGEST if self.segments == "utterances" else LONG * self.window_seconds
 
     def __post_init__(self) -> None:
-        if self.speakers not in SPEAKERS:
-            raise ConfigurationError(f"speakers from {self.speakers!r}; expected one of {', '.join(SPEAKERS)}")
-        if self.adaptation not in ADAPTATIONS:
-            raise ConfigurationError(f"adaptation {self.adaptation!r}; expected one of {', '.join(ADAPTATIONS)}")
+        require_word("speakers from", self.speakers, SPEAKERS)
+        require_word("adaptation", self.adaptation, ADAPTATIONS)
+        require_word("channels", self.channels, CHANNELS)
+        require_word("segments", self.segments, SEGMENTS)
         if self.least_accuracy is not None and not 0 <= self.least_accuracy <= 1:
             raise ConfigurationError(f"a least accuracy of {self.least_accuracy}; expected 0 to 1, such as 0.8")
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")
-        check_channels(self.channels)
-        check_segments(self.segments)

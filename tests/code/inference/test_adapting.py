@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emotion import features
+from emotion.errors import ConfigurationError
 from emotion.features import feature_table
 from emotion.features.feature_table import ORIGINAL
 from emotion.inference import CustomEmotionModel
@@ -90,3 +91,10 @@ def test_too_few_clips_are_not_judged(model, clips):
         "mode": "batch", "name": "f", "clips": MIN_BATCH_CLIPS - 1, "used": False, "reason": "",
         "shows_mix": None, "plain_share": None, "required_plain_share": None, "batch_share": None,
     }  # fmt: skip
+
+
+def test_another_word_is_refused(model, clips):
+    for answer in (lambda: model.predict_features(clips[0], adaptation="room"),
+                   lambda: list(model.predict_batch(iter([]), adaptation="room"))):  # fmt: skip
+        with pytest.raises(ConfigurationError, match="adaptation 'room'; expected one of none, batch, speaker, auto"):
+            answer()
