@@ -20,10 +20,11 @@ SOURCE ?= $(RAVDESS_DIR)
 train: export DATASET := $(DATASET)
 train: export SOURCE := $(SOURCE)
 train: export STRESS_CLIPS := $(STRESS_CLIPS)
+train: export ALSO_TEST_ON := $(ALSO_TEST_ON)
 bench: export RAVDESS_DIR := $(RAVDESS_DIR)
 train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip takes it from disk, DATASET= and SOURCE= other data
 	@$(BIN)/python -m emotion.commands.local_run train --dataset "$$DATASET" $${SOURCE:+--source "$$SOURCE"} \
-		$${STRESS_CLIPS:+--stress-clips "$$STRESS_CLIPS"}
+		$${STRESS_CLIPS:+--stress-clips "$$STRESS_CLIPS"} $${ALSO_TEST_ON:+--also-test-on "$$ALSO_TEST_ON"}
 
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.commands.local_run serve

@@ -33,7 +33,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from emotion_airflow.defaults import TASK_DEFAULTS, TRAINING_SCHEDULE, schedule_from
 from emotion_airflow.question import QuestionOperator
-from emotion_airflow.training_form import PARAMS
+from emotion_airflow.training_form import PARAMS, chosen_datasets
 
 if TYPE_CHECKING:
     from emotion.runs.training_run import TrainingRun
@@ -67,14 +67,13 @@ def training_run(run_id: str) -> TrainingRun:
 def emotion_training():
     @task(retries=4, retry_delay=timedelta(seconds=30))
     def download(*, run_id=None, params=None):
-        """Bring the recordings into the artifact store, with their manifest."""
-        return training_run(run_id).download(dataset=params["dataset"], source=params["source"])
+        """Bring the recordings of all datasets into the artifact store, with their manifests."""
+        return training_run(run_id).download(**chosen_datasets(params))
 
     @task
     def plan_shards(_, *, run_id=None, params=None):
         """Find the clips without stored features and divide them into shards."""
         return training_run(run_id).plan_shards(
-            dataset=params["dataset"],
             clips_per_shard=params["clips_per_shard"],
             min_seconds=params["min_seconds"],
             max_seconds=params["max_seconds"],
@@ -86,15 +85,13 @@ def emotion_training():
         doc_md="Compute and store the features of the clips of one shard.",  # a mapped task has no docstring in the UI
     )
     def featurize(shard, *, run_id=None, params=None):
-        return training_run(run_id).featurize(
-            dataset=params["dataset"], shard=shard["shard"], max_seconds=params["max_seconds"]
-        )
+        return training_run(run_id).featurize(shard=shard["shard"], max_seconds=params["max_seconds"])
 
     # If all features are stored, there is no shard: featurize is skipped, and collect must run all the same.
     @task(trigger_rule="none_failed")
     def collect(*, run_id=None, params=None):
-        """Join the manifest and the features to one table; list the rejected clips."""
-        return training_run(run_id).collect(dataset=params["dataset"], max_rejected_share=params["max_rejected_share"])
+        """Join the manifests and the features to one table; list the rejected clips."""
+        return training_run(run_id).collect(max_rejected_share=params["max_rejected_share"])
 
     @task
     def plan_stress(*, run_id=None, params=None):
@@ -112,9 +109,7 @@ def emotion_training():
         doc_md="Compute and store the features of the clips of one shard under every recording condition.",
     )
     def featurize_stress(shard, *, run_id=None, params=None):
-        return training_run(run_id).featurize_stress(
-            dataset=params["dataset"], shard=shard["shard"], max_seconds=params["max_seconds"]
-        )
+        return training_run(run_id).featurize_stress(shard=shard["shard"], max_seconds=params["max_seconds"])
 
     @task(trigger_rule="none_failed")
     def collect_stress(*, run_id=None):

@@ -104,7 +104,7 @@ class Bench:
             return np.stack([normalize_by_speaker(part, speakers, known=known) for part in plain])
 
         entry = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech")
-        by_speaker = speaker_folds(self.labels, speakers, seed=SEED, published=entry.folds.speakers)
+        by_speaker = speaker_folds(self.labels, speakers, seed=SEED, published={"": entry.folds.speakers})
         random = random_folds(self.labels, seed=SEED)
         clips = np.arange(len(self.labels))
         self.protocols = {

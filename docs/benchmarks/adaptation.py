@@ -181,7 +181,7 @@ def main() -> None:
     arguments = parser.parse_args()
     table = read(arguments.folder, arguments.cache)
     frame = pd.DataFrame({"emotion": table["labels"], "speaker": table["speakers"]})
-    published = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers
+    published = {"": find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers}
     folds = splits(frame, seed=SEED, published=published)[MODES["plain"]]
     foreign = list(foreign_batches(arguments.foreign, np.random.default_rng(SEED))) if arguments.foreign else []
     rows_of_all = TrainingRows(table["labels"], table["speakers"], table["vectors"])

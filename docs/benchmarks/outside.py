@@ -124,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clips = list(recordings(arguments.folder))
     labels, speakers = np.array([clip.emotion for clip in clips]), np.array([clip.speaker for clip in clips])
-    published = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers
+    published = {"": find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers}
     folds = speaker_folds(labels, speakers, seed=SEED, published=published)
     print(f"{len(clips)} clips of {len(set(speakers))} speakers\n")
     print(f"| | mode | {' | '.join(GROUPS)} | changed by −20 dB | worst ECE |\n{'|---' * (len(GROUPS) + 4)}|")

@@ -84,7 +84,7 @@ def predictions(
 ) -> dict[str, np.ndarray]:
     """Held-out probabilities by name; what ``cache`` holds already is not computed again."""
     known = dict(np.load(cache)) if cache and cache.exists() else {}
-    published = find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers
+    published = {"": find_entry(INCLUDE / "datasets.yaml", "ravdess-speech").folds.speakers}
     runs = [(kind, seed) for kind in kinds for seed in range(seeds)]
     folds = {
         (kind, seed): speaker_folds(

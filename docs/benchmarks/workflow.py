@@ -131,18 +131,18 @@ def features(run: str, source: Path) -> float:
 
     print(HEADER)
     total = 0.0
-    results, wall = side_by_side([one("download", {"dataset": DATASET, "source": str(source)})])
+    results, wall = side_by_side([one("download", {"datasets": [DATASET], "sources": {DATASET: str(source)}})])
     total += row("download (from disk)", results, wall)
     limits = {"min_seconds": 0.2, "max_seconds": 60}
-    results, wall = side_by_side([one("plan_shards", {"dataset": DATASET, "clips_per_shard": 360, **limits})])
+    results, wall = side_by_side([one("plan_shards", {"clips_per_shard": 360, **limits})])
     total += row("plan_shards", results, wall)
     shards = [
-        one("featurize", {"dataset": DATASET, "shard": shard["shard"], "max_seconds": 60})
+        one("featurize", {"shard": shard["shard"], "max_seconds": 60})
         for shard in results[0]["found"]
     ]
     if shards:
         total += row(f"featurize ×{len(shards)}", *side_by_side(shards))
-    return total + row("collect", *side_by_side([one("collect", {"dataset": DATASET, "max_rejected_share": 0.05})]))
+    return total + row("collect", *side_by_side([one("collect", {"max_rejected_share": 0.05})]))
 
 
 def models(run: str) -> float:
@@ -151,7 +151,7 @@ def models(run: str) -> float:
     results, wall = side_by_side([(stage, run, "plan_stress", shared)])
     total = row("plan_stress", results, wall)
     shards = [
-        (stage, run, "featurize_stress", {"dataset": DATASET, "shard": shard["shard"], "max_seconds": 60})
+        (stage, run, "featurize_stress", {"shard": shard["shard"], "max_seconds": 60})
         for shard in results[0]["found"]
     ]
     if shards:

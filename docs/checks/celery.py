@@ -31,7 +31,7 @@ from emotion.settings import INCLUDE
 from emotion.store import Store
 
 RUN = "celery-check"
-CONF = {"dataset": "synthesized", "clips_per_shard": 12, "explained_clips": 16, "stress_clips": 8}
+CONF = {"datasets": ["synthesized"], "clips_per_shard": 12, "explained_clips": 16, "stress_clips": 8}
 SPEAKERS = 6
 LIMIT_SECONDS = 1200
 

@@ -49,11 +49,11 @@ def in_noise(samples: np.ndarray, rate: int, target: Path) -> None:
 def train(settings: Settings) -> None:
     """A whole training run, in this process."""
     run = TrainingRun(settings, "actors-01-12", Emitter(None))
-    run.download(dataset="ravdess-speech", source=str(settings.recordings[0]))
+    run.download(datasets=["ravdess-speech"], sources={"ravdess-speech": str(settings.recordings[0])})
     limits = {"min_seconds": 0.2, "max_seconds": 60}
-    for shard in run.plan_shards(dataset="ravdess-speech", clips_per_shard=1000, **limits):
-        run.featurize(dataset="ravdess-speech", shard=shard["shard"], max_seconds=60)
-    run.collect(dataset="ravdess-speech", max_rejected_share=0.05)
+    for shard in run.plan_shards(clips_per_shard=1000, **limits):
+        run.featurize(shard=shard["shard"], max_seconds=60)
+    run.collect(max_rejected_share=0.05)
     run.plan_stress(stress_clips=0, clips_per_shard=1000, seed=0, speaker_folds="published")
     run.collect_stress()
     for family in FAMILIES:

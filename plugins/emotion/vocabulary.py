@@ -39,6 +39,18 @@ MODES: dict[Mode, str] = {
     "speaker": "speaker_independent_adapted",
 }
 """Mode → the protocol whose figures say what a new speaker gets by it. A model has one fitted classifier per mode."""
+DATASET_MODES: dict[Mode, str] = {
+    "plain": "unheard_dataset",
+    "batch": "unheard_dataset_batch",
+    "speaker": "unheard_dataset_adapted",
+}
+"""Mode → the protocol whose figures say what new audio gets that is unlike all of training.
+
+``unheard_dataset…``: runs on several datasets have these protocols too. Each dataset is held out in turn, with all its
+speakers, and tested on the emotions that it shares with the others: the probabilities of the other emotions count as 0.
+The held-out dataset is one batch; features are normalized as in the protocol of :data:`MODES` with the same mode.
+"""
+DATASET_PROTOCOLS = tuple(DATASET_MODES.values())
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 """The scores that reports, versions and metrics give of every model: see :mod:`emotion.evaluation.scores`."""
 CHANNELS = ("mix", "separate")

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from airflow.sdk import Param
 
 # Emphasis, not code, marks names: the UI draws code over the lines above and below it.
 PARAMS = {
-    "dataset": Param(
-        os.environ.get("EMOTION_DATASET", "ravdess-speech"),
-        type="string",
-        title="Dataset",
-        description_md="Name of an entry of the dataset catalogue (*include/datasets.yaml*, or the file that "
-        "*EMOTION_DATASETS* names). *synthesized* needs no download. *labelled-folder* is for your own recordings. "
-        "*EMOTION_DATASET* changes the default.",
-        examples=["ravdess-speech", "ravdess-speech-song", "synthesized", "labelled-folder"],
+    "datasets": Param(
+        os.environ.get("EMOTION_DATASET", "ravdess-speech").replace(",", " ").split(),
+        type="array",
+        items={"type": "string"},
+        minItems=1,
+        title="Datasets",
+        description_md="One name per line: entries of the dataset catalogue (*include/datasets.yaml*, or the file that "
+        "*EMOTION_DATASETS* names), such as *ravdess-speech*, *nemo*, *emodb*, *crema-d*. Several are trained on "
+        "together. *synthesized* needs no download. *labelled-folder* is for your own recordings. *EMOTION_DATASET* "
+        "changes the default.",
     ),
-    "source": Param(
-        None,
-        type=["null", "string"],
-        title="Folder, zip or CSV on disk",
-        description_md="Take the recordings from this folder or zip, or from the files that this CSV lists, and "
-        "download nothing. The path is absolute, or relative to one of the folders of *EMOTION_RECORDINGS*, and must "
-        "be below one of them. Example: *calls*. *labelled-folder* requires it. Empty: download the dataset, or use "
-        "the copy in the artifact store.",
+    "sources": Param(
+        {},
+        type="object",
+        additionalProperties={"type": "string"},
+        title="Folders, zips or CSVs on disk",
+        description_md="Which dataset is taken from where, as JSON. Example: *{\"nemo\": \"corpora/nEMO.zip\"}*. Nothing "
+        "is downloaded for a dataset that stands here. A path is absolute, or relative to one of the folders of "
+        "*EMOTION_RECORDINGS*, and must be below one of them. A dataset that does not stand here is downloaded, or "
+        "the copy in the artifact store is used; where neither is possible, the run says what it needs.",
+    ),
+    "also_test_on": Param(
+        [],
+        type="array",
+        items={"type": "string"},
+        title="Also test on",
+        description_md="One name per line: datasets that no model is trained on. The models of this run, and the "
+        "champion, are tested on them: that is what new audio gets that is unlike all of training.",
     ),
     "promotion": Param(
         "auto",
@@ -172,3 +184,20 @@ PARAMS = {
         section="Promotion",
     ),
 }
+
+
+def chosen_datasets(params: dict[str, Any]) -> dict[str, Any]:
+    """The datasets of a run, their sources, and the datasets that it also tests on.
+
+    A run that is triggered with the parameters ``dataset`` and ``source``, each a single text, is understood too.
+
+    >>> form = {"datasets": ["nemo"], "sources": {}, "also_test_on": []}
+    >>> chosen_datasets(form | {"dataset": "labelled-folder", "source": "calls"})
+    {'datasets': ['labelled-folder'], 'sources': {'labelled-folder': 'calls'}, 'also_test_on': []}
+    """
+    datasets, sources = params["datasets"], params["sources"]
+    if dataset := params.get("dataset"):
+        datasets = [dataset]
+    if source := params.get("source"):
+        sources = {datasets[0]: source}
+    return {"datasets": datasets, "sources": sources, "also_test_on": params["also_test_on"]}

@@ -68,7 +68,7 @@ def _featurize(store: Store) -> tuple[pd.DataFrame, np.ndarray]:
     manifest = _synthesize(store)
     plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=60)
     for shard in plan.shards:
-        feature_table.featurize(store, "corpus", shard, max_seconds=60)
+        feature_table.featurize(store, shard, max_seconds=60)
     table = feature_table.collect(store, manifest, plan.refused).table
     return table, table[list(features.feature_names())].to_numpy(dtype="float32")
 
@@ -84,6 +84,7 @@ def _synthesize(store: Store) -> pd.DataFrame:
             rows.append(
                 {
                     "path": name,
+                    "key": f"corpus/{name}",
                     "sha256": hashlib.sha256(data).hexdigest(),
                     "duration": 2.0,
                     "emotion": EMOTIONS[int(emotion) - 1],

@@ -12,14 +12,16 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion import progress
 from emotion.commands.console import LINE_EVERY, PATIENCE, explain_os_error, format_amount, open_bar
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowBusy, AirflowProblem, LocalAirflow, free_port
-from emotion.datasets import importing, zenodo
+from emotion.datasets import combining, importing, zenodo
 from emotion.datasets.catalogue import ZenodoEntry, find_entry
 from emotion.errors import ConfigurationError, EmotionError
 from emotion.settings import PROJECT, Settings, absolute_path
@@ -227,33 +229,75 @@ def report_run(result: RunResult) -> str:
     return "\n".join(lines)
 
 
-def training_variables(source: Path | None) -> dict[str, str]:
-    """The environment variables of one training run: no run that a schedule makes due, and ``source`` is allowed."""
+def training_variables(sources: Iterable[str]) -> dict[str, str]:
+    """The environment variables of one training run: no run that a schedule makes due, and the sources are allowed."""
     variables = {"EMOTION_TRAINING_SCHEDULE": "", "EMOTION_SCORING_SCHEDULE": ""}
-    if source is not None:
+    if sources := list(sources):
         recordings = Settings.from_environment().recordings if os.environ.get("EMOTION_RECORDINGS") else ()
-        variables["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), str(source)])
+        variables["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), *sources])
     return variables
 
 
-def train_once(dataset: str, source: Path | None, *, stress_clips: int | None = None) -> None:
-    """Start Airflow, train once, print the report, and stop Airflow; ``stress_clips``: None is the form's default."""
-    source = None if source is None else absolute_path(source)
-    extra = training_variables(source)
-    conf: dict[str, Any] = {"dataset": dataset} | ({} if source is None else {"source": str(source)})
+def parse_sources(text: str, datasets: Sequence[str]) -> dict[str, str]:
+    """Which dataset is taken from where, with absolute paths, from what a person typed.
+
+    With one dataset the text is a path; with several it is ``name=path,name=path``. A comma may be part of a path: a
+    new entry begins only where the name of a dataset and ``=`` follow.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are several datasets and the text does not begin with the name of one.
+
+    Examples
+    --------
+    >>> parse_sources("nemo=/data/nEMO, all,emodb=/data/emodb.zip", ["nemo", "emodb", "tess"])
+    {'nemo': '/data/nEMO, all', 'emodb': '/data/emodb.zip'}
+    >>> parse_sources("/data/calls", ["labelled-folder"])
+    {'labelled-folder': '/data/calls'}
+    """
+    if not text:
+        return {}
+    names = "|".join(map(re.escape, datasets))
+    starts = [match.start() for match in re.finditer(rf"(?:^|(?<=,))\s*(?:{names})=", text)]
+    if not starts and len(datasets) == 1:
+        return {datasets[0]: str(absolute_path(text))}
+    if not starts or text[: starts[0]].strip():
+        raise ConfigurationError(
+            f"the source {text!r} does not say which dataset it is of; expected NAME=PATH,NAME=PATH with the names "
+            f"{', '.join(datasets)}"
+        )
+    parts = [text[start:end] for start, end in pairwise([*starts, len(text)])]
+    pairs = [part.strip().removesuffix(",").partition("=") for part in parts]
+    return {name: str(absolute_path(path)) for name, _, path in pairs if path}
+
+
+def train_once(
+    datasets: Sequence[str], source: str = "", *, also_test_on: Sequence[str] = (), stress_clips: int | None = None
+) -> None:
+    """Start Airflow, train once, print the report, and stop Airflow.
+
+    ``source``: as in :func:`parse_sources`; ``stress_clips``: None is the form's default.
+    """
+    names = [*datasets, *also_test_on]
+    sources = parse_sources(source, names)
+    combining.check_names(datasets, also_test_on, sources)
+    extra = training_variables(sources.values())
+    conf: dict[str, Any] = {"datasets": list(datasets), "sources": sources, "also_test_on": list(also_test_on)}
     conf |= {} if stress_clips is None else {"stress_clips": stress_clips}
     settings = Settings.from_environment(os.environ | extra)
-    entry = find_entry(settings.catalogue, dataset)
-    needs_source = source is None and not importing.is_ready(Store(settings.home), settings, dataset)
-    if isinstance(entry, ZenodoEntry) and needs_source:
-        zenodo.check_reachable(settings, entry)
-    run_id = f"{dataset}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    for name in names:
+        entry = find_entry(settings.catalogue, name)
+        is_needed = name not in sources and not importing.is_ready(Store(settings.home), settings, name)
+        if isinstance(entry, ZenodoEntry) and is_needed:
+            zenodo.check_reachable(settings, entry)
+    run_id = f"{'-'.join(datasets)[:80]}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     _inform(f"Starting Airflow (logs in {airflow_home()})")
     airflow = LocalAirflow(airflow_home(), free_port(), extra)
     with airflow.running("scheduler", "dag-processor"):
         for unfinished in airflow.abandon_unfinished():
             _inform(f"Run {unfinished} was interrupted. It is marked as failed; what it has stored is used again.")
-        _inform(f"Running {DAG_ID} on {dataset}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
+        _inform(f"Running {DAG_ID} on {', '.join(datasets)}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
         result = run_training(airflow, settings, conf, run_id=run_id)
     print(report_run(result))
 
@@ -267,6 +311,11 @@ def serve() -> None:
         while True:
             airflow.check_alive()
             time.sleep(1)
+
+
+def _names(text: str) -> list[str]:
+    """The names in a list separated by commas or blanks."""
+    return text.replace(",", " ").split()
 
 
 def _inform(text: str) -> None:
@@ -292,8 +341,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="train on the synthesized corpus")
     train = commands.add_parser("train", help="train on RAVDESS, or on another dataset of the catalogue")
-    train.add_argument("--dataset", default="ravdess-speech", help="its name in the catalogue")
-    train.add_argument("--source", type=Path, help="a folder or zip file to use instead of a download")
+    train.add_argument("--dataset", default="ravdess-speech", help="names in the catalogue, separated by commas")
+    train.add_argument(
+        "--source", default="", help="folder or zip to use instead of a download; of several datasets NAME=PATH,NAME=PATH"
+    )
+    train.add_argument("--also-test-on", default="", metavar="NAMES", help="datasets to test on and not to train on")
     train.add_argument("--stress-clips", type=int, metavar="N", help="clips that are tested under recording conditions")
     commands.add_parser("serve", help="run the UI and the scheduler until Ctrl-C")
     options = parser.parse_args(arguments)
@@ -304,9 +356,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "serve":
             serve()
         elif options.command == "demo":
-            train_once("synthesized", None)
+            train_once(["synthesized"])
         else:
-            train_once(options.dataset, options.source, stress_clips=options.stress_clips)
+            train_once(
+                _names(options.dataset),
+                options.source,
+                also_test_on=_names(options.also_test_on),
+                stress_clips=options.stress_clips,
+            )
     except EmotionError as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1

@@ -5,36 +5,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from emotion.errors import DataError
+from emotion.vocabulary import DATASET_MODES, MODES
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Row numbers of the training side and of the test side."""
 RANDOM_FOLDS = 5
 SPEAKER_FOLDS = 6
 LEAST_SPEAKERS = 3
+LEAST_EMOTIONS = 2
 LEAST_TRAINING_SPEAKERS = 2
 """The fit leaves each training speaker out in turn (:mod:`emotion.models.projection`), so it needs two of them."""
 
 
-def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], ...] | None) -> dict[str, list[Fold]]:
+PublishedFolds = tuple[tuple[str, ...], ...]
+"""The speakers of each fold, as published for a dataset."""
+
+
+def splits(
+    table: pd.DataFrame, *, seed: int, published: Mapping[str, PublishedFolds] | None
+) -> dict[str, list[Fold]]:
     """The folds of every protocol, and the single 80/20 split.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per clip: emotion, speaker.
+        One row per clip: emotion, speaker and, for clips of several datasets, dataset.
     seed : int
-    published : tuple of tuples of str, or None
-        See :func:`speaker_folds`.
+    published : mapping or None
+        The folds of each dataset that has published ones, by its name; the others get grouped folds.
 
     Returns
     -------
     dict of list of Fold
-        By protocol; ``split_80_20`` has one fold. A protocol and its adapted forms have the same folds.
+        By protocol; ``split_80_20`` has one fold. A protocol and its adapted forms have the same folds. The protocols
+        ``unheard_dataset…`` are there if a dataset can be held out (:func:`dataset_folds`).
 
     Raises
     ------
@@ -49,18 +60,29 @@ def splits(table: pd.DataFrame, *, seed: int, published: tuple[tuple[str, ...], 
     {'split_80_20': 1, 'random': 5, 'speaker_independent': 3}
     >>> folds["speaker_independent_batch"] is folds["speaker_independent"]
     True
+    >>> both = pd.concat([table.assign(dataset="x"), table.assign(dataset="y", speaker=table["speaker"] + "y")])
+    >>> folds = splits(both, seed=0, published=None)
+    >>> [len(test) for _, test in folds["speaker_independent"]], [len(test) for _, test in folds["unheard_dataset"]]
+    ([12, 12, 12], [18, 18])
     """
     labels, speakers = table["emotion"].to_numpy(), table["speaker"].to_numpy()
-    by_speaker = speaker_folds(labels, speakers, seed=seed, published=published)
+    datasets = datasets_of(table)
+    by_speaker = speaker_folds(labels, speakers, datasets=datasets, seed=seed, published=published)
     random = random_folds(labels, seed=seed)
-    return {
+    folds = {
         "split_80_20": [random_split(labels, seed=seed)],
         "random": random,
         "random_adapted": random,
-        "speaker_independent": by_speaker,
-        "speaker_independent_batch": by_speaker,
-        "speaker_independent_adapted": by_speaker,
+        **dict.fromkeys(MODES.values(), by_speaker),
     }
+    if by_dataset := dataset_folds(labels, speakers, datasets):
+        folds |= dict.fromkeys(DATASET_MODES.values(), by_dataset)
+    return folds
+
+
+def datasets_of(table: pd.DataFrame) -> np.ndarray:
+    """The dataset of each clip, shape (n_clips,) of str; ``""`` for all where the table does not say."""
+    return table["dataset"].to_numpy() if "dataset" in table else np.full(len(table), "")
 
 
 def random_split(labels: np.ndarray, *, seed: int, test_size: float = 0.2) -> Fold:
@@ -90,35 +112,101 @@ def random_folds(labels: np.ndarray, *, seed: int) -> list[Fold]:
 
 
 def speaker_folds(
-    labels: np.ndarray, speakers: np.ndarray, *, seed: int, published: tuple[tuple[str, ...], ...] | None = None
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    *,
+    datasets: np.ndarray | None = None,
+    seed: int,
+    published: Mapping[str, PublishedFolds] | None = None,
 ) -> list[Fold]:
     """Folds that hold out whole speakers.
+
+    Each dataset is divided by itself, as published or else into up to six stratified grouped folds. The first fold of
+    all datasets together is the first fold of the whole, and so on: each fold holds out speakers of every dataset, as
+    far as it has so many. Who speaks in two datasets is held out once, as the first of them says.
 
     Parameters
     ----------
     labels, speakers : array of str, shape (n_clips,)
+    datasets : array of str, shape (n_clips,), optional
+        By default, all clips are of one dataset, named ``""``.
     seed : int
         Used where no folds are published.
-    published : tuple of tuples of str, optional
-        Speakers of each fold as published for the dataset (EmoBox for RAVDESS). They may list speakers that the data
-        do not have. Without it, up to six stratified grouped folds are drawn.
+    published : mapping, optional
+        Dataset → the speakers of each fold as published (EmoBox for RAVDESS). They may list speakers that the data do
+        not have.
 
     Raises
     ------
     DataError
         If there are fewer than three speakers, a clip without a speaker, a speaker in no published fold or in two, or
-        a published fold that leaves fewer than two speakers to train on.
+        a fold that leaves fewer than two speakers to train on.
 
     Examples
     --------
     >>> labels, speakers = np.array(["sad", "happy"] * 6), np.repeat(["a", "b", "c"], 4)
     >>> [sorted(set(speakers[test].tolist())) for _, test in speaker_folds(labels, speakers, seed=0)]
     [['c'], ['b'], ['a']]
-    >>> published = (("a", "not in these data"), ("b",), ("c",))
+    >>> published = {"": (("a", "not in these data"), ("b",), ("c",))}
     >>> folds = speaker_folds(labels, speakers, seed=0, published=published)
     >>> [sorted(set(speakers[test].tolist())) for _, test in folds]
     [['a'], ['b'], ['c']]
     """
+    _require_speakers(speakers)
+    datasets = np.full(len(labels), "") if datasets is None else datasets
+    fold_of_speaker: dict[str, int] = {}
+    for dataset in dict.fromkeys(map(str, datasets)):
+        rows = np.flatnonzero((datasets == dataset) & ~np.isin(speakers, list(fold_of_speaker)))
+        if not len(rows):
+            continue
+        known = sorted(set(map(str, speakers[rows])))
+        if published and dataset in published:
+            tests = _published_tests(speakers[rows], known, published[dataset])
+        else:
+            tests = _grouped_tests(labels[rows], speakers[rows], known, seed)
+        for number, test in enumerate(tests):
+            fold_of_speaker.update(dict.fromkeys(map(str, speakers[rows[test]]), number))
+    fold_of_row = np.array([fold_of_speaker[str(speaker)] for speaker in speakers])
+    masks = [fold_of_row == number for number in range(fold_of_row.max() + 1)]
+    folds = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks]
+    if any(len(set(speakers[train])) < LEAST_TRAINING_SPEAKERS for train, _ in folds):
+        raise DataError(
+            f"a fold leaves fewer than {LEAST_TRAINING_SPEAKERS} of the speakers {', '.join(sorted(fold_of_speaker))} "
+            "to train on; expected at least that many: choose grouped folds, or add recordings of more speakers"
+        )
+    return folds
+
+
+def dataset_folds(labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray) -> list[Fold]:
+    """Folds that hold out whole datasets: one for each that can be held out, in the order of the rows.
+
+    The training side has no clip of the dataset and no clip of its speakers. The test side has the clips whose emotion
+    the training side shows too. A dataset is not held out where the rest has fewer than two speakers, or shares fewer
+    than two emotions with it; with one dataset, there is no fold.
+
+    Parameters
+    ----------
+    labels, speakers, datasets : array of str, shape (n_clips,)
+
+    Examples
+    --------
+    >>> labels, speakers = np.array(["sad", "happy", "calm"] * 4), np.repeat(list("abcd"), 3)
+    >>> datasets = np.repeat(["x", "y"], 6)
+    >>> labels[9] = "bored"
+    >>> [(sorted(set(datasets[train].tolist())), test.tolist()) for train, test in dataset_folds(labels, speakers, datasets)]
+    [(['y'], [0, 1, 2, 3, 4, 5]), (['x'], [6, 7, 8, 10, 11])]
+    """
+    folds = []
+    for dataset in dict.fromkeys(map(str, datasets)):
+        held_out = datasets == dataset
+        train = np.flatnonzero(~held_out & ~np.isin(speakers, speakers[held_out]))
+        test = np.flatnonzero(held_out & np.isin(labels, labels[train]))
+        if len(set(speakers[train])) >= LEAST_TRAINING_SPEAKERS and len(set(labels[test])) >= LEAST_EMOTIONS:
+            folds.append((train, test))
+    return folds
+
+
+def _require_speakers(speakers: np.ndarray) -> None:
     known = sorted(set(map(str, speakers)))
     if "" in known:
         raise DataError(
@@ -131,13 +219,18 @@ def speaker_folds(
             f"is held out to test on, and the fit on the others leaves out each of them in turn: add recordings of "
             "more speakers"
         )
-    if published is None:
-        splitter = StratifiedGroupKFold(min(SPEAKER_FOLDS, len(known)), shuffle=True, random_state=seed)
-        return list(splitter.split(labels, labels, groups=speakers))
-    return _published_folds(speakers, known, published)
 
 
-def _published_folds(speakers: np.ndarray, known: list[str], published: tuple[tuple[str, ...], ...]) -> list[Fold]:
+def _grouped_tests(labels: np.ndarray, speakers: np.ndarray, known: list[str], seed: int) -> list[np.ndarray]:
+    """The row numbers of each test side, of one dataset."""
+    if len(known) == 1:
+        return [np.arange(len(labels))]
+    splitter = StratifiedGroupKFold(min(SPEAKER_FOLDS, len(known)), shuffle=True, random_state=seed)
+    return [test for _, test in splitter.split(labels, labels, groups=speakers)]
+
+
+def _published_tests(speakers: np.ndarray, known: list[str], published: PublishedFolds) -> list[np.ndarray]:
+    """The row numbers of each test side, of one dataset with published folds."""
     listed = [speaker for fold in published for speaker in fold]
     if missing := sorted(set(known) - set(listed)):
         raise DataError(
@@ -150,18 +243,12 @@ def _published_folds(speakers: np.ndarray, known: list[str], published: tuple[tu
             "one fold: correct the catalogue"
         )
     masks = [np.isin(speakers, fold) for fold in published]
-    folds = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks if mask.any()]
-    if any(len(set(speakers[train])) < LEAST_TRAINING_SPEAKERS for train, _ in folds):
-        raise DataError(
-            f"a published fold leaves fewer than {LEAST_TRAINING_SPEAKERS} of the speakers {', '.join(known)} to train "
-            "on; expected at least that many: choose grouped folds"
-        )
-    return folds
+    return [np.flatnonzero(mask) for mask in masks if mask.any()]
 
 
 def _require_clips_per_emotion(labels: np.ndarray, least: int, purpose: str) -> None:
     emotions, counts = np.unique(labels, return_counts=True)
-    if len(emotions) < 2:
+    if len(emotions) < LEAST_EMOTIONS:
         raise DataError(
             f"found clips of {len(emotions)} emotion(s) ({', '.join(emotions)}); expected at least 2: add recordings "
             "of another emotion"

@@ -8,7 +8,8 @@ import pandas as pd
 from emotion.evaluation import scores
 from emotion.evaluation.bootstrap import score_intervals
 from emotion.evaluation.coverage import coverage_curve
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.evaluation.folds import datasets_of
+from emotion.vocabulary import EMOTIONS, PROBABILITIES, SCORES
 
 
 def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int) -> dict:
@@ -28,8 +29,10 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
     dict
         Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
         ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv``, ``slices`` and
-        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). The entry
-        ``random`` also has ``split_80_20``, the scores of the single split.
+        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). Where the clips are of several datasets,
+        ``datasets`` has the scores of each, with ``n`` and the mean ``confidence``, and ``mean_of_datasets`` the mean
+        of each score over them: a small dataset counts as much as a large one. The entry ``random`` also has
+        ``split_80_20``, the scores of the single split.
 
     Examples
     --------
@@ -58,8 +61,25 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
         right = np.array(EMOTIONS)[probabilities.argmax(axis=1)] == rows["emotion"].to_numpy()
         figures["coverage"] = coverage_curve(probabilities.max(axis=1), right)
         figures["slices"] = scores.slice_scores(clips, probabilities)
+        figures |= _dataset_scores(clips, probabilities)
     by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
     return by_protocol
+
+
+def _dataset_scores(clips: pd.DataFrame, probabilities: np.ndarray) -> dict:
+    """The scores of each dataset, and their mean over datasets; nothing where the clips are of one dataset."""
+    datasets = datasets_of(clips)
+    by_dataset = {}
+    for dataset in dict.fromkeys(map(str, datasets)):
+        rows = datasets == dataset
+        figures = scores.compute_scores(clips["emotion"].to_numpy()[rows], probabilities[rows])
+        by_dataset[dataset] = {key: figures[key] for key in ("n", *SCORES)} | {
+            "confidence": figures["confidence"]["mean"]
+        }
+    if len(by_dataset) < 2:
+        return {}
+    means = {score: float(np.mean([figures[score] for figures in by_dataset.values()])) for score in SCORES}
+    return {"datasets": by_dataset, "mean_of_datasets": means}
 
 
 def soft_vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:

@@ -36,9 +36,9 @@ KEYS = ["sha256", "condition", "talkers"]
 
 
 class File(TypedDict):
-    """A recording of the dataset."""
+    """A recording in the store."""
 
-    path: str
+    key: str
     sha256: str
 
 
@@ -122,7 +122,7 @@ def draw_sample(table: pd.DataFrame, tests: Sequence[np.ndarray], count: int) ->
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per clip: path, sha256, speaker, emotion.
+        One row per clip: key, sha256, speaker, emotion.
     tests : sequence of int arrays
         The rows on the test side of each fold that holds out speakers.
     count : int
@@ -130,12 +130,12 @@ def draw_sample(table: pd.DataFrame, tests: Sequence[np.ndarray], count: int) ->
 
     Examples
     --------
-    >>> table = pd.DataFrame({"path": list("abcdef"), "sha256": list("abcdef"), "speaker": list("xxyyzz")})
+    >>> table = pd.DataFrame({"key": list("abcdef"), "sha256": list("abcdef"), "speaker": list("xxyyzz")})
     >>> sample = draw_sample(table.assign(emotion="sad"), [np.array([0, 1, 2, 3]), np.array([4, 5])], 3)
-    >>> [(clip["path"], [talker["path"] in "ef" for talker in clip["talkers"]]) for clip in sample]
+    >>> [(clip["key"], [talker["key"] in "ef" for talker in clip["talkers"]]) for clip in sample]
     [('a', [True]), ('c', [True]), ('e', [False, False])]
     """
-    files: list[File] = table[["path", "sha256"]].to_dict("records")
+    files: list[File] = table[["key", "sha256"]].to_dict("records")
     rows_of_speaker = {str(speaker): rows for speaker, rows in table.groupby("speaker").indices.items()}
     speakers_of_row: dict[int, set[str]] = {}
     for test in tests:
@@ -183,16 +183,12 @@ def _stored(store: Store, columns: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def featurize(
-    store: Store, folder: str, clips: list[PlannedClip], *, max_seconds: float, progress: Progress = no_progress
-) -> dict:
+def featurize(store: Store, clips: list[PlannedClip], *, max_seconds: float, progress: Progress = no_progress) -> dict:
     """Compute the features of one shard and store them. A shard that is stored already is left as it is.
 
     Parameters
     ----------
     store : Store
-    folder : str
-        Key below which the clips' paths lie.
     clips : list of PlannedClip
     max_seconds : float
         Longest clip that is decoded.
@@ -218,7 +214,7 @@ def featurize(
         return {"featurized": 0, "stored": len(clips), "seconds": 0.0}
 
     def samples_of(file: File) -> np.ndarray:
-        return decode.load(io.BytesIO(read_clip(store, folder, file)), max_seconds=max_seconds).samples
+        return decode.load(io.BytesIO(read_clip(store, file)), max_seconds=max_seconds).samples
 
     vectors = []
     for number, clip in enumerate(clips, start=1):

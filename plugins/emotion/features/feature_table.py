@@ -43,7 +43,7 @@ class Plan:
     Attributes
     ----------
     shards : list of list of dict
-        ``path`` and ``sha256`` of the clips of each shard.
+        ``key`` and ``sha256`` of the clips of each shard.
     total : int
         Clips of the manifest.
     stored : int
@@ -107,7 +107,7 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     ----------
     store : Store
     manifest : pandas.DataFrame
-        ``path``, ``sha256`` and ``duration``, in seconds. The duration is NaN where the header could not be read: such
+        ``path``, the file's ``key`` in the store, ``sha256`` and ``duration``, in seconds. The duration is NaN where the header could not be read: such
         a clip is planned as any other, and rejected with its reason when it is decoded.
     clips_per_shard : int
         More where the shards would be more than :data:`MAX_SHARDS`.
@@ -117,10 +117,10 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     Examples
     --------
     >>> manifest = pd.DataFrame({"path": ["a.wav", "b.wav", "c.wav"], "sha256": ["1a", "2b", "3c"]})
-    >>> manifest["duration"] = [3.5, 0.1, 2.0]
+    >>> manifest = manifest.assign(key="audio/" + manifest["path"], duration=[3.5, 0.1, 2.0])
     >>> todo = plan(Store("memory://plan-example"), manifest, clips_per_shard=1, min_seconds=0.2, max_seconds=60)
     >>> todo.shards
-    [[{'path': 'a.wav', 'sha256': '1a'}], [{'path': 'c.wav', 'sha256': '3c'}]]
+    [[{'key': 'audio/a.wav', 'sha256': '1a'}], [{'key': 'audio/c.wav', 'sha256': '3c'}]]
     >>> todo.refused["message"].tolist()
     ['0.10 s; expected 0.2 to 60 s']
     """
@@ -133,7 +133,7 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     accepted = manifest[~(too_short | too_long)].drop_duplicates("sha256")
     missing = accepted[~accepted["sha256"].isin(_done_sha256(store, max_seconds))]
     size = max(clips_per_shard, -(-len(missing) // MAX_SHARDS))
-    rows = missing[["path", "sha256"]].to_dict("records")
+    rows = missing[["key", "sha256"]].to_dict("records")
     return Plan(
         shards=[rows[start : start + size] for start in range(0, len(rows), size)],
         total=len(manifest),
@@ -143,18 +143,14 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     )
 
 
-def featurize(
-    store: Store, folder: str, clips: list[dict], *, max_seconds: float, progress: Progress = no_progress
-) -> dict:
+def featurize(store: Store, clips: list[dict], *, max_seconds: float, progress: Progress = no_progress) -> dict:
     """Compute the features of one shard and store them. A shard that is stored already is left as it is.
 
     Parameters
     ----------
     store : Store
-    folder : str
-        Key below which the clips' paths lie.
     clips : list of dict
-        ``path`` and ``sha256`` of each.
+        ``key`` and ``sha256`` of each.
     max_seconds : float
         Longest clip that is decoded.
     progress : Progress
@@ -176,7 +172,7 @@ def featurize(
         return {"featurized": 0, "rejected": 0, "stored": len(clips), "seconds": 0.0}
     rows, vectors = [], []
     for number, clip in enumerate(clips, start=1):
-        data = read_clip(store, folder, clip)
+        data = read_clip(store, clip)
         for row, vector in _rows_of_clip(clip["sha256"], data, max_seconds):
             rows.append(row)
             vectors.append(vector)
@@ -193,16 +189,16 @@ def featurize(
     }
 
 
-def read_clip(store: Store, folder: str, clip: Mapping[str, object]) -> bytes:
-    """The content of a clip's file (``path`` below ``folder``), checked against its ``sha256``.
+def read_clip(store: Store, clip: Mapping[str, object]) -> bytes:
+    """The content of a clip's file (``key`` in the store), checked against its ``sha256``.
 
     Raises DataError if the content is no longer what the manifest says.
     """
-    data = store.read_bytes(f"{folder}/{clip['path']}")
+    data = store.read_bytes(str(clip["key"]))
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != clip["sha256"]:
         raise DataError(
-            f"{clip['path']} has sha256 {sha256}; the manifest says {clip['sha256']}. The file changed after the "
+            f"{clip['key']} has sha256 {sha256}; the manifest says {clip['sha256']}. The file changed after the "
             "manifest was made: start a new run"
         )
     return data
@@ -271,9 +267,10 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     >>> soundfile.write(file, np.sin(np.arange(8_000) / 20), 16_000, format="WAV")
     >>> store.write_bytes("audio/a.wav", file.getvalue())
     >>> sha256 = hashlib.sha256(file.getvalue()).hexdigest()
-    >>> manifest = pd.DataFrame([{"path": "a.wav", "sha256": sha256, "duration": 0.5, "emotion": "calm"}])
+    >>> clip = {"path": "a.wav", "key": "audio/a.wav", "sha256": sha256, "duration": 0.5, "emotion": "calm"}
+    >>> manifest = pd.DataFrame([clip])
     >>> todo = plan(store, manifest, clips_per_shard=300, min_seconds=0.2, max_seconds=60)
-    >>> featurize(store, "audio", todo.shards[0], max_seconds=60)["featurized"]
+    >>> featurize(store, todo.shards[0], max_seconds=60)["featurized"]
     1
     >>> collected = collect(store, manifest, todo.refused)
     >>> len(collected.table), collected.augmented["variant"].tolist(), len(collected.rejected)

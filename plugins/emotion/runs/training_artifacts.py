@@ -11,6 +11,7 @@ import pandas as pd
 
 from emotion import features
 from emotion.audio.conditions import CLEAN, CONDITIONS, CONDITIONS_VERSION
+from emotion.datasets.combining import read_manifests
 from emotion.errors import ConfigurationError
 from emotion.evaluation import folds
 from emotion.evaluation.folds import Fold
@@ -25,6 +26,8 @@ from emotion.vocabulary import EMOTIONS, FAMILIES
 
 MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
+EXTERNAL_FACTS, EXTERNAL_TABLE = "external/datasets.json", "external/table.parquet"
+"""Files with what is known of the datasets that are tested on alone, and with their clips and features."""
 FAMILIARITY = "familiarity.pkl"
 """File in which a run keeps what training has shown, until the bundles hold it."""
 FILES = (*map(registry.bundle_name, MODELS), *map(registry.fold_models_name, FAMILIES))
@@ -47,7 +50,14 @@ class TrainingArtifacts:
 
     def clips(self) -> tuple[pd.DataFrame, np.ndarray]:
         """The clips of the run (a row per clip), and their features, float32 (n_clips, n_features)."""
-        table = self.store.read_table(f"{self.folder}/table.parquet")
+        return self._clips("table.parquet")
+
+    def external_clips(self) -> tuple[pd.DataFrame, np.ndarray]:
+        """The clips of the datasets that are tested on alone, in the form of :meth:`clips`."""
+        return self._clips(EXTERNAL_TABLE)
+
+    def _clips(self, file: str) -> tuple[pd.DataFrame, np.ndarray]:
+        table = self.store.read_table(f"{self.folder}/{file}")
         names = list(features.feature_names())
         return table.drop(columns=names), table[names].to_numpy(dtype="float32")
 
@@ -88,14 +98,25 @@ class TrainingArtifacts:
         published = None
         facts = self.dataset_facts()
         if speaker_folds == "published":
-            published = facts["folds"] and tuple(map(tuple, facts["folds"]))
+            published = facts["folds"]
         elif speaker_folds != "grouped":
             raise ConfigurationError(f"speaker folds {speaker_folds!r}; expected published or grouped")
         return folds.splits(table, seed=seed, published=published)
 
+    def manifest(self) -> pd.DataFrame:
+        """The clips of all datasets, those that are tested on alone last; see
+        :func:`emotion.datasets.combining.read_manifests`."""
+        facts = [*self.dataset_facts()["datasets"], *self.external_facts()]
+        return read_manifests(self.store, [each["name"] for each in facts])
+
     def dataset_facts(self) -> dict[str, Any]:
-        """What is known of the dataset from its import."""
+        """What is known of the datasets that are trained on; see
+        :func:`emotion.datasets.combining.combined_facts`."""
         return self.store.read_json(f"{self.folder}/dataset.json")
+
+    def external_facts(self) -> list[dict[str, Any]]:
+        """What is known of each dataset that is tested on alone."""
+        return self.store.read_json(f"{self.folder}/{EXTERNAL_FACTS}")
 
     def dataset(self, table: pd.DataFrame) -> dict[str, Any]:
         """The dataset as ``comparison.json`` describes it: its facts, and counts of the clips that the run used."""

@@ -6,14 +6,14 @@ may run on any machine, be killed and be tried again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import pandas as pd
 
 from emotion import features, metrics
-from emotion.datasets import importing
+from emotion.datasets import combining, importing
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
 from emotion.evaluation.held_out import protocol_scores, soft_vote
 from emotion.evaluation.selection import PROTOCOL, select
@@ -34,7 +34,7 @@ from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
 from emotion.runs import training_metrics, training_results
 from emotion.runs.run import Run
-from emotion.runs.training_artifacts import MODELS, TrainingArtifacts
+from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
@@ -51,25 +51,43 @@ class TrainingRun(Run):
         super().__init__(settings, run_id, emitter, progress)
         self.artifacts = TrainingArtifacts(self.store, f"{self.folder}/{self.name}")
 
-    def download(self, *, dataset: str, source: str | None = None) -> dict:
-        """Bring the dataset into the artifact store, with its manifest."""
-        with self._stages("download") as progress:
-            imported = importing.obtain(
-                self.store,
-                self.settings,
-                dataset,
-                source=Path(source) if source else None,
-                progress=progress,
-            )
-        self.store.write_json(self._key("dataset.json"), imported.facts)
-        return {"dataset": dataset, "clips": imported.facts["clips"], "fingerprint": imported.facts["fingerprint"]}
+    def download(
+        self,
+        *,
+        datasets: Sequence[str],
+        sources: Mapping[str, str] | None = None,
+        also_test_on: Sequence[str] = (),
+    ) -> dict:
+        """Bring the datasets into the artifact store, with their manifests.
 
-    def plan_shards(self, *, dataset: str, clips_per_shard: int, min_seconds: float, max_seconds: float) -> list[dict]:
+        Parameters
+        ----------
+        datasets : sequence of str
+            Names in the catalogue, to train on.
+        sources : mapping, optional
+            Name → the folder, zip or CSV that a dataset is taken from.
+        also_test_on : sequence of str
+            Names in the catalogue, to test on alone.
+        """
+        sources = sources or {}
+        combining.check_names(datasets, also_test_on, sources)
+        facts = {}
+        with self._stages("download") as progress:
+            for name in (*datasets, *also_test_on):
+                source = Path(sources[name]) if sources.get(name) else None
+                obtained = importing.obtain(self.store, self.settings, name, source=source, progress=progress)
+                facts[name] = obtained.facts
+        combined = combining.combined_facts([facts[name] for name in datasets])
+        self.store.write_json(self._key(EXTERNAL_FACTS), [facts[name] for name in also_test_on])
+        self.store.write_json(self._key("dataset.json"), combined)
+        return {"dataset": combined["name"], "clips": combined["clips"], "fingerprint": combined["fingerprint"]}
+
+    def plan_shards(self, *, clips_per_shard: int, min_seconds: float, max_seconds: float) -> list[dict]:
         """Divide the clips without stored features into shards, one for each mapped task."""
         with self._stage("plan_shards"):
             plan = feature_table.plan(
                 self.store,
-                importing.read_manifest(self.store, dataset),
+                self.artifacts.manifest(),
                 clips_per_shard=clips_per_shard,
                 min_seconds=min_seconds,
                 max_seconds=max_seconds,
@@ -84,34 +102,43 @@ class TrainingRun(Run):
             self.emitter.gauge(metrics.CLIPS, getattr(plan, kind), kind=kind)
         return shards
 
-    def featurize(self, *, dataset: str, shard: str, max_seconds: float) -> dict:
+    def featurize(self, *, shard: str, max_seconds: float) -> dict:
         """Compute and store the features of one shard."""
         with self._stage("featurize", label=shard, unit="clips") as progress:
             clips = self.store.read_json(self._key(f"shards/{shard}.json"))
-            done = feature_table.featurize(
-                self.store, importing.audio_folder(dataset), clips, max_seconds=max_seconds, progress=progress
-            )
+            done = feature_table.featurize(self.store, clips, max_seconds=max_seconds, progress=progress)
         for outcome in ("featurized", "rejected"):
             self.emitter.count(metrics.FEATURIZED, done[outcome], outcome=outcome)
         if not done["stored"]:
             self.emitter.timing(metrics.CLIP_DURATION, done["seconds"] / len(clips))
         return done
 
-    def collect(self, *, dataset: str, max_rejected_share: float) -> dict:
-        """Join the manifest and the features to one table; list the clips that cannot be used in ``rejected.csv``."""
+    def collect(self, *, max_rejected_share: float) -> dict:
+        """Join the manifests and the features to one table; list the clips that cannot be used in ``rejected.csv``.
+
+        ``max_rejected_share`` holds for each dataset. The clips of the datasets that are tested on alone go to a table
+        of their own.
+        """
         with self._stage("collect"):
-            manifest = importing.read_manifest(self.store, dataset)
+            manifest = self.artifacts.manifest()
             refused = self.store.read_table(self._key("refused.parquet"))
-            collected = feature_table.collect(self.store, manifest, refused)
-            self.store.write_table(self._key("rejected.csv"), for_spreadsheets(collected.rejected))
-            feature_table.check_rejected(collected.rejected, len(manifest), max_share=max_rejected_share)
+            is_external = manifest["dataset"].isin([facts["name"] for facts in self.artifacts.external_facts()])
+            collected = feature_table.collect(self.store, manifest[~is_external], refused)
+            external = feature_table.collect(self.store, manifest[is_external], refused)
+            rejected = pd.concat([collected.rejected, external.rejected], ignore_index=True)
+            self.store.write_table(self._key("rejected.csv"), for_spreadsheets(rejected))
+            for _, clips in manifest.groupby("dataset", sort=False):
+                of_dataset = rejected[rejected["path"].isin(clips["path"])]
+                feature_table.check_rejected(of_dataset, len(clips), max_share=max_rejected_share)
+            combining.check_unheard(collected.table, external.table)
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
+            self.store.write_table(self._key(EXTERNAL_TABLE), external.table)
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
             self._fit_familiarity()
         counts = {
             "used": len(collected.table),
-            "rejected": len(collected.rejected),
+            "rejected": len(rejected),
             "duplicates": len(collected.duplicates),
         }
         for kind, count in counts.items():
@@ -135,13 +162,11 @@ class TrainingRun(Run):
                 shards.append({"shard": f"{number:04d}", "clips": len(clips)})
         return shards
 
-    def featurize_stress(self, *, dataset: str, shard: str, max_seconds: float) -> dict:
+    def featurize_stress(self, *, shard: str, max_seconds: float) -> dict:
         """Compute and store the features of one shard of clips under recording conditions."""
         with self._stage("featurize_stress", label=shard, unit="clips") as progress:
             clips = self.store.read_json(self._key(f"stress/{shard}.json"))
-            return condition_table.featurize(
-                self.store, importing.audio_folder(dataset), clips, max_seconds=max_seconds, progress=progress
-            )
+            return condition_table.featurize(self.store, clips, max_seconds=max_seconds, progress=progress)
 
     def collect_stress(self) -> dict:
         """Join the features of the sampled clips under all recording conditions to one table."""

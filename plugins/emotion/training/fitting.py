@@ -21,7 +21,7 @@ from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
 from emotion.training.rows import ConditionRows, TrainingRows
-from emotion.vocabulary import MODES, PROBABILITIES, Mode
+from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, MODES, PROBABILITIES, Mode
 
 TIMED_PREDICTIONS = 50
 BACKGROUND_ROWS = 200
@@ -192,8 +192,16 @@ def _fit_folds(rows: TrainingRows, folds: dict[str, list[Fold]], fitter: _Fitter
         for train_side, test in pairs:
             variants = rows.variants(protocol, train_side)
             model = fitter.fit(train_side, variants, rows.groups(protocol))
-            fits[protocol].append(_FoldFit(model, test, model.logits(variants[0, test])))
+            logits = model.logits(variants[0, test])
+            if protocol in DATASET_PROTOCOLS:
+                logits = _without_other_emotions(logits, rows.labels[test])
+            fits[protocol].append(_FoldFit(model, test, logits))
     return fits
+
+
+def _without_other_emotions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Logits of -inf for the emotions that a held-out dataset does not have."""
+    return np.where(np.isin(EMOTIONS, labels), logits, -np.inf)
 
 
 def _temperatures(
@@ -202,7 +210,8 @@ def _temperatures(
     """The temperature of each fold of each protocol, from held-out predictions of other clips than its own."""
     temperatures = {
         protocol: [
-            _temperature_of([other for other in protocol_fits if other is not fit], labels) for fit in protocol_fits
+            _temperature_of([other for other in protocol_fits if other is not fit] or fits[MODES["plain"]], labels)
+            for fit in protocol_fits
         ]
         for protocol, protocol_fits in fits.items()
         if protocol != "split_80_20"

@@ -8,16 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from emotion.models.adaptation import measure, normalize, normalize_by_batch, normalize_by_speaker, shrink
+from emotion.evaluation.folds import datasets_of
+from emotion.models.adaptation import Statistics, measure, normalize_by_batch, normalize_by_speaker
+from emotion.vocabulary import DATASET_MODES, MODES, Mode
+
+SPEAKERS_HELD_OUT = (*MODES.values(), *DATASET_MODES.values())
+"""The protocols that hold out whole speakers."""
+ADAPTED_TO: dict[Mode, tuple[str, str]] = {mode: (MODES[mode], DATASET_MODES[mode]) for mode in MODES}
+"""The protocols whose features are normalized in each mode."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """Labels, speakers and features of a training table.
+    """Labels, speakers, datasets and features of a training table.
 
     Attributes
     ----------
-    labels, speakers : array of str, shape (n_clips,)
+    labels, speakers, datasets : array of str, shape (n_clips,)
     plain : float32 array, shape (1 + n_variants, n_clips, n_features)
         Features of the clips themselves (variant 0) and of their augmented copies.
 
@@ -33,16 +40,17 @@ class TrainingRows:
 
     labels: np.ndarray
     speakers: np.ndarray
+    datasets: np.ndarray
     plain: np.ndarray
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, features: np.ndarray, augmented: np.ndarray | None) -> TrainingRows:
-        """From a table (emotion, speaker), its features (n_clips, n_features) and, if there are any, those of augmented
+        """From a table (emotion, speaker and, if there are several, dataset), its features (n_clips, n_features) and, if there are any, those of augmented
         copies (n_variants, n_clips, n_features)."""
         speakers = table["speaker"].to_numpy()
         copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
         plain = np.concatenate([features[None], copies])
-        return cls(table["emotion"].to_numpy(), speakers, plain)
+        return cls(table["emotion"].to_numpy(), speakers, datasets_of(table), plain)
 
     @property
     def clips(self) -> np.ndarray:
@@ -51,7 +59,7 @@ class TrainingRows:
 
     def groups(self, protocol: str) -> np.ndarray:
         """What the protocol holds out, and so what its fits leave out together: speakers, or else single clips."""
-        return self.speakers if protocol.startswith("speaker") else self.clips
+        return self.speakers if protocol in SPEAKERS_HELD_OUT else self.clips
 
     def variants(self, protocol: str, train_side: np.ndarray) -> np.ndarray:
         """The features that the protocol uses on a fold with this training side (row numbers), of all clips, in the
@@ -60,10 +68,10 @@ class TrainingRows:
         With all clips on the training side, these are the rows that a final model is fitted on.
         """
         known = np.isin(self.clips, train_side)
-        if protocol == "speaker_independent_adapted":
+        if protocol in ADAPTED_TO["speaker"]:
             return np.stack([normalize_by_speaker(variant, self.speakers) for variant in self.plain])
-        if protocol == "speaker_independent_batch":
-            return np.stack([_normalize_both_sides(variant, known) for variant in self.plain])
+        if protocol in ADAPTED_TO["batch"]:
+            return np.stack([_normalize_both_sides(variant, known, self.datasets) for variant in self.plain])
         if protocol == "random_adapted":
             # Statistics come from the training side alone. With the held-out clips counted too, the z-scores of a
             # speaker's clips would sum to 0, and those of the training side would reveal the sum of the held-out ones.
@@ -72,14 +80,14 @@ class TrainingRows:
 
     def test_side(self, protocol: str, train_side: np.ndarray, test_rows: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Features (n_test, n_features) of clips of unheard speakers under one recording condition, normalized as the
-        protocol says: they are a batch of their own, and so are the clips of each speaker.
+        protocol says: those of a dataset are a batch of their own, and so are the clips of each speaker.
 
         ``train_side``: row numbers; ``test_rows``: the row number of each clip.
         """
-        if protocol == "speaker_independent_adapted":
+        if protocol in ADAPTED_TO["speaker"]:
             return normalize_by_speaker(values, self.speakers[test_rows])
-        if protocol == "speaker_independent_batch":
-            return normalize_by_batch(values, measure(self.plain[0, train_side]))
+        if protocol in ADAPTED_TO["batch"]:
+            return _normalize_batches(values, self.datasets[test_rows], measure(self.plain[0, train_side]))
         return values
 
 
@@ -99,11 +107,20 @@ class ConditionRows:
     values: dict[str, np.ndarray]
 
 
-def _normalize_both_sides(variant: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Training side and test side, each z-scored as a batch of its own: the test side as new audio is."""
-    training = measure(variant[known])
+def _normalize_both_sides(variant: np.ndarray, known: np.ndarray, datasets: np.ndarray) -> np.ndarray:
+    """Training side and test side of each dataset, each z-scored as a batch of its own: the test side as new audio
+    is."""
     normalized = np.empty_like(variant)
-    normalized[known] = normalize(variant[known], training)
+    normalized[known] = normalize_by_speaker(variant[known], datasets[known])  # a dataset in place of a speaker
     if not known.all():
-        normalized[~known] = normalize(variant[~known], shrink(measure(variant[~known]), training))
+        normalized[~known] = _normalize_batches(variant[~known], datasets[~known], measure(variant[known]))
+    return normalized
+
+
+def _normalize_batches(values: np.ndarray, batches: np.ndarray, training: Statistics) -> np.ndarray:
+    """Each batch as new audio is; ``batches``: the name of each row's."""
+    normalized = np.empty_like(values)
+    for batch in np.unique(batches):
+        rows = batches == batch
+        normalized[rows] = normalize_by_batch(values[rows], training)
     return normalized

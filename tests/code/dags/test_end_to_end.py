@@ -23,7 +23,7 @@ from question_dags import AT_ONCE
 
 pytestmark = pytest.mark.airflow
 
-CONF = {"dataset": "synthesized", "clips_per_shard": 20, "explained_clips": 16, "stress_clips": 12}
+CONF = {"datasets": ["synthesized"], "clips_per_shard": 20, "explained_clips": 16, "stress_clips": 12}
 SPEAKERS = 6
 
 
@@ -149,7 +149,7 @@ def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
 
 
 def test_bad_data_fails_at_once_with_its_own_error(airflow, store):
-    airflow.trigger(CONF | {"dataset": "no-such-set"}, run_id="bad")
+    airflow.trigger(CONF | {"datasets": ["no-such-set"]}, run_id="bad")
     wait_for(lambda: airflow.state("bad") == "failed", seconds=60, what="the failure")
     ((task, error),) = airflow.failures("bad")
     assert task == "download"

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics
 
 from emotion.errors import DataError
-from emotion.evaluation.folds import random_folds, random_split, speaker_folds
+from emotion.evaluation.folds import dataset_folds, random_folds, random_split, speaker_folds
 from emotion.evaluation.scores import accuracy_interval, compute_scores, fold_summary, slice_scores
 from emotion.vocabulary import EMOTIONS, SCORES
 
@@ -98,7 +98,7 @@ def test_random_splits_are_stratified_and_the_same_for_the_same_seed():
 
 @pytest.mark.parametrize("published", [None, (("s0", "s3", "absent"), ("s1", "s2"), ("s4", "s5"), ("gone",))])
 def test_whole_speakers_are_held_out(published):
-    folds = speaker_folds(LABELS, SPEAKERS, seed=0, published=published)
+    folds = speaker_folds(LABELS, SPEAKERS, seed=0, published=published and {"": published})
     assert len(folds) == (6 if published is None else 3)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(LABELS)))
     for train, test in folds:
@@ -127,7 +127,44 @@ def test_there_are_no_more_folds_than_speakers():
 )
 def test_speakers_that_cannot_be_held_out_are_refused(speakers, published, message):
     with pytest.raises(DataError, match=message):
-        speaker_folds(LABELS, speakers, seed=0, published=published)
+        speaker_folds(LABELS, speakers, seed=0, published=published and {"": published})
+
+
+def test_each_dataset_is_divided_by_itself_and_every_speaker_is_held_out_once():
+    datasets = np.where(np.isin(SPEAKERS, ["s0", "s1"]), "small", "large")
+    folds = speaker_folds(LABELS, SPEAKERS, datasets=datasets, seed=0, published={"small": (("s1",), ("s0",))})
+    held_out = [set(SPEAKERS[test]) for _, test in folds]
+    assert ["s1" in held_out[0], "s0" in held_out[1]] == [True, True], "the small dataset's folds are as published"
+    assert len(folds) == 4, "the large one has four speakers"
+    assert sorted(speaker for fold in held_out for speaker in fold) == sorted(set(SPEAKERS))
+
+
+def test_a_speaker_of_two_datasets_is_held_out_of_both_at_once():
+    datasets = np.resize(["speech", "song"], len(LABELS))
+    folds = speaker_folds(LABELS, SPEAKERS, datasets=datasets, seed=0)
+    assert len(folds) == 6
+    for train, test in folds:
+        assert not set(SPEAKERS[train]) & set(SPEAKERS[test])
+    assert dataset_folds(LABELS, SPEAKERS, datasets) == [], "without its speakers, the other dataset has no clip left"
+
+
+def test_a_dataset_of_one_speaker_can_be_held_out_beside_others():
+    speakers = np.where(np.arange(len(LABELS)) < 20, "alone", SPEAKERS)
+    datasets = np.where(speakers == "alone", "tiny", "large")
+    folds = speaker_folds(LABELS, speakers, datasets=datasets, seed=0)
+    assert ["alone" in speakers[test] for _, test in folds] == [True, *[False] * (len(folds) - 1)]
+    (_, tiny_test), = [fold for fold in dataset_folds(LABELS, speakers, datasets) if fold[1][0] == 0]
+    assert len(tiny_test) == 20
+
+
+def test_a_dataset_is_held_out_with_the_emotions_that_it_shares():
+    labels = np.where(np.arange(len(LABELS)) % 16 == 0, "bored", LABELS)
+    datasets = np.where(np.isin(SPEAKERS, ["s0", "s1", "s2"]), "x", "y")
+    labels[datasets == "y"] = LABELS[datasets == "y"]
+    (train, test), (_, other_test) = dataset_folds(labels, SPEAKERS, datasets)
+    assert set(datasets[train]) == {"y"} and set(datasets[test]) == {"x"}
+    assert "bored" not in labels[test] and len(test) == ((datasets == "x") & (labels != "bored")).sum()
+    assert len(other_test) == (datasets == "y").sum()
 
 
 @pytest.mark.parametrize("split", [random_split, random_folds])

@@ -30,7 +30,7 @@ def table(store) -> pd.DataFrame:
         store.write_bytes(f"corpus/{number}.wav", data)
         rows.append(
             {
-                "path": f"{number}.wav",
+                "key": f"corpus/{number}.wav",
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "speaker": SPEAKERS[number // 4],
                 "emotion": EMOTIONS[number % 2],
@@ -44,7 +44,7 @@ TESTS = [np.arange(0, 8), np.arange(8, 16), np.arange(16, 24)]
 
 
 def featurize_all(store, plan, **options) -> list[dict]:
-    return [condition_table.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards]
+    return [condition_table.featurize(store, shard, max_seconds=60, **options) for shard in plan.shards]
 
 
 def ravdess_like() -> pd.DataFrame:
@@ -113,7 +113,7 @@ def test_a_sample_goes_from_plan_to_features(store, table):
     assert collected["condition"].tolist() == [name for name in CONDITIONS for _ in sample]
     for clip in (sample[0], sample[-1]):
         samples, *talkers = (
-            decode.load(io.BytesIO(store.read_bytes(f"corpus/{file['path']}"))).samples
+            decode.load(io.BytesIO(store.read_bytes(file["key"]))).samples
             for file in (clip, *clip["talkers"])
         )
         for name in ("white_10db", "babble_15db", "telephone"):
@@ -143,7 +143,7 @@ def test_what_is_stored_is_not_computed_again(store, table):
 
 
 def test_there_are_no_more_shards_than_airflow_maps_over(store):
-    clip = {"path": "a.wav", "talkers": []}
+    clip = {"key": "a.wav", "talkers": []}
     sample = [clip | {"sha256": str(number), "row": number} for number in range(2 * MAX_SHARDS + 1)]
     shards = condition_table.plan(store, sample, clips_per_shard=1).shards
     assert len(shards) <= MAX_SHARDS and sum(map(len, shards)) == len(sample)
@@ -161,7 +161,7 @@ def test_missing_features_and_changed_files_are_errors(store, table):
     with pytest.raises(DataError, match="32 of 32 features under conditions are missing"):
         condition_table.collect(store, sample)
     plan = condition_table.plan(store, sample, clips_per_shard=10)
-    store.write_bytes(f"corpus/{sample[0]['talkers'][0]['path']}", wav(99))
+    store.write_bytes(sample[0]["talkers"][0]["key"], wav(99))
     with pytest.raises(DataError, match="changed after the manifest was made"):
         featurize_all(store, plan)
     assert not store.list("conditions"), "half a shard was stored"

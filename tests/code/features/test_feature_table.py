@@ -35,6 +35,7 @@ def corpus(store):
     manifest = pd.DataFrame(
         {
             "path": list(files),
+            "key": [f"corpus/{name}" for name in files],
             "sha256": [hashlib.sha256(data).hexdigest() for data in files.values()],
             "duration": [0.25] * 6 + [np.nan],
             "emotion": "happy",
@@ -46,7 +47,7 @@ def corpus(store):
 
 def featurize_all(store, manifest, **options) -> list[dict]:
     plan = feature_table.plan(store, manifest, clips_per_shard=3, **LIMITS)
-    return [feature_table.featurize(store, "corpus", shard, max_seconds=60, **options) for shard in plan.shards]
+    return [feature_table.featurize(store, shard, max_seconds=60, **options) for shard in plan.shards]
 
 
 def test_a_dataset_goes_from_plan_to_table(store, corpus):
@@ -93,10 +94,10 @@ def test_nothing_is_computed_twice(store, corpus, monkeypatch):
     monkeypatch.setattr(recipe, "extract", lambda samples: calls.append(1) or extract(samples))
     plan = feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS)
     assert (plan.stored, plan.missing) == (3, 1)
-    assert [clip["path"] for shard in plan.shards for clip in shard] == ["3.wav"], "one new clip costs one clip"
-    feature_table.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    assert [clip["key"] for shard in plan.shards for clip in shard] == ["corpus/3.wav"], "one new clip costs one clip"
+    feature_table.featurize(store, plan.shards[0], max_seconds=60)
     assert len(calls) == 1 + len(features.VARIANTS)
-    again = feature_table.featurize(store, "corpus", plan.shards[0], max_seconds=60)
+    again = feature_table.featurize(store, plan.shards[0], max_seconds=60)
     assert again["stored"] == 1 and len(calls) == 1 + len(features.VARIANTS), "a task tried again finds its shard"
     assert feature_table.plan(store, corpus.iloc[:4], clips_per_shard=10, **LIMITS).shards == []
 
@@ -115,23 +116,23 @@ def without_length(seconds: float) -> bytes:
 def test_a_clip_that_was_too_long_is_decoded_again_after_the_limit_is_raised(store, corpus):
     data = without_length(3)
     store.write_bytes("corpus/long.flac", data)
-    row = corpus.iloc[[-1]].assign(path="long.flac", sha256=hashlib.sha256(data).hexdigest())
+    row = corpus.iloc[[-1]].assign(path="long.flac", key="corpus/long.flac", sha256=hashlib.sha256(data).hexdigest())
     manifest = pd.concat([corpus, row], ignore_index=True)
 
     def run(max_seconds: float) -> tuple[list[str], dict[str, str]]:
         plan = feature_table.plan(store, manifest, clips_per_shard=100, min_seconds=0.2, max_seconds=max_seconds)
         for shard in plan.shards:
-            feature_table.featurize(store, "corpus", shard, max_seconds=max_seconds)
+            feature_table.featurize(store, shard, max_seconds=max_seconds)
         collected = feature_table.collect(store, manifest, plan.refused)
         reasons = dict(zip(collected.rejected["path"], collected.rejected["reason"], strict=True))
-        return [clip["path"] for shard in plan.shards for clip in shard], reasons
+        return [clip["key"] for shard in plan.shards for clip in shard], reasons
 
     reasons = {"silent.wav": "silent", "text.wav": "not_audio"}
-    assert run(2) == (manifest["path"].tolist(), reasons | {"long.flac": "too_long"})
+    assert run(2) == (manifest["key"].tolist(), reasons | {"long.flac": "too_long"})
     assert run(2) == ([], reasons | {"long.flac": "too_long"}), "the same limit decodes nothing"
     assert run(1) == ([], reasons | {"long.flac": "too_long"}), "a lower limit decodes nothing"
-    assert run(2.5) == (["long.flac"], reasons | {"long.flac": "too_long"}), "only this one is decoded again"
-    assert run(60) == (["long.flac"], reasons)
+    assert run(2.5) == (["corpus/long.flac"], reasons | {"long.flac": "too_long"}), "only this one is decoded again"
+    assert run(60) == (["corpus/long.flac"], reasons)
     assert run(60) == ([], reasons)
 
 
@@ -142,7 +143,7 @@ def test_another_recipe_computes_everything_again(store, corpus, monkeypatch):
 
 
 def test_the_same_bytes_are_featurized_once(store, corpus):
-    twice = pd.concat([corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav")], ignore_index=True)
+    twice = pd.concat([corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav", key="corpus/copy.wav")], ignore_index=True)
     plan = feature_table.plan(store, twice, clips_per_shard=3, **LIMITS)
     assert plan.total == 2 and plan.missing == 1
 
@@ -156,7 +157,7 @@ def test_clips_are_refused_for_their_length_by_their_headers_alone(store, corpus
 
 
 def test_shards_are_no_more_than_airflow_maps(store):
-    manifest = pd.DataFrame({"path": [f"{n}" for n in range(2500)], "duration": 1.0})
+    manifest = pd.DataFrame({"path": [f"{n}" for n in range(2500)], "key": "", "duration": 1.0})
     plan = feature_table.plan(store, manifest.assign(sha256=manifest["path"]), clips_per_shard=1, **LIMITS)
     assert len(plan.shards) <= MAX_SHARDS and sum(map(len, plan.shards)) == 2500
 

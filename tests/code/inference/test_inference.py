@@ -84,8 +84,8 @@ def test_a_real_clip_gets_the_vector_that_featurization_stored(ravdess, tmp_path
     clips = []
     for path in paths:
         store.write_bytes(f"audio/{path.name}", path.read_bytes())
-        clips.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-    feature_table.featurize(store, "audio", clips, max_seconds=60)
+        clips.append({"key": f"audio/{path.name}", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    feature_table.featurize(store, clips, max_seconds=60)
     stored = originals(store)
     for path, clip in zip(paths, clips, strict=True):
         vector = features.extract(read(path).samples)

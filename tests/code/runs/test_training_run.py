@@ -32,18 +32,18 @@ def stress_table(run: TrainingRun, *, stress_clips: int = 12, **shared) -> list[
     """The stages that compute features under recording conditions; the shards that they were divided into."""
     shards = run.plan_stress(stress_clips=stress_clips, clips_per_shard=10, **(SHARED | shared))
     for shard in shards:
-        run.featurize_stress(dataset=DATASET, shard=shard["shard"], max_seconds=60)
+        run.featurize_stress(shard=shard["shard"], max_seconds=60)
     run.collect_stress()
     return shards
 
 
 def until_promote(run: TrainingRun, *, policy: str = "auto") -> dict:
     """Every stage before the promotion, with what the DAG gives them."""
-    run.download(dataset=DATASET, source="mine")
-    shards = run.plan_shards(dataset=DATASET, clips_per_shard=30, min_seconds=0.2, max_seconds=60)
+    run.download(datasets=[DATASET], sources={DATASET: "mine"})
+    shards = run.plan_shards(clips_per_shard=30, min_seconds=0.2, max_seconds=60)
     for shard in shards:
-        run.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
-    counts = run.collect(dataset=DATASET, max_rejected_share=0.05)
+        run.featurize(shard=shard["shard"], max_seconds=60)
+    counts = run.collect(max_rejected_share=0.05)
     stress_shards = stress_table(run)
     for family in FAMILIES:
         run.train(family=family, search=False, **SHARED)
@@ -217,10 +217,10 @@ def test_metrics_are_those_of_the_table(trained):
 def test_a_second_run_featurizes_nothing_and_changes_no_figure(trained):
     run, _, _ = trained
     again = TrainingRun(run.settings, "run:2", metrics.Emitter(None))
-    again.download(dataset=DATASET, source="mine")
+    again.download(datasets=[DATASET], sources={DATASET: "mine"})
     limits = {"clips_per_shard": 30, "min_seconds": 0.2, "max_seconds": 60}
-    assert again.plan_shards(dataset=DATASET, **limits) == []
-    again.collect(dataset=DATASET, max_rejected_share=0.05)
+    assert again.plan_shards(**limits) == []
+    again.collect(max_rejected_share=0.05)
     assert stress_table(again) == []
     again.train(family=FAMILIES[0], search=False, **SHARED)
     for stage in ("train", "stress"):
@@ -392,7 +392,7 @@ def few(settings) -> TrainingRun:
         lines.append(f"{name},{('happy', 'sad', 'happy', 'happy', 'sad')[number]},a")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     run = make(settings, metrics.statsd_emitter(None))
-    run.download(dataset=DATASET, source="mine")
+    run.download(datasets=[DATASET], sources={DATASET: "mine"})
     return run
 
 
@@ -404,9 +404,9 @@ def test_each_stage_of_an_import_has_its_own_progress(few):
 
 
 def test_a_spreadsheet_computes_nothing_from_the_names_of_files(few):
-    for shard in few.plan_shards(dataset=DATASET, clips_per_shard=30, min_seconds=0.2, max_seconds=60):
-        few.featurize(dataset=DATASET, shard=shard["shard"], max_seconds=60)
-    few.collect(dataset=DATASET, max_rejected_share=0.5)
+    for shard in few.plan_shards(clips_per_shard=30, min_seconds=0.2, max_seconds=60):
+        few.featurize(shard=shard["shard"], max_seconds=60)
+    few.collect(max_rejected_share=0.5)
     for name, path in (("rejected", "./@broken.wav"), ("duplicates", "./=copy.wav")):
         cells = few.store.read_table(f"runs/{few.name}/{name}.csv").to_numpy().ravel()
         texts = [cell for cell in cells if isinstance(cell, str)]

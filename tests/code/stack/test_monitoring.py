@@ -61,7 +61,7 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
         home = tmp_path / "airflow"
         airflow = LocalAirflow(home, free_port(), environment | {"AIRFLOW_HOME": str(home)})
         with airflow.running("scheduler", "dag-processor", "triggerer"):
-            training = {"dataset": "synthesized", "explained_clips": 24, "clips_per_shard": 64, "stress_clips": 12}
+            training = {"datasets": ["synthesized"], "explained_clips": 24, "clips_per_shard": 64, "stress_clips": 12}
             assert run(airflow, "emotion_training", training) == "success", airflow.failures("one")
             clips = sorted((tmp_path / "home" / "datasets").rglob("*.wav"))[:40]
             for clip in clips:  # softer copies: clips that the model was trained on do not count for drift
