@@ -44,13 +44,17 @@ class VersionFacts(TypedDict):
     seed: int
     scores: dict[str, dict[str, dict[str, float]]]
     coverage: NotRequired[dict[str, dict[str, list[CoveragePoint]]]]
+    emotions: NotRequired[list[str]]
+    emotion_colours: NotRequired[dict[str, str]]
 
 
 class VersionEntry(VersionFacts):
     """A version's entry in the registry: the content of its ``version.json``.
 
     ``selected`` is the family that the run selected; ``scores`` are by family, protocol and score, ``coverage`` by
-    family and protocol (versions of earlier code have none); ``files`` are the pickles and the drift reference.
+    family and protocol; ``emotions`` is the label set of the models (:func:`emotion.models.documents.known_emotions`),
+    and ``emotion_colours`` has a colour for each (versions of earlier code have none of these three); ``files`` are the
+    pickles and the drift reference.
     """
 
     version: str
