@@ -152,7 +152,8 @@ def format_answer(answer: dict) -> str:
     >>> format_answer({"emotion": "angry", "confidence": 0.75, "probabilities": shares}).rstrip()
     'angry      0.75  ██████████████████'
     """
-    return f"{answer['emotion']:<{name_width(answer['probabilities'])}}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
+    width = name_width(answer["probabilities"])
+    return f"{answer['emotion']:<{width}}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
 
 
 def explain_os_error(error: OSError) -> str:

@@ -106,7 +106,7 @@ def _describe(summary: dict) -> str:
         )
     if summary["labels_outside"]:
         lines.append(
-            f"Files with a label that is no emotion of this model: {summary['labels_outside']}; not counted for accuracy"
+            f"Files whose label is no emotion of this model: {summary['labels_outside']}; not counted for accuracy"
         )
     limit = " or ".join(f"{share:.0%}" for share in dict.fromkeys(limits.values()))
     lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")

@@ -148,7 +148,7 @@ def difference(
         "interval": _interval(macro),
         "probability": _probability(macro_draws),
         "per_emotion": {
-            emotions[code]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
+            emotions[int(code)]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
             for code in np.flatnonzero(present)
         },
         "speakers": len(counts[0]),

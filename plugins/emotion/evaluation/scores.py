@@ -30,6 +30,7 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
     Parameters
     ----------
     labels : array of str, shape (n_clips,)
+        Each is one of ``emotions``; any other raises ValueError.
     probabilities : float array, shape (n_clips, n_emotions)
     emotions : sequence of str
         The label set: the emotions in the order of the columns of ``probabilities``.
@@ -44,11 +45,6 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
         order of ``emotions``);
         ``per_emotion`` (precision, recall, f1, support); ``confidence`` (mean, p10, p50, p90, histogram of 10 equal
         bins) and ``reliability`` (bins' count, mean confidence, accuracy).
-
-    Raises
-    ------
-    ValueError
-        If a label is none of ``emotions``.
 
     Examples
     --------

@@ -79,8 +79,7 @@ def select(
     table : pandas.DataFrame
         One row per clip: speaker.
     predictions : dict of pandas.DataFrame
-        The held-out predictions of each model: protocol, row (of ``table``), emotion and a probability for each
-        emotion of the label set, which all models share.
+        The held-out predictions of each model: protocol, row (of ``table``), emotion and probabilities.
     condition_predictions : dict of pandas.DataFrame, or None
         The same under conditions (mode and condition in place of protocol); None where no clip was tested so.
     seed : int
@@ -89,9 +88,9 @@ def select(
     Examples
     --------
     >>> table = pd.DataFrame({"speaker": list("aabbcc")})
-    >>> forest = pd.DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
-    >>> forest = forest.assign(protocol=PROTOCOL)
-    >>> predictions = {"forest": forest, "ridge": forest.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
+    >>> happy = pd.DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
+    >>> happy = happy.assign(protocol=PROTOCOL)
+    >>> predictions = {"forest": happy, "ridge": happy.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
     >>> forest = {"speaker_independent": {"f1_macro": 0.33}, "random": {"f1_macro": 0.9}}
     >>> ridge = {"speaker_independent": {"f1_macro": 1.0}, "random": {"f1_macro": 0.7}}
     >>> print(select({"forest": forest, "ridge": ridge}, table, predictions, None, seed=0)["reason"])

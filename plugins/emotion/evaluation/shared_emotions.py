@@ -15,7 +15,7 @@ LEAST_SHARED = 2
 
 
 class ModelAnswers(NamedTuple):
-    """The ``probabilities`` that a model gives for some clips, shape (n_clips, n_emotions), and its ``emotions``, in the
+    """The ``probabilities`` that a model gives for some clips, shape (n_clips, n_emotions), and its ``emotions`` in the
     order of their columns."""
 
     probabilities: np.ndarray

@@ -45,9 +45,7 @@ def _remove_frame(axes: Axes) -> None:
     axes.tick_params(length=0, labelsize=9)
 
 
-def bar_plot(
-    explanation: Explanation, ranking: pd.DataFrame, colours: Mapping[str, str], *, shown: int = 20
-) -> bytes:
+def bar_plot(explanation: Explanation, ranking: pd.DataFrame, colours: Mapping[str, str], *, shown: int = 20) -> bytes:
     """A bar for each of the most important features, divided by emotion; ``shown``: how many features.
 
     ``ranking``: from :func:`emotion.explanation.ranking.importance`; ``colours``: of each emotion.

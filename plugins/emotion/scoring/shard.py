@@ -241,7 +241,9 @@ class Shard:
             raise _none_usable(row, len(timeline), segments, unusable)
         if segments == "utterances":
             end = max(end, _stated_seconds(handle))
-        means = [_mean_answer(total / total.sum(), model.emotions) for model, total in zip(self.models, sums, strict=True)]
+        means = [
+            _mean_answer(total / total.sum(), model.emotions) for model, total in zip(self.models, sums, strict=True)
+        ]
         columns = {"duration": end, "windows": len(timeline), "mode": mode} | answer_columns(means[0])
         columns |= {"unfamiliarity": float(np.median(distances))} | quality.of_windows(qualities)._asdict()
         if len(self.models) > 1:

@@ -8,7 +8,9 @@ import pytest
 
 from emotion.evaluation import selection
 from emotion.evaluation.scores import compute_scores
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 TABLE = pd.DataFrame({"speaker": np.repeat([f"s{number}" for number in range(10)], 16)})
 

@@ -8,7 +8,9 @@ import pytest
 
 from emotion.evaluation.scores import compute_scores
 from emotion.evaluation.stress import stress_scores
-from emotion.vocabulary import EMOTIONS, MODES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, MODES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 
 def predictions() -> pd.DataFrame:

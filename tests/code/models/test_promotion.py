@@ -14,8 +14,10 @@ from emotion.models.classifier import Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, probability_columns
 from small_models import version_facts
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SEED = 3
 CHANCE = 0.25

@@ -23,7 +23,9 @@ from emotion.models.classifier import Classifier
 from emotion.reports import training_report
 from emotion.reports.training_report import PLOT_TITLES, TITLES
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, SCORES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 SKILL = {

@@ -26,7 +26,9 @@ from emotion.models.projection import PENALTIES
 from emotion.training import fitting
 from emotion.training.fitting import BACKGROUND_ROWS
 from emotion.training.rows import ConditionRows
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SEED = 5
 HELD_OUT = tuple(MODES.values())
