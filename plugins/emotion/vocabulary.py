@@ -109,7 +109,7 @@ def emotion_codes(labels: Iterable[str], emotions: Sequence[str]) -> list[int]:
     try:
         return [positions[label] for label in labels]
     except KeyError as error:
-        raise ValueError(f"found the label {error}; expected one of {', '.join(emotions)}") from None
+        raise ValueError(f"found the label {error.args[0]}; expected one of {', '.join(emotions)}") from None
 
 
 def probability_columns(emotions: Iterable[str]) -> list[str]:

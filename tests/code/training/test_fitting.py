@@ -320,12 +320,13 @@ def test_no_temperature_is_fitted_on_the_clips_it_calibrates(learnable):
     models = [fold["model"] for fold in trained.folds]
     logits = [model.logits(values[test]) for model, (_, test) in zip(models, pairs, strict=True)]
     rows = trained.predictions[trained.predictions["protocol"] == "speaker_independent"]
-    everything = fit_temperature(np.concatenate(logits), np.concatenate([labels[test] for _, test in pairs]))
+    everything = fit_temperature(np.concatenate(logits), np.concatenate([labels[test] for _, test in pairs]), EMOTIONS)
     for number in range(len(pairs)):
         others = [other for other in range(len(pairs)) if other != number]
         expected = fit_temperature(
             np.concatenate([logits[other] for other in others]),
             np.concatenate([labels[pairs[other][1]] for other in others]),
+            EMOTIONS,
         )
         probabilities = rows[rows["fold"] == number][PROBABILITIES].to_numpy()
         np.testing.assert_allclose(probabilities, softmax(logits[number] / expected, axis=1), atol=1e-6)
