@@ -38,7 +38,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
     good, bad = table[table["error"] == ""], table[table["error"] != ""]
     heard = good["heard_in_training"] == HEARD
     with_label = good[(good["label"] != "") & ~heard]
-    labelled = with_label[with_label["label"].isin(known_emotions(plan["models"][0]))]
+    labelled = _known_to(plan["models"][0], with_label)
     challenger = plan["models"][1] if len(plan["models"]) > 1 else None
     return {
         "batch": plan["batch"],
@@ -70,7 +70,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "latency_ms": _latencies(good[good["vector"] >= 0]),
         "clips_per_second": len(good) / seconds if seconds else None,
         "accuracy": _accuracy(labelled["emotion"] == labelled["label"], labelled["speaker"]) if len(labelled) else None,
-        "comparison": _compare(good, labelled, challenger) if challenger else None,
+        "comparison": _compare(good, _known_to(challenger, labelled)) if challenger else None,
     }
 
 
@@ -89,16 +89,20 @@ def _latencies(clips: pd.DataFrame) -> dict:
     }
 
 
-def _compare(good: pd.DataFrame, labelled: pd.DataFrame, challenger: dict) -> dict:
+def _known_to(model: dict, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The clips whose label is an emotion that a model of the plan knows."""
+    return labelled[labelled["label"].isin(known_emotions(model))]
+
+
+def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     """Two models on the same clips: agreement, disagreements and, where labels are known, which is right more often.
 
-    A label counts if both models know its emotion.
+    ``labelled``: the clips whose label both models know.
 
     McNemar's exact test (McNemar 1947, in its binomial form) asks whether the clips that only one of the two models
     gets right are evenly divided between the models. It takes clips for independent. Where the speakers are known,
     ``difference`` says more: the challenger's accuracy minus the model's, by drawing speakers.
     """
-    labelled = labelled[labelled["label"].isin(known_emotions(challenger))]
     differ = good[good["emotion"] != good["challenger_emotion"]]
     columns = ["path", "channel", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
     agreement = {
