@@ -15,7 +15,7 @@ import re
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -38,6 +38,7 @@ def main(graphite: str, folder: str) -> None:
 
 def draw(graphite: str, dashboard: dict) -> Image.Image:
     """The whole dashboard, with each panel at its place in Grafana."""
+    dashboard = with_copies(dashboard, lambda query: _find(graphite, query))
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     picture = Image.new("RGB", (24 * COLUMN, max(at["y"] + at["h"] for at in places) * ROW), BACKGROUND)
     paint = ImageDraw.Draw(picture)
@@ -61,6 +62,34 @@ def draw(graphite: str, dashboard: dict) -> Image.Image:
             rows = [(name, figures) for name, figures in values if figures]
             {"stat": _stat, "bargauge": _bars, "table": _table}[panel["type"]](paint, inner, panel, rows)
     return picture
+
+
+def with_copies(dashboard: dict, find: Callable[[str], list[str]]) -> dict:
+    """The dashboard with a copy of each repeated panel for every value of its variable, laid out as Grafana does.
+
+    ``find`` gives the values that the query of a variable finds.
+    """
+    queries = {variable["name"]: variable.get("query") for variable in dashboard["templating"]["list"]}
+    panels, moved = [], 0
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"] = panel["gridPos"] | {"y": panel["gridPos"]["y"] + moved}
+        if "repeat" not in panel:
+            panels.append(panel)
+            continue
+        values = sorted(find(queries[panel["repeat"]]))
+        in_a_row = min(len(values), panel["maxPerRow"])
+        for number, value in enumerate(values):
+            place = {"w": 24 // in_a_row, "x": number % in_a_row * (24 // in_a_row)}
+            copy = json.loads(re.sub(r"\$\{?" + panel["repeat"] + r"\b\}?", value, json.dumps(panel)))
+            panels.append(copy | {"gridPos": at | place | {"y": at["y"] + number // in_a_row * at["h"]}})
+        moved += (-(-len(values) // in_a_row) - 1) * at["h"]
+    return dashboard | {"panels": panels}
+
+
+def _find(graphite: str, query: str) -> list[str]:
+    address = f"{graphite}/metrics/find?query={urllib.parse.quote(query)}"
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return [node["text"] for node in json.loads(answer.read())]
 
 
 def filled(dashboard: dict, text: str) -> str:
@@ -164,19 +193,13 @@ def _bars(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> No
 
 
 def _table(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> None:
-    """Names and values; or one of the two, as in the heat map: values then are coloured cells."""
+    """A name and the values of each series."""
     left, _, width, _ = box
-    defaults = panel["fieldConfig"]["defaults"]
-    largest, label = _largest(panel, rows), 0.45 * width
-    hidden = {key for each in panel["transformations"] for key in each["options"].get("excludeByName", {})}
+    defaults, label = panel["fieldConfig"]["defaults"], 0.45 * width
     for y, step, name, values in _lines(box, rows):
         middle = y + step / 2 - 7
-        if "Field" in hidden:
-            paint.rectangle((left - 6, y, left + width + 6, y + step - 2), fill=_shade(values[0] / largest))
-            paint.text((left, middle), f"{values[0]:.3g}", fill="white", font=FONTS[11])
-            continue
         paint.text((left, middle), name[: int(label / 6)], fill=TEXT, font=FONTS[11])
-        for column, value in enumerate(values if "Last *" not in hidden else ()):
+        for column, value in enumerate(values):
             x = left + label + column * (width - label) / len(values)
             paint.text((x, middle), _words(value, defaults), fill=TEXT, font=FONTS[11])
 

@@ -36,7 +36,9 @@ from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.familiarity import Familiarity
 from emotion.settings import INCLUDE
 from emotion.training.rows import TrainingRows
-from emotion.vocabulary import ADAPTATIONS, EMOTIONS, MODES, PROBABILITIES, Adaptation
+from emotion.vocabulary import ADAPTATIONS, EMOTIONS, MODES, Adaptation, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SEED = 0
 DRAWS = 25

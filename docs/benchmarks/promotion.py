@@ -33,7 +33,9 @@ from emotion.models.promotion import Challenge
 from emotion.models.rescoring import HELD_OUT, held_out_file
 from emotion.settings import INCLUDE
 from emotion.store import Store
-from emotion.vocabulary import FAMILIES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 FAMILY = "ensemble"
 RULES = {"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.0}

@@ -30,7 +30,9 @@ from emotion.runs.training_run import TrainingRun
 from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import FAMILIES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 OPTIONS = {"settle_seconds": 0, "rescore": True, "adaptation": "speaker"}
 

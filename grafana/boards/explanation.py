@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import bargauge, table
+from grafana_foundation_sdk.builders import bargauge
 from panels import bar_panel, table_panel, time_panel
 from queries import latest_run, named, path
 
-from boards.frame import TRAINING_DAG, choose_one, dashboard, runs_link, with_rows
+from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, runs_link, with_rows
 from emotion import metrics
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import FAMILIES
 
 MODELS = (*FAMILIES, "ensemble")
 
 
 def explanation() -> dict:
     """The JSON of the dashboard."""
+    emotions = path(metrics.SHAP_EMOTION, model=MODELS[-1]).removesuffix(".*")
     built = dashboard(
         "explanation",
         "Speech emotion: explanation",
@@ -22,7 +23,8 @@ def explanation() -> dict:
         since="now-90d",
         refresh="15m",
         variables=[
-            choose_one("explained", "Model", "Model of the heat map and of the panels over runs", MODELS, MODELS[-1])
+            choose_one("explained", "Model", "Model of the panels by emotion and over runs", MODELS, MODELS[-1]),
+            choose("emotion", "Emotion", "Emotions to show", emotions),
         ],
     )
     built.link(runs_link(TRAINING_DAG))
@@ -30,10 +32,7 @@ def explanation() -> dict:
         built,
         {
             "Top features of each model": [_top_features(model) for model in MODELS],
-            "SHAP heat map: feature by emotion": [
-                _heat_map_column("feature", EMOTIONS[0], shown="names", width=8),
-                *(_heat_map_column(emotion, emotion, shown="values", width=2) for emotion in EMOTIONS),
-            ],
+            "SHAP values: feature by emotion": [_features_of_each_emotion()],
             "From run to run": _importance_over_runs(),
         },
     )
@@ -52,20 +51,20 @@ def _top_features(model: str) -> bargauge.Panel:
     )
 
 
-def _heat_map_column(title: str, emotion: str, *, shown: str, width: int) -> table.Panel:
-    # A table of names and one table of values per emotion, with the rows in the same order, make a heat map that every
-    # Grafana can draw: before 9.2 no Grafana can lay out "feature x emotion" from series in one table.
-    latest = latest_run(metrics.SHAP_EMOTION, model="$explained", emotion=emotion)
-    return table_panel(
-        title,
+def _features_of_each_emotion() -> bargauge.Panel:
+    # One panel per emotion of the variable: each version has emotions of its own. Before 9.2 no Grafana can lay out
+    # "feature x emotion" from series in one table.
+    latest = latest_run(metrics.SHAP_EMOTION, model="$explained", emotion="$emotion")
+    panel = bar_panel(
+        "Features of $emotion",
         "Mean absolute SHAP value of the top features for one emotion, last run of the selected model. Blue is low and "
-        "red is high within a column. The rows are the same in every column.",
+        "red is high within a panel. The features are the same in every panel, in alphabetical order.",
         f"sortByName({named(metrics.SHAP_EMOTION, 'feature', of=latest)})",
-        unit="short",
         decimals=3,
-        shown=shown,
-        size=(width, 22),
+        shades=True,
+        size=(24, 16),
     )
+    return panel.repeat("emotion").repeat_direction("h").max_per_row(4)
 
 
 def _importance_over_runs() -> list:

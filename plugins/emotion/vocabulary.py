@@ -3,13 +3,18 @@ the words for how a recording is taken apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from emotion.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-"""The classes, in the order of RAVDESS's own codes 01 to 08."""
+"""The standard emotions, in the order of RAVDESS's own codes 01 to 08. A model knows the emotions that it was trained
+on (its :func:`label_set`): some or all of these, and others that the dataset catalogue declares."""
 FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
 """The three model families, each trained by a task of its own."""
 PROTOCOLS = (
@@ -60,9 +65,7 @@ SEGMENTS = ("windows", "utterances")
 Adaptation = Literal["none", "batch", "speaker", "auto"]
 ADAPTATIONS: tuple[Adaptation, ...] = ("none", "batch", "speaker", "auto")
 """What clips are normalized by: see :mod:`emotion.inference.adapting`."""
-PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
-"""Columns of the probabilities, in the order of :data:`EMOTIONS`."""
-EMOTION_COLOURS = {
+_COLOURS = {
     "neutral": "#8a8f98",
     "calm": "#4fb3d9",
     "happy": "#e8b10c",
@@ -72,7 +75,105 @@ EMOTION_COLOURS = {
     "disgust": "#4c9a3f",
     "surprised": "#ee7f1f",
 }
-"""The colour of each emotion in every chart, in the order of :data:`EMOTIONS`."""
+"""The colour of each of :data:`EMOTIONS` in every chart."""
+_OTHER_COLOURS = (
+    "#c2589b",
+    "#1f9e89",
+    "#8c6d46",
+    "#6f7d1f",
+    "#5b5fc7",
+    "#b0a3e0",
+    "#e39c9c",
+    "#2f4858",
+    "#9bc53d",
+    "#7a2e4d",
+    "#00b4d8",
+    "#c9b79c",
+)
+"""The colours of other emotions, in their order; they begin anew after the last one."""
+
+
+def label_set(labels: Iterable[str]) -> tuple[str, ...]:
+    """The distinct emotions of some labels, in the order of every table: those of :data:`EMOTIONS` first, in their
+    order, then the others in alphabetical order.
+
+    >>> label_set(["polite", "angry", "bored", "neutral", "angry"])
+    ('neutral', 'angry', 'bored', 'polite')
+    """
+    distinct = set(map(str, labels))
+    return (*(emotion for emotion in EMOTIONS if emotion in distinct), *sorted(distinct.difference(EMOTIONS)))
+
+
+def emotion_codes(labels: Iterable[str], emotions: Sequence[str]) -> list[int]:
+    """The position of each label in ``emotions``, that is, in the columns of the probabilities.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the emotions.
+
+    Examples
+    --------
+    >>> emotion_codes(["sad", "happy"], ("happy", "sad"))
+    [1, 0]
+    """
+    positions = {emotion: number for number, emotion in enumerate(emotions)}
+    try:
+        return [positions[label] for label in labels]
+    except KeyError as error:
+        raise ValueError(f"found the label {error.args[0]}; expected one of {', '.join(emotions)}") from None
+
+
+def probability_columns(emotions: Iterable[str]) -> list[str]:
+    """The columns of the probabilities of these emotions, in their order.
+
+    >>> probability_columns(["happy", "bored"])
+    ['p_happy', 'p_bored']
+    """
+    return [f"p_{emotion}" for emotion in emotions]
+
+
+def emotions_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The emotions whose probabilities a table has, in the order of its columns ``p_<emotion>``.
+
+    >>> import pandas
+    >>> emotions_of(pandas.DataFrame(columns=["path", "p_happy", "p_bored"]))
+    ('happy', 'bored')
+    """
+    return tuple(column[2:] for column in frame.columns if column.startswith("p_"))
+
+
+def probabilities_of(frame: pd.DataFrame) -> np.ndarray:
+    """The columns of :func:`emotions_of` as an array, shape (n_rows, n_emotions).
+
+    >>> import pandas
+    >>> probabilities_of(pandas.DataFrame({"path": ["a.wav"], "p_happy": [0.75], "p_bored": [0.25]})).tolist()
+    [[0.75, 0.25]]
+    """
+    return frame[probability_columns(emotions_of(frame))].to_numpy()
+
+
+def emotion_colours(emotions: Iterable[str], declared: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The colour of each emotion in every chart, as ``#rrggbb``.
+
+    Parameters
+    ----------
+    emotions : iterable of str
+    declared : mapping of str to str, optional
+        Colours that the dataset catalogue declares for emotions that are none of :data:`EMOTIONS`, whose colours are
+        fixed.
+
+    Examples
+    --------
+    >>> emotion_colours(["sad", "bored", "polite"], {"polite": "#123456"})
+    {'sad': '#3566b8', 'bored': '#c2589b', 'polite': '#123456'}
+    """
+    emotions, declared = list(emotions), declared or {}
+    unused = [colour for colour in _OTHER_COLOURS if colour not in declared.values()] or _OTHER_COLOURS
+    others = [emotion for emotion in label_set(emotions) if emotion not in _COLOURS and emotion not in declared]
+    chosen = {emotion: unused[number % len(unused)] for number, emotion in enumerate(others)}
+    colours = {**declared, **chosen, **_COLOURS}
+    return {emotion: colours[emotion] for emotion in emotions}
 
 
 def require_word(name: str, word: str, words: Sequence[str]) -> None:

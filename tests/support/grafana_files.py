@@ -29,10 +29,11 @@ def panels(name: str) -> list[dict]:
 # --- Queries ------------------------------------------------------------------------------------------------
 
 
-def filled(dashboard: dict, text: str, find: Callable[[str], list[str]]) -> list[str]:
+def filled(dashboard: dict, text: str, find: Callable[[str], list[str]], *, repeated: str = "") -> list[str]:
     """A query with its variables filled in: first as the dashboard opens, then with each other choice once.
 
-    ``find`` gives the values that the query of a variable finds.
+    ``find`` gives the values that the query of a variable finds. ``repeated``: the variable for each value of which
+    the panel is repeated, so that it has one value at a time.
     """
     texts = [text]
     for variable in dashboard["templating"]["list"]:
@@ -42,7 +43,7 @@ def filled(dashboard: dict, text: str, find: Callable[[str], list[str]]) -> list
         if variable["type"] == "query":
             values = find(variable["query"])
             assert values, f"the variable {variable['name']} finds nothing: {variable['query']}"
-            choices = [variable["allValue"], "{" + ",".join(values) + "}"]
+            choices = values if variable["name"] == repeated else [variable["allValue"], "{" + ",".join(values) + "}"]
         else:
             choices = [variable["current"]["value"], *(option["value"] for option in variable["options"])]
         texts = [holder.sub(choice, each) for each in texts for choice in dict.fromkeys(choices)]
@@ -56,7 +57,7 @@ def queries(find: Callable[[str], list[str]]) -> list[tuple[str, str, str]]:
         since = dashboard["time"]["from"].removeprefix("now")
         for panel in panels(name):
             for target in panel["targets"]:
-                for text in filled(dashboard, target["target"], find):
+                for text in filled(dashboard, target["target"], find, repeated=panel.get("repeat", "")):
                     asked.append((f"{name}: {panel['title']}", text, since))
         for annotation in dashboard["annotations"].get("list", ()):
             asked.append((f"{name}: {annotation['name']}", annotation["target"]["target"], since))

@@ -136,13 +136,24 @@ def printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
+def name_width(emotions: Iterable[str]) -> int:
+    """The width of a column of emotions: that of the longest name.
+
+    >>> name_width(["sad", "frustrated"])
+    10
+    """
+    return max(map(len, emotions))
+
+
 def format_answer(answer: dict) -> str:
     """The predicted emotion with its confidence, as a figure and as a bar.
 
-    >>> format_answer({"emotion": "angry", "confidence": 0.75}).rstrip()
+    >>> shares = {"angry": 0.75, "surprised": 0.25}
+    >>> format_answer({"emotion": "angry", "confidence": 0.75, "probabilities": shares}).rstrip()
     'angry      0.75  ██████████████████'
     """
-    return f"{answer['emotion']:<9}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
+    width = name_width(answer["probabilities"])
+    return f"{answer['emotion']:<{width}}  {answer['confidence']:.2f}  {draw_bar(answer['confidence'])}"
 
 
 def explain_os_error(error: OSError) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
-from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, printable
+from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, name_width, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
 
@@ -145,7 +145,8 @@ def _describe(answer: dict, *, detailed: bool) -> str:
         return f"{format_answer(answer)}  {path}"
     ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     lines = [f"{path} ({answer['duration']:.1f} s): {answer['emotion']}"]
-    lines += [f"  {emotion:<9}  {draw_bar(share)}  {share:.2f}" for emotion, share in ranked]
+    width = name_width(answer["probabilities"])
+    lines += [f"  {emotion:<{width}}  {draw_bar(share)}  {share:.2f}" for emotion, share in ranked]
     if "no_explanation" in answer:
         lines.append(f"  no explanation: {printable(answer['no_explanation'])}")
     for side, features in (answer.get("explanation") or {}).items():

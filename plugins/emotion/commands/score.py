@@ -6,9 +6,8 @@ import argparse
 import sys
 
 from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
-from emotion.commands.console import ConsoleProgress, draw_bar, printable
+from emotion.commands.console import ConsoleProgress, draw_bar, name_width, printable
 from emotion.settings import Settings
-from emotion.vocabulary import EMOTIONS
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,9 +92,9 @@ def _describe(summary: dict) -> str:
     drift, limits = summary["drift"], summary["listener_limits"]
     unit = "channels and files" if summary["channels"] else "files"
     lines = [f"{summary['scored']} of {summary['files']} {unit} scored, {summary['audio_seconds']:.0f} s of audio"]
-    for emotion in EMOTIONS:
-        count = summary["emotions"].get(emotion, 0)
-        lines.append(f"  {emotion:<9}  {draw_bar(count / max(1, summary['scored']))}  {count}")
+    width = name_width(summary["emotions"])
+    for emotion, count in summary["emotions"].items():
+        lines.append(f"  {emotion:<{width}}  {draw_bar(count / max(1, summary['scored']))}  {count}")
     lines += [f"  {count} not scored: {reason}" for reason, count in summary["rejected"].items()]
     lines += [
         f"  left for the next time: {printable(file['path'])}: {printable(file['message'])}"
@@ -104,6 +103,10 @@ def _describe(summary: dict) -> str:
     if summary["heard_in_training"]:
         lines.append(
             f"Files that the model was trained on: {summary['heard_in_training']}; not counted for accuracy and drift"
+        )
+    if summary["labels_outside"]:
+        lines.append(
+            f"Files whose label is no emotion of this model: {summary['labels_outside']}; not counted for accuracy"
         )
     limit = " or ".join(f"{share:.0%}" for share in dict.fromkeys(limits.values()))
     lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")

@@ -11,7 +11,7 @@ from emotion.commands.arguments import add_command
 from emotion.commands.console import format_table
 from emotion.errors import DataError
 from emotion.settings import Settings
-from emotion.vocabulary import FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES
 
 if TYPE_CHECKING:
     from emotion.store import Store
@@ -42,6 +42,7 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     """Print a table of the versions."""
     from emotion.evaluation.selection import PROTOCOL, SCORE
     from emotion.models import registry
+    from emotion.models.documents import known_emotions
     from emotion.store import Store
 
     store = Store(settings.home)
@@ -64,6 +65,9 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
         return 0
     print(format_table(rows))
     print("\n* on unheard speakers, that is, speakers the model was not trained on")
+    for entry in entries:
+        if (emotions := known_emotions(entry)) != EMOTIONS:
+            print(f"{entry['version']} knows {len(emotions)} emotions: {', '.join(emotions)}")
     for notice in sorted({entry["dataset"]["notice"] for entry in entries} - {""}):
         print(notice)
     return 0

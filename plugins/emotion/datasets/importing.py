@@ -42,7 +42,7 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import label_set
 
 log = logging.getLogger(__name__)
 
@@ -365,7 +365,9 @@ def _facts(clips: SourceClips, manifest: pd.DataFrame) -> dict[str, Any]:
         "unreadable": int(manifest["duration"].isna().sum()),
         "seconds": round(float(manifest["duration"].sum()), 3),
         "bytes": int(manifest["bytes"].sum()),
-        "emotions": {emotion: int((manifest["emotion"] == emotion).sum()) for emotion in EMOTIONS},
+        "emotions": {
+            emotion: int((manifest["emotion"] == emotion).sum()) for emotion in label_set(manifest["emotion"])
+        },
         "origin": clips.origin,
         "archives": list(clips.archives),
     }

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import emotion_codes
 
 DRAWS = 4000
 FEW_SPEAKERS = 5
@@ -22,7 +22,6 @@ LEAST_PROBABILITY = 0.9
 """From this probability on, one model counts as better than another by default."""
 _QUANTILES = (0.025, 0.975)
 _BLOCK = 500
-_CLASSES = len(EMOTIONS)
 
 
 class Intervals(TypedDict):
@@ -63,32 +62,38 @@ class Difference(Lead):
 
 class PairedAnswers(NamedTuple):
     """The answers of two models for the same clips: ``clips`` (their names), ``labels`` and ``speakers`` of shape
-    (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, 8)."""
+    (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, n_emotions); and the
+    ``emotions`` in the order of their columns."""
 
     clips: np.ndarray
     labels: np.ndarray
     speakers: np.ndarray
     first: np.ndarray
     second: np.ndarray
+    emotions: tuple[str, ...]
 
 
-def score_intervals(labels: np.ndarray, speakers: np.ndarray, probabilities: np.ndarray, *, seed: int) -> Intervals:
+def score_intervals(
+    labels: np.ndarray, speakers: np.ndarray, probabilities: np.ndarray, *, emotions: Sequence[str], seed: int
+) -> Intervals:
     """95 % intervals of accuracy and macro F1, by drawing speakers.
 
     Parameters
     ----------
     labels, speakers : array of str, shape (n_clips,)
-    probabilities : float array, shape (n_clips, 8)
+    probabilities : float array, shape (n_clips, n_emotions)
+    emotions : sequence of str
+        In the order of the columns of ``probabilities``.
     seed : int
 
     Examples
     --------
     >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
-    >>> always_happy = np.eye(8)[np.full(40, 2)]
-    >>> score_intervals(labels, speakers, always_happy, seed=0)["accuracy_interval"]
+    >>> emotions, always_happy = ("happy", "sad"), np.eye(2)[np.zeros(40, dtype=int)]
+    >>> score_intervals(labels, speakers, always_happy, emotions=emotions, seed=0)["accuracy_interval"]
     [0.5, 0.5]
     """
-    counts = _counts_by_speaker(labels, speakers, probabilities.argmax(axis=1))
+    counts = _counts_by_speaker(labels, speakers, probabilities.argmax(axis=1), emotions)
     accuracy, f1_macro = [], []
     for weights in _draw_speakers(len(counts), seed):
         drawn = _weighted(weights, counts)
@@ -98,28 +103,37 @@ def score_intervals(labels: np.ndarray, speakers: np.ndarray, probabilities: np.
 
 
 def difference(
-    labels: np.ndarray, speakers: np.ndarray, first: np.ndarray, second: np.ndarray, *, seed: int
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    emotions: Sequence[str],
+    seed: int,
 ) -> Difference:
     """How much better the second model is in macro F1, and whether that may be chance: a paired bootstrap.
 
     Parameters
     ----------
     labels, speakers : array of str, shape (n_clips,)
-    first, second : float array, shape (n_clips, 8)
+    first, second : float array, shape (n_clips, n_emotions)
         The probabilities of the two models for the same clips.
+    emotions : sequence of str
+        In the order of the columns of both.
     seed : int
 
     Examples
     --------
     >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
-    >>> always_right, always_happy = np.eye(8)[np.tile([2, 3], 20)], np.eye(8)[np.full(40, 2)]
-    >>> result = difference(labels, speakers, always_happy, always_right, seed=0)
+    >>> always_right, always_happy = np.eye(2)[np.tile([0, 1], 20)], np.eye(2)[np.zeros(40, dtype=int)]
+    >>> emotions = ("happy", "sad")
+    >>> result = difference(labels, speakers, always_happy, always_right, emotions=emotions, seed=0)
     >>> round(result["difference"], 3), result["probability"], result["per_emotion"]["sad"]["interval"]
     (0.667, 1.0, [1.0, 1.0])
-    >>> difference(labels, speakers, always_right, always_right, seed=0)["probability"]
+    >>> difference(labels, speakers, always_right, always_right, emotions=emotions, seed=0)["probability"]
     0.5
     """
-    counts = [_counts_by_speaker(labels, speakers, model.argmax(axis=1)) for model in (first, second)]
+    counts = [_counts_by_speaker(labels, speakers, model.argmax(axis=1), emotions) for model in (first, second)]
     whole = [_f1(each.sum(axis=0)[None]) for each in counts]
     per_emotion, macro = [], []
     for weights in _draw_speakers(len(counts[0]), seed):
@@ -134,7 +148,7 @@ def difference(
         "interval": _interval(macro),
         "probability": _probability(macro_draws),
         "per_emotion": {
-            EMOTIONS[code]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
+            emotions[int(code)]: {"difference": float(change[code]), "interval": _interval([emotion_draws[:, code]])}
             for code in np.flatnonzero(present)
         },
         "speakers": len(counts[0]),
@@ -161,8 +175,8 @@ def mean_lead(tests: Sequence[tuple[float, PairedAnswers]], *, score: str = "f1_
     The second model is right on clean clips, where the first is right for half; under noise it is the reverse.
 
     >>> labels, speakers = np.tile(["happy", "sad"], 20), np.repeat(list("abcdefghij"), 4)
-    >>> always_right, always_happy = np.eye(8)[np.tile([2, 3], 20)], np.eye(8)[np.full(40, 2)]
-    >>> clean = PairedAnswers(np.arange(40), labels, speakers, always_happy, always_right)
+    >>> always_right, always_happy = np.eye(2)[np.tile([0, 1], 20)], np.eye(2)[np.zeros(40, dtype=int)]
+    >>> clean = PairedAnswers(np.arange(40), labels, speakers, always_happy, always_right, ("happy", "sad"))
     >>> noise = clean._replace(first=always_right, second=always_happy)
     >>> lead = mean_lead([(0.75, clean), (0.25, noise)], score="accuracy", seed=0)
     >>> lead["difference"], lead["interval"], lead["clips"]
@@ -172,7 +186,7 @@ def mean_lead(tests: Sequence[tuple[float, PairedAnswers]], *, score: str = "f1_
     changes = []
     for weight, test in tests:
         counts = [
-            _counts_by_speaker(test.labels, test.speakers, model.argmax(axis=1), names=names)
+            _counts_by_speaker(test.labels, test.speakers, model.argmax(axis=1), test.emotions, names=names)
             for model in (test.first, test.second)
         ]
         drawn = [
@@ -191,7 +205,7 @@ def mean_lead(tests: Sequence[tuple[float, PairedAnswers]], *, score: str = "f1_
 
 
 def _draws_of(counts: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The confusion matrices of all draws, in blocks of shape (n, 8, 8)."""
+    """The confusion matrices of all draws, in blocks of shape (n, n_emotions, n_emotions)."""
     return (_weighted(weights, counts) for weights in _draw_speakers(len(counts), seed))
 
 
@@ -220,14 +234,20 @@ def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) ->
 
 
 def _counts_by_speaker(
-    labels: np.ndarray, speakers: np.ndarray, predicted: np.ndarray, *, names: np.ndarray | None = None
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    predicted: np.ndarray,
+    emotions: Sequence[str],
+    *,
+    names: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A confusion matrix per speaker, rows true, shape (n_speakers, 8, 8); ``names``: all speakers, sorted."""
+    """A confusion matrix per speaker, rows true, shape (n_speakers, n_emotions, n_emotions); ``names``: all speakers,
+    sorted."""
     names = np.unique(speakers) if names is None else names
     codes = np.searchsorted(names, speakers)
-    true = np.array([EMOTIONS.index(label) for label in labels])
-    cells = (codes * _CLASSES + true) * _CLASSES + predicted
-    return np.bincount(cells, minlength=len(names) * _CLASSES**2).reshape(-1, _CLASSES, _CLASSES).astype(float)
+    true, classes = np.array(emotion_codes(labels, emotions)), len(emotions)
+    cells = (codes * classes + true) * classes + predicted
+    return np.bincount(cells, minlength=len(names) * classes**2).reshape(-1, classes, classes).astype(float)
 
 
 def _draw_speakers(speakers: int, seed: int) -> Iterator[np.ndarray]:
@@ -238,12 +258,12 @@ def _draw_speakers(speakers: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _weighted(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The confusion matrix of each draw, shape (n_draws, 8, 8)."""
-    return (weights @ counts.reshape(len(counts), -1)).reshape(-1, _CLASSES, _CLASSES)
+    """The confusion matrix of each draw, shape (n_draws, n_emotions, n_emotions)."""
+    return (weights @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
 
 
 def _f1(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F1 of each emotion (0 where it is never right), and whether the emotion occurs, each shape (n, 8)."""
+    """F1 of each emotion (0 where it is never right), and whether the emotion occurs, each shape (n, n_emotions)."""
     right, true = np.diagonal(confusion, axis1=1, axis2=2), confusion.sum(axis=2)
     total = true + confusion.sum(axis=1)
     return np.divide(2 * right, total, out=np.zeros_like(right), where=total > 0), true > 0

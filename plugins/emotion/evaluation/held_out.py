@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from emotion.evaluation import scores
 from emotion.evaluation.bootstrap import score_intervals
 from emotion.evaluation.coverage import coverage_curve
 from emotion.evaluation.folds import datasets_of
-from emotion.vocabulary import EMOTIONS, PROBABILITIES, SCORES
+from emotion.vocabulary import SCORES, emotions_of, probabilities_of, probability_columns
 
 
 def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int) -> dict:
@@ -20,7 +22,8 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
     table : pandas.DataFrame
         One row per clip, with the columns of :data:`emotion.evaluation.scores.SLICES`, ``emotion`` and ``speaker``.
     predictions : pandas.DataFrame
-        Held-out predictions: protocol, fold, row (of ``table``), emotion and eight probabilities.
+        Held-out predictions: protocol, fold, row (of ``table``), emotion and a probability for each emotion
+        of the label set.
     seed : int
         For drawing the speakers of the intervals.
 
@@ -36,43 +39,44 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
 
     Examples
     --------
-    >>> from emotion.vocabulary import EMOTIONS
-    >>> table = pd.DataFrame({"emotion": EMOTIONS, "speaker": "anna", "gender": "", "intensity": "", "statement": ""})
-    >>> right = pd.DataFrame(np.eye(8), columns=PROBABILITIES).assign(fold=0, row=range(8), emotion=EMOTIONS)
+    >>> emotions = ["happy", "sad"]
+    >>> table = pd.DataFrame({"emotion": emotions, "speaker": "anna", "gender": "", "intensity": "", "statement": ""})
+    >>> right = pd.DataFrame({"p_happy": [1, 0], "p_sad": [0, 1], "fold": 0, "row": range(2), "emotion": emotions})
     >>> parts = [right.assign(protocol=protocol) for protocol in ("split_80_20", "random")]
     >>> by_protocol = protocol_scores(table, pd.concat(parts), seed=0)
     >>> list(by_protocol), by_protocol["random"]["cv"]["accuracy"]["mean"]
     (['random'], 1.0)
     """
+    emotions = emotions_of(predictions)
     by_protocol: dict[str, dict] = {}
     for protocol, rows in predictions.groupby("protocol", sort=False):
-        probabilities = rows[PROBABILITIES].to_numpy()
-        figures = by_protocol[str(protocol)] = scores.compute_scores(rows["emotion"].to_numpy(), probabilities)
+        labels, probabilities = rows["emotion"].to_numpy(), probabilities_of(rows)
+        figures = by_protocol[str(protocol)] = scores.compute_scores(labels, probabilities, emotions)
         if protocol == "split_80_20":
             continue
         per_fold = [
-            scores.compute_scores(fold["emotion"].to_numpy(), fold[PROBABILITIES].to_numpy())
+            scores.compute_scores(fold["emotion"].to_numpy(), probabilities_of(fold), emotions)
             for _, fold in rows.groupby("fold")
         ]
         figures["cv"] = scores.fold_summary(per_fold)
         clips = table.iloc[rows["row"]].reset_index(drop=True)
         speakers = clips["speaker"].to_numpy()
-        figures |= score_intervals(rows["emotion"].to_numpy(), speakers, probabilities, seed=seed)
-        right = np.array(EMOTIONS)[probabilities.argmax(axis=1)] == rows["emotion"].to_numpy()
+        figures |= score_intervals(labels, speakers, probabilities, emotions=emotions, seed=seed)
+        right = np.array(emotions)[probabilities.argmax(axis=1)] == labels
         figures["coverage"] = coverage_curve(probabilities.max(axis=1), right)
-        figures["slices"] = scores.slice_scores(clips, probabilities)
-        figures |= _dataset_scores(clips, probabilities)
+        figures["slices"] = scores.slice_scores(clips, probabilities, emotions)
+        figures |= _dataset_scores(clips, probabilities, emotions)
     by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
     return by_protocol
 
 
-def _dataset_scores(clips: pd.DataFrame, probabilities: np.ndarray) -> dict:
+def _dataset_scores(clips: pd.DataFrame, probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
     """The scores of each dataset, and their mean over datasets; nothing where the clips are of one dataset."""
     datasets = datasets_of(clips)
     by_dataset = {}
     for dataset in dict.fromkeys(map(str, datasets)):
         rows = datasets == dataset
-        figures = scores.compute_scores(clips["emotion"].to_numpy()[rows], probabilities[rows])
+        figures = scores.compute_scores(clips["emotion"].to_numpy()[rows], probabilities[rows], emotions)
         by_dataset[dataset] = {key: figures[key] for key in ("n", *SCORES)} | {
             "confidence": figures["confidence"]["mean"]
         }
@@ -94,15 +98,15 @@ def soft_vote(predictions: list[pd.DataFrame]) -> pd.DataFrame:
     Examples
     --------
     >>> clip = pd.DataFrame({"protocol": ["random"], "fold": [0], "row": [0], "emotion": ["sad"]})
-    >>> sure = clip.assign(**dict.fromkeys(PROBABILITIES, 0.0)).assign(p_sad=1.0)
-    >>> unsure = clip.assign(**dict.fromkeys(PROBABILITIES, 0.125))
+    >>> sure, unsure = clip.assign(p_happy=0.0, p_sad=1.0), clip.assign(p_happy=0.5, p_sad=0.5)
     >>> float(soft_vote([sure, unsure])["p_sad"].iloc[0])
-    0.5625
+    0.75
     """
     first = predictions[0]
+    columns = probability_columns(emotions_of(first))
     for other in predictions[1:]:
-        if not other.drop(columns=PROBABILITIES).equals(first.drop(columns=PROBABILITIES)):
+        if not other.drop(columns=columns).equals(first.drop(columns=columns)):
             raise ValueError("the predictions to be averaged are not of the same clips on the same folds")
     return first.assign(
-        **{column: np.mean([frame[column].to_numpy() for frame in predictions], axis=0) for column in PROBABILITIES}
+        **{column: np.mean([frame[column].to_numpy() for frame in predictions], axis=0) for column in columns}
     )

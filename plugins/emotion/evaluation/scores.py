@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import emotion_codes
 
 SLICES = ("gender", "intensity", "statement")
 CALIBRATION_BINS = 10
@@ -23,14 +24,16 @@ class ReliabilityBin(TypedDict):
     accuracy: float | None
 
 
-def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
+def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
     """All scores of one set of predictions.
 
     Parameters
     ----------
     labels : array of str, shape (n_clips,)
-    probabilities : float array, shape (n_clips, 8)
-        In the order of :data:`emotion.vocabulary.EMOTIONS`.
+        Each is one of ``emotions``; any other raises ValueError.
+    probabilities : float array, shape (n_clips, n_emotions)
+    emotions : sequence of str
+        The label set: the emotions in the order of the columns of ``probabilities``.
 
     Returns
     -------
@@ -38,19 +41,20 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
         ``n``; the scores of :data:`emotion.vocabulary.SCORES`: ``accuracy``; ``precision_macro``, ``recall_macro``,
         ``f1_macro`` and ``uar`` (unweighted average recall) over the emotions that occur in ``labels``; ``log_loss``
         (nats, probabilities clipped at 1e-15); ``ece`` (expected calibration error of the top class over 10 equal
-        bins; Guo et al. 2017, "On calibration of modern neural networks"); ``confusion`` (8 × 8 counts, rows true);
+        bins; Guo et al. 2017, "On calibration of modern neural networks"); ``confusion`` (counts, rows true, in the
+        order of ``emotions``);
         ``per_emotion`` (precision, recall, f1, support); ``confidence`` (mean, p10, p50, p90, histogram of 10 equal
         bins) and ``reliability`` (bins' count, mean confidence, accuracy).
 
     Examples
     --------
-    >>> certain = np.eye(8)[[2, 3, 3]]  # happy, sad, sad
-    >>> figures = compute_scores(np.array(["happy", "sad", "happy"]), certain)
+    >>> certain = np.eye(2)[[0, 1, 1]]
+    >>> figures = compute_scores(np.array(["happy", "sad", "happy"]), certain, ("happy", "sad"))
     >>> round(figures["accuracy"], 3), figures["uar"], figures["per_emotion"]["sad"]["precision"]
     (0.667, 0.75, 0.5)
     """
-    codes = np.arange(len(EMOTIONS))
-    true = np.array([EMOTIONS.index(label) for label in labels])
+    codes = np.arange(len(emotions))
+    true = np.array(emotion_codes(labels, emotions))
     predicted = probabilities.argmax(axis=1)
     present = np.unique(true)
     per_emotion = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=0)
@@ -69,7 +73,7 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
         "confusion": confusion_matrix(true, predicted, labels=codes).tolist(),
         "per_emotion": {
             emotion: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-            for emotion, p, r, f, n in zip(EMOTIONS, *per_emotion, strict=True)
+            for emotion, p, r, f, n in zip(emotions, *per_emotion, strict=True)
         },
         "confidence": _spread(confidence) | {"histogram": [row["count"] for row in reliability]},
         "reliability": reliability,
@@ -107,7 +111,7 @@ def _spread(confidence: np.ndarray) -> dict:
     return {"mean": float(confidence.mean()), "p10": float(p10), "p50": float(p50), "p90": float(p90)}
 
 
-def slice_scores(table: pd.DataFrame, probabilities: np.ndarray) -> dict[str, dict]:
+def slice_scores(table: pd.DataFrame, probabilities: np.ndarray, emotions: Sequence[str]) -> dict[str, dict]:
     """Accuracy, macro F1 and UAR per gender, intensity and statement, and the widest accuracy gap of each.
 
     Parameters
@@ -115,13 +119,16 @@ def slice_scores(table: pd.DataFrame, probabilities: np.ndarray) -> dict[str, di
     table : pandas.DataFrame
         One row per clip: ``emotion`` and the columns of :data:`SLICES`. Clips whose value is unknown (empty) are left
         out of that slice; a slice with fewer than two values is left out.
-    probabilities : float array, shape (n_clips, 8)
+    probabilities : float array, shape (n_clips, n_emotions)
         Rows as in ``table``.
+    emotions : sequence of str
+        As for :func:`compute_scores`.
 
     Examples
     --------
     >>> table = pd.DataFrame({"emotion": ["happy", "sad"], "gender": ["female", "male"]})
-    >>> slices = slice_scores(table.assign(intensity="", statement="kids"), np.eye(8)[[2, 2]])
+    >>> table = table.assign(intensity="", statement="kids")
+    >>> slices = slice_scores(table, np.eye(2)[[0, 0]], ("happy", "sad"))
     >>> list(slices), slices["gender"]["accuracy_gap"], slices["gender"]["values"]["female"]["accuracy"]
     (['gender'], 1.0, 1.0)
     """
@@ -130,7 +137,7 @@ def slice_scores(table: pd.DataFrame, probabilities: np.ndarray) -> dict[str, di
         by_value = {}
         for value in sorted(set(table[column].astype(str)) - {""}):
             inside = (table[column].astype(str) == value).to_numpy()
-            figures = compute_scores(table["emotion"].to_numpy()[inside], probabilities[inside])
+            figures = compute_scores(table["emotion"].to_numpy()[inside], probabilities[inside], emotions)
             by_value[value] = {key: figures[key] for key in ("n", "accuracy", "f1_macro", "uar")}
         if len(by_value) > 1:
             accuracies = [figures["accuracy"] for figures in by_value.values()]

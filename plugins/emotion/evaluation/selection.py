@@ -11,7 +11,7 @@ import pandas as pd
 from emotion.audio.conditions import CLEAN
 from emotion.evaluation import bootstrap
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Lead, PairedAnswers
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import emotions_of, probabilities_of
 
 PROTOCOL, SCORE = "speaker_independent", "f1_macro"
 """Models are chosen by their macro F1 on unheard speakers: the random split may rank first a model that is not the
@@ -79,7 +79,7 @@ def select(
     table : pandas.DataFrame
         One row per clip: speaker.
     predictions : dict of pandas.DataFrame
-        The held-out predictions of each model: protocol, row (of ``table``), emotion and eight probabilities.
+        The held-out predictions of each model: protocol, row (of ``table``), emotion and probabilities.
     condition_predictions : dict of pandas.DataFrame, or None
         The same under conditions (mode and condition in place of protocol); None where no clip was tested so.
     seed : int
@@ -88,9 +88,9 @@ def select(
     Examples
     --------
     >>> table = pd.DataFrame({"speaker": list("aabbcc")})
-    >>> right = pd.DataFrame(0.0, index=range(6), columns=PROBABILITIES)
-    >>> right = right.assign(protocol=PROTOCOL, row=range(6), emotion=["happy", "sad"] * 3)
-    >>> predictions = {"forest": right.assign(p_happy=1), "ridge": right.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
+    >>> happy = pd.DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
+    >>> happy = happy.assign(protocol=PROTOCOL)
+    >>> predictions = {"forest": happy, "ridge": happy.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
     >>> forest = {"speaker_independent": {"f1_macro": 0.33}, "random": {"f1_macro": 0.9}}
     >>> ridge = {"speaker_independent": {"f1_macro": 1.0}, "random": {"f1_macro": 0.7}}
     >>> print(select({"forest": forest, "ridge": ridge}, table, predictions, None, seed=0)["reason"])
@@ -180,6 +180,7 @@ def _paired(speakers: np.ndarray, first: pd.DataFrame, second: pd.DataFrame) -> 
         rows,
         second["emotion"].to_numpy(),
         speakers[rows],
-        first[PROBABILITIES].to_numpy(),
-        second[PROBABILITIES].to_numpy(),
+        probabilities_of(first),
+        probabilities_of(second),
+        emotions_of(second),
     )

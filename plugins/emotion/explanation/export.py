@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -19,6 +21,7 @@ def export(
     explanation: Explanation,
     feature_names: tuple[str, ...],
     clips: pd.DataFrame,
+    colours: Mapping[str, str],
 ) -> pd.DataFrame:
     """Write the explanation of a model below ``prefix``.
 
@@ -36,6 +39,8 @@ def export(
     feature_names : tuple of str
     clips : pandas.DataFrame
         The clips that are explained, in the order of the explanation: sha256, path.
+    colours : mapping of str to str
+        The colour of each emotion: see :func:`emotion.vocabulary.emotion_colours`.
 
     Returns
     -------
@@ -46,7 +51,7 @@ def export(
     store.write_table(f"{prefix}/{family}_values.parquet", _values_table(explanation, feature_names, clips))
     store.write_table(f"{prefix}/{family}_importance.csv", ranking)
     plots = {
-        "bar": bar_plot(explanation, ranking),
+        "bar": bar_plot(explanation, ranking, colours),
         "heatmap": heatmap_plot(explanation, ranking),
         "beeswarm": beeswarm_plot(explanation, feature_names),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from PIL import Image
 
 from emotion.explanation.ranking import ordered_emotions
 from emotion.explanation.values import Explanation
-from emotion.vocabulary import EMOTION_COLOURS
 
 PLOTS = ("bar", "heatmap", "beeswarm")
 
@@ -45,10 +45,10 @@ def _remove_frame(axes: Axes) -> None:
     axes.tick_params(length=0, labelsize=9)
 
 
-def bar_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20) -> bytes:
+def bar_plot(explanation: Explanation, ranking: pd.DataFrame, colours: Mapping[str, str], *, shown: int = 20) -> bytes:
     """A bar for each of the most important features, divided by emotion; ``shown``: how many features.
 
-    ``ranking``: from :func:`emotion.explanation.ranking.importance`.
+    ``ranking``: from :func:`emotion.explanation.ranking.importance`; ``colours``: of each emotion.
     """
     top = ranking.head(shown)[::-1]
     figure = _figure(9, 1.6 + 0.28 * len(top))
@@ -56,14 +56,14 @@ def bar_plot(explanation: Explanation, ranking: pd.DataFrame, *, shown: int = 20
     left = np.zeros(len(top))
     for emotion in ordered_emotions(explanation):
         width = top[emotion].to_numpy() / len(explanation.emotions)
-        axes.barh(top["feature"], width, left=left, height=0.72, color=EMOTION_COLOURS[emotion], label=emotion)
+        axes.barh(top["feature"], width, left=left, height=0.72, color=colours[emotion], label=emotion)
         left += width
     axes.set_xlabel(f"mean |SHAP value| over clips and emotions ({explanation.scale})", fontsize=9)
     axes.margins(y=0.01)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     _remove_frame(axes)
-    figure.legend(loc="outside upper center", ncols=len(explanation.emotions), frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=min(len(explanation.emotions), 8), frameon=False, fontsize=9)
     return png(figure)
 
 

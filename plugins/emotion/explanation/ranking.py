@@ -7,7 +7,7 @@ import pandas as pd
 
 from emotion import features as acoustic
 from emotion.explanation.values import Explanation
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import label_set
 
 
 def top_contributions(
@@ -59,6 +59,10 @@ def top_contributions(
     return {"towards": strongest(1.0), "against": strongest(-1.0)}
 
 
+FACTS = ("feature", "description", "mean_abs", "share")
+"""The columns of :func:`importance` that come before those of the emotions."""
+
+
 def importance(explanation: Explanation, *, feature_names: tuple[str, ...]) -> pd.DataFrame:
     """Mean absolute contribution of each feature over the clips, most important first.
 
@@ -95,4 +99,4 @@ def ordered_emotions(explanation: Explanation) -> list[str]:
     >>> ordered_emotions(Explanation(("angry", "calm"), nothing, nothing, nothing, nothing, "log-odds"))
     ['calm', 'angry']
     """
-    return sorted(explanation.emotions, key=EMOTIONS.index)
+    return list(label_set(explanation.emotions))

@@ -31,7 +31,7 @@ from sklearn.pipeline import Pipeline
 
 from emotion.errors import DataError
 from emotion.models.classifier import LEAST_PROBABILITY, Classifier, Ensemble
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import emotion_codes
 
 LOG_ODDS, PROBABILITY = "log-odds", "probability"
 PATH_NODES = 32
@@ -145,11 +145,11 @@ def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:
     Returns
     -------
     Explanation
-        On the scale of probabilities, for all eight emotions.
+        On the scale of probabilities, for all emotions of the label set.
     """
     parts = [_through_softmax(model, member) for model, member in zip(ensemble.members, members, strict=True)]
     return Explanation(
-        emotions=EMOTIONS,
+        emotions=ensemble.label_set,
         features=members[0].features,
         values=_mean([part.values for part in parts]),
         base_values=_mean([part.base_values for part in parts]),
@@ -276,8 +276,8 @@ def _spread(background: np.ndarray) -> np.ndarray:
 
 
 def _through_softmax(model: Classifier, explanation: Explanation) -> Explanation:
-    """A member's explanation on the scale of its calibrated probabilities, for all eight emotions."""
-    columns = [EMOTIONS.index(emotion) for emotion in explanation.emotions]
+    """A member's explanation on the scale of its calibrated probabilities, for all emotions of its label set."""
+    columns, count = emotion_codes(explanation.emotions, model.label_set), len(model.label_set)
     is_probability = explanation.scale == PROBABILITY
     # softmax of (−m/2, m/2) is the logistic function of m, see Classifier.logits
     steepness = (0.5 if len(columns) == 2 and not is_probability else 1.0) / model.temperature
@@ -292,12 +292,12 @@ def _through_softmax(model: Classifier, explanation: Explanation) -> Explanation
     secant = np.divide(end - start, distance, out=np.zeros_like(distance), where=distance != 0)
     jacobian = _softmax_jacobian(start, end) * secant[:, None, :]
 
-    base, outputs = np.zeros(len(EMOTIONS)), np.zeros((len(end), len(EMOTIONS)))
+    base, outputs = np.zeros(count), np.zeros((len(end), count))
     base[columns] = softmax(start)
     outputs[:, columns] = softmax(end, axis=1)
-    values = np.zeros((len(outputs), len(EMOTIONS), explanation.values.shape[2]))
+    values = np.zeros((len(outputs), count, explanation.values.shape[2]))
     values[:, columns] = _complete(jacobian @ explanation.values, outputs[:, columns] - base[columns])
-    return Explanation(EMOTIONS, explanation.features, values, base, outputs, PROBABILITY)
+    return Explanation(model.label_set, explanation.features, values, base, outputs, PROBABILITY)
 
 
 def _softmax_jacobian(start: np.ndarray, end: np.ndarray) -> np.ndarray:

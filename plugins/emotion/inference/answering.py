@@ -9,7 +9,7 @@ import numpy as np
 from emotion.inference.adapting import Group, normalize_in_groups
 from emotion.inference.explaining import add_explanations
 from emotion.models.bundle import Bundle
-from emotion.vocabulary import EMOTIONS, MODES, Mode
+from emotion.vocabulary import MODES, Mode
 
 
 def answer_in_groups(
@@ -51,9 +51,9 @@ def _answer(bundle: Bundle, rows: np.ndarray, mode: Mode, explain: np.ndarray) -
         confidence = max(probabilities)
         answers.append(
             {
-                "emotion": EMOTIONS[probabilities.index(confidence)],
+                "emotion": bundle["emotions"][probabilities.index(confidence)],
                 "confidence": confidence,
-                "probabilities": dict(zip(EMOTIONS, probabilities, strict=True)),
+                "probabilities": dict(zip(bundle["emotions"], probabilities, strict=True)),
                 "family": bundle["family"],
                 "mode": mode,
             }

@@ -24,7 +24,7 @@ from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import ADAPTATIONS, EMOTIONS, Adaptation, require_word
+from emotion.vocabulary import ADAPTATIONS, Adaptation, require_word
 
 CHAMPION = "champion"
 
@@ -53,7 +53,7 @@ class CustomEmotionModel:
     name : str
         ``<version>/<family>``.
     emotions : tuple of str
-        The emotions that the model can answer.
+        The emotions that the model can answer, in the order of ``probabilities``.
     metadata : dict
         From the bundle: run_id, recipe, seed, dataset and packages of the training run.
     entry : dict
@@ -75,7 +75,7 @@ class CustomEmotionModel:
     ================== ==============================================================================================
     ``emotion``        the most probable emotion
     ``confidence``     its calibrated probability, 0 to 1
-    ``probabilities``  the probabilities of all eight emotions, by emotion; their sum is 1
+    ``probabilities``  the probabilities of all emotions of the model, by emotion; their sum is 1
     ``duration``       of the recording, in seconds
     ``model``          the version
     ``family``         the family
@@ -161,7 +161,7 @@ class CustomEmotionModel:
         self.version: str = entry["version"]
         self.family = bundle["family"]
         self.name = f"{self.version}/{self.family}"
-        self.emotions = tuple(emotion for emotion in EMOTIONS if emotion in bundle["label_encoder"].classes_)
+        self.emotions = bundle["emotions"]
         # Bundles of earlier releases name the run here, of which there may be several versions.
         self.metadata = bundle["metadata"] | {"version": self.version}
         self._bundle = bundle

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
-from emotion.vocabulary import MODES, PROBABILITIES
+from emotion.vocabulary import MODES, probabilities_of
 
 PRIOR_CLIPS = 5
 """A batch's statistics are drawn towards training's as if so many training clips were part of the batch."""
@@ -92,7 +92,7 @@ def shrink(batch: Statistics, training: Statistics, *, prior_clips: float = PRIO
 
 
 def information(probabilities: np.ndarray) -> float:
-    """How much the answers (n, 8) differ from clip to clip, in nats; 0 for one clip.
+    """How much the answers (n, n_emotions) differ from clip to clip, in nats; 0 for one clip.
 
     It is the entropy of their mean minus their mean entropy, times n / (n - 1), as few clips show less of a mix.
 
@@ -111,10 +111,10 @@ def information(probabilities: np.ndarray) -> float:
 def typical_information(predictions: pd.DataFrame) -> float:
     """The :func:`information` of a mix of emotions: mean over the folds of the protocol ``speaker_independent_batch``.
 
-    ``predictions``: held-out predictions of a model, with protocol, fold and eight probabilities.
+    ``predictions``: held-out predictions of a model, with protocol, fold and probabilities.
     """
     rows = predictions[predictions["protocol"] == MODES["batch"]]
-    return float(np.mean([information(fold[PROBABILITIES].to_numpy()) for _, fold in rows.groupby("fold")]))
+    return float(np.mean([information(probabilities_of(fold)) for _, fold in rows.groupby("fold")]))
 
 
 class Judgement(NamedTuple):
@@ -135,7 +135,7 @@ def judge_group(plain: np.ndarray, batch: np.ndarray, *, typical: float) -> Judg
 
     Parameters
     ----------
-    plain, batch : float array, shape (n, 8)
+    plain, batch : float array, shape (n, n_emotions)
         Probabilities of the clips: by the plain model, and by the model for batches on features normalized by the
         clips' own (shrunk) statistics.
     typical : float

@@ -19,7 +19,7 @@ from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import Mode
 
-FORMAT = "emotion-model/3"
+FORMAT = "emotion-model/4"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
 PACKAGES = ("scikit-learn", "numpy", "scipy", "librosa", "soundfile", "joblib", "shap", "pandas")
 
@@ -31,11 +31,13 @@ class Bundle(TypedDict):
     ``background`` has, for each mode, the rows that its explanations are measured against. ``training`` and
     ``typical_information`` are what a group of new clips is judged by (:func:`emotion.models.adaptation.judge_group`).
     An ensemble has a scaler per member, by family. ``familiarity``
-    tells clips that are unlike all of training.
+    tells clips that are unlike all of training. ``emotions`` is the label set of all models, in the order of their
+    probabilities.
     """
 
     format: str
     family: str
+    emotions: tuple[str, ...]
     feature_names: tuple[str, ...]
     scaler: StandardScaler | dict[str, StandardScaler]
     label_encoder: LabelEncoder
@@ -96,6 +98,7 @@ def make_bundle(
     return {
         "format": FORMAT,
         "family": plain.family,
+        "emotions": plain.label_set,
         "feature_names": tuple(feature_names),
         "scaler": scalers if isinstance(plain, Ensemble) else scalers[plain.family],
         "label_encoder": LabelEncoder().fit(members[0].emotions),

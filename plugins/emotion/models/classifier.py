@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -9,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
 from emotion.models import pipelines
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import emotion_codes, label_set
 
 LEAST_PROBABILITY = 1e-3
 """A forest's probability of exactly 0 is raised to this before its logarithm is taken."""
@@ -25,6 +27,10 @@ class Classifier:
         Fitted on the label encoder's codes; its last step, ``classifier``, is the scikit-learn estimator.
     emotions : tuple of str
         The emotions it was fitted on, in the order of its margins' columns.
+    label_set : tuple of str
+        The emotions that it gives a probability for, in the order of the columns of :meth:`logits` and
+        :meth:`predict_proba`. They are those of the whole training run, so a model of one fold may have fewer
+        ``emotions``.
     temperature : float
         Divides the logits (Guo et al. 2017, "On calibration of modern neural networks").
 
@@ -35,14 +41,23 @@ class Classifier:
     >>> model.emotions
     ('happy', 'sad')
     >>> probabilities = model.predict_proba(rows[:1])
-    >>> EMOTIONS[probabilities[0].argmax()], probabilities.shape
-    ('sad', (1, 8))
+    >>> model.label_set[probabilities[0].argmax()], probabilities.shape
+    ('sad', (1, 2))
     """
 
-    def __init__(self, *, family: str, pipeline: Pipeline, emotions: tuple[str, ...], temperature: float = 1.0):
+    def __init__(
+        self,
+        *,
+        family: str,
+        pipeline: Pipeline,
+        emotions: tuple[str, ...],
+        label_set: tuple[str, ...] | None = None,
+        temperature: float = 1.0,
+    ):
         self.family = family
         self.pipeline = pipeline
         self.emotions = emotions
+        self.label_set = _label_set(emotions, label_set)
         self.temperature = temperature
 
     @classmethod
@@ -55,6 +70,7 @@ class Classifier:
         groups: np.ndarray | None = None,
         views: list[np.ndarray] | None = None,
         search: bool = False,
+        label_set: tuple[str, ...] | None = None,
         seed: int,
     ) -> Classifier:
         """Fit a family's pipeline.
@@ -71,13 +87,16 @@ class Classifier:
             See :func:`emotion.models.pipelines.build`.
         search : bool
             See :func:`emotion.models.pipelines.fit`.
+        label_set : tuple of str, optional
+            The emotions that the model gives a probability for; by default, those of ``labels``.
         seed : int
         """
         encoder = LabelEncoder().fit(labels)
         pipeline = pipelines.build(family, seed=seed, views=views)
         groups = np.arange(len(features)) if groups is None else groups
         pipelines.fit(pipeline, family, features, encoder.transform(labels), groups=groups, search=search)
-        return cls(family=family, pipeline=pipeline, emotions=tuple(map(str, encoder.classes_)))
+        emotions = tuple(map(str, encoder.classes_))
+        return cls(family=family, pipeline=pipeline, emotions=emotions, label_set=label_set)
 
     def margins(self, features: np.ndarray) -> np.ndarray:
         """The estimator's output, shape (n, n_emotions), to which SHAP values add up.
@@ -99,24 +118,31 @@ class Classifier:
         return sum(tree.tree_.predict(rows) for tree in trees) / len(trees)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Uncalibrated log-probabilities, shape (n, 8), up to a constant per row; -inf for emotions that the model was
-        not trained on."""
+        """Uncalibrated log-probabilities, shape (n, len(label_set)), up to a constant per row; -inf for emotions that
+        the model was not fitted on."""
         margins = self.margins(features)
         if not hasattr(self.pipeline, "decision_function"):
             margins = np.log(np.maximum(margins, LEAST_PROBABILITY))
         elif len(self.emotions) == 2:
             margins = margins / 2  # softmax of (-m/2, m/2) is the logistic function of m
-        full = np.full((len(margins), len(EMOTIONS)), -np.inf)
-        full[:, [EMOTIONS.index(emotion) for emotion in self.emotions]] = margins
+        full = np.full((len(margins), len(self.label_set)), -np.inf)
+        full[:, emotion_codes(self.emotions, self.label_set)] = margins
         return full
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, shape (n, 8), in the order of :data:`emotion.vocabulary.EMOTIONS`."""
+        """Calibrated probabilities, shape (n, len(label_set)); 0 for emotions that the model was not fitted on."""
         return softmax(self.logits(features) / self.temperature, axis=1)
+
+
+def _label_set(emotions: tuple[str, ...], labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The label set of a model that was fitted on ``emotions``: by default, they are all of it."""
+    return label_set(emotions) if labels is None else labels
 
 
 class Ensemble:
     """Soft voting: the mean of its members' calibrated probabilities.
+
+    Raises ValueError if the members have other label sets.
 
     Examples
     --------
@@ -130,21 +156,26 @@ class Ensemble:
 
     def __init__(self, members: list[Classifier]):
         self.members = members
+        self.label_set = members[0].label_set
+        if any(member.label_set != self.label_set for member in members):
+            raise ValueError("the members of an ensemble have other label sets; expected the same one")
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities, shape (n, 8), in the order of :data:`emotion.vocabulary.EMOTIONS`."""
+        """Probabilities, shape (n, len(label_set))."""
         return np.mean([member.predict_proba(features) for member in self.members], axis=0)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, emotions: Sequence[str]) -> float:
     """The temperature that minimizes the log loss of ``softmax(logits / temperature)`` (Guo et al. 2017).
 
     Parameters
     ----------
-    logits : float array, shape (n, 8)
+    logits : float array, shape (n, n_emotions)
         Of rows that the model was not fitted on.
     labels : array of str, shape (n,)
-        Rows whose emotion has a logit of -inf (the model was not trained on it) do not count.
+        Rows whose emotion has a logit of -inf (the model was not fitted on it) do not count.
+    emotions : sequence of str
+        The label set, in the order of the columns of ``logits``.
 
     Returns
     -------
@@ -155,11 +186,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     --------
     A model whose logits say 98 % is right for 3 clips of 4: its temperature is above 1.
 
-    >>> logits = np.where(np.eye(8)[[0, 0, 0, 0]] > 0, 6.0, 0.0)
-    >>> fit_temperature(logits, np.array(["neutral", "neutral", "neutral", "calm"])) > 1
+    >>> labels = np.array(["neutral", "neutral", "neutral", "calm"])
+    >>> fit_temperature(np.array([[4.0, 0.0]] * 4), labels, ("neutral", "calm")) > 1
     True
     """
-    true = np.array([EMOTIONS.index(label) for label in labels])
+    true = np.array(emotion_codes(labels, emotions))
     rows = np.arange(len(true))
     usable = np.isfinite(logits[rows, true])
 

@@ -6,7 +6,8 @@ be compared on equal terms, a person is asked.
 
 from __future__ import annotations
 
-from typing import NamedTuple, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ import pandas as pd
 from emotion.errors import DataError, EmotionError
 from emotion.evaluation import bootstrap, scores
 from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference, Lead, PairedAnswers
+from emotion.evaluation.shared_emotions import LEAST_SHARED, ModelAnswers, pair_answers, shared_emotions
 from emotion.models import registry, rescoring, stress
+from emotion.models.documents import known_emotions
 from emotion.models.registry import ChampionPointer, VersionEntry
 from emotion.models.rescoring import Answers, ClipCounts
 from emotion.models.stress import StressComparison
@@ -69,9 +72,9 @@ class EmotionChange(TypedDict):
 
 
 class ChallengerAnswers(NamedTuple):
-    """The challenger's held-out answers: ``probabilities`` for clean clips, and those under ``conditions``."""
+    """The challenger's held-out answers for ``clean`` clips, and those under ``conditions``."""
 
-    probabilities: np.ndarray
+    clean: ModelAnswers
     conditions: pd.DataFrame | None
 
 
@@ -127,8 +130,9 @@ def challenge(
     ----------
     store : Store
     challenger : Challenger
-    challenger_probabilities : float array, shape (n_clips, 8)
-        Its held-out predictions of the speaker-independent protocol, rows as in ``table``.
+    challenger_probabilities : float array, shape (n_clips, n_emotions)
+        Its held-out predictions of the speaker-independent protocol, rows as in ``table``, columns as its entry names
+        the emotions (:func:`emotion.models.documents.known_emotions`).
     challenger_conditions : pandas.DataFrame or None
         Its held-out predictions under recording conditions, from :func:`emotion.models.stress.answers_by_clip`; None
         where the run tested no clip so.
@@ -140,12 +144,12 @@ def challenge(
     seed : int
         For drawing speakers.
     """
-    labels = table["emotion"].to_numpy()
+    labels, emotions = table["emotion"].to_numpy(), known_emotions(challenger)
     result: Challenge = {
         "challenger": {
             "version": challenger["version"],
             "family": challenger["family"],
-            "scores": scores.compute_scores(labels, challenger_probabilities),
+            "scores": scores.compute_scores(labels, challenger_probabilities, emotions),
         },
         "champion": None,
         "rules": rules,
@@ -161,7 +165,7 @@ def challenge(
         _keep_unreadable_champion(result, error)
         return result
     if pointer is not None:
-        answers = ChallengerAnswers(challenger_probabilities, challenger_conditions)
+        answers = ChallengerAnswers(ModelAnswers(challenger_probabilities, emotions), challenger_conditions)
         _challenge_champion(result, store, pointer, challenger, answers, table, values, seed=seed)
     return result
 
@@ -193,7 +197,8 @@ def _challenge_champion(
     version, family = pointer["version"], pointer["family"]
     result["champion"] = {"version": version, "family": family, "scores": None, "since": pointer["since"]}
     name = f"champion {version} ({family})"
-    dataset = _dataset(store, pointer)
+    entry = _entry(store, pointer)
+    dataset = entry.get("dataset")
     if (version, family) == (challenger["version"], challenger["family"]):
         result["verdict"], result["reasons"] = "keep", ["This model is the champion already."]
         return
@@ -201,7 +206,11 @@ def _challenge_champion(
         result["verdict"] = "keep"
         result["reasons"] = [f"A model of synthesized speech never replaces one of real recordings, such as {name}."]
         return
-    answers, causes = _champion_answers(store, pointer, table, values)
+    emotions = known_emotions(entry)
+    shared = shared_emotions(emotions, challenger_answers.clean.emotions)
+    answers, causes = None, [_too_few_shared(shared)]
+    if not entry or len(shared) >= LEAST_SHARED:
+        answers, causes = _champion_answers(store, pointer, table, values, emotions)
     if answers is None:
         result["verdict"] = "ask"
         result["reasons"] = [
@@ -209,9 +218,14 @@ def _challenge_champion(
             *(f"Cause: {cause}." for cause in causes),
         ]
         return
-    clean = _paired(answers, challenger_answers.probabilities, table)
+    clean = _paired(answers, challenger_answers.clean, table)
     result["stress"], cause = stress.compare(store, pointer, challenger_answers.conditions, clean, seed=seed)
     _judge(result, name, clean, answers.counts, seed=seed)
+    if answers.emotions != challenger_answers.clean.emotions:
+        result["reasons"].append(
+            f"The two do not know the same emotions. They were compared on the {len(shared)} emotions that both know: "
+            f"{', '.join(shared)}. Clips of other emotions did not count."
+        )
     if cause:
         result["reasons"].append(f"The two were compared on clean clips alone: {cause}.")
     if result["verdict"] == "promote" and (doubt := _other_data(challenger["dataset"], dataset)):
@@ -221,18 +235,24 @@ def _challenge_champion(
         result["reasons"].append(f"This code cannot load the {name}, so it does not score new audio: {cause}.")
 
 
-def _dataset(store: Store, pointer: ChampionPointer) -> dict | None:
-    """What the champion was trained on; None where its entry does not say."""
+def _entry(store: Store, pointer: ChampionPointer) -> Mapping[str, Any]:
+    """The entry of the champion's version; {} where it cannot be read."""
     try:
-        return registry.entry(store, pointer["version"]).get("dataset")
+        return registry.entry(store, pointer["version"])
     except EmotionError:
-        return None
+        return {}
+
+
+def _too_few_shared(shared: tuple[str, ...]) -> str:
+    known = f"{len(shared)} emotion(s) ({', '.join(shared)})" if shared else "no emotion"
+    return f"the two models share {known}; at least {LEAST_SHARED} are needed to compare them"
 
 
 def _champion_answers(
-    store: Store, pointer: ChampionPointer, table: pd.DataFrame, values: np.ndarray
+    store: Store, pointer: ChampionPointer, table: pd.DataFrame, values: np.ndarray, emotions: tuple[str, ...]
 ) -> tuple[Answers | None, list[str]]:
-    """The champion's answers, stored ones first, else by its fold models; or None, with the causes."""
+    """The champion's answers for clips of its ``emotions``, stored ones first, else by its fold models; or None, with
+    the causes."""
     causes = []
     try:
         if stored := rescoring.stored_answers(store, pointer, table):
@@ -240,30 +260,35 @@ def _champion_answers(
     except EmotionError as error:
         causes.append(str(error))
     try:
-        probabilities, counts = rescoring.rescore(store, pointer, table, values)
+        rows = np.flatnonzero(table["emotion"].isin(emotions))
+        clips = table.iloc[rows].reset_index(drop=True)
+        probabilities, counts = rescoring.rescore(store, pointer, clips, values[rows])
     except EmotionError as error:
         return None, list(dict.fromkeys([*causes, str(error)]))
-    return Answers(np.arange(len(table)), probabilities, counts), []
+    return Answers(rows, probabilities, emotions, counts), []
 
 
-def _paired(answers: Answers, challenger_probabilities: np.ndarray, table: pd.DataFrame) -> PairedAnswers:
+def _paired(champion: Answers, challenger: ModelAnswers, table: pd.DataFrame) -> PairedAnswers:
     """The clean clips that both have answers for: the champion's first, then the challenger's."""
-    clips = table.iloc[answers.rows]
-    return PairedAnswers(
+    clips = table.iloc[champion.rows]
+    return pair_answers(
         clips["samples_sha256"].to_numpy(),
         clips["emotion"].to_numpy(),
         clips["speaker"].to_numpy(),
-        answers.probabilities,
-        challenger_probabilities[answers.rows],
+        ModelAnswers(champion.probabilities, champion.emotions),
+        challenger._replace(probabilities=challenger.probabilities[champion.rows]),
     )
 
 
 def _judge(result: Challenge, name: str, clean: PairedAnswers, counts: ClipCounts, *, seed: int) -> None:
     """Fill in scores, difference, verdict and reasons, from the clips that both have answers for."""
     assert result["champion"] is not None
-    champion_scores = scores.compute_scores(clean.labels, clean.first)
-    challenger_scores = scores.compute_scores(clean.labels, clean.second)
-    difference = bootstrap.difference(clean.labels, clean.speakers, clean.first, clean.second, seed=seed)
+    emotions = clean.emotions
+    champion_scores = scores.compute_scores(clean.labels, clean.first, emotions)
+    challenger_scores = scores.compute_scores(clean.labels, clean.second, emotions)
+    difference = bootstrap.difference(
+        clean.labels, clean.speakers, clean.first, clean.second, emotions=emotions, seed=seed
+    )
     result["champion"] |= {"scores": champion_scores, **counts}
     result["challenger"]["scores"] = challenger_scores
     result["difference"] = difference

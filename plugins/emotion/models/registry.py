@@ -44,13 +44,16 @@ class VersionFacts(TypedDict):
     seed: int
     scores: dict[str, dict[str, dict[str, float]]]
     coverage: NotRequired[dict[str, dict[str, list[CoveragePoint]]]]
+    emotions: NotRequired[list[str]]
+    emotion_colours: NotRequired[dict[str, str]]
 
 
 class VersionEntry(VersionFacts):
     """A version's entry in the registry: the content of its ``version.json``.
 
     ``selected`` is the family that the run selected; ``scores`` are by family, protocol and score, ``coverage`` by
-    family and protocol (versions of earlier code have none); ``files`` are the pickles and the drift reference.
+    family and protocol; ``emotions`` is the label set, ``emotion_colours`` their colours (earlier versions lack these
+    three); ``files`` are the pickles and the drift reference.
     """
 
     version: str
@@ -209,12 +212,7 @@ def champion(store: Store) -> ChampionPointer | None:
 def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
     """The entry of the champion's version.
 
-    Raises
-    ------
-    ConfigurationError, BundleError
-        As :func:`entry` does.
-    BundleError
-        If the version's bundle is not the one that was promoted.
+    Raises as :func:`entry` does, and BundleError if the version's bundle is not the one that was promoted.
     """
     version_entry, name = entry(store, pointer["version"]), bundle_name(pointer["family"])
     _require_file(version_entry, name)
@@ -317,9 +315,9 @@ def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> di
     Returns
     -------
     dict
-        The decision with its ``time`` and ``compared_with``. It is ``kept`` if another model became champion meanwhile,
-        as hours may pass until a person answers. A second decision from the same comparison changes nothing, as a task
-        may be tried twice: the recorded one is returned.
+        The decision with its ``time`` and ``compared_with``. It is ``kept`` if another model became champion meanwhile:
+        a person may answer after hours. A second decision from the same comparison, as of a task that is tried again,
+        changes nothing: the recorded one is returned.
     """
     compared = _identity(compared_with)
     with store.lock(LOCK):

@@ -16,7 +16,7 @@ from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.kept_predictions import champion_predictions, predictions_file
 from emotion.models.registry import ChampionPointer, VersionEntry
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, PROBABILITIES
+from emotion.vocabulary import FAMILIES, emotions_of, probability_columns
 
 HELD_OUT = "held_out_predictions.parquet"
 """A version's held-out predictions: a row per family and clip, with samples_sha256, speaker, emotion, probabilities."""
@@ -34,10 +34,11 @@ class ClipCounts(TypedDict):
 
 class Answers(NamedTuple):
     """The champion's answers: ``rows`` of the table that it was scored on, (n_rows,) int; their ``probabilities``,
-    (n_rows, 8); and the counts of clips."""
+    (n_rows, n_emotions), and its ``emotions`` in the order of their columns; and the counts of clips."""
 
     rows: np.ndarray
     probabilities: np.ndarray
+    emotions: tuple[str, ...]
     counts: ClipCounts
 
 
@@ -54,23 +55,24 @@ def held_out_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> 
     Examples
     --------
     >>> table = pd.DataFrame({"samples_sha256": ["a clip"], "speaker": ["anna"]})
-    >>> one = pd.DataFrame([[0.125] * 8], columns=PROBABILITIES).assign(protocol=PROTOCOL, row=0, emotion="sad")
+    >>> one = pd.DataFrame({"p_happy": [0.75], "p_sad": 0.25, "protocol": PROTOCOL, "row": 0, "emotion": "sad"})
     >>> import io
     >>> stored = pd.read_parquet(io.BytesIO(held_out_file(table, {"ensemble": one})))
     >>> stored.loc[0, ["family", "samples_sha256", "speaker", "emotion"]].tolist(), float(stored.loc[0, "p_sad"])
-    (['ensemble', 'a clip', 'anna', 'sad'], 0.125)
+    (['ensemble', 'a clip', 'anna', 'sad'], 0.25)
     """
     frames = []
     for family, frame in predictions.items():
         held_out = frame[frame["protocol"] == PROTOCOL].sort_values("row")
         clips = table.iloc[held_out["row"]][["samples_sha256", "speaker"]].reset_index(drop=True)
-        answers = held_out[["emotion", *PROBABILITIES]].reset_index(drop=True)
+        answers = held_out[["emotion", *probability_columns(emotions_of(frame))]].reset_index(drop=True)
         frames.append(pd.concat([clips, answers], axis=1).assign(family=family))
     return predictions_file(frames)
 
 
 def stored_answers(store: Store, champion: ChampionPointer, table: pd.DataFrame) -> Answers | None:
-    """The answers that were kept with the champion's version, for the clips that it has in common with the table.
+    """The answers that were kept with the champion's version, for the clips that it has in common with the table, and
+    whose emotion the champion knows.
 
     No model is loaded, so this also works for a champion that this code cannot load. None where the version has no
     such file, as versions of earlier code have none, or where no clip is in both.
@@ -83,12 +85,14 @@ def stored_answers(store: Store, champion: ChampionPointer, table: pd.DataFrame)
     kept = champion_predictions(store, champion, HELD_OUT)
     if kept is None:
         return None
-    stored = kept.set_index("samples_sha256")[PROBABILITIES]
-    rows = np.flatnonzero(table["samples_sha256"].isin(stored.index))
+    emotions = emotions_of(kept)
+    stored = kept.set_index("samples_sha256")[probability_columns(emotions)]
+    rows = np.flatnonzero(table["samples_sha256"].isin(stored.index) & table["emotion"].isin(emotions))
     if not len(rows):
         return None
     probabilities = stored.loc[table["samples_sha256"].iloc[rows]].to_numpy()
-    return Answers(rows, probabilities, {"clips": len(rows), "held_out_clips": len(rows), "unheard_clips": 0})
+    counts: ClipCounts = {"clips": len(rows), "held_out_clips": len(rows), "unheard_clips": 0}
+    return Answers(rows, probabilities, emotions, counts)
 
 
 def rescore(
@@ -109,7 +113,8 @@ def rescore(
 
     Returns
     -------
-    probabilities : float array, shape (n_clips, 8)
+    probabilities : float array, shape (n_clips, n_emotions)
+        In the order of the champion's label set.
     counts : ClipCounts
 
     Raises
@@ -125,7 +130,7 @@ def rescore(
     )
 
     fold_of_row = _folds_that_held_out(fold_models[families[0]], table)
-    probabilities = np.empty((len(table), len(EMOTIONS)))
+    probabilities = np.empty((len(table), len(bundle["emotions"])))
     for fold in np.unique(fold_of_row):
         rows = fold_of_row == fold
         model: Classifier | Ensemble

@@ -37,7 +37,7 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
-from emotion.vocabulary import MODES, PROBABILITIES
+from emotion.vocabulary import MODES, probabilities_of
 
 MARGIN = 1.25
 """The factor between levels. A shift above the level of held-out speakers is a watch; above MARGIN times that level, it
@@ -63,17 +63,17 @@ class Sketch:
     >>> import pandas as pd
     >>> from emotion.features.quality import Quality
     >>> from emotion.monitoring.reference import build_reference
-    >>> from emotion.vocabulary import MODES, PROBABILITIES
+    >>> from emotion.vocabulary import MODES
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(60, 1)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 12)
-    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 60), columns=PROBABILITIES).assign(row=range(60))
+    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(2), 60), columns=["p_happy", "p_sad"]).assign(row=range(60))
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> name = acoustic.feature_names()[0]
     >>> quality, predictions = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 60), {"random_forest": held_out}
     >>> reference = build_reference(values, speakers, predictions, names=(name,), quality=quality, seed=0)
     >>> batch = Sketch(reference)
     >>> batch.add(values[:12] + 10)  # ten standard deviations higher than in training
-    >>> batch.add_predictions(answers[PROBABILITIES].to_numpy()[:12], np.full(12, "plain"), family="random_forest")
+    >>> batch.add_predictions(probabilities_of(answers)[:12], np.full(12, "plain"), family="random_forest")
     >>> verdict = judge(batch)
     >>> verdict["verdict"], verdict["top"][0]["feature"] == name
     ('alarm', True)
@@ -109,10 +109,10 @@ class Sketch:
         if len(table):
             self.add(vectors[table["vector"]])
             self.quality += quality_counts(table)
-            self.add_predictions(table[PROBABILITIES].to_numpy(), table["mode"].to_numpy(), family=family)
+            self.add_predictions(probabilities_of(table), table["mode"].to_numpy(), family=family)
 
     def add_predictions(self, probabilities: np.ndarray, modes: np.ndarray, *, family: str) -> None:
-        """Count predictions: probabilities (n, 8) and modes (n,), see :data:`emotion.vocabulary.MODES`."""
+        """Count predictions: probabilities (n, n_emotions) and modes (n,), see :data:`emotion.vocabulary.MODES`."""
         for mode in MODES:
             rows = modes == mode
             model = list(self.reference.models).index(f"{family}/{mode}")

@@ -20,7 +20,7 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
-from emotion.vocabulary import MODES, PROBABILITIES
+from emotion.vocabulary import MODES, probabilities_of
 
 REFERENCE = "drift_reference.npz"
 """File name of a version's reference."""
@@ -64,8 +64,8 @@ class Reference:
         The largest shift of a held-out training speaker's clips, by batch size.
     models : str array, shape (n_models,)
         ``<family>/<mode>`` of the rows below.
-    emotions : int64 array, shape (n_models, 8)
-        Predicted emotions of held-out clips.
+    emotions : int64 array, shape (n_models, n_emotions)
+        Predicted emotions of held-out clips, in the order of the version's label set.
     confidence : int64 array, shape (n_models, CONFIDENCE_BINS)
         Histogram of their confidence over 0 … 1.
     emotion_levels, confidence_levels : float64 array, shape (n_models, len(SIZES))
@@ -79,7 +79,7 @@ class Reference:
     >>> from emotion.features.quality import Quality
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(40, 2)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 8)
-    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(8), 40), columns=PROBABILITIES).assign(row=range(40))
+    >>> answers = pd.DataFrame(rng.dirichlet(np.ones(2), 40), columns=["p_happy", "p_sad"]).assign(row=range(40))
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> quality = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 40)
     >>> predictions = {"random_forest": held_out}
@@ -139,7 +139,7 @@ def build_reference(
     values : float32 array, shape (n_clips, n_features)
     speakers : array of str, shape (n_clips,)
     predictions : dict of pandas.DataFrame
-        Per family its held-out predictions: protocol, row (of ``values``) and eight probabilities.
+        Per family its held-out predictions: protocol, row (of ``values``) and probabilities.
     names : tuple of str, length n_features
     quality : pandas.DataFrame
         Of each clip: the columns of :data:`emotion.features.quality.COLUMNS`.
@@ -224,7 +224,7 @@ def _shift_levels(values: np.ndarray, speakers: np.ndarray, batches: list[Speake
 
 
 def _held_out_probabilities(predictions: dict[str, pd.DataFrame], clips: int) -> dict[str, np.ndarray]:
-    """``<family>/<mode>`` → held-out probabilities in the order of the clips, shape (n_clips, 8)."""
+    """``<family>/<mode>`` → held-out probabilities in the order of the clips, shape (n_clips, n_emotions)."""
     by_model = {}
     for family, frame in predictions.items():
         for mode, protocol in MODES.items():
@@ -234,7 +234,7 @@ def _held_out_probabilities(predictions: dict[str, pd.DataFrame], clips: int) ->
                     f"found {len(rows)} held-out predictions of {family}/{mode} for {rows['row'].nunique()} clips; "
                     f"expected one for each of {clips} clips"
                 )
-            by_model[f"{family}/{mode}"] = rows[PROBABILITIES].to_numpy()
+            by_model[f"{family}/{mode}"] = probabilities_of(rows)
     return by_model
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import kstwobign
 
-from emotion.vocabulary import EMOTIONS
-
 PSI_BINS = 10
 CONFIDENCE_BINS = 100
 PRIOR_COUNT = 0.5
@@ -17,18 +15,19 @@ LARGEST_SHIFT = 1000.0
 
 
 def emotion_counts(probabilities: np.ndarray) -> np.ndarray:
-    """How often each emotion is predicted, shape (8,) int, from probabilities (n_clips, 8).
+    """How often each emotion is predicted, shape (n_emotions,) int, from probabilities (n_clips, n_emotions).
 
-    >>> emotion_counts(np.eye(8)[[3, 3, 0]]).tolist()
-    [1, 0, 0, 2, 0, 0, 0, 0]
+    >>> emotion_counts(np.eye(4)[[3, 3, 0]]).tolist()
+    [1, 0, 0, 2]
     """
-    return np.bincount(probabilities.argmax(axis=1), minlength=len(EMOTIONS))
+    return np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1])
 
 
 def confidence_counts(probabilities: np.ndarray) -> np.ndarray:
-    """Histogram of the confidence over 0 … 1, shape (CONFIDENCE_BINS,) int, from probabilities (n_clips, 8).
+    """Histogram of the confidence over 0 … 1, shape (CONFIDENCE_BINS,) int, from probabilities (n_clips,
+    n_emotions).
 
-    >>> np.flatnonzero(confidence_counts(np.array([[0.25, 0.75, 0, 0, 0, 0, 0, 0]]))).tolist()
+    >>> np.flatnonzero(confidence_counts(np.array([[0.25, 0.75]]))).tolist()
     [75]
     """
     bins = np.minimum((probabilities.max(axis=1) * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)

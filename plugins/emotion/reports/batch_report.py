@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -11,10 +12,11 @@ import pandas as pd
 import soundfile
 
 from emotion.audio.decode import Clip
+from emotion.models.documents import colours, known_emotions
 from emotion.reports.page import environment
 from emotion.reports.terms import select_terms
 from emotion.scoring.summary import LISTED
-from emotion.vocabulary import EMOTION_COLOURS, EMOTIONS, PROBABILITIES
+from emotion.vocabulary import emotions_of, probability_columns
 
 LISTEN = 12
 """How many of the least certain clips can be played in the report."""
@@ -73,6 +75,7 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
         The least certain clips, least certain first, as :func:`emotion.runs.listening.least_confident_clips` gives
         them.
     """
+    emotions = known_emotions(summary["model"])
     rejected = table[table["error"] != ""]
     segments = summary["options"].get("segments", "windows")  # a batch of an earlier release has no such option
     return (
@@ -84,9 +87,9 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             challenger=summary["challenger"],
             comparison=summary["comparison"],
             drift=summary["drift"],
-            emotions=EMOTIONS,
-            emotion_colours=EMOTION_COLOURS,
-            listen=[_player(clip) for clip in listen],
+            emotions=emotions,
+            emotion_colours=colours(summary["model"]),
+            listen=[_player(clip, emotions) for clip in listen],
             timelines=_timelines(table, timeline, segments),
             long_files=len(table.loc[table["windows"] > 0, ["path", "sha256"]].drop_duplicates()),
             segments=segments,
@@ -116,12 +119,12 @@ def render_failures(summary: dict) -> str:
     )
 
 
-def _player(clip: dict) -> dict:
+def _player(clip: dict, emotions: Sequence[str]) -> dict:
     """A clip with its audio as the address of a player, and its probabilities by emotion."""
     mp3 = clip["audio"]
     return clip | {
         "audio": mp3 and "data:audio/mpeg;base64," + base64.b64encode(mp3).decode(),
-        "probabilities": {emotion: clip[f"p_{emotion}"] for emotion in EMOTIONS},
+        "probabilities": {emotion: clip[f"p_{emotion}"] for emotion in emotions},
     }
 
 
@@ -180,16 +183,17 @@ def _segments(windows: pd.DataFrame) -> list[dict]:
     A piece is one window or utterance, or the mean of several where there are more than :data:`SEGMENTS`. A piece
     without any answer has the emotion ``""`` and the confidence None; ``sound`` says whether it is an utterance.
     """
+    emotions = emotions_of(windows)
     piece_numbers = np.arange(len(windows)) * SEGMENTS // max(len(windows), SEGMENTS)
     pieces: list[dict] = []
     for _, group in windows.groupby(piece_numbers):
-        mean = group[PROBABILITIES].mean().to_numpy()
+        mean = group[probability_columns(emotions)].mean().to_numpy()
         answered = not np.isnan(mean).all()
         pieces.append(
             {
                 "start": float(group["start"].iloc[0]),
                 "end": float(group["end"].iloc[-1]),
-                "emotion": EMOTIONS[int(np.nanargmax(mean))] if answered else "",
+                "emotion": emotions[int(np.nanargmax(mean))] if answered else "",
                 "confidence": float(np.nanmax(mean)) if answered else None,
                 "sound": bool((group["error"] == "too_short").any()),
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emotion.settings import INCLUDE
-from emotion.vocabulary import PROTOCOLS
+from emotion.vocabulary import EMOTIONS, PROTOCOLS
 
 
 def render(comparison: dict, *, version: str) -> str:
@@ -26,4 +26,6 @@ def render(comparison: dict, *, version: str) -> str:
     jinja = Environment(
         loader=FileSystemLoader(INCLUDE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    return jinja.get_template("model_card.md.j2").render(comparison, version=version, protocols=PROTOCOLS)
+    return jinja.get_template("model_card.md.j2").render(
+        comparison, version=version, protocols=PROTOCOLS, standard_emotions=list(EMOTIONS)
+    )

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from emotion.audio.conditions import CLEAN
+from emotion.models.documents import known_emotions
 from emotion.reports.page import environment, format_figure
 from emotion.reports.terms import select_terms
-from emotion.vocabulary import EMOTIONS, MODES, PROTOCOLS, SCORES
+from emotion.vocabulary import MODES, PROTOCOLS, SCORES
 
 TITLES = {
     "random": "Random split",
@@ -96,7 +97,8 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
     """
     selected, models = comparison["selected"], comparison["models"]
     per_emotion = models[selected].get("speaker_independent", {}).get("per_emotion", {})
-    present = [emotion for emotion in EMOTIONS if not per_emotion or per_emotion[emotion]["support"]]
+    emotions = known_emotions(comparison)
+    present = [emotion for emotion in emotions if not per_emotion or per_emotion[emotion]["support"]]
     return (
         environment()
         .get_template("report.html.j2")
@@ -112,7 +114,7 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
             ],
             best_scores=_best_scores(models),
             protocols={protocol: TITLES[protocol] for protocol in PROTOCOLS},
-            emotions=EMOTIONS,
+            emotions=emotions,
             present=present,
             chance=1 / len(present),
             group_colours=GROUP_COLOURS,

@@ -43,9 +43,10 @@ from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, COLUMNS, HEARD, for_spreadsheets
+from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
 from emotion.settings import Settings
 from emotion.store import run_folder
+from emotion.vocabulary import emotions_of
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
@@ -145,7 +146,7 @@ class ScoringRun(Run):
             table = table.sort_values("path", kind="stable", ignore_index=True)
             timeline = self._timelines(plan).sort_values(["path", "start", "channel"], ignore_index=True)
             left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
-            columns = COLUMNS + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
+            columns = prediction_columns(emotions_of(table)) + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
             self.store.write_table(self._key("predictions.parquet"), table[columns])
             self.store.write_table(self._key("predictions.csv"), for_spreadsheets(table[columns]))
             if len(timeline):

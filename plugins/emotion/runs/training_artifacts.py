@@ -22,7 +22,7 @@ from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training.fitting import Trained
 from emotion.training.rows import ConditionRows
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import FAMILIES, label_set
 
 MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
@@ -125,7 +125,7 @@ class TrainingArtifacts:
             "rejected": len(self.store.read_table(f"{self.folder}/rejected.csv")),
             "duplicates": len(self.store.read_table(f"{self.folder}/duplicates.csv")),
             "speakers": int(table["speaker"].nunique()),
-            "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in EMOTIONS},
+            "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in label_set(table["emotion"])},
             "seconds": float(table["duration"].sum()),
         }
 

@@ -11,8 +11,9 @@ from emotion import metrics
 from emotion.audio.conditions import CLEAN, CONDITIONS
 from emotion.evaluation.selection import PROTOCOL
 from emotion.evaluation.stress import SUMMARIES
+from emotion.explanation.ranking import FACTS
 from emotion.metrics import Emitter
-from emotion.vocabulary import EMOTIONS, PROTOCOLS, SCORES
+from emotion.vocabulary import PROTOCOLS, SCORES
 
 STRESS_METRICS = {
     metrics.STRESS_ACCURACY: "accuracy",
@@ -56,11 +57,11 @@ def _emit_stress(emitter: Emitter, name: str, stress: Mapping[str, Mapping]) -> 
 
 def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
     """The most important features of one model; see :func:`emotion.explanation.ranking.importance`."""
+    emotions = [column for column in importance.columns if column not in FACTS]
     for row in importance.head(TOP_FEATURES).to_dict("records"):
         emitter.gauge(metrics.SHAP, row["share"], model=name, feature=row["feature"])
-        for emotion in EMOTIONS:
-            if emotion in row:
-                emitter.gauge(metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"])
+        for emotion in emotions:
+            emitter.gauge(metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"])
 
 
 def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:

@@ -13,7 +13,7 @@ from emotion.evaluation.stress import stress_scores
 from emotion.models import registry
 from emotion.models.bundle import packages
 from emotion.models.registry import VersionFacts
-from emotion.vocabulary import PROTOCOLS, SCORES
+from emotion.vocabulary import PROTOCOLS, SCORES, emotion_colours
 
 POLICIES = ("auto", "ask", "never")
 """Who decides on a promotion: the rules, a person after the rules, or nobody (the version is only registered)."""
@@ -58,6 +58,8 @@ def comparison(
         "selected": selection["selected"],
         "selection": {"protocol": PROTOCOL, "score": SCORE, **selection},
         "notice": dataset["notice"] or None,
+        "emotions": list(dataset["emotions"]),
+        "emotion_colours": emotion_colours(dataset["emotions"], dataset.get("emotion_colours")),
         "dataset": dataset,
         "stress": stress,
         "models": models,
@@ -88,6 +90,8 @@ def version_facts(result: dict[str, Any]) -> VersionFacts:
         "dataset": result["dataset"],
         "selected": result["selected"],
         "seed": result["seed"],
+        "emotions": result["emotions"],
+        "emotion_colours": result["emotion_colours"],
         "scores": {
             name: {protocol: {score: figures[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
             for name, figures in result["models"].items()

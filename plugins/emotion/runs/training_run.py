@@ -38,7 +38,7 @@ from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODE
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
-from emotion.vocabulary import FAMILIES, MODES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import FAMILIES, MODES, PROTOCOLS, emotion_colours, label_set, probabilities_of
 
 
 class TrainingRun(Run):
@@ -253,6 +253,8 @@ class TrainingRun(Run):
             share = min(1.0, explained_clips / len(table))
             rows = table.groupby("emotion", group_keys=False).sample(frac=share, random_state=seed).index.to_numpy()
             members = [cast(Classifier, self.artifacts.bundle(family)["plain"]) for family in FAMILIES]
+            declared = self.artifacts.dataset_facts().get("emotion_colours")
+            colours = emotion_colours(label_set(table["emotion"]), declared)
             explanations: dict[str, Explanation] = {}
             for member in members:
                 explanations[member.family] = explain_predictions(member, values[rows], background=values)
@@ -270,6 +272,7 @@ class TrainingRun(Run):
                     explanation=explanation,
                     feature_names=features.feature_names(),
                     clips=table.iloc[rows],
+                    colours=colours,
                 )
                 training_metrics.emit_importance(self.emitter, name, importance)
                 top[name] = importance["feature"].head(3).tolist()
@@ -293,7 +296,7 @@ class TrainingRun(Run):
             challenge = promotion.challenge(
                 self.store,
                 challenger={**entry, "family": result["selected"]},
-                challenger_probabilities=held_out[PROBABILITIES].to_numpy(),
+                challenger_probabilities=probabilities_of(held_out),
                 challenger_conditions=conditions and stress.answers_by_clip(table, conditions[result["selected"]]),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],

@@ -17,7 +17,7 @@ from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.datasets.label_table import LabelRow
 from emotion.errors import ConfigurationError, DataError
 from emotion.inference import CustomEmotionModel
-from emotion.models import registry
+from emotion.models import documents, registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import inbox
 from emotion.scoring.inbox import File
@@ -109,7 +109,8 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
     -------
     list of dict
         The model, then the challenger if there is one: version, family, name, created, dataset (its title), notice,
-        scores and coverage (by protocol; None in a version of earlier code).
+        emotions (its label set) and emotion_colours, scores and coverage (by protocol; None in a version of earlier
+        code).
 
     Raises
     ------
@@ -138,6 +139,8 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
             "created": model.entry["created"],
             "dataset": model.entry["dataset"].get("title", model.entry["dataset"]["name"]),
             "notice": model.entry["dataset"].get("notice", ""),
+            "emotions": list(model.emotions),
+            "emotion_colours": documents.colours(model.entry),
             "scores": model.entry["scores"][model.family],
             "coverage": model.entry.get("coverage", {}).get(model.family),
         }

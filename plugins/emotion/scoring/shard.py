@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import BinaryIO
 
@@ -26,7 +27,6 @@ from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
-from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 64
@@ -140,7 +140,9 @@ class Shard:
         rows = [row for row in self._rows if row["vector"] >= 0]
         if rows:
             self._answer_clips(rows)
-        return clip_table(self._rows, limits=self._limits), timeline_table(self._timeline)
+        emotions = self.models[0].emotions
+        table = clip_table(self._rows, emotions=emotions, limits=self._limits)
+        return table, timeline_table(self._timeline, emotions=emotions)
 
     @property
     def vectors(self) -> np.ndarray:
@@ -219,7 +221,7 @@ class Shard:
         channel = int(row["channel"]) if row["channel"] else None
         windows = file_windows(handle, window=seconds, hop=seconds, segments=segments, channels=[channel])
         timeline: list[dict] = []
-        sums = np.zeros((len(self.models), len(EMOTIONS)))
+        sums = [np.zeros(len(model.emotions)) for model in self.models]
         end, mode, unusable = 0.0, "plain", None
         distances: list[float] = []
         qualities: list[Quality] = []
@@ -229,21 +231,23 @@ class Shard:
             if answers[0]:
                 mode = answers[0][0]["mode"]
                 lengths = np.array([window.end - window.start for window in block if window.vector is not None])
-                for total, model_answers in zip(sums, answers, strict=True):
-                    total += lengths @ probability_matrix(model_answers)
+                for model, total, model_answers in zip(self.models, sums, answers, strict=True):
+                    total += lengths @ probability_matrix(model_answers, model.emotions)
             unusable = unusable or next((window.error for window in block if window.error), None)
             timeline += _timeline_rows(row, block, answers[0])
             distances += [answer["unfamiliarity"] for answer in answers[0]]
             qualities += [window.quality for window in block if window.vector is not None]
-        if unusable and not sums.any():
+        if unusable and not sums[0].any():
             raise _none_usable(row, len(timeline), segments, unusable)
         if segments == "utterances":
             end = max(end, _stated_seconds(handle))
-        means = sums / sums.sum(axis=1, keepdims=True)
-        columns = {"duration": end, "windows": len(timeline), "mode": mode} | answer_columns(_mean_answer(means[0]))
+        means = [
+            _mean_answer(total / total.sum(), model.emotions) for model, total in zip(self.models, sums, strict=True)
+        ]
+        columns = {"duration": end, "windows": len(timeline), "mode": mode} | answer_columns(means[0])
         columns |= {"unfamiliarity": float(np.median(distances))} | quality.of_windows(qualities)._asdict()
         if len(self.models) > 1:
-            columns |= challenger_columns(_mean_answer(means[1]))
+            columns |= challenger_columns(means[1])
         return columns, timeline
 
     def _answer_windows(self, block: list[Window], speaker: str) -> list[list[dict]]:
@@ -280,13 +284,13 @@ def _refusal(entry: dict, error: Exception) -> dict:
     return {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
 
 
-def probability_matrix(answers: list[dict]) -> np.ndarray:
-    """The probabilities of answers, float64 (n, 8), in the order of :data:`emotion.vocabulary.EMOTIONS`.
+def probability_matrix(answers: list[dict], emotions: Sequence[str]) -> np.ndarray:
+    """The probabilities of answers, float64 (n, n_emotions), in the order of ``emotions``.
 
-    >>> probability_matrix([{"probabilities": {emotion: float(emotion == "calm") for emotion in reversed(EMOTIONS)}}])
-    array([[0., 1., 0., 0., 0., 0., 0., 0.]])
+    >>> probability_matrix([{"probabilities": {"bored": 0.25, "calm": 0.75}}], ("calm", "bored"))
+    array([[0.75, 0.25]])
     """
-    return np.array([[answer["probabilities"][emotion] for emotion in EMOTIONS] for answer in answers])
+    return np.array([[answer["probabilities"][emotion] for emotion in emotions] for answer in answers])
 
 
 def _timeline_rows(recording: dict, block: list[Window], answers: list[dict]) -> list[dict]:
@@ -304,11 +308,11 @@ def _timeline_rows(recording: dict, block: list[Window], answers: list[dict]) ->
     return rows
 
 
-def _mean_answer(probabilities: np.ndarray) -> dict:
-    """The answer that mean probabilities (8,) give."""
+def _mean_answer(probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
+    """The answer that the mean probabilities of the emotions give."""
     best = int(probabilities.argmax())
     return {
-        "emotion": EMOTIONS[best],
+        "emotion": emotions[best],
         "confidence": float(probabilities[best]),
-        "probabilities": dict(zip(EMOTIONS, probabilities.tolist(), strict=True)),
+        "probabilities": dict(zip(emotions, probabilities.tolist(), strict=True)),
     }

@@ -10,12 +10,13 @@ from scipy.stats import binomtest
 
 from emotion.evaluation import bootstrap, scores
 from emotion.features import quality
+from emotion.models.documents import known_emotions
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan
 from emotion.scoring.tables import HEARD, LATENCIES
-from emotion.vocabulary import EMOTIONS, MODES
+from emotion.vocabulary import MODES, emotions_of
 
 LISTED = 200
 """Rows of a list in the report; the files beside it have all rows."""
@@ -36,7 +37,8 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
     """
     good, bad = table[table["error"] == ""], table[table["error"] != ""]
     heard = good["heard_in_training"] == HEARD
-    labelled = good[(good["label"] != "") & ~heard]
+    with_label = good[(good["label"] != "") & ~heard]
+    labelled = _known_to(plan["models"][0], with_label)
     challenger = plan["models"][1] if len(plan["models"]) > 1 else None
     return {
         "batch": plan["batch"],
@@ -55,8 +57,9 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "temporary_errors": left.head(LISTED)[["path", "message"]].to_dict("records"),
         "heard_in_training": int(heard.sum()),
         "labels_refused": plan.get("labels_refused", []),
+        "labels_outside": len(with_label) - len(labelled),
         "audio_seconds": float(good["duration"].sum()),
-        "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in EMOTIONS},
+        "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in emotions_of(table)},
         "confidence": spread(good["confidence"]) | {"histogram": _histogram(good["confidence"])},
         "listener_limits": listener_limits(Options(**plan["options"]), plan["models"][0]),
         "needs_listener": int(good["needs_listener"].sum()),
@@ -67,7 +70,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "latency_ms": _latencies(good[good["vector"] >= 0]),
         "clips_per_second": len(good) / seconds if seconds else None,
         "accuracy": _accuracy(labelled["emotion"] == labelled["label"], labelled["speaker"]) if len(labelled) else None,
-        "comparison": _compare(good, labelled) if challenger else None,
+        "comparison": _compare(good, _known_to(challenger, labelled)) if challenger else None,
     }
 
 
@@ -86,8 +89,15 @@ def _latencies(clips: pd.DataFrame) -> dict:
     }
 
 
+def _known_to(model: dict, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The clips whose label is an emotion that a model of the plan knows."""
+    return labelled[labelled["label"].isin(known_emotions(model))]
+
+
 def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     """Two models on the same clips: agreement, disagreements and, where labels are known, which is right more often.
+
+    ``labelled``: the clips whose label both models know.
 
     McNemar's exact test (McNemar 1947, in its binomial form) asks whether the clips that only one of the two models
     gets right are evenly divided between the models. It takes clips for independent. Where the speakers are known,

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from emotion.features import quality
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.vocabulary import emotions_of, probability_columns
 
-COLUMNS = [
-    "path",
-    "sha256",
-    "emotion",
-    "confidence",
-    *PROBABILITIES,
-    "duration",
-    "model",
-    "family",
-    "mode",
-    "windows",
-    "needs_listener",
-    "label",
-    "speaker",
-    "error",
-    "message",
-    "heard_in_training",
-    "channel",
-    "unfamiliar",
-    "unfamiliarity",
-    *quality.COLUMNS,
-]
-"""Columns of ``predictions.parquet`` and ``predictions.csv``. ``channel`` is counted from 1, and ``""`` where a file is
-one recording: mono, or its channels are mixed. ``heard_in_training`` is ``yes`` for a clip that one of
-the models was trained on, ``no`` for another clip, and ``""`` where that is not known, as for a long recording.
-``unfamiliarity`` is the distance from all that training has shown, where 1 is the threshold of ``unfamiliar``. The last
-columns are :class:`emotion.features.quality.Quality`."""
 HEARD = "yes"
 CHALLENGER_COLUMNS = ["challenger_emotion", "challenger_confidence"]
-TIMELINE_COLUMNS = ["path", "sha256", "start", "end", "emotion", "confidence", *PROBABILITIES, "error", "channel"]
 LATENCIES = ("decode", "features", "model", "total")
 """Stages of one clip; their time in ms is in the columns ``<stage>_ms`` of a shard's table."""
 _FORMULA = re.compile(r"[=+\-@\t\r]")
+
+
+def prediction_columns(emotions: Sequence[str]) -> list[str]:
+    """The columns of ``predictions.parquet`` and ``predictions.csv``, for a model that knows these emotions.
+
+    ``channel`` is counted from 1, and ``""`` where a file is one recording: mono, or its channels are mixed.
+    ``heard_in_training`` is ``yes`` for a clip that one of the models was trained on, ``no`` for another clip, and
+    ``""`` where that is not known, as for a long recording. ``unfamiliarity`` is the distance from all that training
+    has shown, where 1 is the threshold of ``unfamiliar``. The last columns are
+    :class:`emotion.features.quality.Quality`.
+
+    >>> prediction_columns(["happy", "bored"])[:7]
+    ['path', 'sha256', 'emotion', 'confidence', 'p_happy', 'p_bored', 'duration']
+    """
+    answer = ["emotion", "confidence", *probability_columns(emotions)]
+    facts = ["duration", "model", "family", "mode", "windows", "needs_listener", "label", "speaker", "error", "message"]
+    others = ["heard_in_training", "channel", "unfamiliar", "unfamiliarity", *quality.COLUMNS]
+    return ["path", "sha256", *answer, *facts, *others]
+
+
+def timeline_columns(emotions: Sequence[str]) -> list[str]:
+    """The columns of ``timeline.parquet`` and ``timeline.csv``, for a model that knows these emotions.
+
+    >>> timeline_columns(["happy", "bored"])[4:]
+    ['emotion', 'confidence', 'p_happy', 'p_bored', 'error', 'channel']
+    """
+    answer = ["emotion", "confidence", *probability_columns(emotions)]
+    return ["path", "sha256", "start", "end", *answer, "error", "channel"]
 
 
 def answer_columns(answer: dict) -> dict:
@@ -55,12 +55,11 @@ def answer_columns(answer: dict) -> dict:
 
     Examples
     --------
-    >>> shares = dict.fromkeys(EMOTIONS, 0.0) | {"sad": 1.0}
-    >>> columns = answer_columns({"emotion": "sad", "confidence": 1.0, "probabilities": shares, "mode": "plain"})
-    >>> columns["emotion"], columns["p_sad"], columns["p_calm"], len(columns)
-    ('sad', 1.0, 0.0, 10)
+    >>> answer = {"emotion": "sad", "confidence": 0.75, "probabilities": {"calm": 0.25, "sad": 0.75}, "mode": "plain"}
+    >>> answer_columns(answer)
+    {'emotion': 'sad', 'confidence': 0.75, 'p_calm': 0.25, 'p_sad': 0.75}
     """
-    probabilities = {f"p_{emotion}": answer["probabilities"][emotion] for emotion in EMOTIONS}
+    probabilities = {f"p_{emotion}": probability for emotion, probability in answer["probabilities"].items()}
     return {"emotion": answer["emotion"], "confidence": answer["confidence"]} | probabilities
 
 
@@ -69,15 +68,17 @@ def challenger_columns(answer: dict) -> dict:
     return {"challenger_emotion": answer["emotion"], "challenger_confidence": answer["confidence"]}
 
 
-def clip_table(rows: list[dict], *, limits: Mapping[str, float]) -> pd.DataFrame:
+def clip_table(rows: list[dict], *, emotions: Sequence[str], limits: Mapping[str, float]) -> pd.DataFrame:
     """The table of a shard, a row per file: missing numbers are NaN, missing words are "".
+
+    ``emotions``: those that the model knows.
 
     ``vector`` is the row of the file's features in the shard's ``.npy`` file, -1 if it has none. An answer whose
     confidence is below the limit of its mode, or whose clip is unfamiliar, is marked ``needs_listener``.
     """
     latencies = [f"{stage}_ms" for stage in LATENCIES]
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *CHALLENGER_COLUMNS, "vector", *latencies])
-    numbers = ["confidence", *PROBABILITIES, "duration", "challenger_confidence", *latencies]
+    table = pd.DataFrame(rows, columns=[*prediction_columns(emotions), *CHALLENGER_COLUMNS, "vector", *latencies])
+    numbers = ["confidence", *probability_columns(emotions), "duration", "challenger_confidence", *latencies]
     numbers += ["unfamiliarity", *quality.COLUMNS]
     table[numbers] = table[numbers].astype(float)
     for column in ("emotion", "mode", "challenger_emotion", "heard_in_training"):
@@ -106,7 +107,8 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
     >>> complete(pd.DataFrame({"path": ["a.wav"]}))[["unfamiliar", "snr_db", "channel"]].to_dict("records")
     [{'unfamiliar': False, 'snr_db': nan, 'channel': ''}]
     """
-    table = table.reindex(columns=[*table, *(name for name in COLUMNS if name not in table)])
+    columns = prediction_columns(emotions_of(table))
+    table = table.reindex(columns=[*table, *(name for name in columns if name not in table)])
     for column in ("heard_in_training", "channel"):
         table[column] = _words(table[column])
     numbers = ["unfamiliarity", *quality.COLUMNS]
@@ -115,10 +117,10 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def timeline_table(rows: list[dict]) -> pd.DataFrame:
+def timeline_table(rows: list[dict], *, emotions: Sequence[str]) -> pd.DataFrame:
     """The timelines of a shard's long recordings, a row per window: missing numbers are NaN, missing words are ""."""
-    table = pd.DataFrame(rows, columns=TIMELINE_COLUMNS)
-    numbers = ["start", "end", "confidence", *PROBABILITIES]
+    table = pd.DataFrame(rows, columns=timeline_columns(emotions))
+    numbers = ["start", "end", "confidence", *probability_columns(emotions)]
     table[numbers] = table[numbers].astype(float)
     table["emotion"] = _words(table["emotion"])
     return table

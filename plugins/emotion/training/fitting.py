@@ -21,7 +21,7 @@ from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
 from emotion.training.rows import ConditionRows, TrainingRows
-from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, MODES, PROBABILITIES, Mode
+from emotion.vocabulary import DATASET_PROTOCOLS, MODES, Mode, label_set, probability_columns
 
 TIMED_PREDICTIONS = 50
 BACKGROUND_ROWS = 200
@@ -44,7 +44,8 @@ class Trained:
     training : Statistics
         Of the training clips, as they are.
     predictions : pandas.DataFrame
-        Held-out predictions: eight calibrated probabilities, protocol, fold, row and emotion.
+        Held-out predictions: a calibrated probability for each emotion of the label set, protocol, fold, row and
+        emotion.
     condition_predictions : pandas.DataFrame or None
         The same for a sample of clips under recording conditions, by the models of the folds that held out their
         speakers; with ``mode`` and ``condition`` in place of protocol.
@@ -80,7 +81,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class _FoldFit:
-    """The model of one fold, the fold's test rows, and the model's logits for them, shape (n_test, 8)."""
+    """The model of one fold, the fold's test rows, and the model's logits for them, shape
+    (n_test, n_emotions)."""
 
     model: Classifier
     test: np.ndarray
@@ -103,6 +105,7 @@ class _Fitter:
     ):
         self.family = family
         self.labels = labels
+        self.label_set = label_set(labels)
         self.views = views
         self.search = search
         self.seed = seed
@@ -122,6 +125,7 @@ class _Fitter:
             groups=np.tile(groups[rows], len(variants)),
             views=self.views,
             search=self.search,
+            label_set=self.label_set,
             seed=self.seed,
         )
         self.done += 1
@@ -193,15 +197,10 @@ def _fit_folds(rows: TrainingRows, folds: dict[str, list[Fold]], fitter: _Fitter
             variants = rows.variants(protocol, train_side)
             model = fitter.fit(train_side, variants, rows.groups(protocol))
             logits = model.logits(variants[0, test])
-            if protocol in DATASET_PROTOCOLS:
-                logits = _without_other_emotions(logits, rows.labels[test])
+            if protocol in DATASET_PROTOCOLS:  # the emotions that the held-out dataset does not have
+                logits = np.where(np.isin(model.label_set, rows.labels[test]), logits, -np.inf)
             fits[protocol].append(_FoldFit(model, test, logits))
     return fits
-
-
-def _without_other_emotions(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Logits of -inf for the emotions that a held-out dataset does not have."""
-    return np.where(np.isin(EMOTIONS, labels), logits, -np.inf)
 
 
 def _temperatures(
@@ -227,6 +226,7 @@ def _temperature_of(fits: list[_FoldFit], labels: np.ndarray, *, only: np.ndarra
     return fit_temperature(
         np.concatenate([fit.logits[counted[fit.test]] for fit in fits]),
         np.concatenate([labels[fit.test[counted[fit.test]]] for fit in fits]),
+        fits[0].model.label_set,
     )
 
 
@@ -255,7 +255,8 @@ def _held_out_predictions(
     frames = []
     for protocol, protocol_fits in fits.items():
         for number, (fit, temperature) in enumerate(zip(protocol_fits, temperatures[protocol], strict=True)):
-            frame = pd.DataFrame(softmax(fit.logits / temperature, axis=1), columns=PROBABILITIES)
+            columns = probability_columns(fit.model.label_set)
+            frame = pd.DataFrame(softmax(fit.logits / temperature, axis=1), columns=columns)
             frames.append(frame.assign(protocol=protocol, fold=number, row=fit.test, emotion=labels[fit.test]))
     return pd.concat(frames, ignore_index=True)
 
@@ -277,7 +278,7 @@ def _condition_predictions(
             for condition, values in conditions.values.items():
                 features = rows.test_side(protocol, train_side, test_rows, values[is_tested])
                 probabilities = softmax(fit.model.logits(features) / temperature, axis=1)
-                frame = pd.DataFrame(probabilities, columns=PROBABILITIES)
+                frame = pd.DataFrame(probabilities, columns=probability_columns(fit.model.label_set))
                 frame = frame.assign(mode=mode, condition=condition, fold=number, row=test_rows)
                 frames.append(frame.assign(emotion=rows.labels[test_rows]))
     return pd.concat(frames, ignore_index=True)

@@ -32,7 +32,7 @@ def one_hot(emotions: list[str]) -> np.ndarray:
 def test_scores_agree_with_scikit_learn():
     labels, probabilities = predictions(400)
     true, predicted = [EMOTIONS.index(label) for label in labels], probabilities.argmax(axis=1)
-    scores = compute_scores(labels, probabilities)
+    scores = compute_scores(labels, probabilities, EMOTIONS)
     assert scores["n"] == 400
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
     assert scores["uar"] == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
@@ -49,25 +49,38 @@ def test_scores_agree_with_scikit_learn():
 
 
 def test_every_score_of_the_vocabulary_is_a_number():
-    scores = compute_scores(*predictions(80))
+    scores = compute_scores(*predictions(80), EMOTIONS)
     assert all(isinstance(scores[name], float) for name in SCORES)
     assert list(scores) == ["n", *SCORES, "confusion", "per_emotion", "confidence", "reliability"]
 
 
 def test_emotions_that_do_not_occur_do_not_count():
-    scores = compute_scores(np.array(["happy", "sad"]), one_hot(["happy", "sad"]))
+    scores = compute_scores(np.array(["happy", "sad"]), one_hot(["happy", "sad"]), EMOTIONS)
     assert scores["f1_macro"] == scores["uar"] == scores["precision_macro"] == 1.0
     assert scores["per_emotion"]["calm"]["support"] == 0
 
 
 def test_a_clip_recognized_as_an_emotion_that_does_not_occur():
-    scores = compute_scores(np.array(["happy", "happy"]), one_hot(["happy", "calm"]))
+    scores = compute_scores(np.array(["happy", "happy"]), one_hot(["happy", "calm"]), EMOTIONS)
     assert scores["accuracy"] == scores["uar"] == 0.5
     assert scores["f1_macro"] == pytest.approx(2 / 3)
 
 
+def test_a_label_outside_the_label_set_is_refused():
+    with pytest.raises(ValueError, match="found the label bored; expected one of happy, sad"):
+        compute_scores(np.array(["happy", "bored"]), np.eye(2), ("happy", "sad"))
+
+
+def test_scores_follow_the_label_set():
+    """The order of the columns and of the tables is that of the label set that is given."""
+    labels, emotions = np.array(["bored", "polite", "polite"]), ("angry", "polite", "bored")
+    scores = compute_scores(labels, np.eye(3)[[2, 1, 2]], emotions)
+    assert list(scores["per_emotion"]) == list(emotions) and scores["confusion"] == [[0, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert scores["uar"] == 0.75, "no clip is angry"
+
+
 def test_the_log_loss_of_a_certain_error_is_finite():
-    scores = compute_scores(np.array(["happy"]), one_hot(["sad"]))
+    scores = compute_scores(np.array(["happy"]), one_hot(["sad"]), EMOTIONS)
     assert scores["log_loss"] == pytest.approx(-np.log(1e-15))
     assert scores["ece"] == 1.0
 
@@ -76,7 +89,7 @@ def test_calibration_error_is_the_one_computed_by_hand():
     """Ten clips at confidence 0.75, of which five are right: 0.25 off. Ten at confidence 1, all right: 0 off."""
     sure, unsure = np.eye(8)[[1]], np.array([[0.75, 0.25, 0, 0, 0, 0, 0, 0]])
     labels = np.array(["calm"] * 10 + ["neutral"] * 5 + ["calm"] * 5)
-    scores = compute_scores(labels, np.vstack([sure] * 10 + [unsure] * 10))
+    scores = compute_scores(labels, np.vstack([sure] * 10 + [unsure] * 10), EMOTIONS)
     assert scores["ece"] == pytest.approx(0.125)
     assert [row["count"] for row in scores["reliability"]] == [0, 0, 0, 0, 0, 0, 0, 10, 0, 10]
     assert scores["reliability"][0]["accuracy"] is None
@@ -185,9 +198,9 @@ def test_slices_have_the_scores_of_their_clips():
             "statement": np.where(np.arange(200) < 20, "", np.where(np.arange(200) % 2, "kids", "dogs")),
         }
     )
-    slices = slice_scores(table, probabilities)
+    slices = slice_scores(table, probabilities, EMOTIONS)
     assert set(slices) == {"gender", "statement"}, "the intensity of every clip is unknown"
-    female = compute_scores(labels[:80], probabilities[:80])
+    female = compute_scores(labels[:80], probabilities[:80], EMOTIONS)
     for key in ("n", "accuracy", "f1_macro", "uar"):
         assert slices["gender"]["values"]["female"][key] == female[key]
     accuracies = [figures["accuracy"] for figures in slices["gender"]["values"].values()]

@@ -8,7 +8,9 @@ import pytest
 
 from emotion.evaluation import selection
 from emotion.evaluation.scores import compute_scores
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 TABLE = pd.DataFrame({"speaker": np.repeat([f"s{number}" for number in range(10)], 16)})
 
@@ -87,7 +89,7 @@ def test_a_model_that_gains_in_the_studio_and_loses_outside_is_not_selected():
     assert "steady 0.520 (clean 0.540, conditions 0.500), studio 0.425" in selected["reason"]
     assert "Clean clips alone would have selected studio." in selected["reason"]
     f1 = [
-        compute_scores(frame["emotion"].to_numpy(), frame[PROBABILITIES].to_numpy())["f1_macro"]
+        compute_scores(frame["emotion"].to_numpy(), frame[PROBABILITIES].to_numpy(), EMOTIONS)["f1_macro"]
         for frame in (answers(count).query("protocol == 'speaker_independent'") for count in (10, 4, 5, 9, 8, 9))
     ]
     expected = (f1[3] - f1[0]) / 2 + (f1[4] - f1[1]) / 4 + (f1[5] - f1[2]) / 4

@@ -8,7 +8,9 @@ import pytest
 
 from emotion.evaluation.scores import compute_scores
 from emotion.evaluation.stress import stress_scores
-from emotion.vocabulary import EMOTIONS, MODES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, MODES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 
 def predictions() -> pd.DataFrame:
@@ -29,7 +31,7 @@ def test_the_figures_are_those_of_the_mode_and_condition_alone():
         for condition in ("clean", "mp3", "white_10db"):
             part = rows[(rows["mode"] == mode) & (rows["condition"] == condition)]
             probabilities = part[PROBABILITIES].to_numpy()
-            scores = compute_scores(part["emotion"].to_numpy(), probabilities)
+            scores = compute_scores(part["emotion"].to_numpy(), probabilities, EMOTIONS)
             expected = {score: scores[score] for score in ("accuracy", "f1_macro", "ece")}
             expected |= {
                 "confidence": probabilities.max(axis=1).mean(),

@@ -22,7 +22,7 @@ from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.models import pipelines
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, emotion_colours
 
 WIDTH = 30
 NAMES = features.feature_names()[:WIDTH]
@@ -213,11 +213,17 @@ def test_a_path_through_three_emotions_passes_each():
 @pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])
 def test_an_ensemble_that_knows_few_emotions_adds_up(emotions):
     rows, labels = clips(emotions)
-    ensemble = Ensemble([fitted(family, rows, labels, STEPS["scaled"]) for family in FAMILIES])
-    explanation = explain_predictions(ensemble, rows[::5], background=rows)
-    assert misses(explanation, ensemble.predict_proba(rows[::5])) < TOLERANCE
+    members = [fitted(family, rows, labels, STEPS["scaled"]) for family in FAMILIES]
+    explanation = explain_predictions(Ensemble(members), rows[::5], background=rows)
+    assert explanation.emotions == emotions
+    assert misses(explanation, Ensemble(members).predict_proba(rows[::5])) < TOLERANCE
+    for member in members:  # as the models of folds without an emotion
+        member.label_set = EMOTIONS
+    wide = explain_predictions(Ensemble(members), rows[::5], background=rows)
+    assert misses(wide, Ensemble(members).predict_proba(rows[::5])) < TOLERANCE
     unknown = [i for i, emotion in enumerate(EMOTIONS) if emotion not in emotions]
-    assert np.abs(explanation.values[:, unknown]).max() == 0
+    assert np.abs(wide.values[:, unknown]).max() == 0
+    np.testing.assert_array_equal(np.delete(wide.values, unknown, axis=1), explanation.values)
 
 
 def test_combining_explanations_equals_explaining_the_ensemble(eight, members):
@@ -289,9 +295,8 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
     table = pd.DataFrame(
         {"sha256": [f"{i:064x}" for i in range(len(rows))], "path": [f"{i}.wav" for i in range(len(rows))]}
     )
-    ranking = export.export(
-        store, "runs/r/shap", family=model.family, explanation=explanation, feature_names=NAMES, clips=table
-    )
+    facts = {"feature_names": NAMES, "clips": table, "colours": emotion_colours(EMOTIONS)}
+    ranking = export.export(store, "runs/r/shap", family=model.family, explanation=explanation, **facts)
     values = store.read_table(f"runs/r/shap/{model.family}_values.parquet")
     assert list(values.columns) == ["sha256", "path", "emotion", "base_value", "output", *NAMES]
     assert len(values) == len(rows) * len(EMOTIONS)
@@ -309,7 +314,9 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
         assert len(image.getcolors(maxcolors=256)) > 50
 
 
-@pytest.mark.parametrize("emotions", [EMOTIONS[2:5], EMOTIONS[3:5]], ids=["three", "two"])
+@pytest.mark.parametrize(
+    "emotions", [EMOTIONS[2:5], EMOTIONS[3:5], ("angry", "bored", "polite")], ids=["three", "two", "others"]
+)
 def test_export_of_few_emotions(emotions, tmp_path):
     rows, labels = clips(emotions)
     model = fitted("random_forest", rows, labels, STEPS["scaled"])
@@ -322,5 +329,6 @@ def test_export_of_few_emotions(emotions, tmp_path):
         explanation=explanation,
         feature_names=NAMES,
         clips=table,
+        colours=emotion_colours(emotions),
     )
     assert len(list((tmp_path / "shap").glob("*.png"))) == 3

@@ -14,7 +14,7 @@ from emotion.models.adaptation import measure
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, label_set
 
 WIDTH = 12
 
@@ -74,9 +74,9 @@ def test_the_same_data_and_seed_give_the_same_model(fitted):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("emotions", [("sad", "happy"), ("fearful", "calm", "happy")])
-def test_models_of_fewer_emotions_give_the_others_no_probability(family, emotions):
+def test_models_of_fewer_emotions_give_the_others_of_the_label_set_no_probability(family, emotions):
     rows, labels = clips(emotions, each=100)
-    model = Classifier.fit(family, rows, labels, seed=0)
+    model = Classifier.fit(family, rows, labels, label_set=EMOTIONS, seed=0)
     probabilities = model.predict_proba(rows)
     assert model.emotions == tuple(sorted(emotions))
     assert model.margins(rows).shape == (len(rows), len(emotions))
@@ -87,6 +87,27 @@ def test_models_of_fewer_emotions_give_the_others_no_probability(family, emotion
     if family != "random_forest":
         order = [EMOTIONS.index(emotion) for emotion in model.emotions]
         np.testing.assert_allclose(probabilities[:, order], model.pipeline.predict_proba(rows), atol=1e-6)
+    alone = Classifier.fit(family, rows, labels, seed=0)
+    assert alone.label_set == label_set(emotions), "by default, it is that of the labels"
+    present = [EMOTIONS.index(emotion) for emotion in alone.label_set]
+    np.testing.assert_array_equal(alone.predict_proba(rows), probabilities[:, present])
+
+
+def test_emotions_that_are_not_standard_ones_have_their_columns_in_alphabetical_order():
+    rows, standard = clips(("happy", "sad", "angry"), each=100)
+    labels = np.array([{"happy": "polite", "sad": "bored"}.get(label, label) for label in standard])
+    models = [Classifier.fit(family, rows, labels, seed=0) for family in FAMILIES]
+    for model in [*models, Ensemble(models)]:
+        assert model.label_set == ("angry", "bored", "polite")
+        predicted = np.array(model.label_set)[model.predict_proba(rows).argmax(axis=1)]
+        assert (predicted == labels).mean() > 0.8
+
+
+def test_the_members_of_an_ensemble_have_the_same_label_set():
+    rows, labels = clips(EMOTIONS[:3])
+    members = [Classifier.fit(FAMILIES[0], rows, labels, label_set=each, seed=0) for each in (None, EMOTIONS)]
+    with pytest.raises(ValueError, match="other label sets"):
+        Ensemble(members)
 
 
 def test_soft_vote_is_the_mean_of_calibrated_probabilities():
@@ -103,7 +124,7 @@ def test_the_fitted_temperature_is_the_true_one(true_temperature):
     logits = 2 * random.normal(size=(4000, 8))
     chances = softmax(logits, axis=1)
     labels = np.array(EMOTIONS)[[random.choice(8, p=row) for row in chances]]
-    temperature = classifier.fit_temperature(logits * true_temperature, labels)
+    temperature = classifier.fit_temperature(logits * true_temperature, labels, EMOTIONS)
     assert temperature == pytest.approx(true_temperature, rel=0.08)
 
 
@@ -111,9 +132,10 @@ def test_temperature_ignores_clips_of_emotions_the_model_was_not_trained_on():
     logits = np.random.default_rng(0).normal(size=(50, 8))
     labels = np.resize(EMOTIONS[1:], 50)
     logits[:, 0] = -np.inf
-    expected = classifier.fit_temperature(logits, labels)
+    expected = classifier.fit_temperature(logits, labels, EMOTIONS)
     more = np.vstack([logits, logits[:5]])
-    assert classifier.fit_temperature(more, np.append(labels, ["neutral"] * 5)) == pytest.approx(expected)
+    temperature = classifier.fit_temperature(more, np.append(labels, ["neutral"] * 5), EMOTIONS)
+    assert temperature == pytest.approx(expected)
 
 
 def small_bundle(model: Classifier | Ensemble) -> dict:
@@ -135,7 +157,7 @@ def test_a_bundle_is_the_same_after_writing_and_loading(fitted):
     verify(data, sha256=hashlib.sha256(data).hexdigest(), name="x.pkl")
     loaded = unpickle(data)
     assert loaded["format"] == FORMAT and loaded["family"] == fitted.family
-    assert list(loaded["label_encoder"].classes_) == sorted(EMOTIONS)
+    assert list(loaded["label_encoder"].classes_) == sorted(EMOTIONS) and loaded["emotions"] == EMOTIONS
     assert loaded["scaler"].n_features_in_ == WIDTH == len(loaded["feature_names"])
     assert loaded["metadata"]["version"] == "one" and "scikit-learn" in loaded["metadata"]["packages"]
     np.testing.assert_array_equal(loaded["plain"].predict_proba(rows), fitted.predict_proba(rows))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from emotion import features
+from emotion.evaluation import scores, shared_emotions
 from emotion.evaluation.folds import splits
 from emotion.models import promotion, registry, rescoring, stress
 from emotion.models.bundle import dumps, make_bundle
@@ -14,8 +15,10 @@ from emotion.models.classifier import Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training import fitting
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, emotion_colours, label_set, probability_columns
 from small_models import version_facts
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SEED = 3
 CHANCE = 0.25
@@ -143,11 +146,14 @@ def challenge(
     fingerprint="f00d",
     version="second",
     conditions=None,
+    emotions=None,
 ) -> dict:
     noise_store, table, values, _ = noise
     return promotion.challenge(
         store or noise_store,
-        challenger=facts(synthesized=synthesized, fingerprint=fingerprint) | {"version": version, "family": LOGISTIC},
+        challenger=facts(synthesized=synthesized, fingerprint=fingerprint)
+        | {"version": version, "family": LOGISTIC}
+        | ({"emotions": list(emotions)} if emotions else {}),
         challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
         challenger_conditions=conditions,
         table=table,
@@ -465,3 +471,92 @@ def test_a_damaged_file_of_answers_under_conditions_is_named(noise, store):
     damage(store, stress.CONDITION_PREDICTIONS)
     result = challenger_with(noise, store, clean=0.9, outside=0.1)
     assert result["stress"] is None and stress.CONDITION_PREDICTIONS in result["reasons"][-1]
+
+
+# --- Other label sets ---------------------------------------------------------------------------------------
+
+
+def renamed(noise, words: dict[str, str]):
+    """The clips with other emotions in place of some; the label set of a challenger that was trained on them."""
+    store, table, values, trained = noise
+    table = table.assign(emotion=table["emotion"].replace(words))
+    return (store, table, values, trained), label_set(table["emotion"])
+
+
+def answers_of(table: pd.DataFrame, emotions: tuple[str, ...], share: float) -> np.ndarray:
+    """Probabilities (n_clips, n_emotions), none of them 0, that are right for about this share of the clips."""
+    random = np.random.default_rng(2)
+    codes = np.array([emotions.index(label) for label in table["emotion"]])
+    right = random.random(len(codes)) < share
+    sure = np.eye(len(emotions))[np.where(right, codes, (codes + 1) % len(emotions))]
+    return 0.6 * sure + 0.4 * random.dirichlet(np.ones(len(emotions)), len(codes))
+
+
+@pytest.mark.parametrize("held_out", [True, False], ids=["stored predictions", "fold models"])
+def test_models_with_other_emotions_are_compared_on_those_that_both_know(noise, store, held_out):
+    copy_of(noise, store, held_out=held_out)
+    clips, emotions = renamed(noise, {"happy": "bored"})
+    assert emotions == ("neutral", "calm", "sad", "angry", "fearful", "disgust", "surprised", "bored")
+    answers = answers_of(clips[1], emotions, 0.9)
+    result = challenge(clips, store=store, probabilities=answers, emotions=emotions)
+    shared = tuple(emotion for emotion in EMOTIONS if emotion != "happy")
+    assert [row["emotion"] for row in result["per_emotion"]] == list(shared)
+    kept = (clips[1]["emotion"] != "bored").to_numpy()
+    part = answers[kept][:, [emotions.index(emotion) for emotion in shared]]
+    labels = clips[1]["emotion"].to_numpy()[kept]
+    expected = scores.compute_scores(labels, part / part.sum(axis=1, keepdims=True), shared)
+    assert result["challenger"]["scores"] == expected and result["champion"]["scores"]["n"] == 126
+    assert result["champion"]["clips"] == result["difference"]["clips"] == 126
+    assert result["verdict"] == "promote"
+    assert "compared on the 7 emotions that both know: neutral, calm, sad," in " ".join(result["reasons"])
+
+
+def test_a_champion_with_emotions_of_its_own_is_compared_on_the_shared_ones(noise, store):
+    """The champion knows bored and polite in place of happy and sad; the challenger knows the standard emotions."""
+    (_, table, _, _), emotions = renamed(noise, {"happy": "bored", "sad": "polite"})
+    columns = probability_columns(emotions)
+    champion = pd.DataFrame(answers_of(table, emotions, 0.3), columns=columns).assign(emotion=table["emotion"])
+    held_out = champion.assign(protocol="speaker_independent", row=range(144))
+    tested = pd.concat([held_out.assign(mode="plain", condition=condition) for condition in OUTSIDE])
+    files = {
+        registry.bundle_name(LOGISTIC): b"of no use here",
+        rescoring.HELD_OUT: rescoring.held_out_file(table, {LOGISTIC: held_out}),
+        stress.CONDITION_PREDICTIONS: stress.condition_file(table, {LOGISTIC: tested}),
+    }
+    own = {"emotions": list(emotions), "emotion_colours": emotion_colours(emotions)}
+    registry.register(store, "first", files=files, card="", facts=facts() | own)
+    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    result = challenger_with(noise, store, clean=0.9, outside=0.9)
+    assert result["verdict"] == "promote" and result["champion"]["clips"] == 108
+    assert result["stress"]["outside"]["clips"] == 108 and result["stress"]["conditions"] == ["mp3", "telephone"]
+    shared = [emotion for emotion in EMOTIONS if emotion not in ("happy", "sad")]
+    assert [row["emotion"] for row in result["per_emotion"]] == shared
+    kept = ~table["emotion"].isin(["bored", "polite"]).to_numpy()
+    part = champion[probability_columns(shared)].to_numpy()[kept]
+    right = np.array(shared)[part.argmax(axis=1)] == table["emotion"].to_numpy()[kept]
+    assert result["stress"]["champion_accuracy"] == pytest.approx(right.mean())
+    assert "compared on the 6 emotions that both know" in " ".join(result["reasons"])
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_models_that_share_fewer_than_two_emotions_are_left_to_a_person(noise, store, known):
+    copy_of(noise, store, held_out=True)
+    clips, emotions = renamed(noise, {emotion: f"own {emotion}" for emotion in EMOTIONS[known:]})
+    result = challenge(clips, store=store, probabilities=answers_of(clips[1], emotions, 1.0), emotions=emotions)
+    assert result["verdict"] == "ask" and result["champion"]["scores"] is None
+    cause = "the two models share 1 emotion(s) (neutral)" if known else "the two models share no emotion"
+    assert f"Cause: {cause}; at least 2 are needed to compare them." in result["reasons"]
+
+
+def test_the_same_emotions_are_compared_as_they_are(noise, store):
+    """No reason speaks of emotions, and nothing is scaled."""
+    copy_of(noise, store, held_out=True)
+    named = challenge(noise, store=store, emotions=EMOTIONS)
+    assert named == challenge(noise, store=store) and "emotions" not in " ".join(named["reasons"])
+
+
+def test_a_row_without_any_probability_for_the_shared_emotions_becomes_uniform():
+    certain = np.eye(3)
+    restricted = shared_emotions.restrict(certain, ("happy", "sad", "bored"), ("happy", "sad"))
+    assert restricted.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+    assert shared_emotions.restrict(certain, ("happy", "sad", "bored"), ("happy", "sad", "bored")) is certain

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models import bundle, registry
+from emotion.models import bundle, documents, registry
 from emotion.models.registry import CHAMPION
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS, emotion_colours
 from small_models import version_facts
 
 FAMILY = "random_forest"
@@ -59,6 +60,42 @@ def test_a_version_exists_once_its_entry_does(store, monkeypatch):
     monkeypatch.setattr(store, "write_json", write_json)
     register(store, "one")
     assert [entry["version"] for entry in registry.versions(store)] == ["one"]
+
+
+def test_an_entry_of_earlier_code_is_of_the_standard_emotions(store):
+    register(store, "one")
+    [entry] = registry.versions(store)
+    assert "emotions" not in entry and documents.known_emotions(entry) == EMOTIONS
+    assert documents.colours(entry) == emotion_colours(EMOTIONS)
+
+
+OWN = {"emotions": ["sad", "bored"], "emotion_colours": {"sad": "#3566b8", "bored": "#123456"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"emotions": "sad"}, "emotions is 'sad', expected a list"),
+        ({"emotions": ["bored", "sad"]}, "expected two or more emotions, each once, in the order of their columns"),
+        ({"emotions": ["sad", "sad"]}, "expected two or more emotions"),
+        ({"emotions": ["sad"]}, "expected two or more emotions"),
+        ({"emotions": ["sad", 3]}, "expected two or more emotions"),
+        ({"emotion_colours": {"sad": "#3566b8"}}, "emotion_colours is damaged: bored is nothing, expected a text"),
+        ({"emotion_colours": OWN["emotion_colours"] | {"sad": "blue"}}, "sad is 'blue', expected a colour such as"),
+        ({"emotion_colours": None}, "emotion_colours is None, expected an object"),
+    ],
+)
+def test_the_emotions_of_an_entry_are_checked(store, change, message):
+    register(store, "one")
+    key = "models/one/version.json"
+    store.write_json(key, store.read_json(key) | OWN | change)
+    if not message:
+        assert documents.known_emotions(registry.entry(store, "one")) == ("sad", "bored")
+        assert documents.colours(registry.entry(store, "one"))["bored"] == "#123456"
+        return
+    with pytest.raises(DataError, match=message):
+        registry.versions(store)
 
 
 def test_unknown_versions_and_files_are_refused(store):

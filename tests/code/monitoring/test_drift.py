@@ -14,7 +14,9 @@ from emotion.monitoring import drift, statistics
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import SIZES, UNCALIBRATED, Reference, build_reference
 from emotion.monitoring.statistics import LARGEST_SHIFT
-from emotion.vocabulary import MODES, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, MODES, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SPEAKERS, CLIPS, FEATURES = 10, 40, 300
 NAMES = feature_names()[:FEATURES]

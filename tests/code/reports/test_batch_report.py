@@ -21,8 +21,10 @@ from emotion.runs.scoring_run import score_folder
 from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import EMOTIONS, probability_columns
 from small_models import trained_store  # noqa: F401
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 HOSTILE = "<script>document.title='owned'<∕script><img src=x onerror=document.title='owned'>\"'{{ 7*7 }}.wav"
 

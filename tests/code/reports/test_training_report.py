@@ -23,7 +23,9 @@ from emotion.models.classifier import Classifier
 from emotion.reports import training_report
 from emotion.reports.training_report import PLOT_TITLES, TITLES
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS, SCORES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, SCORES, emotion_colours, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'{{ 7 * 7 }}"
 SKILL = {
@@ -51,15 +53,18 @@ def protocol_scores(skill: float, seed: int) -> dict:
     logits[np.arange(CLIPS), [EMOTIONS.index(emotion) for emotion in table["emotion"]]] += skill
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = table["emotion"].to_numpy()
-    folds = [compute_scores(labels[part], probabilities[part]) for part in np.array_split(random.permutation(CLIPS), 6)]
+    folds = [
+        compute_scores(labels[part], probabilities[part], EMOTIONS)
+        for part in np.array_split(random.permutation(CLIPS), 6)
+    ]
     speakers = np.repeat([f"s{number}" for number in range(24)], CLIPS // 24)
-    intervals = bootstrap.score_intervals(labels, speakers, probabilities, seed=0)
+    intervals = bootstrap.score_intervals(labels, speakers, probabilities, emotions=EMOTIONS, seed=0)
     return (
-        compute_scores(labels, probabilities)
+        compute_scores(labels, probabilities, EMOTIONS)
         | intervals
         | {
             "cv": fold_summary(folds),
-            "slices": slice_scores(table, probabilities),
+            "slices": slice_scores(table, probabilities, EMOTIONS),
         }
     )
 
@@ -93,7 +98,7 @@ def comparison() -> dict:
         }
         if model != "ensemble":
             models[model]["random"]["split_80_20"] = compute_scores(
-                np.array(EMOTIONS), np.eye(len(EMOTIONS)) * 0.92 + 0.01
+                np.array(EMOTIONS), np.eye(len(EMOTIONS)) * 0.92 + 0.01, EMOTIONS
             )
     return {
         "run_id": "scheduled__2026-11-22T09:00:00+00:00",
@@ -198,7 +203,8 @@ def shap() -> dict:
     explanation = values.explain_predictions(model, rows, background=rows)
     clips = pd.DataFrame({"sha256": [f"{i:064x}" for i in range(64)], "path": [f"{i}.wav" for i in range(64)]})
     store = Store("memory://report")
-    export.export(store, "shap", family=model.family, explanation=explanation, feature_names=names, clips=clips)
+    facts = {"feature_names": names, "clips": clips, "colours": emotion_colours(EMOTIONS)}
+    export.export(store, "shap", family=model.family, explanation=explanation, **facts)
     exported = export.read_export(store, "shap", [*FAMILIES, "ensemble"])
     return exported | {"ensemble": exported[model.family]}
 

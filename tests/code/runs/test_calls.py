@@ -26,8 +26,10 @@ from emotion.scoring import shard as shard_module
 from emotion.scoring.options import NothingToScore, Options
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import PROBABILITIES
+from emotion.vocabulary import EMOTIONS, probability_columns
 from small_models import trained_store  # noqa: F401
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 RATE = synthesis.RATE
 SEPARATE = Options(settle_seconds=0, channels="separate", segments="utterances")

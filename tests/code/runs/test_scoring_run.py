@@ -42,8 +42,10 @@ from emotion.scoring.plan import cut_into_shards
 from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.vocabulary import EMOTIONS, probability_columns
 from small_models import trained_store  # noqa: F401
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 NOW = Options(settle_seconds=0)
 

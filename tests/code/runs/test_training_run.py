@@ -15,9 +15,13 @@ from emotion.evaluation.stress import SUMMARIES
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry, rescoring, stress
 from emotion.runs.training_run import TrainingRun
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS, SCORES
+from emotion.vocabulary import FAMILIES, MODES, PROTOCOLS, SCORES, probability_columns
 from small_data import make_settings, wav
 from small_models import version_facts
+
+EMOTIONS = ("happy", "sad")
+"""The emotions of the clips of the run."""
+PROBABILITIES = probability_columns(EMOTIONS)
 
 DATASET = "labelled-folder"
 MODELS = (*FAMILIES, "ensemble")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from emotion import metrics
+from emotion.vocabulary import EMOTIONS
 from grafana_files import DASHBOARDS, GRAFANA, NAMES, ROOT, RULE_OF, RULES, panels
 from sample_metrics import AIRFLOW_LINES
 
@@ -99,9 +100,34 @@ def test_grafana_7_5_has_everything_a_dashboard_uses(name):
     for panel in panels(name):
         assert panel["type"] in {"stat", "bargauge", "timeseries", "table"}
         assert "datasource" not in panel
-        assert {each["id"] for each in panel.get("transformations", ())} <= {"reduce", "organize"}
+        assert {each["id"] for each in panel.get("transformations", ())} <= {"reduce"}
         for query in panel["targets"]:
             assert set(query) == {"refId", "datasource", "target"}
+
+
+def test_no_dashboard_spells_the_emotions():
+    """Each version has emotions of its own: they are found in Graphite."""
+    for name in NAMES:
+        text = json.dumps(DASHBOARDS[name])
+        assert not [emotion for emotion in EMOTIONS if re.search(rf"\b{emotion}\b", text)], name
+    repeated = [panel for panel in panels("explanation") if "repeat" in panel]
+    assert [panel["repeat"] for panel in repeated] == ["emotion"] and "$emotion" in repeated[0]["targets"][0]["target"]
+
+
+def test_a_picture_has_a_copy_of_a_repeated_panel_for_each_emotion(generator):
+    pictures = importlib.import_module("pictures")
+    emotions = ["angry", "bored", "calm", "polite", "sad"]
+    drawn = pictures.with_copies(json.loads(json.dumps(DASHBOARDS["explanation"])), lambda query: emotions)["panels"]
+    copies = [panel for panel in drawn if panel["title"].startswith("Features of ")]
+    assert [panel["title"] for panel in copies] == [f"Features of {emotion}" for emotion in emotions]
+    for panel, emotion in zip(copies, emotions, strict=True):
+        assert f"$explained.{emotion}.*" in panel["targets"][0]["target"]
+    taken = set()
+    for panel in drawn:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
 
 
 def test_dashboards_link_to_each_other_and_to_airflow():

@@ -26,7 +26,9 @@ from emotion.models.projection import PENALTIES
 from emotion.training import fitting
 from emotion.training.fitting import BACKGROUND_ROWS
 from emotion.training.rows import ConditionRows
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROBABILITIES, PROTOCOLS
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, emotions_of, probabilities_of, probability_columns
+
+PROBABILITIES = probability_columns(EMOTIONS)
 
 SEED = 5
 HELD_OUT = tuple(MODES.values())
@@ -94,6 +96,31 @@ def test_every_clip_is_predicted_once_by_every_protocol(learnable):
         assert accuracy(trained.predictions, protocol) > 3 / len(EMOTIONS)
     split = trained.predictions[trained.predictions["protocol"] == "split_80_20"]
     assert sorted(split["row"]) == sorted(folds["split_80_20"][0][1])
+
+
+def test_an_emotion_that_a_fold_has_not_seen_has_no_probability_there():
+    """One speaker alone is bored: the model that holds her out does not know it, and has its column all the same."""
+    table, values = clips(speakers=4, width=20, skill=1.0)
+    rows = np.flatnonzero((table["emotion"] != "surprised") | (table["speaker"] == "s2"))
+    rows = np.append(rows, np.flatnonzero((table["emotion"] == "surprised") & (table["speaker"] == "s2")))
+    table, values = table.iloc[rows].reset_index(drop=True), values[rows]  # she is six times so, for random folds
+    table["emotion"] = table["emotion"].replace({"surprised": "bored", "happy": "polite"})
+    emotions = ("neutral", "calm", "sad", "angry", "fearful", "disgust", "bored", "polite")
+    for family in FAMILIES[:2]:
+        folds = splits(table, seed=SEED, published=None)
+        trained = fitting.train(family, table, values, folds=folds, seed=SEED)
+        assert emotions_of(trained.predictions) == emotions == trained.models["plain"].label_set
+        assert set(trained.models["plain"].emotions) == set(emotions)
+        rows = trained.predictions[trained.predictions["protocol"] == "speaker_independent"]
+        without = next(number for number, fold in enumerate(trained.folds) if "s2" in fold["speakers"])
+        assert trained.folds[without]["model"].label_set == emotions
+        assert "bored" not in trained.folds[without]["model"].emotions
+        is_in_fold = rows["fold"] == without
+        assert (rows.loc[is_in_fold, "p_bored"] == 0).all() and (rows.loc[~is_in_fold, "p_bored"] > 0).all()
+        np.testing.assert_allclose(probabilities_of(rows).sum(axis=1), 1)
+        assert rows.loc[is_in_fold, "emotion"].eq("bored").sum() == 6
+        scores = held_out.protocol_scores(table, trained.predictions, seed=SEED)["speaker_independent"]
+        assert scores["per_emotion"]["bored"]["recall"] == 0 and np.isfinite(scores["log_loss"])
 
 
 @pytest.mark.parametrize("search", [False, True])
@@ -318,12 +345,13 @@ def test_no_temperature_is_fitted_on_the_clips_it_calibrates(learnable):
     models = [fold["model"] for fold in trained.folds]
     logits = [model.logits(values[test]) for model, (_, test) in zip(models, pairs, strict=True)]
     rows = trained.predictions[trained.predictions["protocol"] == "speaker_independent"]
-    everything = fit_temperature(np.concatenate(logits), np.concatenate([labels[test] for _, test in pairs]))
+    everything = fit_temperature(np.concatenate(logits), np.concatenate([labels[test] for _, test in pairs]), EMOTIONS)
     for number in range(len(pairs)):
         others = [other for other in range(len(pairs)) if other != number]
         expected = fit_temperature(
             np.concatenate([logits[other] for other in others]),
             np.concatenate([labels[pairs[other][1]] for other in others]),
+            EMOTIONS,
         )
         probabilities = rows[rows["fold"] == number][PROBABILITIES].to_numpy()
         np.testing.assert_allclose(probabilities, softmax(logits[number] / expected, axis=1), atol=1e-6)
