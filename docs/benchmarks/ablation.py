@@ -136,7 +136,7 @@ class Bench:
             if len(found) > 1:
                 probabilities["mean"] = np.mean(list(probabilities.values()), axis=0)
             for label, each in probabilities.items():
-                figures = compute_scores(labels, each)
+                figures = compute_scores(labels, each, EMOTIONS)
                 cells.setdefault(label, []).append(f"{figures['accuracy']:.3f} / {figures['f1_macro']:.3f}")
         for label, figures in cells.items():
             print(f"| {name} | {label} | {' | '.join(figures)} |", flush=True)

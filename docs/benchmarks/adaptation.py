@@ -93,7 +93,7 @@ def fit(rows: TrainingRows, train: np.ndarray, others: list[np.ndarray]) -> Bund
         logits["batch"].append(fit_rows(rows, MODES["batch"], inner).logits(batch))
     labels = rows.labels[np.concatenate(others)]
     for mode, answers in logits.items():
-        models[mode].temperature = fit_temperature(np.concatenate(answers), labels)
+        models[mode].temperature = fit_temperature(np.concatenate(answers), labels, EMOTIONS)
     parts = [softmax(answers / models["batch"].temperature, axis=1) for answers in logits["batch"]]
     held_out = pd.concat(
         [pd.DataFrame(part, columns=PROBABILITIES).assign(fold=number) for number, part in enumerate(parts)]
@@ -118,6 +118,7 @@ def fit_rows(rows: TrainingRows, protocol: str, train: np.ndarray) -> Classifier
         np.tile(rows.labels[train], len(variants)),
         groups=np.tile(rows.speakers[train], len(variants)),
         views=list(features.views().values()),
+        label_set=EMOTIONS,
         seed=SEED,
     )
 

@@ -86,6 +86,7 @@ def table(
                 np.tile(labels[train], len(parts)),
                 groups=np.tile(speakers[train], len(parts)),
                 views=views,
+                label_set=EMOTIONS,
                 seed=SEED,
             )
             for name, answers in logits.items():
@@ -103,11 +104,11 @@ def cells(logits: dict[str, np.ndarray], labels: np.ndarray, folds: list[Fold]) 
     by_condition: dict[str, float] = {}
     probabilities = {name: np.empty_like(answers) for name, answers in logits.items()}
     for train, test in folds:  # calibrated on the clean clips of the other folds
-        temperature = fit_temperature(logits[CLEAN][train], labels[train])
+        temperature = fit_temperature(logits[CLEAN][train], labels[train], EMOTIONS)
         for name, answers in logits.items():
             probabilities[name][test] = softmax(answers[test] / temperature, axis=1)
     for name, rows in probabilities.items():
-        scores = compute_scores(labels, rows)
+        scores = compute_scores(labels, rows, EMOTIONS)
         by_condition[name] = scores["accuracy"]
         figures["ece"].append(scores["ece"])
     for conditions in GROUPS.values():

@@ -118,7 +118,7 @@ class Version(NamedTuple):
 def selected(table: dict[str, np.ndarray], known: dict[str, np.ndarray], run: str) -> Version:
     """The model of a run with the highest macro F1."""
     models = {model: known[f"{run} {model}"] for model in (*FAMILIES, "ensemble")}
-    best = max(models, key=lambda model: compute_scores(table["labels"], models[model])["f1_macro"])
+    best = max(models, key=lambda model: compute_scores(table["labels"], models[model], EMOTIONS)["f1_macro"])
     return Version(f"seed {run.split()[1]}, {best}", models[best])
 
 

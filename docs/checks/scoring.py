@@ -30,9 +30,8 @@ from emotion.runs.training_run import TrainingRun
 from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, probability_columns
+from emotion.vocabulary import FAMILIES, probability_columns
 
-PROBABILITIES = probability_columns(EMOTIONS)
 
 OPTIONS = {"settle_seconds": 0, "rescore": True, "adaptation": "speaker"}
 
@@ -103,11 +102,12 @@ def check(recordings: Path, base: Path) -> int:
                 options=Options(speakers=speakers, **OPTIONS),
             )
             scored = store.read_table(f"scores/{family}-{mode}/predictions.parquet").set_index("path")
-            found = scored.loc[[path.relative_to(unheard).as_posix() for path in paths], PROBABILITIES].to_numpy()
+            names = [path.relative_to(unheard).as_posix() for path in paths]
+            found = scored.loc[names, probability_columns(bundle["emotions"])].to_numpy()
             own = bundle[mode].predict_proba(inputs[mode])
             same = bool((found.argmax(axis=1) == own.argmax(axis=1)).all())
             failed |= not same or summary["modes"][mode] != len(paths)
-            library = scores.compute_scores(labels, own)["accuracy"]
+            library = scores.compute_scores(labels, own, bundle["emotions"])["accuracy"]
             print(
                 f"{family:20} {mode:8} accuracy scored {summary['accuracy']['value']:.4f}, library {library:.4f}; "
                 f"answers {'all equal' if same else 'DIFFER'}, largest difference {np.abs(found - own).max():.1e}"
