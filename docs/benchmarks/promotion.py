@@ -144,6 +144,7 @@ def decide(table: dict[str, np.ndarray], champion: Version, challenger: Version)
         store,
         challenger=facts | {"version": "challenger", "family": FAMILY},
         challenger_probabilities=challenger.probabilities,
+        challenger_model=lambda values: np.empty((0, len(EMOTIONS))),  # both have the same clips
         challenger_conditions=None,
         table=clips,
         values=np.zeros((len(clips), 1), dtype=np.float32),

@@ -136,10 +136,7 @@ def features(run: str, source: Path) -> float:
     limits = {"min_seconds": 0.2, "max_seconds": 60}
     results, wall = side_by_side([one("plan_shards", {"clips_per_shard": 360, **limits})])
     total += row("plan_shards", results, wall)
-    shards = [
-        one("featurize", {"shard": shard["shard"], "max_seconds": 60})
-        for shard in results[0]["found"]
-    ]
+    shards = [one("featurize", {"shard": shard["shard"], "max_seconds": 60}) for shard in results[0]["found"]]
     if shards:
         total += row(f"featurize ×{len(shards)}", *side_by_side(shards))
     return total + row("collect", *side_by_side([one("collect", {"max_rejected_share": 0.05})]))
@@ -151,8 +148,7 @@ def models(run: str) -> float:
     results, wall = side_by_side([(stage, run, "plan_stress", shared)])
     total = row("plan_stress", results, wall)
     shards = [
-        (stage, run, "featurize_stress", {"shard": shard["shard"], "max_seconds": 60})
-        for shard in results[0]["found"]
+        (stage, run, "featurize_stress", {"shard": shard["shard"], "max_seconds": 60}) for shard in results[0]["found"]
     ]
     if shards:
         total += row(f"featurize_stress ×{len(shards)}", *side_by_side(shards))

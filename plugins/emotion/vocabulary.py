@@ -4,7 +4,7 @@ the words for how a recording is taken apart."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from emotion.errors import ConfigurationError
 
@@ -56,6 +56,17 @@ speakers, and tested on the emotions that it shares with the others: the probabi
 The held-out dataset is one batch; features are normalized as in the protocol of :data:`MODES` with the same mode.
 """
 DATASET_PROTOCOLS = tuple(DATASET_MODES.values())
+
+
+def protocols_of(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """The protocols that a model has figures of, in the order of every table; ``figures``: by protocol, and others.
+
+    >>> protocols_of({"unheard_dataset": {}, "random": {}, "stress": None})
+    ('random', 'unheard_dataset')
+    """
+    return tuple(protocol for protocol in (*PROTOCOLS, *DATASET_PROTOCOLS) if protocol in figures)
+
+
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 """The scores that reports, versions and metrics give of every model: see :mod:`emotion.evaluation.scores`."""
 CHANNELS = ("mix", "separate")

@@ -343,7 +343,9 @@ def main(arguments: list[str] | None = None) -> int:
     train = commands.add_parser("train", help="train on RAVDESS, or on another dataset of the catalogue")
     train.add_argument("--dataset", default="ravdess-speech", help="names in the catalogue, separated by commas")
     train.add_argument(
-        "--source", default="", help="folder or zip to use instead of a download; of several datasets NAME=PATH,NAME=PATH"
+        "--source",
+        default="",
+        help="folder or zip to use instead of a download; of several datasets NAME=PATH,NAME=PATH",
     )
     train.add_argument("--also-test-on", default="", metavar="NAMES", help="datasets to test on and not to train on")
     train.add_argument("--stress-clips", type=int, metavar="N", help="clips that are tested under recording conditions")

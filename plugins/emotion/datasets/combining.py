@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,8 +23,8 @@ NO_LIMITS, LIMITS_UNKNOWN, NO_COMMERCE = (
 def read_manifests(store: Store, names: Sequence[str]) -> pd.DataFrame:
     """The manifests of datasets in the store, one below the other.
 
-    Besides the columns of :data:`emotion.datasets.manifest.MANIFEST` there are ``dataset``, its name, and ``key``, under
-    which the store has the file. Of several datasets, the name of the dataset comes before each ``path``.
+    Besides the columns of :data:`emotion.datasets.manifest.MANIFEST` there are ``dataset``, its name, and ``key``,
+    under which the store has the file. Of several datasets, the name of the dataset comes before each ``path``.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _licence(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def check_names(datasets: Sequence[str], also_test_on: Sequence[str], sources: dict[str, str]) -> None:
+def check_names(datasets: Sequence[str], also_test_on: Sequence[str], sources: Mapping[str, str]) -> None:
     """Raise ConfigurationError for a list of datasets that is empty or names one twice, one that is both trained and
     tested on, and a source for a dataset that the run does not use.
 

@@ -62,8 +62,8 @@ class Difference(Lead):
 
 class PairedAnswers(NamedTuple):
     """The answers of two models for the same clips: ``clips`` (their names), ``labels`` and ``speakers`` of shape
-    (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, n_emotions); and the
-    ``emotions`` in the order of their columns."""
+    (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, n_emotions); the
+    ``emotions`` in the order of their columns; and the dataset of each clip, None where all are of one."""
 
     clips: np.ndarray
     labels: np.ndarray
@@ -71,6 +71,33 @@ class PairedAnswers(NamedTuple):
     first: np.ndarray
     second: np.ndarray
     emotions: tuple[str, ...]
+    datasets: np.ndarray | None = None
+
+
+def by_dataset(test: PairedAnswers) -> list[PairedAnswers]:
+    """The answers for the clips of each dataset, in the order in which the datasets occur.
+
+    >>> clips, both = np.array(["1", "2"]), np.eye(2)
+    >>> test = PairedAnswers(clips, clips, clips, both, both, ("happy", "sad"), np.array(["nemo", "emodb"]))
+    >>> [part.clips.tolist() for part in by_dataset(test)]
+    [['1'], ['2']]
+    """
+    if test.datasets is None:
+        return [test]
+    parts = []
+    for dataset in dict.fromkeys(map(str, test.datasets)):
+        rows = test.datasets == dataset
+        parts.append(
+            PairedAnswers(
+                test.clips[rows],
+                test.labels[rows],
+                test.speakers[rows],
+                test.first[rows],
+                test.second[rows],
+                test.emotions,
+            )
+        )
+    return parts
 
 
 def score_intervals(

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypedDict
 
-import numpy as np
 import pandas as pd
 
 from emotion.audio.conditions import CLEAN
 from emotion.evaluation import bootstrap
-from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Lead, PairedAnswers
-from emotion.vocabulary import emotions_of, probabilities_of
+from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Lead, PairedAnswers, by_dataset
+from emotion.evaluation.folds import datasets_of
+from emotion.vocabulary import DATASET_MODES, emotions_of, probabilities_of
 
 PROTOCOL, SCORE = "speaker_independent", "f1_macro"
 """Models are chosen by their macro F1 on unheard speakers: the random split may rank first a model that is not the
 best for new speakers."""
+UNHEARD_DATASET = DATASET_MODES["plain"]
 MODE = "plain"
 """Models are chosen by their plain answers under recording conditions: the other modes need more than one clip."""
 CLEAN_WEIGHT = 0.5
 """Weight of the macro F1 on clean clips. The mean of the macro F1 under all other conditions has the rest."""
+UNHEARD_DATASET_WEIGHT = 0.5
+"""Weight of the macro F1 on datasets that were held out whole, where a run has several; unheard speakers of the
+datasets that were trained on have the rest."""
 
 
 class Selection(TypedDict):
@@ -39,25 +43,47 @@ class Selection(TypedDict):
 
 
 def figure(scores: dict) -> float:
-    """What a model is judged by: macro F1 on unheard speakers, half of it on clean clips, half under conditions.
+    """What a model is judged by: what a new user gets, as macro F1.
+
+    Half of it is measured on clean clips of unheard speakers, half on such clips under recording conditions. Where a
+    run has several datasets, the clean half is the mean over them, and half of the whole is measured on datasets that
+    were held out whole, again as the mean over them.
 
     ``scores``: the model's entry of ``comparison.json``; without a stress table, the clean clips alone count.
 
-    >>> figure({"speaker_independent": {"f1_macro": 0.75}, "stress": {"plain": {"mean_f1_macro": 0.25}}})
-    0.5
+    >>> speakers = {"speaker_independent": {"f1_macro": 0.75}, "stress": {"plain": {"mean_f1_macro": 0.25}}}
+    >>> figure(speakers), figure(speakers | {"unheard_dataset": {"f1_macro": 0.25}})
+    (0.5, 0.375)
     """
-    clean = scores[PROTOCOL][SCORE]
-    if not scores.get("stress"):
-        return clean
-    return CLEAN_WEIGHT * clean + (1 - CLEAN_WEIGHT) * scores["stress"][MODE]["mean_f1_macro"]
+    speakers = mean_score(scores[PROTOCOL])
+    if scores.get("stress"):
+        speakers = CLEAN_WEIGHT * speakers + (1 - CLEAN_WEIGHT) * scores["stress"][MODE]["mean_f1_macro"]
+    if UNHEARD_DATASET not in scores:
+        return speakers
+    return (1 - UNHEARD_DATASET_WEIGHT) * speakers + UNHEARD_DATASET_WEIGHT * mean_score(scores[UNHEARD_DATASET])
 
 
-def weighted_tests(clean: PairedAnswers, conditions: list[PairedAnswers]) -> list[tuple[float, PairedAnswers]]:
+def mean_score(figures: dict) -> float:
+    """The macro F1 of a protocol: where there are several datasets, the mean over them."""
+    return figures.get("mean_of_datasets", figures)[SCORE]
+
+
+def weighted_tests(
+    clean: PairedAnswers, conditions: list[PairedAnswers], unheard: PairedAnswers | None = None
+) -> list[tuple[float, PairedAnswers]]:
     """The tests whose weighted mean is the difference of two models' :func:`figure`, for
-    :func:`emotion.evaluation.bootstrap.mean_lead`; ``conditions``: without the clean clips, [] for none."""
-    if not conditions:
-        return [(1.0, clean)]
-    return [(CLEAN_WEIGHT, clean), *((((1 - CLEAN_WEIGHT) / len(conditions)), test) for test in conditions)]
+    :func:`emotion.evaluation.bootstrap.mean_lead`.
+
+    ``conditions``: without the clean clips, [] for none; ``unheard``: on datasets that were held out whole.
+    """
+    weight = 1.0 if unheard is None else 1 - UNHEARD_DATASET_WEIGHT
+    clean_weight = weight * CLEAN_WEIGHT if conditions else weight
+    tests = _evenly(clean_weight, by_dataset(clean)) + _evenly(weight - clean_weight, conditions)
+    return tests if unheard is None else tests + _evenly(UNHEARD_DATASET_WEIGHT, by_dataset(unheard))
+
+
+def _evenly(weight: float, tests: list[PairedAnswers]) -> list[tuple[float, PairedAnswers]]:
+    return [(weight / len(tests), test) for test in tests]
 
 
 def select(
@@ -77,7 +103,7 @@ def select(
         :func:`emotion.evaluation.held_out.protocol_scores` gives them, and ``stress``, None without. Of models with
         equal figures, the first is selected.
     table : pandas.DataFrame
-        One row per clip: speaker.
+        One row per clip: speaker and, if there are several, dataset.
     predictions : dict of pandas.DataFrame
         The held-out predictions of each model: protocol, row (of ``table``), emotion and probabilities.
     condition_predictions : dict of pandas.DataFrame, or None
@@ -118,17 +144,22 @@ def select(
 
 
 def _figures_in_words(models: dict[str, dict], figures: dict[str, float], ranked: list[str]) -> str:
-    if not models[ranked[0]].get("stress"):
+    best = models[ranked[0]]
+    has_conditions, has_datasets = bool(best.get("stress")), UNHEARD_DATASET in best
+    if not has_conditions and not has_datasets:
         return f"Highest macro F1 on unheard speakers: {', '.join(f'{name} {figures[name]:.3f}' for name in ranked)}."
-    parts = [
-        f"{name} {figures[name]:.3f} (clean {models[name][PROTOCOL][SCORE]:.3f}, conditions "
-        f"{models[name]['stress'][MODE]['mean_f1_macro']:.3f})"
-        for name in ranked
-    ]
-    return (
-        "Highest macro F1 on unheard speakers, as the mean of clean clips and of clips under recording conditions: "
-        f"{', '.join(parts)}."
-    )
+
+    def parts_of(scores: dict) -> str:
+        parts = [f"clean {mean_score(scores[PROTOCOL]):.3f}"]
+        parts += [f"conditions {scores['stress'][MODE]['mean_f1_macro']:.3f}"] if has_conditions else []
+        parts += [f"unheard datasets {mean_score(scores[UNHEARD_DATASET]):.3f}"] if has_datasets else []
+        return ", ".join(parts)
+
+    listed = ", ".join(f"{name} {figures[name]:.3f} ({parts_of(models[name])})" for name in ranked)
+    speakers = "the mean of clean clips and of clips under recording conditions" if has_conditions else "clean clips"
+    if not has_datasets:
+        return f"Highest macro F1 on unheard speakers, as {speakers}: {listed}."
+    return f"Highest macro F1, half on unheard speakers ({speakers}) and half on unheard datasets: {listed}."
 
 
 def _other_choices(models: dict[str, dict], best: str, has_conditions: bool) -> str:
@@ -137,7 +168,7 @@ def _other_choices(models: dict[str, dict], best: str, has_conditions: bool) -> 
         ("The random split", lambda name: models[name]["random"][SCORE]),
     ]
     if has_conditions:
-        choices.insert(0, ("Clean clips alone", lambda name: models[name][PROTOCOL][SCORE]))
+        choices.insert(0, ("Clean clips alone", lambda name: mean_score(models[name][PROTOCOL])))
     others = [(what, max(models, key=score)) for what, score in choices]
     return "".join(f" {what} would have selected {name}." for what, name in others if name != best)
 
@@ -159,28 +190,32 @@ def _lead(
     seed: int,
 ) -> Lead:
     """How much better the second model of a pair is than the first, on unheard speakers."""
-    speakers = table["speaker"].to_numpy()
-    clean = _paired(speakers, *(predictions[name][predictions[name]["protocol"] == PROTOCOL] for name in pair))
+
+    def of_protocol(protocol: str) -> list[pd.DataFrame]:
+        return [predictions[name][predictions[name]["protocol"] == protocol] for name in pair]
+
+    clean, unheard = _paired(table, *of_protocol(PROTOCOL)), _paired(table, *of_protocol(UNHEARD_DATASET))
     tests = []
     if condition_predictions is not None:
         first, second = (condition_predictions[name][condition_predictions[name]["mode"] == MODE] for name in pair)
         tests = [
-            _paired(speakers, first[first["condition"] == condition], second[second["condition"] == condition])
+            _paired(table, first[first["condition"] == condition], second[second["condition"] == condition])
             for condition in first["condition"].unique()
             if condition != CLEAN
         ]
-    return bootstrap.mean_lead(weighted_tests(clean, tests), seed=seed)
+    return bootstrap.mean_lead(weighted_tests(clean, tests, unheard if len(unheard.clips) else None), seed=seed)
 
 
-def _paired(speakers: np.ndarray, first: pd.DataFrame, second: pd.DataFrame) -> PairedAnswers:
+def _paired(table: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame) -> PairedAnswers:
     """The answers of two models for the same rows."""
     first, second = first.sort_values("row"), second.sort_values("row")
     rows = second["row"].to_numpy()
     return PairedAnswers(
         rows,
         second["emotion"].to_numpy(),
-        speakers[rows],
+        table["speaker"].to_numpy()[rows],
         probabilities_of(first),
         probabilities_of(second),
         emotions_of(second),
+        datasets_of(table)[rows],
     )

@@ -57,13 +57,18 @@ def restrict(probabilities: np.ndarray, emotions: Sequence[str], to: Sequence[st
 
 
 def pair_answers(
-    clips: np.ndarray, labels: np.ndarray, speakers: np.ndarray, first: ModelAnswers, second: ModelAnswers
+    clips: np.ndarray,
+    labels: np.ndarray,
+    speakers: np.ndarray,
+    first: ModelAnswers,
+    second: ModelAnswers,
+    datasets: np.ndarray | None = None,
 ) -> PairedAnswers:
     """The answers of two models for the same clips, of the clips whose label both know, on the emotions that both know.
 
     Parameters
     ----------
-    clips, labels, speakers : array, shape (n_clips,)
+    clips, labels, speakers, datasets : array, shape (n_clips,)
     first, second : ModelAnswers
         For these clips.
 
@@ -79,4 +84,5 @@ def pair_answers(
     shared = shared_emotions(first.emotions, second.emotions)
     rows = np.isin(labels, shared)
     before, after = (restrict(model.probabilities, model.emotions, shared)[rows] for model in (first, second))
-    return PairedAnswers(clips[rows], labels[rows], speakers[rows], before, after, shared)
+    of_dataset = None if datasets is None else datasets[rows]
+    return PairedAnswers(clips[rows], labels[rows], speakers[rows], before, after, shared, of_dataset)

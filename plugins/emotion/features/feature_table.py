@@ -15,7 +15,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,17 @@ def stored(store: Store) -> pd.DataFrame:
     return pd.concat([rows[is_usable], rows[~is_usable]], ignore_index=True).drop_duplicates(["sha256", "variant"])
 
 
+def of_recordings(store: Store, samples_sha256: Collection[str]) -> pd.DataFrame:
+    """The stored features of recordings, by the checksum of their samples: samples_sha256 and the features, a row for
+    each that is stored."""
+    columns = ["samples_sha256", *recipe.feature_names()]
+    if not len(samples_sha256):
+        return pd.DataFrame(columns=columns)
+    rows = stored(store)
+    is_asked = (rows["variant"] == ORIGINAL) & (rows["reason"] == "") & rows["samples_sha256"].isin(samples_sha256)
+    return rows.loc[is_asked, columns].drop_duplicates("samples_sha256")
+
+
 def _stored_keys(store: Store) -> list[str]:
     return store.list(f"features/{recipe.recipe_version()}", "*.parquet")
 
@@ -107,8 +118,9 @@ def plan(store: Store, manifest: pd.DataFrame, *, clips_per_shard: int, min_seco
     ----------
     store : Store
     manifest : pandas.DataFrame
-        ``path``, the file's ``key`` in the store, ``sha256`` and ``duration``, in seconds. The duration is NaN where the header could not be read: such
-        a clip is planned as any other, and rejected with its reason when it is decoded.
+        ``path``, the file's ``key`` in the store, ``sha256`` and ``duration``, in seconds. The duration is NaN where
+        the header could not be read: such a clip is planned as any other, and rejected with its reason when it is
+        decoded.
     clips_per_shard : int
         More where the shards would be more than :data:`MAX_SHARDS`.
     min_seconds, max_seconds : float

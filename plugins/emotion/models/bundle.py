@@ -113,6 +113,11 @@ def make_bundle(
     }
 
 
+def models_of(bundle: Bundle) -> dict[Mode, Classifier | Ensemble]:
+    """The model of each mode in a bundle."""
+    return {"plain": bundle["plain"], "batch": bundle["batch"], "speaker": bundle["speaker"]}
+
+
 def packages() -> dict[str, str]:
     """Versions of Python and of the packages that a model depends on.
 

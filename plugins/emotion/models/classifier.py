@@ -70,6 +70,7 @@ class Classifier:
         groups: np.ndarray | None = None,
         views: list[np.ndarray] | None = None,
         search: bool = False,
+        weights: np.ndarray | None = None,
         label_set: tuple[str, ...] | None = None,
         seed: int,
     ) -> Classifier:
@@ -87,6 +88,8 @@ class Classifier:
             See :func:`emotion.models.pipelines.build`.
         search : bool
             See :func:`emotion.models.pipelines.fit`.
+        weights : float array, shape (n,), optional
+            See :func:`emotion.models.pipelines.fit`.
         label_set : tuple of str, optional
             The emotions that the model gives a probability for; by default, those of ``labels``.
         seed : int
@@ -94,7 +97,8 @@ class Classifier:
         encoder = LabelEncoder().fit(labels)
         pipeline = pipelines.build(family, seed=seed, views=views)
         groups = np.arange(len(features)) if groups is None else groups
-        pipelines.fit(pipeline, family, features, encoder.transform(labels), groups=groups, search=search)
+        codes = encoder.transform(labels)
+        pipelines.fit(pipeline, family, features, codes, groups=groups, search=search, weights=weights)
         emotions = tuple(map(str, encoder.classes_))
         return cls(family=family, pipeline=pipeline, emotions=emotions, label_set=label_set)
 

@@ -91,7 +91,16 @@ def hyperparameters() -> dict[str, Hyperparameters]:
     return yaml.safe_load((INCLUDE / "hyperparameters.yaml").read_text(encoding="utf-8"))
 
 
-def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray, search: bool) -> None:
+def fit(
+    pipeline: Pipeline,
+    family: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    groups: np.ndarray,
+    search: bool,
+    weights: np.ndarray | None = None,
+) -> None:
     """Fit a pipeline of :func:`build` in place; with ``search``, choose the classifier's settings first.
 
     Parameters
@@ -104,6 +113,8 @@ def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups
         See :func:`build`.
     search : bool
         Choose the settings by :func:`searched`.
+    weights : float array, shape (n,), optional
+        How much each row counts in every step; by default, all count the same.
 
     Examples
     --------
@@ -116,11 +127,24 @@ def fit(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups
     if (share := getattr(pipeline["classifier"], "max_samples", None)) is not None:
         pipeline["classifier"].set_params(max_samples=min(1.0, max(share, LEAST_ROWS_OF_A_TREE / len(X))))
     if search:
-        pipeline["classifier"].set_params(**searched(pipeline, family, X, y, groups=groups))
-    pipeline.fit(X, y, projection__groups=groups)
+        pipeline["classifier"].set_params(**searched(pipeline, family, X, y, groups=groups, weights=weights))
+    pipeline.fit(X, y, projection__groups=groups, **_of_steps(pipeline, weights))
 
 
-def searched(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray) -> dict[str, float]:
+def _of_steps(pipeline: Pipeline, weights: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The weights as the argument of each step's ``fit``."""
+    return {} if weights is None else {f"{name}__sample_weight": weights for name, _ in pipeline.steps}
+
+
+def searched(
+    pipeline: Pipeline,
+    family: str,
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    groups: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """The classifier's settings with the highest macro F1, by leaving whole groups out of the whole pipeline.
 
     Scaler and projection are fitted anew in each of :data:`SEARCH_FOLDS` folds of groups, so no setting is judged on
@@ -140,10 +164,11 @@ def searched(pipeline: Pipeline, family: str, X: np.ndarray, y: np.ndarray, *, g
     for train, test in folds.split(X, y, groups):
         several = groups[train] if len(np.unique(groups[train])) > 1 else None
         steps = clone(pipeline[:-1])
-        scores = steps.fit_transform(X[train], y[train], projection__groups=several)
+        train_weights = None if weights is None else weights[train]
+        scores = steps.fit_transform(X[train], y[train], projection__groups=several, **_of_steps(steps, train_weights))
         held_out = steps.transform(X[test])
         for number, settings in enumerate(grid):
-            classifier = clone(pipeline[-1]).set_params(**settings).fit(scores, y[train])
+            classifier = clone(pipeline[-1]).set_params(**settings).fit(scores, y[train], sample_weight=train_weights)
             macro_f1[number] += f1_score(y[test], classifier.predict(held_out), average="macro")
     return grid[int(macro_f1.argmax())]
 

@@ -60,12 +60,27 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self.cross_fitted = cross_fitted
         self.seed = seed
 
-    def fit(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> RidgeScores:
-        """Fit on rows (n, n_features), classes (n,) and groups (n,); by default, each row is a group of its own."""
-        self.fit_transform(X, y, groups=groups)
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
+        groups: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> RidgeScores:
+        """Fit on rows (n, n_features), classes (n,), groups (n,) and weights (n,); by default, each row is a group of
+        its own, and all weigh the same."""
+        self.fit_transform(X, y, groups=groups, sample_weight=sample_weight)
         return self
 
-    def fit_transform(self, X: np.ndarray, y: np.ndarray, *, groups: np.ndarray | None = None) -> np.ndarray:
+    def fit_transform(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
+        groups: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Fit as :meth:`fit` does, and give each row's scores, shape (n, n_views × n_classes) float32.
 
         Raises
@@ -79,29 +94,31 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         if groups.max() == 0:
             raise ValueError("all rows are of one group; expected at least two groups, as each is left out in turn")
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.penalty_ = self._best_penalty(X, targets, groups)
+        roots = None if sample_weight is None else np.sqrt(sample_weight, dtype=np.float32)
+        self.penalty_ = self._best_penalty(X, targets, groups, roots)
         views = [np.arange(X.shape[1])] if self.views is None else self.views
         n_classes = len(self.classes_)
         self.coef_ = np.zeros((X.shape[1], len(views) * n_classes), dtype=np.float32)
         self.intercept_ = np.zeros(len(views) * n_classes, dtype=np.float32)
         scores = np.empty((len(X), len(views) * n_classes), dtype=np.float32)
         left_out = groups if self.cross_fitted else None
-        products = _products(X, targets) if len(X) > X.shape[1] + 1 else None
+        products = _products(X, targets, roots) if len(X) > X.shape[1] + 1 else None
         for number, view in enumerate(views):
             columns = slice(number * n_classes, (number + 1) * n_classes)
             scores[:, columns], self.coef_[view, columns], self.intercept_[columns] = _ridge(
-                X[:, view], targets, self.penalty_, left_out, products and products.of_view(view)
+                X[:, view], targets, self.penalty_, left_out, products and products.of_view(view), roots
             )
         return scores
 
-    def _best_penalty(self, X: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> float:
+    def _best_penalty(self, X: np.ndarray, targets: np.ndarray, groups: np.ndarray, roots: np.ndarray | None) -> float:
         if len(self.penalties) == 1:
             return self.penalties[0]
         rows = np.random.default_rng(self.seed).permutation(len(X))[:SEARCH_ROWS]
         centred_targets = targets[rows] - targets[rows].mean(axis=0)
         correlations = []
         for penalty in self.penalties:
-            scores, *_ = _ridge(X[rows], targets[rows], penalty, groups[rows])
+            drawn_roots = None if roots is None else roots[rows]
+            scores, *_ = _ridge(X[rows], targets[rows], penalty, groups[rows], roots=drawn_roots)
             centred_scores = scores - scores.mean(axis=0)
             correlations.append(np.corrcoef(centred_scores.ravel(), centred_targets.ravel())[0, 1])
         return self.penalties[int(np.argmax(correlations))]
@@ -133,9 +150,13 @@ class _Products(NamedTuple):
         return _Products(gram, targets)
 
 
-def _products(X: np.ndarray, targets: np.ndarray) -> _Products:
+def _products(X: np.ndarray, targets: np.ndarray, roots: np.ndarray | None) -> _Products:
     rows = np.column_stack([X, np.ones(len(X), dtype=np.float32)])
-    return _Products(rows.T @ rows, rows.T @ (targets - np.float32(1 / targets.shape[1])))
+    centred_targets = targets - np.float32(1 / targets.shape[1])
+    if roots is not None:
+        rows *= roots[:, None]
+        centred_targets *= roots[:, None]
+    return _Products(rows.T @ rows, rows.T @ centred_targets)
 
 
 def _ridge(
@@ -144,10 +165,12 @@ def _ridge(
     penalty: float,
     groups: np.ndarray | None,
     products: _Products | None = None,
+    roots: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores of the rows, weights and intercept; with ``groups``, the scores are cross-fitted.
 
-    ``products``: of these columns, if they are known already.
+    ``products``: of these columns, if they are known already. ``roots``: square roots of the rows' sample weights.
+    Rows and targets are multiplied by them, and at the end the scores are divided by them.
 
     One fit is enough for all groups: with its residuals E and its hat matrix H, the residuals of group g under a fit
     without g are (I − H_gg)⁻¹ E_g (the group form of the leave-one-out identity; Rifkin & Lippert 2007, "Notes on
@@ -158,6 +181,10 @@ def _ridge(
     chance = np.float32(1 / targets.shape[1])
     centred_targets = targets - chance
     rows = np.column_stack([X, np.full(len(X), np.sqrt(width), dtype=np.float32)])
+    if roots is not None:
+        rows *= roots[:, None]
+        centred_targets *= roots[:, None]
+        targets = centred_targets + chance
     primal = len(rows) > rows.shape[1]
     if primal:
         gram, target_products = products or (rows.T @ rows, rows.T @ centred_targets)
@@ -180,6 +207,8 @@ def _ridge(
         for group, block in kept.items():
             members = groups == group
             scores[members] = targets[members] - np.linalg.solve(block, residuals[members])
+    if roots is not None:
+        scores = (scores - chance) / roots[:, None] + chance
     return scores, weights[:-1], np.sqrt(width) * weights[-1] + chance
 
 

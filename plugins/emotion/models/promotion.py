@@ -7,21 +7,27 @@ be compared on equal terms, a person is asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import numpy as np
 import pandas as pd
 
 from emotion.errors import DataError, EmotionError
 from emotion.evaluation import bootstrap, scores
-from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference, Lead, PairedAnswers
-from emotion.evaluation.shared_emotions import LEAST_SHARED, ModelAnswers, pair_answers, shared_emotions
+from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference, Lead, PairedAnswers, by_dataset
+from emotion.evaluation.selection import weighted_tests
+from emotion.evaluation.shared_emotions import LEAST_SHARED, ModelAnswers, shared_emotions
 from emotion.models import registry, rescoring, stress
+from emotion.models.common_clips import Model, common_clips
 from emotion.models.documents import known_emotions
+from emotion.models.external import ExternalComparison
 from emotion.models.registry import ChampionPointer, VersionEntry
-from emotion.models.rescoring import Answers, ClipCounts
+from emotion.models.rescoring import ClipCounts
 from emotion.models.stress import StressComparison
 from emotion.store import Store
+
+LEAST_CHAMPION_SHARE = 0.9
+"""The two were compared on equal terms if so many of the champion's own clips are among those compared."""
 
 
 class Challenger(VersionEntry):
@@ -51,8 +57,8 @@ class Rules(TypedDict):
 
     The figure that models are judged by (:func:`emotion.evaluation.selection.figure`) must be higher by ``margin``, and
     higher with ``min_probability``. Neither the macro F1 on clean clips nor the accuracy under recording conditions may
-    fall beyond chance (the 95 % interval lies below 0). No emotion's F1 on clean clips may fall beyond chance and by
-    more than ``max_emotion_drop``.
+    fall beyond chance (the 95 % interval lies below 0). No emotion's F1 on clean clips, and no dataset's macro F1, may
+    fall beyond chance and by more than ``max_emotion_drop``.
     """
 
     margin: float
@@ -71,11 +77,22 @@ class EmotionChange(TypedDict):
     too_much: bool
 
 
+class DatasetChange(Lead):
+    """The lead in macro F1 on the clean clips of one dataset, and the macro F1 of both models there."""
+
+    dataset: str
+    champion_f1: float
+    challenger_f1: float
+    too_much: bool
+
+
 class ChallengerAnswers(NamedTuple):
-    """The challenger's held-out answers for ``clean`` clips, and those under ``conditions``."""
+    """The challenger's held-out answers for ``clean`` clips, and those under ``conditions``; the ``model`` itself, for
+    clips of speakers that it was not trained on."""
 
     clean: ModelAnswers
     conditions: pd.DataFrame | None
+    model: Model
 
 
 class Challenge(TypedDict):
@@ -83,7 +100,8 @@ class Challenge(TypedDict):
 
     ``verdict`` is ``promote``, ``keep`` or ``ask``. ``ask``: the rules cannot decide; a person has to, whatever the
     policy. ``champion`` is None where there is none; ``difference`` (of clean clips) is None and ``per_emotion`` empty
-    where the champion was not scored. ``stress`` is None where the two were compared on clean clips alone.
+    where the champion was not scored. ``per_dataset`` is empty where the clips are of one dataset. ``overall`` is the
+    lead that decides. ``stress`` is None where the two were compared on clean clips alone.
 
     Examples
     --------
@@ -94,6 +112,7 @@ class Challenge(TypedDict):
     ...     challenger={"version": "one", "family": "random_forest"},  # a real one has the whole entry
     ...     challenger_probabilities=np.eye(8),
     ...     challenger_conditions=None,
+    ...     challenger_model=lambda values: np.full((len(values), 8), 1 / 8),
     ...     table=table,
     ...     values=np.zeros((8, 3), dtype=np.float32),
     ...     rules={"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.0},
@@ -108,7 +127,10 @@ class Challenge(TypedDict):
     rules: Rules
     difference: Difference | None
     per_emotion: list[EmotionChange]
+    per_dataset: list[DatasetChange]
+    overall: Lead | None
     stress: StressComparison | None
+    external: NotRequired[ExternalComparison]
     verdict: str
     reasons: list[str]
 
@@ -119,6 +141,7 @@ def challenge(
     challenger: Challenger,
     challenger_probabilities: np.ndarray,
     challenger_conditions: pd.DataFrame | None,
+    challenger_model: Model,
     table: pd.DataFrame,
     values: np.ndarray,
     rules: Rules,
@@ -136,8 +159,10 @@ def challenge(
     challenger_conditions : pandas.DataFrame or None
         Its held-out predictions under recording conditions, from :func:`emotion.models.stress.answers_by_clip`; None
         where the run tested no clip so.
+    challenger_model : callable
+        The challenger itself, for clips that the champion alone was trained on.
     table : pandas.DataFrame
-        The clips that it is scored on: emotion, speaker, samples_sha256.
+        The clips that it is scored on: emotion, speaker, samples_sha256 and, if there are several, dataset.
     values : float32 array, shape (n_clips, n_features)
         Their features, for a champion that has no stored predictions for them.
     rules : Rules
@@ -155,6 +180,8 @@ def challenge(
         "rules": rules,
         "difference": None,
         "per_emotion": [],
+        "per_dataset": [],
+        "overall": None,
         "stress": None,
         "verdict": "promote",
         "reasons": ["There is no champion yet."],
@@ -165,7 +192,8 @@ def challenge(
         _keep_unreadable_champion(result, error)
         return result
     if pointer is not None:
-        answers = ChallengerAnswers(ModelAnswers(challenger_probabilities, emotions), challenger_conditions)
+        clean = ModelAnswers(challenger_probabilities, emotions)
+        answers = ChallengerAnswers(clean, challenger_conditions, challenger_model)
         _challenge_champion(result, store, pointer, challenger, answers, table, values, seed=seed)
     return result
 
@@ -208,27 +236,31 @@ def _challenge_champion(
         return
     emotions = known_emotions(entry)
     shared = shared_emotions(emotions, challenger_answers.clean.emotions)
-    answers, causes = None, [_too_few_shared(shared)]
+    common, causes = None, [_too_few_shared(shared)]
     if not entry or len(shared) >= LEAST_SHARED:
-        answers, causes = _champion_answers(store, pointer, table, values, emotions)
-    if answers is None:
+        common, causes = common_clips(
+            store, pointer, emotions, challenger_answers.clean, challenger_answers.model, table, values
+        )
+    if common is None:
         result["verdict"] = "ask"
         result["reasons"] = [
             f"The {name} cannot be compared with the challenger, so it stays unless a person decides otherwise.",
             *(f"Cause: {cause}." for cause in causes),
         ]
         return
-    clean = _paired(answers, challenger_answers.clean, table)
+    clean = common.pairs
     result["stress"], cause = stress.compare(store, pointer, challenger_answers.conditions, clean, seed=seed)
-    _judge(result, name, clean, answers.counts, seed=seed)
-    if answers.emotions != challenger_answers.clean.emotions:
+    _judge(result, name, clean, common.counts, seed=seed)
+    result["reasons"] += [f"Clips are missing from the comparison: {cause}." for cause in common.causes]
+    if emotions != challenger_answers.clean.emotions:
         result["reasons"].append(
             f"The two do not know the same emotions. They were compared on the {len(shared)} emotions that both know: "
             f"{', '.join(shared)}. Clips of other emotions did not count."
         )
     if cause:
         result["reasons"].append(f"The two were compared on clean clips alone: {cause}.")
-    if result["verdict"] == "promote" and (doubt := _other_data(challenger["dataset"], dataset)):
+    is_covered = common.champion_share is not None and common.champion_share >= LEAST_CHAMPION_SHARE
+    if result["verdict"] == "promote" and not is_covered and (doubt := _other_data(challenger["dataset"], dataset)):
         result["verdict"] = "ask"
         result["reasons"].append(doubt)
     if cause := rescoring.why_not_loadable(store, pointer):
@@ -248,38 +280,6 @@ def _too_few_shared(shared: tuple[str, ...]) -> str:
     return f"the two models share {known}; at least {LEAST_SHARED} are needed to compare them"
 
 
-def _champion_answers(
-    store: Store, pointer: ChampionPointer, table: pd.DataFrame, values: np.ndarray, emotions: tuple[str, ...]
-) -> tuple[Answers | None, list[str]]:
-    """The champion's answers for clips of its ``emotions``, stored ones first, else by its fold models; or None, with
-    the causes."""
-    causes = []
-    try:
-        if stored := rescoring.stored_answers(store, pointer, table):
-            return stored, []
-    except EmotionError as error:
-        causes.append(str(error))
-    try:
-        rows = np.flatnonzero(table["emotion"].isin(emotions))
-        clips = table.iloc[rows].reset_index(drop=True)
-        probabilities, counts = rescoring.rescore(store, pointer, clips, values[rows])
-    except EmotionError as error:
-        return None, list(dict.fromkeys([*causes, str(error)]))
-    return Answers(rows, probabilities, emotions, counts), []
-
-
-def _paired(champion: Answers, challenger: ModelAnswers, table: pd.DataFrame) -> PairedAnswers:
-    """The clean clips that both have answers for: the champion's first, then the challenger's."""
-    clips = table.iloc[champion.rows]
-    return pair_answers(
-        clips["samples_sha256"].to_numpy(),
-        clips["emotion"].to_numpy(),
-        clips["speaker"].to_numpy(),
-        ModelAnswers(champion.probabilities, champion.emotions),
-        challenger._replace(probabilities=challenger.probabilities[champion.rows]),
-    )
-
-
 def _judge(result: Challenge, name: str, clean: PairedAnswers, counts: ClipCounts, *, seed: int) -> None:
     """Fill in scores, difference, verdict and reasons, from the clips that both have answers for."""
     assert result["champion"] is not None
@@ -292,6 +292,13 @@ def _judge(result: Challenge, name: str, clean: PairedAnswers, counts: ClipCount
     result["champion"] |= {"scores": champion_scores, **counts}
     result["challenger"]["scores"] = challenger_scores
     result["difference"] = difference
+    result["per_dataset"] = _dataset_changes(clean, result["rules"], seed)
+    if result["stress"]:
+        result["overall"] = result["stress"]["overall"]
+    elif result["per_dataset"]:
+        result["overall"] = bootstrap.mean_lead(weighted_tests(clean, []), seed=seed)
+    else:
+        result["overall"] = cast(Lead, {key: value for key, value in difference.items() if key != "per_emotion"})
     result["per_emotion"] = [
         {
             "emotion": emotion,
@@ -307,23 +314,47 @@ def _judge(result: Challenge, name: str, clean: PairedAnswers, counts: ClipCount
     result["verdict"], result["reasons"] = _apply_rules(figures, result)
 
 
+def _dataset_changes(clean: PairedAnswers, rules: Rules, seed: int) -> list[DatasetChange]:
+    """The change on each dataset; none where the clips are of one."""
+    parts = by_dataset(clean)
+    if clean.datasets is None or len(parts) == 1:
+        return []
+    changes: list[DatasetChange] = []
+    for name, part in zip(dict.fromkeys(map(str, clean.datasets)), parts, strict=True):
+        champion, challenger = (
+            scores.compute_scores(part.labels, each, part.emotions)["f1_macro"] for each in (part.first, part.second)
+        )
+        lead = bootstrap.mean_lead([(1.0, part)], seed=seed)
+        too_much = lead["interval"][1] < 0 and lead["difference"] < -rules["max_emotion_drop"]
+        change = {"dataset": name, "champion_f1": champion, "challenger_f1": challenger, "too_much": too_much}
+        changes.append(cast(DatasetChange, {**lead, **change}))
+    return changes
+
+
 def _apply_rules(figures: str, result: Challenge) -> tuple[str, list[str]]:
     """Verdict and reasons; ``figures``: both models' macro F1 on clean clips in words."""
-    clean, rules, outside = result["difference"], result["rules"], result["stress"]
-    assert clean is not None
+    clean, rules, outside, lead = result["difference"], result["rules"], result["stress"], result["overall"]
+    assert clean is not None and lead is not None
     reasons = [
         f"Macro F1 on {clean['clips']:,} clips of {clean['speakers']} speakers that neither has heard: {figures}; "
         f"{_in_words(clean)}."
     ]
-    lead: Lead = clean
+    reasons += [
+        f"On {row['dataset']}, {row['clips']:,} clips: challenger {row['challenger_f1']:.3f}, champion "
+        f"{row['champion_f1']:.3f}; {_in_words(row)}."
+        for row in result["per_dataset"]
+    ]
     if outside:
-        lead = outside["overall"]
         reasons.append(
             f"Accuracy under {len(outside['conditions'])} recording conditions, on {outside['outside']['clips']:,} of "
             f"such clips: challenger {outside['challenger_accuracy']:.3f}, champion "
             f"{outside['champion_accuracy']:.3f}; {_in_words(outside['outside'])}."
         )
-        reasons.append(f"Mean of the macro F1 on clean clips and under the conditions: {_in_words(lead)}.")
+    of_datasets = ", clean clips as the mean over datasets" if result["per_dataset"] else ""
+    if outside:
+        reasons.append(f"Mean of the macro F1 on clean clips and under the conditions{of_datasets}: {_in_words(lead)}.")
+    elif of_datasets:
+        reasons.append(f"Mean of the macro F1 over the datasets: {_in_words(lead)}.")
     reasons.append(
         f"The probability that the challenger is better is {lead['probability']:.2f}; at least "
         f"{rules['min_probability']:.2f} is required."
@@ -354,6 +385,9 @@ def _objections(lead: Lead, result: Challenge) -> list[str]:
         objections.append("The accuracy under recording conditions would fall, beyond chance.")
     if outside and clean["interval"][1] < 0:
         objections.append("The macro F1 on clean clips would fall, beyond chance.")
+    for dataset in result["per_dataset"]:
+        if dataset["too_much"]:
+            objections.append(f"The macro F1 on {dataset['dataset']} would fall, beyond chance: {_in_words(dataset)}.")
     for row in result["per_emotion"]:
         if row["too_much"]:
             low, high = row["interval"]
@@ -378,6 +412,6 @@ def _other_data(challenger: dict, champion: dict | None) -> str:
     name = f"{champion['name']}, {str(champion.get('fingerprint'))[:12]}" if champion else "not known"
     return (
         f"The two were trained on different data (challenger: {challenger['name']}, "
-        f"{str(challenger.get('fingerprint'))[:12]}; champion: {name}), and only clips of the challenger's dataset "
-        "were compared. The challenger may be worse on the champion's data, so a person has to decide."
+        f"{str(challenger.get('fingerprint'))[:12]}; champion: {name}), and clips of the champion's data are missing "
+        "from the comparison. The challenger may be worse on the champion's data, so a person has to decide."
     )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from emotion import features
 from emotion.errors import BundleError
+from emotion.evaluation.folds import datasets_of
 from emotion.evaluation.selection import PROTOCOL
 from emotion.models import registry
 from emotion.models.bundle import Bundle, FoldModel, check_loadable
@@ -19,7 +20,8 @@ from emotion.store import Store
 from emotion.vocabulary import FAMILIES, emotions_of, probability_columns
 
 HELD_OUT = "held_out_predictions.parquet"
-"""A version's held-out predictions: a row per family and clip, with samples_sha256, speaker, emotion, probabilities."""
+"""A version's held-out predictions: a row per family and clip, with samples_sha256, speaker, dataset, emotion and
+probabilities."""
 UNHEARD = -1
 """In place of a fold's number: the champion was fitted on no clip of this speaker."""
 
@@ -48,7 +50,7 @@ def held_out_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> 
     Parameters
     ----------
     table : pandas.DataFrame
-        One row per clip: samples_sha256, speaker.
+        One row per clip: samples_sha256, speaker and, if there are several, dataset.
     predictions : dict of pandas.DataFrame
         By family, with all protocols: see :class:`emotion.training.fitting.Trained`.
 
@@ -65,6 +67,7 @@ def held_out_file(table: pd.DataFrame, predictions: dict[str, pd.DataFrame]) -> 
     for family, frame in predictions.items():
         held_out = frame[frame["protocol"] == PROTOCOL].sort_values("row")
         clips = table.iloc[held_out["row"]][["samples_sha256", "speaker"]].reset_index(drop=True)
+        clips["dataset"] = datasets_of(table)[held_out["row"]]
         answers = held_out[["emotion", *probability_columns(emotions_of(frame))]].reset_index(drop=True)
         frames.append(pd.concat([clips, answers], axis=1).assign(family=family))
     return predictions_file(frames)

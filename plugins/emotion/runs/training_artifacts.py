@@ -16,13 +16,13 @@ from emotion.errors import ConfigurationError
 from emotion.evaluation import folds
 from emotion.evaluation.folds import Fold
 from emotion.models import registry
-from emotion.models.bundle import Bundle, dumps, unpickle, verify
-from emotion.models.classifier import Ensemble
+from emotion.models.bundle import Bundle, dumps, models_of, unpickle, verify
+from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.store import Store
 from emotion.training.fitting import Trained
 from emotion.training.rows import ConditionRows
-from emotion.vocabulary import FAMILIES, label_set
+from emotion.vocabulary import FAMILIES, MODES, Mode, label_set
 
 MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
@@ -177,6 +177,13 @@ class TrainingArtifacts:
         data = self.store.read_bytes(f"{self.folder}/train/{name}")
         verify(data, sha256=sha256, name=name)
         return cast(Bundle, unpickle(data))
+
+    def models(self, name: str) -> dict[Mode, Classifier | Ensemble]:
+        """A model in each mode, fitted on all clips: of a family, or their ensemble."""
+        if name != Ensemble.family:
+            return models_of(self.bundle(name))
+        members = [models_of(self.bundle(family)) for family in FAMILIES]
+        return {mode: Ensemble([cast(Classifier, models[mode]) for models in members]) for mode in MODES}
 
     def save_familiarity(self, familiarity: Familiarity) -> None:
         """Write what training has shown, and last its checksum."""

@@ -13,7 +13,7 @@ from emotion.evaluation.stress import stress_scores
 from emotion.models import registry
 from emotion.models.bundle import packages
 from emotion.models.registry import VersionFacts
-from emotion.vocabulary import PROTOCOLS, SCORES, emotion_colours
+from emotion.vocabulary import SCORES, emotion_colours, protocols_of
 
 POLICIES = ("auto", "ask", "never")
 """Who decides on a promotion: the rules, a person after the rules, or nobody (the version is only registered)."""
@@ -28,6 +28,7 @@ def comparison(
     dataset: dict,
     models: dict[str, dict],
     stress: dict | None,
+    external_datasets: list[dict],
     selection: Selection,
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds: the figures of all models, and which model is selected and why.
@@ -44,6 +45,8 @@ def comparison(
         The figures of each model, by its name.
     stress : dict or None
         From :meth:`emotion.runs.training_artifacts.TrainingArtifacts.stress_facts`.
+    external_datasets : list of dict
+        Facts of the datasets that are tested on alone.
     selection : Selection
         From :func:`emotion.evaluation.selection.select`.
     """
@@ -62,6 +65,8 @@ def comparison(
         "emotion_colours": emotion_colours(dataset["emotions"], dataset.get("emotion_colours")),
         "dataset": dataset,
         "stress": stress,
+        "external": models[selection["selected"]]["external"],
+        "external_datasets": external_datasets,
         "models": models,
     }
 
@@ -93,11 +98,13 @@ def version_facts(result: dict[str, Any]) -> VersionFacts:
         "emotions": result["emotions"],
         "emotion_colours": result["emotion_colours"],
         "scores": {
-            name: {protocol: {score: figures[protocol][score] for score in SCORES} for protocol in PROTOCOLS}
+            name: {
+                protocol: {score: figures[protocol][score] for score in SCORES} for protocol in protocols_of(figures)
+            }
             for name, figures in result["models"].items()
         },
         "coverage": {
-            name: {protocol: figures[protocol]["coverage"] for protocol in PROTOCOLS}
+            name: {protocol: figures[protocol]["coverage"] for protocol in protocols_of(figures)}
             for name, figures in result["models"].items()
         },
     }

@@ -21,7 +21,7 @@ from emotion.explanation import export
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import condition_table, feature_table
 from emotion.metrics import Emitter
-from emotion.models import promotion, registry, stress
+from emotion.models import external, promotion, registry, stress
 from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
@@ -38,7 +38,7 @@ from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODE
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
-from emotion.vocabulary import FAMILIES, MODES, PROTOCOLS, emotion_colours, label_set, probabilities_of
+from emotion.vocabulary import FAMILIES, emotion_colours, label_set, probabilities_of, protocols_of
 
 
 class TrainingRun(Run):
@@ -124,15 +124,15 @@ class TrainingRun(Run):
             refused = self.store.read_table(self._key("refused.parquet"))
             is_external = manifest["dataset"].isin([facts["name"] for facts in self.artifacts.external_facts()])
             collected = feature_table.collect(self.store, manifest[~is_external], refused)
-            external = feature_table.collect(self.store, manifest[is_external], refused)
-            rejected = pd.concat([collected.rejected, external.rejected], ignore_index=True)
+            tested = feature_table.collect(self.store, manifest[is_external], refused)
+            rejected = pd.concat([collected.rejected, tested.rejected], ignore_index=True)
             self.store.write_table(self._key("rejected.csv"), for_spreadsheets(rejected))
             for _, clips in manifest.groupby("dataset", sort=False):
                 of_dataset = rejected[rejected["path"].isin(clips["path"])]
                 feature_table.check_rejected(of_dataset, len(clips), max_share=max_rejected_share)
-            combining.check_unheard(collected.table, external.table)
+            combining.check_unheard(collected.table, tested.table)
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
-            self.store.write_table(self._key(EXTERNAL_TABLE), external.table)
+            self.store.write_table(self._key(EXTERNAL_TABLE), tested.table)
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
             self._fit_familiarity()
@@ -205,7 +205,7 @@ class TrainingRun(Run):
             figures["hyperparameters"] = trained.hyperparameters
             self.artifacts.save_trained(family, bundle, trained, figures)
         training_metrics.emit_model(self.emitter, family, figures)
-        return {"family": family} | {protocol: round(figures[protocol]["f1_macro"], 4) for protocol in PROTOCOLS}
+        return {"family": family} | {name: round(figures[name]["f1_macro"], 4) for name in protocols_of(figures)}
 
     def compare(self, *, seed: int, speaker_folds: str) -> dict:
         """Compare the three models and their ensemble, and select one."""
@@ -223,6 +223,8 @@ class TrainingRun(Run):
                 | fitting.prediction_times(ensemble["plain"], values)
                 | {key: sum(models[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
             )
+            for name, model_figures in models.items():
+                model_figures["external"] = self._external_scores(name)
             result = training_results.comparison(
                 run_id=self.run_id,
                 seed=seed,
@@ -230,6 +232,7 @@ class TrainingRun(Run):
                 dataset=self.artifacts.dataset(table),
                 models=models,
                 stress=self.artifacts.stress_facts(table),
+                external_datasets=self.artifacts.external_facts(),
                 selection=select(
                     models,
                     table,
@@ -242,6 +245,12 @@ class TrainingRun(Run):
             self.store.write_table(self._key("comparison.csv"), training_report.comparison_rows(result))
         training_metrics.emit_model(self.emitter, Ensemble.family, models[Ensemble.family])
         return {"selected": result["selected"], "reason": result["selection"]["reason"]}
+
+    def _external_scores(self, name: str) -> dict:
+        """The figures of a model on the datasets that are tested on alone."""
+        table, values = self.artifacts.external_clips()
+        training = self.artifacts.bundle(FAMILIES[0])["training"]
+        return external.external_scores(self.artifacts.models(name), training, table, values)
 
     def explain(self, *, seed: int, explained_clips: int) -> dict:
         """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions.
@@ -297,11 +306,15 @@ class TrainingRun(Run):
                 self.store,
                 challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=probabilities_of(held_out),
+                challenger_model=self.artifacts.models(result["selected"])["plain"].predict_proba,
                 challenger_conditions=conditions and stress.answers_by_clip(table, conditions[result["selected"]]),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
                 rules={"margin": margin, "min_probability": min_probability, "max_emotion_drop": max_emotion_drop},
                 seed=result["seed"],
+            )
+            challenge["external"] = external.compare(
+                self.store, challenge["champion"], result["external"], *self.artifacts.external_clips()
             )
             self.store.write_json(self._key("challenge.json"), challenge)
             self._write_report(result, challenge, decision=None)
@@ -351,13 +364,13 @@ class TrainingRun(Run):
         )
 
     def _ensemble_bundle(self, seed: int, vote: pd.DataFrame) -> Bundle:
-        bundles = [self.artifacts.bundle(family) for family in FAMILIES]
+        of_member = self.artifacts.bundle(FAMILIES[0])
         return make_bundle(
-            models={mode: Ensemble([cast(Classifier, bundle[mode]) for bundle in bundles]) for mode in MODES},
-            background=bundles[0]["background"],
-            training=bundles[0]["training"],
+            models=self.artifacts.models(Ensemble.family),
+            background=of_member["background"],
+            training=of_member["training"],
             typical_information=typical_information(vote),
-            familiarity=bundles[0]["familiarity"],
+            familiarity=of_member["familiarity"],
             feature_names=features.feature_names(),
             metadata=self._metadata(seed),
         )

@@ -20,7 +20,7 @@ from emotion.models import pipelines
 from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
-from emotion.training.rows import ConditionRows, TrainingRows
+from emotion.training.rows import ConditionRows, TrainingRows, dataset_weights
 from emotion.vocabulary import DATASET_PROTOCOLS, MODES, Mode, label_set, probability_columns
 
 TIMED_PREDICTIONS = 50
@@ -96,6 +96,7 @@ class _Fitter:
         self,
         family: str,
         labels: np.ndarray,
+        datasets: np.ndarray,
         *,
         views: list[np.ndarray] | None,
         search: bool,
@@ -105,6 +106,7 @@ class _Fitter:
     ):
         self.family = family
         self.labels = labels
+        self.datasets = datasets
         self.label_set = label_set(labels)
         self.views = views
         self.search = search
@@ -118,6 +120,7 @@ class _Fitter:
 
         ``rows``: row numbers; ``variants``: shape (n_variants, n_clips, n_features); ``groups``: shape (n_clips,).
         """
+        weights = dataset_weights(self.datasets[rows])
         model = Classifier.fit(
             self.family,
             variants[:, rows].reshape(-1, variants.shape[2]),
@@ -125,6 +128,7 @@ class _Fitter:
             groups=np.tile(groups[rows], len(variants)),
             views=self.views,
             search=self.search,
+            weights=None if weights is None else np.tile(weights, len(variants)),
             label_set=self.label_set,
             seed=self.seed,
         )
@@ -172,7 +176,9 @@ def train(
     start = time.perf_counter()
     rows = TrainingRows.from_table(table, features, augmented)
     total = sum(map(len, folds.values())) + len(MODES)
-    fitter = _Fitter(family, rows.labels, views=views, search=search, seed=seed, progress=progress, total=total)
+    fitter = _Fitter(
+        family, rows.labels, rows.datasets, views=views, search=search, seed=seed, progress=progress, total=total
+    )
     fits = _fit_folds(rows, folds, fitter)
     temperatures = _temperatures(fits, folds, rows.labels)
     models, background, fit_seconds = _fit_final_models(rows, fits, fitter)

@@ -12,6 +12,8 @@ from emotion.evaluation.folds import datasets_of
 from emotion.models.adaptation import Statistics, measure, normalize_by_batch, normalize_by_speaker
 from emotion.vocabulary import DATASET_MODES, MODES, Mode
 
+WEIGHT_EXPONENT = 0.5
+"""A clip weighs n to the power of minus this, where its dataset has n clips in the fit."""
 SPEAKERS_HELD_OUT = (*MODES.values(), *DATASET_MODES.values())
 """The protocols that hold out whole speakers."""
 ADAPTED_TO: dict[Mode, tuple[str, str]] = {mode: (MODES[mode], DATASET_MODES[mode]) for mode in MODES}
@@ -45,8 +47,8 @@ class TrainingRows:
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, features: np.ndarray, augmented: np.ndarray | None) -> TrainingRows:
-        """From a table (emotion, speaker and, if there are several, dataset), its features (n_clips, n_features) and, if there are any, those of augmented
-        copies (n_variants, n_clips, n_features)."""
+        """From a table (emotion, speaker and, if there are several, dataset), its features (n_clips, n_features) and,
+        if there are any, those of augmented copies (n_variants, n_clips, n_features)."""
         speakers = table["speaker"].to_numpy()
         copies = np.empty((0, *features.shape), dtype=features.dtype) if augmented is None else augmented
         plain = np.concatenate([features[None], copies])
@@ -105,6 +107,22 @@ class ConditionRows:
 
     rows: np.ndarray
     values: dict[str, np.ndarray]
+
+
+def dataset_weights(datasets: np.ndarray) -> np.ndarray | None:
+    """The weight of each clip in a fit, by its dataset, shape (n_clips,); the mean is 1. None for one dataset.
+
+    A dataset of n clips weighs √n in all: more clips say more, but a corpus five times as large does not drown the
+    other. ``docs/benchmarks/corpora.py`` compares this with clips that all weigh the same, and with datasets that do.
+
+    >>> dataset_weights(np.array(["large"] * 4 + ["small"])).round(3).tolist()
+    [0.833, 0.833, 0.833, 0.833, 1.667]
+    """
+    _, codes, counts = np.unique(datasets, return_inverse=True, return_counts=True)
+    if len(counts) == 1:
+        return None
+    weights = counts[codes].astype(float) ** -WEIGHT_EXPONENT
+    return weights / weights.mean()
 
 
 def _normalize_both_sides(variant: np.ndarray, known: np.ndarray, datasets: np.ndarray) -> np.ndarray:

@@ -166,7 +166,7 @@ def test_a_dataset_of_one_speaker_can_be_held_out_beside_others():
     datasets = np.where(speakers == "alone", "tiny", "large")
     folds = speaker_folds(LABELS, speakers, datasets=datasets, seed=0)
     assert ["alone" in speakers[test] for _, test in folds] == [True, *[False] * (len(folds) - 1)]
-    (_, tiny_test), = [fold for fold in dataset_folds(LABELS, speakers, datasets) if fold[1][0] == 0]
+    ((_, tiny_test),) = [fold for fold in dataset_folds(LABELS, speakers, datasets) if fold[1][0] == 0]
     assert len(tiny_test) == 20
 
 

@@ -113,8 +113,7 @@ def test_a_sample_goes_from_plan_to_features(store, table):
     assert collected["condition"].tolist() == [name for name in CONDITIONS for _ in sample]
     for clip in (sample[0], sample[-1]):
         samples, *talkers = (
-            decode.load(io.BytesIO(store.read_bytes(file["key"]))).samples
-            for file in (clip, *clip["talkers"])
+            decode.load(io.BytesIO(store.read_bytes(file["key"]))).samples for file in (clip, *clip["talkers"])
         )
         for name in ("white_10db", "babble_15db", "telephone"):
             expected = features.extract(in_condition(name, samples, sha256=clip["sha256"], talkers=talkers))

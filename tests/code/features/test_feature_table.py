@@ -143,7 +143,9 @@ def test_another_recipe_computes_everything_again(store, corpus, monkeypatch):
 
 
 def test_the_same_bytes_are_featurized_once(store, corpus):
-    twice = pd.concat([corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav", key="corpus/copy.wav")], ignore_index=True)
+    twice = pd.concat(
+        [corpus.iloc[:1], corpus.iloc[:1].assign(path="copy.wav", key="corpus/copy.wav")], ignore_index=True
+    )
     plan = feature_table.plan(store, twice, clips_per_shard=3, **LIMITS)
     assert plan.total == 2 and plan.missing == 1
 

@@ -154,6 +154,7 @@ def challenge(
         challenger=facts(synthesized=synthesized, fingerprint=fingerprint)
         | {"version": version, "family": LOGISTIC}
         | ({"emotions": list(emotions)} if emotions else {}),
+        challenger_model=lambda values: np.full((len(values), len(EMOTIONS)), 1 / len(EMOTIONS)),
         challenger_probabilities=sure(table["emotion"].to_numpy(), 0.8) if probabilities is None else probabilities,
         challenger_conditions=conditions,
         table=table,

@@ -1,0 +1,150 @@
+"""Models tested on datasets that none of them was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import pandas as pd
+
+from emotion import features
+from emotion.errors import DataError, EmotionError
+from emotion.evaluation.scores import compute_scores
+from emotion.evaluation.shared_emotions import LEAST_SHARED, restrict, shared_emotions
+from emotion.models import registry
+from emotion.models.adaptation import Statistics, normalize_by_batch, normalize_by_speaker
+from emotion.models.bundle import models_of
+from emotion.models.classifier import Classifier, Ensemble
+from emotion.models.kept_predictions import champion_predictions
+from emotion.models.registry import ChampionPointer
+from emotion.models.rescoring import HELD_OUT
+from emotion.store import Store
+from emotion.vocabulary import Mode, label_set
+
+SCORES = ("accuracy", "uar", "f1_macro", "ece")
+
+
+def external_scores(
+    models: Mapping[Mode, Classifier | Ensemble], training: Statistics, table: pd.DataFrame, values: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """How a model answers on each dataset, in each mode.
+
+    The clips of a dataset are one batch. Clips whose emotion the model does not know are left out, and the
+    probabilities of emotions that the dataset does not have count as 0: chance is one over the number of ``emotions``.
+
+    Parameters
+    ----------
+    models : mapping
+        The model of each mode.
+    training : Statistics
+        Of the model's training clips.
+    table : pandas.DataFrame
+        One row per clip: dataset, emotion, speaker (``""`` where unknown).
+    values : float32 array, shape (n_clips, n_features)
+
+    Returns
+    -------
+    dict
+        Dataset → ``emotions``, the list of those that were tested, and by mode ``n``, ``accuracy``, ``uar``,
+        ``f1_macro``, ``ece`` and ``confidence``, the mean. The mode ``speaker`` is missing where no speaker is known.
+
+    Raises
+    ------
+    DataError
+        If a dataset shares fewer than two emotions with the model.
+
+    Examples
+    --------
+    >>> from emotion.models.adaptation import measure
+    >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> models = dict.fromkeys(MODES, Classifier.fit("logistic_regression", rows, labels, seed=0))
+    >>> table = pd.DataFrame({"dataset": "calls", "emotion": labels, "speaker": ""})
+    >>> figures = external_scores(models, measure(rows), table, rows)["calls"]
+    >>> figures["emotions"], list(figures)[1:], figures["plain"]["uar"]
+    (['happy', 'sad'], ['plain', 'batch'], 1.0)
+    """
+    return {
+        str(name): _scores_of_dataset(models, training, str(name), clips, values[clips.index])
+        for name, clips in table.reset_index(drop=True).groupby("dataset", sort=False)
+    }
+
+
+class ExternalComparison(TypedDict):
+    """Champion and challenger on each dataset, as :func:`external_scores` gives them; of the champion, only on datasets
+    that it was not trained on. ``missing`` says in words why figures of the champion are not there."""
+
+    challenger: dict[str, dict[str, Any]]
+    champion: dict[str, dict[str, Any]]
+    missing: list[str]
+
+
+def compare(
+    store: Store,
+    champion: Mapping[str, Any] | None,
+    challenger: dict[str, dict[str, Any]],
+    table: pd.DataFrame,
+    values: np.ndarray,
+) -> ExternalComparison:
+    """Set the challenger's figures against those of the champion on the same clips.
+
+    Parameters
+    ----------
+    store : Store
+    champion : mapping or None
+        Version and family; None where there is no champion.
+    challenger : dict
+        From :func:`external_scores`.
+    table, values
+        As for :func:`external_scores`.
+    """
+    result: ExternalComparison = {"challenger": challenger, "champion": {}, "missing": []}
+    if table.empty or champion is None:
+        return result
+    pointer = cast(ChampionPointer, champion)
+    try:
+        entry = registry.entry(store, pointer["version"])
+        bundle = registry.load(store, entry, registry.bundle_name(pointer["family"]), recipe=features.recipe_version())
+        kept = champion_predictions(store, pointer, HELD_OUT)
+    except EmotionError as error:
+        return result | {"missing": [f"The champion was not tested: {error}"]}
+    for name, clips in table.reset_index(drop=True).groupby("dataset", sort=False):
+        is_heard = kept is not None and (
+            clips["speaker"].isin(set(kept["speaker"]) - {""}) | clips["samples_sha256"].isin(kept["samples_sha256"])
+        )
+        if np.any(is_heard):
+            result["missing"].append(f"The champion was trained on clips or speakers of {name}.")
+            continue
+        try:
+            result["champion"] |= external_scores(models_of(bundle), bundle["training"], clips, values[clips.index])
+        except DataError as error:
+            result["missing"].append(f"The champion was not tested: {error}")
+    return result
+
+
+def _scores_of_dataset(
+    models: Mapping[Mode, Classifier | Ensemble],
+    training: Statistics,
+    name: str,
+    clips: pd.DataFrame,
+    values: np.ndarray,
+) -> dict[str, Any]:
+    known = models["plain"].label_set
+    emotions = shared_emotions(label_set(clips["emotion"]), known)
+    if len(emotions) < LEAST_SHARED:
+        raise DataError(
+            f"{name} has the emotions {', '.join(label_set(clips['emotion']))}, and the model knows "
+            f"{', '.join(known)}; expected at least {LEAST_SHARED} that both have: test on another dataset"
+        )
+    is_tested = clips["emotion"].isin(emotions).to_numpy()
+    labels, speakers = clips["emotion"].to_numpy()[is_tested], clips["speaker"].to_numpy()
+    features: dict[Mode, np.ndarray] = {"plain": values, "batch": normalize_by_batch(values, training)}
+    if "" not in speakers:
+        features["speaker"] = normalize_by_speaker(values, speakers)
+    figures: dict[str, Any] = {"emotions": list(emotions)}
+    for mode, rows in features.items():
+        probabilities = restrict(models[mode].predict_proba(rows[is_tested]), known, emotions)
+        scores = compute_scores(labels, probabilities, emotions)
+        figures[mode] = {"n": scores["n"]} | {score: scores[score] for score in SCORES}
+        figures[mode]["confidence"] = scores["confidence"]["mean"]
+    return figures
