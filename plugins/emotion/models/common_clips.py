@@ -103,7 +103,7 @@ def _champion_answers(
         stored = rescoring.stored_answers(store, champion, table)
     except EmotionError as error:
         causes.append(str(error))
-    is_missing = table["emotion"].isin(emotions).to_numpy()
+    is_missing = table["emotion"].isin(emotions).to_numpy(copy=True)
     if stored:
         is_missing[stored.rows] = False
     rows = np.flatnonzero(is_missing)
