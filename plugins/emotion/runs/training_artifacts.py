@@ -28,6 +28,9 @@ MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
 EXTERNAL_FACTS, EXTERNAL_TABLE = "external/datasets.json", "external/table.parquet"
 """Files with what is known of the datasets that are tested on alone, and with their clips and features."""
+SUSPICIOUS = "suspicious_labels.csv"
+"""File with the clips whose labels may be wrong, in the columns of
+:func:`emotion.evaluation.suspicious.suspicious_labels`."""
 FAMILIARITY = "familiarity.pkl"
 """File in which a run keeps what training has shown, until the bundles hold it."""
 FILES = (*map(registry.bundle_name, MODELS), *map(registry.fold_models_name, FAMILIES))
@@ -119,15 +122,15 @@ class TrainingArtifacts:
         return self.store.read_json(f"{self.folder}/{EXTERNAL_FACTS}")
 
     def dataset(self, table: pd.DataFrame) -> dict[str, Any]:
-        """The dataset as ``comparison.json`` describes it: its facts, and counts of the clips that the run used."""
-        return self.dataset_facts() | {
-            "used": len(table),
+        """The datasets as ``comparison.json`` describes them: their facts, and counts of the clips that the run used,
+        in all and by dataset."""
+        facts = self.dataset_facts()
+        counts = {
             "rejected": len(self.store.read_table(f"{self.folder}/rejected.csv")),
             "duplicates": len(self.store.read_table(f"{self.folder}/duplicates.csv")),
-            "speakers": int(table["speaker"].nunique()),
-            "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in label_set(table["emotion"])},
-            "seconds": float(table["duration"].sum()),
+            "datasets": [each | _counts(table[table["dataset"] == each["name"]]) for each in facts["datasets"]],
         }
+        return facts | _counts(table) | counts
 
     def save_trained(self, family: str, bundle: Bundle, trained: Trained, figures: dict) -> None:
         """Write a family's bundle, fold models, held-out predictions, and last its figures with the checksums."""
@@ -201,3 +204,13 @@ class TrainingArtifacts:
     def files(self) -> dict[str, bytes]:
         """The files that become part of the registered version, by name."""
         return {name: self.store.read_bytes(f"{self.folder}/train/{name}") for name in FILES}
+
+
+def _counts(table: pd.DataFrame) -> dict[str, Any]:
+    """Counts of the clips of a table that a run used."""
+    return {
+        "used": len(table),
+        "speakers": int(table["speaker"].nunique()),
+        "emotions": {emotion: int((table["emotion"] == emotion).sum()) for emotion in label_set(table["emotion"])},
+        "seconds": float(table["duration"].sum()),
+    }

@@ -17,6 +17,7 @@ from emotion.datasets import combining, importing
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
 from emotion.evaluation.held_out import protocol_scores, soft_vote
 from emotion.evaluation.selection import PROTOCOL, select
+from emotion.evaluation.suspicious import suspicious_labels
 from emotion.explanation import export
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import condition_table, feature_table
@@ -34,7 +35,7 @@ from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
 from emotion.runs import training_metrics, training_results
 from emotion.runs.run import Run
-from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, TrainingArtifacts
+from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, SUSPICIOUS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
@@ -243,6 +244,8 @@ class TrainingRun(Run):
             )
             self.store.write_json(self._key("comparison.json"), result)
             self.store.write_table(self._key("comparison.csv"), training_report.comparison_rows(result))
+            suspicious = suspicious_labels(table, self.artifacts.predictions(result["selected"]))
+            self.store.write_table(self._key(SUSPICIOUS), for_spreadsheets(suspicious))
         training_metrics.emit_model(self.emitter, Ensemble.family, models[Ensemble.family])
         return {"selected": result["selected"], "reason": result["selection"]["reason"]}
 
