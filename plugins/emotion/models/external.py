@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ from emotion.models.adaptation import Statistics, normalize_by_batch, normalize_
 from emotion.models.bundle import models_of
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.kept_predictions import champion_predictions
-from emotion.models.registry import ChampionPointer
 from emotion.models.rescoring import HELD_OUT
 from emotion.store import Store
 from emotion.vocabulary import Mode, label_set
@@ -80,30 +79,26 @@ class ExternalComparison(TypedDict):
 
 
 def compare(
-    store: Store,
-    champion: Mapping[str, Any] | None,
-    challenger: dict[str, dict[str, Any]],
-    table: pd.DataFrame,
-    values: np.ndarray,
+    store: Store, challenger: dict[str, dict[str, Any]], table: pd.DataFrame, values: np.ndarray
 ) -> ExternalComparison:
     """Set the challenger's figures against those of the champion on the same clips.
 
     Parameters
     ----------
     store : Store
-    champion : mapping or None
-        Version and family; None where there is no champion.
     challenger : dict
         From :func:`external_scores`.
     table, values
         As for :func:`external_scores`.
     """
     result: ExternalComparison = {"challenger": challenger, "champion": {}, "missing": []}
-    if table.empty or champion is None:
+    if table.empty:
         return result
-    pointer = cast(ChampionPointer, champion)
     try:
-        entry = registry.entry(store, pointer["version"])
+        pointer = registry.champion(store)
+        if pointer is None:
+            return result
+        entry = registry.champion_entry(store, pointer)
         bundle = registry.load(store, entry, registry.bundle_name(pointer["family"]), recipe=features.recipe_version())
         kept = champion_predictions(store, pointer, HELD_OUT)
     except EmotionError as error:

@@ -316,9 +316,7 @@ class TrainingRun(Run):
                 rules={"margin": margin, "min_probability": min_probability, "max_emotion_drop": max_emotion_drop},
                 seed=result["seed"],
             )
-            challenge["external"] = external.compare(
-                self.store, challenge["champion"], result["external"], *self.artifacts.external_clips()
-            )
+            challenge["external"] = external.compare(self.store, result["external"], *self.artifacts.external_clips())
             self.store.write_json(self._key("challenge.json"), challenge)
             self._write_report(result, challenge, decision=None)
         training_metrics.emit_challenge(self.emitter, challenge)
