@@ -43,9 +43,7 @@ def match_paths(patterns: Sequence[str], paths: Iterable[str]) -> list[dict[str,
     return [_groups(matchers, path) for path in paths]
 
 
-def match_in_time(
-    patterns: Sequence[str], paths: Sequence[str], seconds: float = SECONDS
-) -> list[dict[str, str] | None]:
+def match_in_time(patterns: Sequence[str], paths: Sequence[str], seconds: float) -> list[dict[str, str] | None]:
     """The same as :func:`match_paths`, in another process.
 
     Raises

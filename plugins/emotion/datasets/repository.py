@@ -62,7 +62,7 @@ def fetch_repository(
         f"`make train DATASET={entry.name} SOURCE=…`"
     )
     client = HttpClient(session or requests.Session(), retry or Retry(), remedy)
-    path = folder / f"{hashlib.sha256(entry.archive.encode()).hexdigest()[:32]}.zip"
+    path = folder / f"{hashlib.sha256(entry.archive.encode()).hexdigest()[:16]}-{entry.name}.zip"
     check_disk(folder, room_for)
     if not path.exists():
         part = path.with_name(path.name + ".part")

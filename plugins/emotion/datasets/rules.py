@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
 from emotion.datasets.field_types import Strict, text_mapping, wrong
-from emotion.datasets.name_matching import match_in_time, match_paths
+from emotion.datasets.name_matching import SECONDS, match_in_time, match_paths
 from emotion.errors import DataError
 from emotion.vocabulary import EMOTIONS
 
@@ -159,7 +159,7 @@ def read_names(rule: Rule, paths: Sequence[str], name: str) -> list[dict[str, st
         If the patterns take too long.
     """
     try:
-        groups = match_in_time(rule.pattern, [_normal(path) for path in paths])
+        groups = match_in_time(rule.pattern, [_normal(path) for path in paths], SECONDS)
     except TimeoutError as error:
         raise DataError(
             f"the rule of {name} cannot be used: its pattern gave {error} for {len(paths):,} names; make its "

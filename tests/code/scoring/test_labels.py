@@ -45,10 +45,10 @@ def test_one_of_emotion_and_speaker_is_enough(tmp_path, text):
     ("text", "message"),
     [
         ("path\na.wav\n", "has the columns path; expected path, emotion or speaker or both, and, where known, gender"),
-        ("path,emotion,mood\na.wav,sad,x\n", "has the columns path, emotion, mood"),
+        ("path,mood\na.wav,x\n", "has the columns path, mood"),
         ("path,emotion\na.wav\n", "line 2: 1 values; expected 2"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", "line 3: a.wav is in line 2 already"),
-        ("path,emotion\na.wav,glad\nb.wav,glad\n", r"glad \(2 clips; first: line 2\).*in an entry of kind folder"),
+        ("path,emotion\na.wav,glad\nb.wav,glad\n", r"glad \(2 clips; first: line 2\).*in an entry"),
     ],
 )
 def test_a_table_that_training_would_refuse_is_refused(tmp_path, text, message):
