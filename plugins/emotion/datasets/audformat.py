@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from emotion.datasets.archives import Member
-from emotion.datasets.catalogue import FolderEntry
+from emotion.datasets.catalogue import YAML_VALUE_ERRORS, FolderEntry
 from emotion.datasets.labelled_files import LabelledFile, check_words, label
 from emotion.datasets.labelled_folder import check_listed, unlisted_warning
 from emotion.errors import DataError
@@ -90,7 +90,7 @@ def _read_header(members: Mapping[str, Member]) -> _Database:
         if len(data) > _MAX_HEADER_BYTES:
             raise ValueError(f"it has {len(data):,} bytes; at most {_MAX_HEADER_BYTES:,} are read")
         header = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *YAML_VALUE_ERRORS) as error:
         raise DataError(
             f"{HEADER_FILE} cannot be read: {error}; expected the header of an audformat database"
         ) from None

@@ -177,6 +177,8 @@ _KINDS: dict[str, type[BaseModel]] = {
 }
 _NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive, "rule": Rule}
 """The models of the mappings inside an entry, by the key that holds them."""
+YAML_VALUE_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises besides its own errors, for example AttributeError for ``!!timestamp soon``."""
 _WORD_LETTERS = 4
 """Of an entry with a rule, shorter labels are codes and not words."""
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -204,16 +206,7 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
         raise ConfigurationError(
             f"the dataset catalogue {file} cannot be read ({error.strerror}); EMOTION_DATASETS names another"
         ) from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        # PyYAML raises more than its own errors, for example AttributeError for `!!timestamp soon`
+    except (yaml.YAMLError, *YAML_VALUE_ERRORS) as error:
         raise ConfigurationError(f"the dataset catalogue {file} is not valid YAML: {error}") from None
     entries = _mapping(document, f"{file}: the file", "one entry per dataset")
     if not entries:

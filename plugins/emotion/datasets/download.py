@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import requests
@@ -74,14 +74,8 @@ def fetch_archives(
         If the disk is too small or EMOTION_ZENODO_URL is no URL.
     """
     client = client_for(settings, entry, session=session, retry=retry or Retry())
-    urls: list[str] = []
-
-    def list_archives() -> list[ListedArchive]:
-        listed = client.with_retries(partial(listed_archives, client, settings, entry))
-        urls[:] = [archive.url for archive in listed]
-        return listed
-
-    archives = _expectations(entry, list_archives)
+    listed = cache(partial(client.with_retries, partial(listed_archives, client, settings, entry)))
+    archives = _expectations(entry, listed)
     paths = [folder / f"{archive.md5}-{archive.key}" for archive in archives]
     total = sum(archive.bytes for archive in archives)
     check_disk(folder, max(total - sum(_size(path) + _size(_part(path)) for path in paths), 0) + room_for)
@@ -90,9 +84,7 @@ def fetch_archives(
         if path.exists() and _checksum_difference(path, archive):
             path.unlink()
         if not path.exists():
-            if not urls:
-                list_archives()
-            fetch = _Fetch(client, urls[number], archive, _part(path), _share(progress, before, total))
+            fetch = _Fetch(client, listed()[number].url, archive, _part(path), _share(progress, before, total))
             fetch.complete_as(path)
         before += archive.bytes
         progress("download", before, total, "B")

@@ -45,8 +45,10 @@ def ravdess_labels(entry: SynthesizedEntry, stem: str) -> dict[str, Any]:
 
 
 def is_by_actors(entry: ZenodoEntry) -> bool:
-    """Whether the catalogue says how many clips of which actors the archives hold, as it does for RAVDESS."""
-    return all(archive.clips and archive.channel and archive.actors for archive in entry.archives)
+    """Whether the clips have RAVDESS's names, and the catalogue says how many of which actors the archives hold."""
+    return entry.naming == RAVDESS and all(
+        archive.clips and archive.channel and archive.actors for archive in entry.archives
+    )
 
 
 def ravdess_files(entry: ZenodoEntry, members: list[Member], source: str) -> list[LabelledFile]:

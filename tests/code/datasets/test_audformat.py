@@ -170,6 +170,7 @@ def test_segments_that_are_whole_files_are_taken(place):
         ),
         ({"header": SEGMENTS, "emotion": "file,start,end,emotion\nwav/03a01Wa.wav,soon,,anger\n"}, "from soon"),
         ({"header": "tables: ["}, "db.yaml cannot be read"),
+        ({"header": "tables: !!timestamp soon"}, "db.yaml cannot be read"),
         ({"header": "- a"}, r"no table of db.yaml has a column emotion; it has \(no table\)"),
         ({"header": "tables: {files: {columns: {speaker: }}}"}, r"it has \(files: speaker\)"),
         ({"header": "tables: {other: {columns: {emotion: }}}"}, "expected db.other.csv or db.other.parquet beside it"),

@@ -250,3 +250,63 @@ def test_a_value_that_yaml_cannot_make_is_an_error_of_the_catalogue(tmp_path, te
     file.write_text(text if text.startswith("?") else f"a: {text}\n")
     with pytest.raises(ConfigurationError, match="datasets.yaml"):
         read_catalogue(file)
+
+
+def test_an_entry_of_kind_folder_needs_nothing_but_its_kind(tmp_path):
+    (tmp_path / "a.yaml").write_text("calls: {kind: folder}\n")
+    entry = find_entry(tmp_path / "a.yaml", "calls")
+    assert (entry.title, entry.licence.id, entry.commercial_use, entry.folds, entry.folder) == (
+        "calls",
+        "own",
+        None,
+        None,
+        None,
+    )
+    assert entry.licence == find_entry(SHIPPED, "labelled-folder").licence
+
+
+def test_a_catalogue_of_before_there_were_rules_is_read_as_it_was(tmp_path, document):
+    entry = document["ravdess-speech"]
+    del entry["rule"], entry["language"]
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"ravdess-speech": entry}))
+    assert find_entry(tmp_path / "a.yaml", "ravdess-speech").naming == find_entry(SHIPPED, "ravdess-speech").rule
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ("emotions: [bored]", "mine.emotions: found ['bored'] (list); expected names of further emotions"),
+        ("emotions: {Bored: null}", "mine.emotions: found {'Bored': None} (dict); expected names of further emotions"),
+        (
+            "emotions: {'so so': null}",
+            "expected names of further emotions (lower-case letters, digits, _ and -, at most 40)",
+        ),
+        (f"emotions: {{{'a' * 41}: null}}", "at most 40"),
+        ("emotions: {'bored\\n': null}", "expected names of further emotions"),
+        ("emotions: {yes: null}", "expected names of further emotions"),
+        (
+            "emotions: {angry: null}",
+            "expected emotions besides the eight that every model knows; angry is",
+        ),
+        ("emotions: {bored: red}", "mine.emotions.bored: found 'red' (str); expected a colour as in '#aa8855'"),
+        ("emotions: {bored: '#aa88551'}", "expected a colour"),
+        ("labels: {x: bored}", "mine.labels.x: found 'bored' (str); expected one of neutral, calm"),
+        ("labels: {x: bored}\nemotions: {boring: null}", "surprised, boring, or null to leave such clips out"),
+        ("labels: {x: ''}", "mine.labels.x: found '' (str)"),
+        ("language: ''", "mine.language: found '' (str); expected text"),
+        ("clips: 0", "mine.clips: found 0 (int); expected a whole number above 0"),
+    ],
+)
+def test_what_an_entry_says_of_emotions_is_checked(tmp_path, lines, message):
+    document = {"mine": {"kind": "folder"} | yaml.load(lines, yaml.SafeLoader)}
+    assert message in refused(tmp_path, document)
+
+
+def test_two_colours_of_one_emotion_are_refused_with_both_entries(tmp_path):
+    entries = "a: {kind: folder, emotions: {bored: '#AA8855'}}\nb: {kind: folder, emotions: {bored: %s}}\n"
+    assert "a.emotions and b.emotions give bored two colours, #aa8855 and #aa8856" in refused(
+        tmp_path, entries % "'#aa8856'"
+    )
+    for same in ("'#aa8855'", "null"):
+        (tmp_path / "datasets.yaml").write_text(entries % same)
+        assert list(read_catalogue(tmp_path / "datasets.yaml")) == ["a", "b"]

@@ -1,6 +1,7 @@
 """Rules for file names: which are refused with the catalogue, and what they say of a name."""
 
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +14,8 @@ from emotion.datasets.ravdess import ravdess_emotion
 from emotion.datasets.rules import RAVDESS, Rule, read_name
 from emotion.errors import ConfigurationError, DataError
 from emotion.settings import INCLUDE
-from small_data import wav, write_zip
+from small_data import ravdess_clips, wav, write_zip
+from zenodo_server import catalogue
 
 SHORT = r"(?P<emotion>[a-z]+)_(?P<speaker>\w+)"
 
@@ -299,3 +301,24 @@ def test_every_ravdess_name_is_read_as_published():
     }
     for name in ("01-01-01-01-01-01-01", "03-01-09-01-01-01-01", "03-01-01-02-01-01-01", "03-01-02-01-01-00-01", "x"):
         assert ravdess_emotion(name) == ""
+
+
+def test_an_emotion_of_ravdess_can_be_left_out_and_the_dataset_stays_whole(local):
+    settings, store = local
+    clips = ravdess_clips(range(1, 3))
+    document = catalogue([write_zip(settings.recordings[0] / "a.zip", clips)])
+    document["ravdess-speech"]["labels"] = {"calm": None}
+    del document["ravdess-speech"]["rule"]
+    facts = obtain(store, with_catalogue(settings, document), "ravdess-speech", source=Path("a.zip")).facts
+    assert facts["complete"] and facts["warnings"] == []
+    assert facts["left_out"] == {"calm": 4} and facts["emotions"]["calm"] == 0 and facts["clips"] == len(clips) - 4
+
+
+def test_a_record_of_zenodo_may_have_a_rule_of_its_own(local):
+    settings, store = local
+    source = write_zip(settings.recordings[0] / "a.zip", {"sad_OAF.wav": wav(1), "glad_YAF.wav": wav(2)})
+    document = catalogue([write_zip(settings.recordings[0] / "b.zip", ravdess_clips(range(1, 3)))])
+    document["ravdess-speech"] |= {"rule": {"pattern": SHORT}, "labels": {"glad": "happy"}}
+    facts = obtain(store, with_catalogue(settings, document), "ravdess-speech", source=source).facts
+    assert facts["warnings"][0].startswith("Not the whole dataset: a.zip has 2 of 32 clips.")
+    assert read_manifest(store, "ravdess-speech")["speaker"].tolist() == ["ravdess:YAF", "ravdess:OAF"]
