@@ -154,6 +154,7 @@ class FolderEntry(_Labelled):
 Entry = ZenodoEntry | RepositoryEntry | SynthesizedEntry | FolderEntry
 """A dataset of the catalogue, of one of the four kinds."""
 
+OWN_SOURCE = "recordings of your own"
 _OWN_RECORDINGS: dict[str, object] = {
     "licence": {
         "id": "own",
@@ -163,7 +164,7 @@ _OWN_RECORDINGS: dict[str, object] = {
         "on them may be used for; nothing is known about them here.",
     },
     "commercial_use": None,
-    "source": "recordings of your own",
+    "source": OWN_SOURCE,
     "citation": "Recordings of your own.",
     "folds": None,
 }

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from emotion.datasets import synthesis
 from emotion.datasets.archives import Member, open_zip, zip_members
 from emotion.datasets.audformat import HEADER_FILE, files_of_database
-from emotion.datasets.catalogue import Entry, FolderEntry, RepositoryEntry, SynthesizedEntry, ZenodoEntry
+from emotion.datasets.catalogue import OWN_SOURCE, Entry, FolderEntry, RepositoryEntry, SynthesizedEntry, ZenodoEntry
 from emotion.datasets.clips import SourceClip, SourceClips, folder_members, recordings_folders
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.datasets.labelled_files import clips_to_import, left_out_words
@@ -35,10 +35,11 @@ def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | Non
     if isinstance(entry, FolderEntry):
         source = source or (Path(entry.folder) if entry.folder else None)
         if source is None:
+            where = "" if entry.source == OWN_SOURCE else f". Where to get them: {entry.source}"
             raise ConfigurationError(
                 f"{entry.name} needs a source: the folder, zip or CSV with its recordings, below "
                 f"{recordings_folders(settings)} (EMOTION_RECORDINGS), as in SOURCE=…; or name it as `folder` in "
-                f"{settings.catalogue}. Where to get them: {entry.source}"
+                f"{settings.catalogue}{where}"
             )
     if source is None:
         return None
@@ -90,17 +91,20 @@ def from_disk(settings: Settings, entry: Entry, source: Path, stack: ExitStack) 
     members, table = _own_members(settings, entry, source, stack)
     by_path = {member.path: member for member in members}
     warnings: tuple[str, ...] = ()
-    difference = ""
-    if entry.rule:
+    difference = below = ""
+    if source.suffix.lower() == ".csv":
+        files, warnings = files_of_table(entry, by_path, table)
+    elif entry.rule:
         files = each_once(files_by_name(entry, entry.rule, members, str(source)), entry.name)
         difference = count_difference(files, entry.clips)
+        below = "" if source.is_dir() else common_folder(files)
     elif HEADER_FILE in by_path:
         files, warnings = files_of_database(entry, by_path)
     elif table in by_path:
         files, warnings = files_of_table(entry, by_path, table)
     else:
         files = files_of_folders(entry, members, source)
-    clips = clips_to_import(files, below=common_folder(files) if entry.rule and not source.is_dir() else "")
+    clips = clips_to_import(files, below=below)
     if len({clip.labels["emotion"] for clip in clips}) < 2:
         raise DataError(f"{source} has {len(clips)} recordings of fewer than two emotions; expected {_forms(entry)}")
     return SourceClips(

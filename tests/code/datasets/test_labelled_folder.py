@@ -223,3 +223,11 @@ def test_a_word_that_the_catalogue_maps_to_null_is_left_out_and_counted(local, f
     assert facts["left_out"] == {"boredom": 2} and facts["clips"] == 2 and facts["warnings"] == []
     assert {word: count for word, count in facts["emotions"].items() if count} == {"angry": 1, "polite": 1}
     assert facts["emotion_colours"] == {}
+
+
+def test_a_table_that_is_given_as_the_source_comes_before_a_rule_and_a_database(local):
+    settings, store = local
+    settings = with_catalogue(settings, {OWN: {"kind": "folder", "rule": {"pattern": "(?P<emotion>x)"}}})
+    files = {"a.wav": wav(1), "b.wav": wav(2), "db.yaml": b"x", "mine.csv": TABLE + "a.wav,sad,a\nb.wav,calm,b\n"}
+    obtain(store, settings, OWN, source=own_folder(settings, files) / "mine.csv")
+    assert read_manifest(store, OWN)["emotion"].tolist() == ["sad", "calm"]
