@@ -104,3 +104,11 @@ def test_real_recordings_of_nemo_are_labelled_as_its_own_table_says(local, nemo)
         assert row.emotion == words.get(expected["emotion"], expected["emotion"])
         assert (row.actor, row.gender, row.rate) == (expected["speaker"], expected["gender"], 24_000)
     assert is_ready(store, settings, "nemo", source=source)
+
+
+def test_pointers_in_place_of_recordings_are_refused(local):
+    settings, store = local
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 76000\n"
+    files = {f"AudioWAV/{stem}.wav": pointer % stem.encode() for stem in CORPORA["crema-d"]}
+    with pytest.raises(DataError, match="AudioWAV/1001_DFA_ANG_XX.wav is a pointer of Git LFS.*git lfs pull"):
+        obtain(store, settings, "crema-d", source=own_folder(settings, files))
