@@ -102,7 +102,7 @@ class _Labelled(_Dataset):
 
     @property
     def translations(self) -> dict[str, str | None]:
-        """The emotion of each word that is not one of the eight emotions, and of those that ``labels`` has."""
+        """The words that the entry declares or translates, with the emotion of each; None: clips are left out."""
         return {name: name for name in self.emotions} | self.labels
 
 

@@ -60,8 +60,11 @@ def inputs_hash(entry: Entry, source: Path | None) -> str:
 
 def _naming(entry: ZenodoEntry | RepositoryEntry | FolderEntry) -> list[Any]:
     """What decides about labels besides what entries had from the beginning: those of then keep their hash."""
-    parts: list[Any] = [entry.rule.model_dump()] if entry.rule not in (None, RAVDESS) else []
-    if isinstance(entry, ZenodoEntry) and entry.labels:
+    is_zenodo = isinstance(entry, ZenodoEntry)
+    parts: list[Any] = []
+    if entry.rule and not (is_zenodo and entry.rule == RAVDESS):
+        parts += [entry.rule.model_dump()]
+    if is_zenodo and entry.labels:
         parts += [sorted(entry.labels.items())]
     if isinstance(entry, FolderEntry) and entry.clips:
         parts += [entry.clips]
