@@ -73,6 +73,20 @@ def store(settings: Settings) -> Store:
 
 
 @pytest.fixture(scope="session")
+def nemo() -> Path:
+    """A folder with recordings of nEMO as ``flac/<speaker>/<speaker>_<emotion>_<sentence>.flac``, and ``manifest.csv``.
+
+    ``EMOTION_TEST_NEMO`` names it.
+    """
+    folder = Path(os.environ.get("EMOTION_TEST_NEMO") or PROJECT.parent / "shared" / "nemo").absolute()
+    if not ((folder / "flac").is_dir() and (folder / "manifest.csv").is_file()):
+        pytest.skip(
+            f"no recordings of nEMO in {folder}; EMOTION_TEST_NEMO may name a folder with flac/ and manifest.csv"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ravdess() -> Path:
     """A folder with the RAVDESS speech recordings of actors 1 to 18, as ``Actor_NN/*.wav``.
 

@@ -12,6 +12,54 @@ from emotion.store import Store
 
 SPEECH, BOTH, OWN = "ravdess-speech", "ravdess-speech-song", "labelled-folder"
 
+EMODB = {
+    "03a01Wa": ("angry", "03", "male"),
+    "08a01Fd": ("happy", "08", "female"),
+    "09b10Ec": ("disgust", "09", "female"),
+    "10a02Aa": ("fearful", "10", "male"),
+    "16b03Ta": ("sad", "16", "female"),
+    "12a01Nb": ("neutral", "12", "male"),
+}
+CORPORA = {
+    "nemo": {
+        "EB0_anger_1": ("angry", "EB0", "female"),
+        "KS0_fear_10": ("fearful", "KS0", "male"),
+        "WR0_happiness_86": ("happy", "WR0", "male"),
+        "TP0_neutral_58": ("neutral", "TP0", "male"),
+        "MK0_sadness_23": ("sad", "MK0", "female"),
+        "SM0_surprised_27": ("surprised", "SM0", "male"),
+    },
+    "emodb": EMODB,
+    "emodb-2": EMODB,
+    "crema-d": {
+        "1001_DFA_ANG_XX": ("angry", "1001", "male"),
+        "1002_IEO_DIS_LO": ("disgust", "1002", "female"),
+        "1091_IEO_FEA_HI": ("fearful", "1091", "female"),
+        "1090_IEO_HAP_MD": ("happy", "1090", "male"),
+        "1045_WSI_NEU_XX": ("neutral", "1045", "male"),
+        "1040_ITH_SAD_X": ("sad", "1040", "male"),
+    },
+    "tess": {
+        "OAF_back_angry": ("angry", "OAF", "female"),
+        "OAF_back_disgust": ("disgust", "OAF", "female"),
+        "YAF_shout_fear": ("fearful", "YAF", "female"),
+        "YAF_shout_happy": ("happy", "YAF", "female"),
+        "OA_bite_neutral": ("neutral", "OAF", "female"),
+        "YAF_food_ps": ("surprised", "YAF", "female"),
+        "OAF_Food_sad": ("sad", "OAF", "female"),
+    },
+    "savee": {
+        "DC_a01": ("angry", "DC", "male"),
+        "JE_d01": ("disgust", "JE", "male"),
+        "JK_f01": ("fearful", "JK", "male"),
+        "KL/h01": ("happy", "KL", "male"),
+        "KL/n30": ("neutral", "KL", "male"),
+        "DC/sa15": ("sad", "DC", "male"),
+        "DC/su01": ("surprised", "DC", "male"),
+    },
+}
+"""By dataset and published name of a file (without ending): emotion, speaker and gender."""
+
 
 def recordings(settings: Settings) -> Path:
     """The folder that recordings may come from."""

@@ -1,5 +1,7 @@
 """A host that speaks Zenodo's record API: for tests, with faults on request, and for people, as a mirror.
 
+It also serves its files at /archives/NAME, as hosts of repositories do: neither their length nor a part of them.
+
     python tests/support/zenodo_server.py --port 8000 ZIP [ZIP …] > mirror.yaml &
     EMOTION_ZENODO_URL=http://127.0.0.1:8000 EMOTION_DATASETS=$PWD/mirror.yaml make train
 
@@ -20,7 +22,7 @@ import threading
 import time
 import zipfile
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 
@@ -120,10 +122,15 @@ class ZenodoServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                name = owner._name_of_content(self.path)
+                archive = self.path.removeprefix("/archives/")
+                is_archive = archive != self.path and archive in owner.files
+                name = archive if is_archive else owner._name_of_content(self.path)
                 route = "content" if name else "record"
                 faults = owner.faults[route]
                 fault = faults.popleft() if faults else Fault()
+                if is_archive:
+                    del self.headers["Range"]
+                    fault = replace(fault, unmeasured=True)
                 self.request_log = Request(route, self.headers["Range"], self.headers["If-Range"])
                 owner.log.append(self.request_log)
                 try:

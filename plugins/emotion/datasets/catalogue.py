@@ -6,19 +6,21 @@ refused with the file, the place in it, what was found and what was expected.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from emotion.datasets.field_types import (
     QUOTE,
     Actors,
+    ArchiveUrl,
     Channel,
     Count,
+    Emotions,
     Flag,
     Folder,
     Labels,
@@ -26,21 +28,17 @@ from emotion.datasets.field_types import (
     Name,
     Sha256,
     SpeakerFolds,
+    Strict,
     Text,
     ZipName,
     list_of,
 )
+from emotion.datasets.rules import RAVDESS, Rule
 from emotion.errors import ConfigurationError
 from emotion.vocabulary import EMOTIONS
 
 
-class _Strict(BaseModel):
-    """No value is converted, no other key is taken, and nothing changes afterwards."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class Licence(_Strict):
+class Licence(Strict):
     """A licence, and in ``model`` what it means for a model trained on the data."""
 
     id: Text
@@ -49,27 +47,30 @@ class Licence(_Strict):
     model: Text
 
 
-class Folds(_Strict):
+class Folds(Strict):
     """Published speaker-independent folds: the speakers (without the dataset's prefix) that each holds out."""
 
     scheme: Name
     speakers: SpeakerFolds
 
 
-class Archive(_Strict):
-    """One zip of a Zenodo record: its size and checksums as published, and what it must hold."""
+class Archive(Strict):
+    """One zip of a Zenodo record: its size and checksums as published, and what it must hold; None: not known.
+
+    Where size or checksum is None, the record's own listing is what the download is compared with.
+    """
 
     key: ZipName
-    bytes: Count
-    md5: Md5
+    bytes: Count | None
+    md5: Md5 | None
     sha256: Sha256 | None
-    expanded_bytes: Count
-    channel: Channel
-    clips: Count
-    actors: Actors
+    expanded_bytes: Count | None
+    channel: Channel | None
+    clips: Count | None
+    actors: Actors | None
 
 
-class _Dataset(_Strict):
+class _Dataset(Strict):
     """What every dataset has, whatever its kind. ``name`` is the key of its entry."""
 
     name: Name = Field(exclude=True)  # it is not among the keys of the entry
@@ -80,6 +81,7 @@ class _Dataset(_Strict):
     source: Text
     citation: Text
     folds: Folds | None
+    language: Text | None = None
 
     @property
     def speaker_prefix(self) -> str:
@@ -87,8 +89,25 @@ class _Dataset(_Strict):
         return self.name
 
 
-class ZenodoEntry(_Dataset):
-    """Archives of a Zenodo record, with clips named as RAVDESS names them."""
+class _Labelled(_Dataset):
+    """Recordings whose labels are words: what the words stand for, and a rule if they are in the names of the files.
+
+    ``emotions`` declares emotions besides the eight, with a colour or None. ``labels`` maps words to emotions; None:
+    clips with this word are left out.
+    """
+
+    emotions: Emotions = {}
+    labels: Labels = {}
+    rule: Rule | None = None
+
+    @property
+    def translations(self) -> dict[str, str | None]:
+        """The words that the entry declares or translates, with the emotion of each; None: clips are left out."""
+        return {name: name for name in self.emotions} | self.labels
+
+
+class ZenodoEntry(_Labelled):
+    """Archives of a Zenodo record. Without a rule the clips are named as RAVDESS names them."""
 
     kind: Literal["zenodo"]
     record: Count
@@ -99,6 +118,22 @@ class ZenodoEntry(_Dataset):
     def speaker_prefix(self) -> str:
         return self.prefix
 
+    @property
+    def naming(self) -> Rule:
+        """The entry's rule, or that of RAVDESS."""
+        return self.rule or RAVDESS
+
+
+class RepositoryEntry(_Labelled):
+    """The archive of one commit of a repository, with clips named by the rule."""
+
+    kind: Literal["repository"]
+    rule: Rule
+    archive: ArchiveUrl
+    sha256: Sha256 | None
+    expanded_bytes: Count | None
+    clips: Count | None
+
 
 class SynthesizedEntry(_Dataset):
     """The corpus that ``emotion.datasets.synthesis`` generates."""
@@ -108,24 +143,45 @@ class SynthesizedEntry(_Dataset):
     repetitions: Count
 
 
-class FolderEntry(_Dataset):
-    """Recordings of your own. ``labels`` maps your own words (lower case) to emotions."""
+class FolderEntry(_Labelled):
+    """Recordings on a disk. ``clips`` is how many the whole dataset has; None: not known."""
 
     kind: Literal["folder"]
-    labels: Labels
-    folder: Folder | None
+    folder: Folder | None = None
+    clips: Count | None = None
 
 
-Entry = ZenodoEntry | SynthesizedEntry | FolderEntry
-"""A dataset of the catalogue, of one of the three kinds."""
+Entry = ZenodoEntry | RepositoryEntry | SynthesizedEntry | FolderEntry
+"""A dataset of the catalogue, of one of the four kinds."""
+
+OWN_SOURCE = "recordings of your own"
+_OWN_RECORDINGS: dict[str, object] = {
+    "licence": {
+        "id": "own",
+        "name": "Whatever you agreed on with the people recorded",
+        "url": None,
+        "model": "The rights in these recordings, and the consent of the people recorded, decide what a model trained "
+        "on them may be used for; nothing is known about them here.",
+    },
+    "commercial_use": None,
+    "source": OWN_SOURCE,
+    "citation": "Recordings of your own.",
+    "folds": None,
+}
+"""What an entry of kind folder says where it has no such key; its title is then its name."""
 
 _KINDS: dict[str, type[BaseModel]] = {
     "zenodo": ZenodoEntry,
+    "repository": RepositoryEntry,
     "synthesized": SynthesizedEntry,
     "folder": FolderEntry,
 }
-_NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive}
+_NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive, "rule": Rule}
 """The models of the mappings inside an entry, by the key that holds them."""
+YAML_VALUE_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises besides its own errors, for example AttributeError for ``!!timestamp soon``."""
+_WORD_LETTERS = 4
+"""Of an entry with a rule, shorter labels are codes and not words."""
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
@@ -142,7 +198,8 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
     --------
     >>> from emotion.settings import INCLUDE
     >>> list(read_catalogue(INCLUDE / "datasets.yaml"))
-    ['ravdess-speech', 'ravdess-speech-song', 'synthesized', 'labelled-folder']
+    ['ravdess-speech', 'ravdess-speech-song', 'nemo', 'emodb', 'emodb-2', 'crema-d', 'tess', 'savee', 'synthesized', \
+'labelled-folder']
     """
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
@@ -150,21 +207,14 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
         raise ConfigurationError(
             f"the dataset catalogue {file} cannot be read ({error.strerror}); EMOTION_DATASETS names another"
         ) from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        # PyYAML raises more than its own errors, for example AttributeError for `!!timestamp soon`
+    except (yaml.YAMLError, *YAML_VALUE_ERRORS) as error:
         raise ConfigurationError(f"the dataset catalogue {file} is not valid YAML: {error}") from None
     entries = _mapping(document, f"{file}: the file", "one entry per dataset")
     if not entries:
         raise ConfigurationError(f"the dataset catalogue {file} is empty; expected at least one dataset")
-    return {name: _entry(file, name, value) for name, value in entries.items()}
+    catalogue = {name: _entry(file, name, value) for name, value in entries.items()}
+    _check_colours(file, catalogue)
+    return catalogue
 
 
 def find_entry(file: Path, name: str) -> Entry:
@@ -188,10 +238,14 @@ def find_entry(file: Path, name: str) -> Entry:
     return entries[name]
 
 
-def shared_translations(entries: Iterable[Entry]) -> dict[str, str]:
-    """The words for emotions that all folder entries together translate, by word.
+def shared_translations(entries: Iterable[Entry]) -> dict[str, str | None]:
+    """The words for emotions that all entries together translate, and the emotion (None: left out) of each.
 
-    Left out are a word that two entries translate differently, and a word that is itself an emotion here.
+    Left out of it are
+
+    - a word that two entries translate differently;
+    - a word that is itself one of the eight emotions;
+    - the codes of entries with a rule: what has fewer than four letters, such as W, ANG or ps.
 
     Examples
     --------
@@ -201,11 +255,29 @@ def shared_translations(entries: Iterable[Entry]) -> dict[str, str]:
     >>> shared_translations([entry, calls])
     {'anger': 'angry'}
     """
-    meanings: dict[str, set[str]] = {}
+    meanings: dict[str, set[str | None]] = {}
     for entry in entries:
-        for word, emotion in entry.labels.items() if isinstance(entry, FolderEntry) else ():
-            meanings.setdefault(word, set()).add(emotion)
-    return {word: min(emotions) for word, emotions in meanings.items() if len(emotions) == 1 and word not in EMOTIONS}
+        if isinstance(entry, _Labelled):
+            for word, emotion in entry.translations.items():
+                if entry.rule is None or sum(map(str.isalpha, word)) >= _WORD_LETTERS:
+                    meanings.setdefault(word, set()).add(emotion)
+    return {
+        word: next(iter(emotions)) for word, emotions in meanings.items() if len(emotions) == 1 and word not in EMOTIONS
+    }
+
+
+def _check_colours(file: Path, entries: Mapping[str, Entry]) -> None:
+    """Raise ConfigurationError if two entries declare an emotion with two colours."""
+    first: dict[str, tuple[str, str]] = {}
+    for name, entry in entries.items():
+        for emotion, colour in entry.emotions.items() if isinstance(entry, _Labelled) else ():
+            if colour:
+                other, its_colour = first.setdefault(emotion, (name, colour.lower()))
+                if colour.lower() != its_colour:
+                    raise ConfigurationError(
+                        f"{file}: {other}.emotions and {name}.emotions give {emotion} two colours, {its_colour} and "
+                        f"{colour.lower()}; expected one, or null in one of them"
+                    )
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -226,6 +298,8 @@ def _entry(file: Path, name: str, value: object) -> Entry:
     fields = _mapping(value, f"{file}: {name}", "a dataset's keys")
     if "name" in fields:
         raise ConfigurationError(f"{file}: {name}.name: unknown key; the name of a dataset is the key of its entry")
+    if fields.get("kind") == "folder":
+        fields = {"title": name, **_OWN_RECORDINGS, **fields}
     try:
         _NAME.validate_python(name)
         return _ENTRY.validate_python(fields | {"name": name})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,6 +77,8 @@ class SourceClips:
         Whether they came out of the very archives that the catalogue names.
     archives : tuple of dict
         Of each zip that they came out of: key, bytes, md5 and sha256.
+    left_out : dict
+        The number of recordings that are left out, by their word for the emotion, which the catalogue maps to null.
     """
 
     clips: list[SourceClip]
@@ -85,6 +87,7 @@ class SourceClips:
     complete: bool = True
     as_published: bool = False
     archives: tuple[dict[str, Any], ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def speaker_name(entry: Entry, name: str) -> str:

@@ -11,17 +11,18 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import requests
 
 from emotion.datasets.archives import checksums
-from emotion.datasets.catalogue import Archive, ZenodoEntry
+from emotion.datasets.catalogue import ZenodoEntry
 from emotion.datasets.http_client import FailedAttempt, HttpClient, Retry, cause
-from emotion.datasets.zenodo import archive_urls, client_for
+from emotion.datasets.zenodo import ListedArchive, client_for, listed_archives
 from emotion.errors import ConfigurationError, DataError
 from emotion.progress import Progress, StageProgress, no_progress
 from emotion.settings import Settings
@@ -60,7 +61,8 @@ def fetch_archives(
     Returns
     -------
     list of Path
-        The archives, in the catalogue's order, each of the catalogue's size and checksums.
+        The archives, in the catalogue's order, each of the catalogue's size and checksums, or of the record's where
+        the catalogue has none.
 
     Raises
     ------
@@ -72,21 +74,46 @@ def fetch_archives(
         If the disk is too small or EMOTION_ZENODO_URL is no URL.
     """
     client = client_for(settings, entry, session=session, retry=retry or Retry())
-    paths = [folder / f"{archive.md5}-{archive.key}" for archive in entry.archives]
-    total = sum(archive.bytes for archive in entry.archives)
+    listed = cache(partial(client.with_retries, partial(listed_archives, client, settings, entry)))
+    archives = _expectations(entry, listed)
+    paths = [folder / f"{archive.md5}-{archive.key}" for archive in archives]
+    total = sum(archive.bytes for archive in archives)
     check_disk(folder, max(total - sum(_size(path) + _size(_part(path)) for path in paths), 0) + room_for)
-    urls: dict[str, str] = {}
     before = 0
-    for archive, path in zip(entry.archives, paths, strict=True):
+    for number, (archive, path) in enumerate(zip(archives, paths, strict=True)):
         if path.exists() and _checksum_difference(path, archive):
             path.unlink()
         if not path.exists():
-            urls = urls or client.with_retries(partial(archive_urls, client, settings, entry))
-            fetch = _Fetch(client, urls[archive.key], archive, _part(path), _share(progress, before, total))
+            fetch = _Fetch(client, listed()[number].url, archive, _part(path), _share(progress, before, total))
             fetch.complete_as(path)
         before += archive.bytes
         progress("download", before, total, "B")
     return paths
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What an archive must be: as the catalogue says, or where it does not know, as the record lists it."""
+
+    key: str
+    bytes: int
+    md5: str
+    sha256: str | None
+
+
+def _expectations(entry: ZenodoEntry, list_archives: Callable[[], list[ListedArchive]]) -> list[_Expected]:
+    """What the archives of an entry must be; the host is asked only if the catalogue does not know it."""
+    known = [
+        _Expected(archive.key, archive.bytes, archive.md5, archive.sha256)
+        for archive in entry.archives
+        if archive.bytes is not None and archive.md5 is not None
+    ]
+    if len(known) == len(entry.archives):
+        return known
+    return [
+        _Expected(archive.key, listed.bytes, listed.md5, archive.sha256)
+        for archive, listed in zip(entry.archives, list_archives(), strict=True)
+    ]
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -108,7 +135,7 @@ def check_disk(folder: Path, needed: int) -> None:
 class _Fetch:
     """The download of one archive, into a partial file that survives the process."""
 
-    def __init__(self, client: HttpClient, url: str, archive: Archive, part: Path, progress: Progress):
+    def __init__(self, client: HttpClient, url: str, archive: _Expected, part: Path, progress: Progress):
         self._client = client
         self._url = url
         self._archive = archive
@@ -185,7 +212,7 @@ class _Fetch:
     def _write(self, response: requests.Response, start: int) -> int:
         """Append to the partial file, or write it anew; returns where it ends, at most a piece too far."""
         end, size = start, self._archive.bytes
-        with _full_disk_explained(self._part), open(self._part, "ab" if start else "wb") as handle:
+        with full_disk_explained(self._part), open(self._part, "ab" if start else "wb") as handle:
             try:
                 for block in response.iter_content(PIECE):
                     end += len(block)
@@ -204,7 +231,7 @@ def _share(progress: StageProgress, before: int, total: int) -> Progress:
     return lambda done, _: progress("download", before + done, total, "B")
 
 
-def _checksum_difference(path: Path, archive: Archive) -> str | None:
+def _checksum_difference(path: Path, archive: _Expected) -> str | None:
     """How a file's checksums differ from the catalogue's; None if they do not."""
     expectations = {"md5": archive.md5, "sha256": archive.sha256}
     for name, digest in checksums(path).items():
@@ -223,7 +250,8 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _full_disk_explained(path: Path) -> Iterator[None]:
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk, while ``path`` is written, into one that says what to do."""
     try:
         yield
     except OSError as error:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -20,10 +25,18 @@ from pydantic_core import PydanticCustomError
 from emotion.vocabulary import EMOTIONS
 
 CHANNELS = ("speech", "song")
+_EMOTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 QUOTE = "each under a name (quote a name that YAML takes for something else)"
 
 
-def _wrong(expectation: str) -> PydanticCustomError:
+class Strict(BaseModel):
+    """No value is converted, no other key is taken, and nothing changes afterwards."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+def wrong(expectation: str) -> PydanticCustomError:
+    """The error of a value, from the words for what was expected."""
     return PydanticCustomError("expected", "{expectation}", {"expectation": expectation})
 
 
@@ -34,7 +47,7 @@ def _expect(expectation: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError:
-            raise _wrong(expectation) from None
+            raise wrong(expectation) from None
 
     return WrapValidator(check)
 
@@ -44,7 +57,7 @@ def list_of(items: str) -> BeforeValidator:
 
     def check(value: object) -> object:
         if not isinstance(value, list) or not value:
-            raise _wrong(f"a list of {items}")
+            raise wrong(f"a list of {items}")
         return tuple(value)
 
     return BeforeValidator(check)
@@ -53,7 +66,7 @@ def list_of(items: str) -> BeforeValidator:
 def _one_of(choices: Sequence[str]) -> BeforeValidator:
     def check(value: object) -> object:
         if value not in choices:
-            raise _wrong(f"one of {', '.join(choices)}")
+            raise wrong(f"one of {', '.join(choices)}")
         return value
 
     return BeforeValidator(check)
@@ -68,26 +81,68 @@ def _numbered_speaker(value: object) -> object:
 def _speakers_once(folds: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
     speakers = [speaker for fold in folds for speaker in fold]
     if len(folds) < 2 or len(set(speakers)) < len(speakers):
-        raise _wrong("two folds or more, and no speaker in two of them")
+        raise wrong("two folds or more, and no speaker in two of them")
     return folds
+
+
+def text_mapping(contents: str, *, values: type = str) -> BeforeValidator:
+    """A mapping from texts to texts, or to values of another type; empty ones are left to the type itself."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise wrong(f"{contents}, {QUOTE}")
+        if not all(isinstance(inner, values) for inner in value.values()):
+            raise wrong(f"{contents}; quote a number, and a word that YAML takes for something else")
+        return value
+
+    return BeforeValidator(check)
+
+
+def normal_word(word: str) -> str:
+    """A word for an emotion in the form in which words are compared: lower case, one form of letters with accents.
+
+    >>> normal_word(" Anger ")
+    'anger'
+    """
+    return unicodedata.normalize("NFC", word).strip().lower()
 
 
 def _words(value: object) -> object:
     if not isinstance(value, dict) or not all(isinstance(word, str) for word in value):
-        raise _wrong(f"words of your own for the emotions, {QUOTE}")
+        raise wrong(f"words of your own for the emotions, {QUOTE}")
     return value
 
 
-def _lower_case_words(labels: dict[str, str]) -> dict[str, str]:
-    words = {word.strip().lower(): emotion for word, emotion in labels.items()}
+def _normal_words(labels: dict[str, str | None]) -> dict[str, str | None]:
+    words = {normal_word(word): emotion for word, emotion in labels.items()}
     if len(words) < len(labels):
-        raise _wrong("each word once; upper and lower case are the same")
+        raise wrong("each word once; upper and lower case are the same")
     return words
+
+
+def _known_emotion(value: object, info: ValidationInfo) -> object:
+    """One of the eight, one that the entry declares, or null for a word whose clips are left out."""
+    known = (*EMOTIONS, *info.data.get("emotions", ()))
+    if value is not None and value not in known:
+        raise wrong(f"one of {', '.join(known)}, or null to leave such clips out; declare others under emotions")
+    return value
+
+
+def _emotion_names(value: object) -> object:
+    if not isinstance(value, dict) or not all(isinstance(n, str) and _EMOTION_NAME.fullmatch(n) for n in value):
+        raise wrong(
+            f"names of further emotions (lower-case letters, digits, _ and -, at most 40), {QUOTE}, and a colour or "
+            "null for each"
+        )
+    known = [name for name in value if name in EMOTIONS]
+    if known:
+        raise wrong(f"emotions besides the eight that every model knows; {known[0]} is one of these")
+    return value
 
 
 def _below_recordings(folder: str) -> str:
     if ".." in PurePosixPath(folder).parts:
-        raise _wrong("a path without '..'")
+        raise wrong("a path without '..'")
     return folder
 
 
@@ -112,7 +167,17 @@ SpeakerFolds = Annotated[
     AfterValidator(_speakers_once),
 ]
 Channel = Annotated[str, _one_of(CHANNELS)]
-Emotion = Annotated[str, _one_of(EMOTIONS)]
-Labels = Annotated[dict[str, Emotion], BeforeValidator(_words), AfterValidator(_lower_case_words)]
+Colour = Annotated[
+    Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] | None,
+    _expect("a colour as in '#aa8855', in quotes, or null"),
+]
+Emotions = Annotated[dict[str, Colour], BeforeValidator(_emotion_names)]
+Emotion = Annotated[str | None, BeforeValidator(_known_emotion)]
+Labels = Annotated[dict[str, Emotion], BeforeValidator(_words), AfterValidator(_normal_words)]
 Actors = Annotated[tuple[Count, ...], list_of("actors' numbers")]
+ArchiveUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://\S*[0-9a-f]{40}\S*$"),
+    _expect("the http or https URL of a zip, with the 40 digits of a commit in it"),
+]
 Folder = Annotated[Text, AfterValidator(_below_recordings)]

@@ -19,35 +19,42 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 import requests
 
-from emotion.datasets.catalogue import Entry, FolderEntry, SynthesizedEntry, ZenodoEntry, find_entry
-from emotion.datasets.clips import SourceClip, SourceClips, source_files, speaker_name
+from emotion.datasets.catalogue import (
+    Entry,
+    RepositoryEntry,
+    SynthesizedEntry,
+    ZenodoEntry,
+    find_entry,
+)
+from emotion.datasets.clips import SourceClip, SourceClips
 from emotion.datasets.download import check_disk, fetch_archives
+from emotion.datasets.entry_facts import describe, inputs_hash
 from emotion.datasets.http_client import Retry
 from emotion.datasets.manifest import manifest_rows, manifest_table, parse_manifest
-from emotion.datasets.sources import from_archives, from_disk, resolve, synthesized
-from emotion.datasets.synthesis import VERSION
+from emotion.datasets.published import expanded_bytes, from_archives
+from emotion.datasets.repository import fetch_repository
+from emotion.datasets.sources import from_disk, resolve, synthesized
 from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import label_set
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
-"""Of what is stored. A new number makes every dataset again."""
+_OF_EARLIER_IMPORTS: dict[str, Any] = {"left_out": {}, "emotion_colours": {}, "language": None}
+"""Facts that datasets lack which were stored before there were such facts; nothing of them was left out."""
 _NAME_BYTES = 255
 """The longest name of a file or folder that common file systems take."""
 
@@ -67,8 +74,10 @@ class Dataset:
         - complete: False if the catalogue expects other clips than these;
         - warnings, and notice, which is all of them in one text: to be shown wherever a figure of this dataset is;
         - fingerprint: SHA-256 over every clip's content, emotion and speaker;
+        - language, emotion_colours (of the emotions that the entry declares and gives a colour), as in the catalogue;
         - clips, unique (without byte-identical copies), speakers, unreadable (no duration in the header), seconds,
-          bytes, emotions (number of clips of each);
+          bytes, emotions (number of clips of each: the eight, then others that are there);
+        - left_out: number of recordings by word, of the words that the catalogue maps to null;
         - folds: published speaker-independent folds, lists of speakers as in the manifest, or None; folds_scheme;
         - origin: where the clips came from; archives: key, bytes, md5 and sha256 of each zip they came out of.
     """
@@ -95,7 +104,7 @@ def load(store: Store, name: str) -> Dataset:
         If it is not in the store.
     """
     record = store.read_json(_key(name, "dataset.json"))
-    return Dataset(name, {key: value for key, value in record.items() if key != "made_from"})
+    return Dataset(name, _OF_EARLIER_IMPORTS | {key: value for key, value in record.items() if key != "made_from"})
 
 
 def read_manifest(store: Store, name: str) -> pd.DataFrame:
@@ -115,7 +124,7 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
 def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None = None) -> bool:
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
-    return _is_stored(store, entry, _inputs(entry, resolve(settings, entry, source)))
+    return _is_stored(store, entry, inputs_hash(entry, resolve(settings, entry, source)))
 
 
 def obtain(
@@ -134,8 +143,9 @@ def obtain(
     ----------
     source : Path, optional
         A folder, a zip or (for recordings of your own) a CSV on disk, below one of ``settings.recordings``; a relative
-        path is looked for there. RAVDESS's folder may hold its clips, its zips or both. It is imported again only if
-        it has changed. Without it RAVDESS is downloaded, unless what is stored came out of the catalogue's archives.
+        path is looked for there. The folder of an entry of kind zenodo may hold its clips, its zips or both. It is
+        imported again only if it has changed. Without it entries of kind zenodo and repository are downloaded, unless
+        what is stored came out of the catalogue's archives.
     progress : callable
         Called with the stages ``download`` (unit ``B``), ``check`` and ``import`` (unit ``clips``).
     session : requests.Session, optional
@@ -154,7 +164,7 @@ def obtain(
     """
     entry = find_entry(settings.catalogue, name)
     source = resolve(settings, entry, source)
-    inputs = _inputs(entry, source)
+    inputs = inputs_hash(entry, source)
     scratch = store.scratch(f"datasets/{name}")
     with store.lock(f"datasets/{name}"), ExitStack() as stack:
         if _is_stored(store, entry, inputs):
@@ -166,7 +176,7 @@ def obtain(
                 clips = _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
             else:
                 clips = _downloaded_clips(store, settings, entry, scratch, stack, progress, session, retry)
-            made_from = [inputs, _inputs(entry, None)] if clips.as_published else [inputs]
+            made_from = [inputs, inputs_hash(entry, None)] if clips.as_published else [inputs]
             _import(store, entry, clips, made_from, progress)
         shutil.rmtree(scratch, ignore_errors=True)
     return load(store, name)
@@ -203,9 +213,14 @@ def _downloaded_clips(
     session: requests.Session | None,
     retry: Retry | None,
 ) -> SourceClips:
-    assert isinstance(entry, ZenodoEntry)  # resolve() gives every folder entry a source
-    room_for = sum(archive.expanded_bytes for archive in entry.archives) if store.is_local else 0
-    paths = fetch_archives(settings, entry, scratch, room_for=room_for, progress=progress, session=session, retry=retry)
+    assert isinstance(entry, (ZenodoEntry, RepositoryEntry))  # resolve() gives every folder entry a source
+    room_for = sum(limit or 0 for limit in expanded_bytes(entry)) if store.is_local else 0
+    fetch = (
+        partial(fetch_archives, settings, entry)
+        if isinstance(entry, ZenodoEntry)
+        else partial(fetch_repository, settings, entry)
+    )
+    paths = fetch(scratch, room_for=room_for, progress=progress, session=session, retry=retry)
     return from_archives(settings, entry, paths, stack)
 
 
@@ -227,41 +242,9 @@ def _update_texts(store: Store, entry: Entry) -> None:
     """Bring the texts of a stored dataset to those of the catalogue."""
     marker = _key(entry.name, "dataset.json")
     record = store.read_json(marker)
-    current = record | _description(entry)
+    current = record | describe(entry)
     if current != record:
         store.write_json(marker, current)
-
-
-def _description(entry: Entry) -> dict[str, Any]:
-    """What the catalogue says of a dataset, as ``dataset.json`` has it."""
-    folds = entry.folds and [[speaker_name(entry, name) for name in fold] for fold in entry.folds.speakers]
-    return {
-        "name": entry.name,
-        "title": entry.title,
-        "kind": entry.kind,
-        "synthesized": isinstance(entry, SynthesizedEntry),
-        "licence": entry.licence.model_dump(),
-        "commercial_use": entry.commercial_use,
-        "source": entry.source,
-        "citation": entry.citation,
-        "folds": folds,
-        "folds_scheme": entry.folds and entry.folds.scheme,
-    }
-
-
-def _inputs(entry: Entry, source: Path | None) -> str:
-    """A hash of all that decides which clips the dataset has and what their labels are."""
-    parts: list[Any] = [_FORMAT, entry.kind, entry.speaker_prefix]
-    if isinstance(entry, ZenodoEntry):
-        parts += [entry.record, [archive.model_dump() for archive in entry.archives]]
-    elif isinstance(entry, SynthesizedEntry):
-        parts += [VERSION, entry.speakers, entry.repetitions]
-    elif isinstance(entry, FolderEntry):
-        parts += [sorted(entry.labels.items())]
-    if source:
-        files = source_files(source.parent) if source.suffix.lower() == ".csv" else source_files(source)
-        parts += [str(source), [(path, status.st_size, status.st_mtime_ns) for path, _, status in files]]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str], progress: StageProgress) -> None:
@@ -291,7 +274,7 @@ def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str]
             store.rename(key, folder + key.removeprefix(incoming))
         store.delete(incoming)
     store.write_table(_key(entry.name, "manifest.csv"), manifest)
-    facts = _description(entry) | _facts(clips, manifest)
+    facts = describe(entry) | _facts(clips, manifest)
     store.write_json(marker, facts | {"made_from": made_from})
     for warning in clips.warnings:
         log.warning("%s: %s", entry.name, warning)
@@ -353,6 +336,8 @@ def _check_paths(clips: list[SourceClip]) -> None:
 
 def _facts(clips: SourceClips, manifest: pd.DataFrame) -> dict[str, Any]:
     """What is known of a dataset besides what the catalogue says; see :class:`Dataset`."""
+    counts = manifest["emotion"].value_counts()
+    others = sorted(set(counts.index) - set(EMOTIONS))
     lines = sorted(f"{row.sha256} {row.emotion} {row.speaker}" for row in manifest.itertuples())
     return {
         "complete": clips.complete,
@@ -365,9 +350,8 @@ def _facts(clips: SourceClips, manifest: pd.DataFrame) -> dict[str, Any]:
         "unreadable": int(manifest["duration"].isna().sum()),
         "seconds": round(float(manifest["duration"].sum()), 3),
         "bytes": int(manifest["bytes"].sum()),
-        "emotions": {
-            emotion: int((manifest["emotion"] == emotion).sum()) for emotion in label_set(manifest["emotion"])
-        },
+        "emotions": {emotion: int(counts.get(emotion, 0)) for emotion in (*EMOTIONS, *others)},
+        "left_out": clips.left_out,
         "origin": clips.origin,
         "archives": list(clips.archives),
     }

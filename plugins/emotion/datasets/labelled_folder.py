@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from emotion.datasets.archives import Member
 from emotion.datasets.catalogue import FolderEntry
-from emotion.datasets.clips import SourceClip, is_audio, speaker_name
-from emotion.datasets.label_table import LABELS_FILE, check_emotions, emotion_of, read_label_table
+from emotion.datasets.clips import is_audio
+from emotion.datasets.label_table import LABELS_FILE, emotion_of, read_label_table
+from emotion.datasets.labelled_files import LabelledFile, check_words, label
 from emotion.errors import DataError
 
 
@@ -18,18 +19,18 @@ def below_common_folder(entry: FolderEntry, members: list[Member]) -> list[Membe
     """
     tops = {PurePosixPath(member.path).parts[0] for member in members}
     in_one_folder = len(tops) == 1 and all("/" in member.path for member in members)
-    if not in_one_folder or emotion_of(min(tops), entry.labels):
+    if not in_one_folder or emotion_of(min(tops), entry.translations) is not None:
         return members
     return [Member(member.path.partition("/")[2], member.size, member.read) for member in members]
 
 
-def clips_of_folders(entry: FolderEntry, members: list[Member], source: Path) -> list[SourceClip]:
-    """The clips of folders: ``<emotion>/<clip>`` or ``<emotion>/<speaker>/…<clip>``.
+def files_of_folders(entry: FolderEntry, members: list[Member], source: Path) -> list[LabelledFile]:
+    """The recordings of folders: ``<emotion>/<clip>`` or ``<emotion>/<speaker>/…<clip>``.
 
     Raises
     ------
     DataError
-        If a recording lies in no folder, a folder's name is no emotion, or some clips have a speaker and some do not.
+        If a recording lies in no folder, or a folder's name is no emotion.
     """
     rows: list[tuple[Member, dict[str, str]]] = []
     for member in members:
@@ -38,23 +39,17 @@ def clips_of_folders(entry: FolderEntry, members: list[Member], source: Path) ->
             if not folder:
                 raise DataError(
                     f"{source}: {member.path} lies in no emotion's folder; expected <emotion>/{member.path}, "
-                    f"<emotion>/<speaker>/{member.path} or a {LABELS_FILE}"
+                    f"<emotion>/<speaker>/{member.path}, a {LABELS_FILE} or, in the catalogue, a rule for such names"
                 )
             rows.append((member, {"emotion": folder, "speaker": subfolders[0] if subfolders else ""}))
-    check_emotions(
-        [(labels["emotion"], member.path) for member, labels in rows],
-        entry.labels,
-        source=str(source),
-        translated_in=f"under {entry.name}",
-    )
-    return _clips(
-        entry,
-        [(member, labels | {"emotion": emotion_of(labels["emotion"], entry.labels) or ""}) for member, labels in rows],
-    )
+    check_words(entry, [(labels["emotion"], member.path) for member, labels in rows], str(source))
+    return [label(entry, member, labels) for member, labels in rows]
 
 
-def clips_of_table(entry: FolderEntry, members: dict[str, Member], table: str) -> tuple[list[SourceClip], list[str]]:
-    """The clips that a table of labels lists, and warnings.
+def files_of_table(
+    entry: FolderEntry, members: dict[str, Member], table: str
+) -> tuple[list[LabelledFile], tuple[str, ...]]:
+    """The recordings that a table of labels lists, and warnings.
 
     Parameters
     ----------
@@ -67,41 +62,36 @@ def clips_of_table(entry: FolderEntry, members: dict[str, Member], table: str) -
     Raises
     ------
     DataError
-        If the table cannot be used, lists files that are not there, or some clips have a speaker and some do not.
+        If the table cannot be used, or lists files that are not there.
     """
-    rows = read_label_table(
+    content = read_label_table(
         members[table].read(),
         table,
-        translations=entry.labels,
+        translations=entry.translations,
         translated_in=f"under {entry.name}",
         needs_emotions=True,
     )
-    absent = [f"line {row.line}: {row.path}" for row in rows if row.path not in members]
+    check_listed([(row.path, f"line {row.line}") for row in content.rows], members, table)
+    files = [
+        label(entry, members[row.path], row.details | {"emotion": row.word, "speaker": row.speaker})
+        for row in content.rows
+    ]
+    warnings = (content.warning(table), unlisted_warning(files, members, table))
+    return files, tuple(filter(None, warnings))
+
+
+def check_listed(paths: list[tuple[str, str]], members: dict[str, Member], table: str) -> None:
+    """Raise DataError if a table lists files that are not there; ``paths`` are paths, and where they stand in it."""
+    absent = [f"{place}: {path}" for path, place in paths if path not in members]
     if absent:
         raise DataError(
             f"{table} names {len(absent)} files that are not there, such as {'; '.join(absent[:3])}; "
             "expected paths relative to its own folder and below it, with /"
         )
-    listed = {row.path for row in rows}
+
+
+def unlisted_warning(files: list[LabelledFile], members: dict[str, Member], table: str) -> str:
+    """A sentence on the recordings that a table does not list; ``""`` if it lists all."""
+    listed = {file.member.path for file in files}
     unlisted = sum(is_audio(path) and path not in listed for path in members)
-    warnings = [f"{unlisted} recordings are not in {table} and are left out."] if unlisted else []
-    labels = [row.details | {"emotion": row.emotion, "speaker": row.speaker} for row in rows]
-    return _clips(entry, [(members[row.path], of_row) for row, of_row in zip(rows, labels, strict=True)]), warnings
-
-
-def _clips(entry: FolderEntry, rows: list[tuple[Member, dict[str, str]]]) -> list[SourceClip]:
-    """Clips from files and their labels, in which ``speaker`` is the name that the person gave, or ``""``."""
-    nameless = [member.path for member, labels in rows if not labels["speaker"]]
-    if nameless and len(nameless) < len(rows):
-        raise DataError(
-            f"{len(nameless)} of {len(rows)} clips have no speaker, such as {nameless[0]}; "
-            "expected one for each clip, or for none"
-        )
-    return [
-        SourceClip(member.path, labels | _speaker(entry, labels), member.size, member.read) for member, labels in rows
-    ]
-
-
-def _speaker(entry: FolderEntry, labels: dict[str, str]) -> dict[str, str]:
-    actor = labels["speaker"]
-    return {"actor": actor, "speaker": speaker_name(entry, actor) if actor else ""}
+    return f"{unlisted} recordings are not in {table} and are left out." if unlisted else ""

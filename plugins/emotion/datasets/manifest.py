@@ -33,6 +33,9 @@ MANIFEST = {
 }
 """The manifest's columns and their dtypes. What is not known is ``""`` in a text, NaN or NA in a number."""
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the files begin that Git leaves in place of large ones where its extension LFS is missing."""
+
 
 def manifest_rows(
     clips: list[SourceClip], progress: Progress, put: Callable[[str, bytes], None] = lambda path, data: None
@@ -46,9 +49,18 @@ def manifest_rows(
         Called with the clips read and the clips in all.
     put : callable
         Called with the path and the bytes of each clip.
+
+    Raises
+    ------
+    DataError
+        If a clip is damaged, or a pointer to a recording that was not fetched.
     """
     for number, clip in enumerate(clips, start=1):
         data = clip.read()
+        if data.startswith(_LFS_POINTER):
+            raise DataError(
+                f"{clip.path} is a pointer of Git LFS in place of a recording; fetch the recordings with `git lfs pull`"
+            )
         put(clip.path, data)
         row = {"path": clip.path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         yield row | clip.labels | _header(data)

@@ -1,4 +1,4 @@
-"""Where clips come from, and what is known of them: RAVDESS, a folder of your own, the synthesizer.
+"""Where clips come from, and what is known of them: a published corpus, a folder of your own, the synthesizer.
 
 Each source becomes the same list of clips, labelled and not yet read; :mod:`emotion.datasets.importing` imports it.
 """
@@ -10,11 +10,15 @@ from pathlib import Path, PurePosixPath
 
 from emotion.datasets import synthesis
 from emotion.datasets.archives import Member, open_zip, zip_members
-from emotion.datasets.catalogue import Entry, FolderEntry, SynthesizedEntry, ZenodoEntry
+from emotion.datasets.audformat import HEADER_FILE, files_of_database
+from emotion.datasets.catalogue import OWN_SOURCE, Entry, FolderEntry, RepositoryEntry, SynthesizedEntry, ZenodoEntry
 from emotion.datasets.clips import SourceClip, SourceClips, folder_members, recordings_folders
 from emotion.datasets.label_table import LABELS_FILE
-from emotion.datasets.labelled_folder import below_common_folder, clips_of_folders, clips_of_table
-from emotion.datasets.ravdess import archive_facts, differences, ravdess_clips, ravdess_from_disk, ravdess_labels
+from emotion.datasets.labelled_files import clips_to_import, left_out_words
+from emotion.datasets.labelled_folder import below_common_folder, files_of_folders, files_of_table
+from emotion.datasets.named_files import common_folder, each_once, files_by_name
+from emotion.datasets.published import count_difference, incomplete_warning, published_from_disk
+from emotion.datasets.ravdess import ravdess_labels
 from emotion.datasets.synthesis import NOTICE, VERSION
 from emotion.errors import ConfigurationError, DataError
 from emotion.settings import Settings
@@ -31,9 +35,11 @@ def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | Non
     if isinstance(entry, FolderEntry):
         source = source or (Path(entry.folder) if entry.folder else None)
         if source is None:
+            where = "" if entry.source == OWN_SOURCE else f". Where to get them: {entry.source}"
             raise ConfigurationError(
-                f"{entry.name} needs a source: the folder, zip or CSV with your recordings, below "
-                f"{recordings_folders(settings)} (EMOTION_RECORDINGS); or name it as `folder` in {settings.catalogue}"
+                f"{entry.name} needs a source: the folder, zip or CSV with its recordings, below "
+                f"{recordings_folders(settings)} (EMOTION_RECORDINGS), as in SOURCE=…; or name it as `folder` in "
+                f"{settings.catalogue}{where}"
             )
     if source is None:
         return None
@@ -57,7 +63,7 @@ def synthesized(entry: SynthesizedEntry) -> SourceClips:
     """The synthesized corpus; a clip is synthesized when it is read."""
 
     def clip(path: str) -> SourceClip:
-        labels = ravdess_labels(entry, PurePosixPath(path).stem) or {}
+        labels = ravdess_labels(entry, PurePosixPath(path).stem)
         return SourceClip(path, labels, 0, lambda: synthesis.wav_bytes(synthesis.synthesize_clip(path)))
 
     paths = synthesis.names(speakers=entry.speakers, repetitions=entry.repetitions)
@@ -65,30 +71,6 @@ def synthesized(entry: SynthesizedEntry) -> SourceClips:
         [clip(path) for path in paths],
         origin=f"synthesized, version {VERSION}",
         warnings=(NOTICE,),
-    )
-
-
-def from_archives(settings: Settings, entry: ZenodoEntry, paths: list[Path], stack: ExitStack) -> SourceClips:
-    """The clips of an entry's downloaded and checked archives, which stay open until the stack closes.
-
-    Raises
-    ------
-    DataError
-        If they do not hold what the catalogue says.
-    """
-    members: list[Member] = []
-    for archive, path in zip(entry.archives, paths, strict=True):
-        members += zip_members(stack.enter_context(open_zip(path)), max_bytes=archive.expanded_bytes)
-    clips = ravdess_clips(entry, members)
-    difference = differences(entry, clips)
-    if difference:
-        raise DataError(
-            f"{settings.catalogue}: {entry.name}: the archives do not hold what it says: found {difference}"
-        )
-    return SourceClips(
-        clips,
-        origin=f"{settings.zenodo_url}/records/{entry.record}",
-        archives=tuple(archive_facts(archive.key, path) for archive, path in zip(entry.archives, paths, strict=True)),
     )
 
 
@@ -100,24 +82,48 @@ def from_disk(settings: Settings, entry: Entry, source: Path, stack: ExitStack) 
     ConfigurationError
         If the entry is synthesized.
     DataError
-        If a clip's label is not known, a name is not RAVDESS's, a path leaves the folder …
+        If a clip's label is not known, a name does not fit the rule, a path leaves the folder …
     """
-    if isinstance(entry, ZenodoEntry):
-        return ravdess_from_disk(settings, entry, source, stack)
+    if isinstance(entry, (ZenodoEntry, RepositoryEntry)):
+        return published_from_disk(settings, entry, source, stack)
     if isinstance(entry, SynthesizedEntry):
         raise ConfigurationError(f"{entry.name} is synthesized and takes no source; found {source}")
     members, table = _own_members(settings, entry, source, stack)
     by_path = {member.path: member for member in members}
-    if table in by_path:
-        clips, warnings = clips_of_table(entry, by_path, table)
+    warnings: tuple[str, ...] = ()
+    difference = below = ""
+    if source.suffix.lower() == ".csv":
+        files, warnings = files_of_table(entry, by_path, table)
+    elif entry.rule:
+        files = each_once(files_by_name(entry, entry.rule, members, str(source)), entry.name)
+        difference = count_difference(files, entry.clips)
+        below = "" if source.is_dir() else common_folder(files)
+    elif HEADER_FILE in by_path:
+        files, warnings = files_of_database(entry, by_path)
+    elif table in by_path:
+        files, warnings = files_of_table(entry, by_path, table)
     else:
-        clips, warnings = clips_of_folders(entry, members, source), []
+        files = files_of_folders(entry, members, source)
+    clips = clips_to_import(files, below=below)
     if len({clip.labels["emotion"] for clip in clips}) < 2:
-        raise DataError(
-            f"{source} has {len(clips)} recordings of fewer than two emotions; expected a subfolder "
-            f"per emotion with recordings in it, or a {LABELS_FILE} with the columns path and emotion"
-        )
-    return SourceClips(clips, origin=str(source), warnings=(*warnings, *_speaker_warnings(clips)))
+        raise DataError(f"{source} has {len(clips)} recordings of fewer than two emotions; expected {_forms(entry)}")
+    return SourceClips(
+        clips,
+        origin=str(source),
+        warnings=(*incomplete_warning(source, difference), *warnings, *_speaker_warnings(clips)),
+        complete=not difference,
+        left_out=left_out_words(files),
+    )
+
+
+def _forms(entry: FolderEntry) -> str:
+    """What a source of the entry may look like, in words."""
+    if entry.rule:
+        return f"recordings with names that fit {' or '.join(entry.rule.pattern)}"
+    return (
+        f"a subfolder per emotion with recordings in it, or a {LABELS_FILE} with the columns path and emotion, "
+        f"or an audformat database ({HEADER_FILE} and its tables)"
+    )
 
 
 def _own_members(settings: Settings, entry: FolderEntry, source: Path, stack: ExitStack) -> tuple[list[Member], str]:
@@ -126,7 +132,8 @@ def _own_members(settings: Settings, entry: FolderEntry, source: Path, stack: Ex
         return folder_members(settings, source), LABELS_FILE
     if source.suffix.lower() == ".csv":
         return folder_members(settings, source.parent), source.name
-    return below_common_folder(entry, zip_members(stack.enter_context(open_zip(source)))), LABELS_FILE
+    members = zip_members(stack.enter_context(open_zip(source)))
+    return members if entry.rule else below_common_folder(entry, members), LABELS_FILE
 
 
 def _speaker_warnings(clips: list[SourceClip]) -> list[str]:
@@ -137,5 +144,5 @@ def _speaker_warnings(clips: list[SourceClip]) -> list[str]:
     return [
         f"{known}: none can be held out, so the speaker-independent protocols, by which models are "
         "chosen, cannot be run. Give recordings of several speakers, each in a subfolder below the "
-        f"emotion's or named in the column speaker of {LABELS_FILE}."
+        f"emotion's, named in the column speaker of {LABELS_FILE}, or in the names of the files by a rule."
     ]

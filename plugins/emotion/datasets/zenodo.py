@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emotion.datasets.catalogue import ZenodoEntry
+from emotion.datasets.catalogue import Archive, ZenodoEntry
 from emotion.datasets.http_client import QUICK, FailedAttempt, HttpClient, Retry
+from emotion.datasets.rules import RAVDESS
 from emotion.errors import DataError, DownloadError
 from emotion.settings import Settings
 
@@ -30,6 +34,15 @@ class _Record(BaseModel):
     files: list[_File]
 
 
+@dataclass(frozen=True)
+class ListedArchive:
+    """An archive of an entry as its record lists it: its size, its MD5 and its URL."""
+
+    bytes: int
+    md5: str
+    url: str
+
+
 def check_reachable(
     settings: Settings, entry: ZenodoEntry, *, session: requests.Session | None = None, retry: Retry = QUICK
 ) -> None:
@@ -46,7 +59,7 @@ def check_reachable(
     """
     client = client_for(settings, entry, session=session, retry=retry)
     try:
-        archive_urls(client, settings, entry)
+        listed_archives(client, settings, entry)
     except FailedAttempt as failure:
         if failure.status is None:
             raise client.given_up(failure) from None
@@ -55,16 +68,17 @@ def check_reachable(
 def client_for(settings: Settings, entry: ZenodoEntry, *, session: requests.Session | None, retry: Retry) -> HttpClient:
     """A client whose errors say how to do without the host."""
     archives = " and ".join(archive.key for archive in entry.archives)
+    command = "RAVDESS_DIR=…" if entry.naming == RAVDESS else f"DATASET={entry.name} SOURCE=…"
     remedy = (
         f"fetch {archives} by hand from {entry.source} and give the file, or the folder it lies in, as in "
-        "`make train RAVDESS_DIR=…`; or name a host that speaks Zenodo's record API in EMOTION_ZENODO_URL "
+        f"`make train {command}`; or name a host that speaks Zenodo's record API in EMOTION_ZENODO_URL "
         f"(now {settings.zenodo_url})"
     )
     return HttpClient(session or requests.Session(), retry, remedy)
 
 
-def archive_urls(client: HttpClient, settings: Settings, entry: ZenodoEntry) -> dict[str, str]:
-    """The URL of each archive of an entry, by its key, once the record is known to hold what the catalogue says.
+def listed_archives(client: HttpClient, settings: Settings, entry: ZenodoEntry) -> list[ListedArchive]:
+    """The archives of an entry, in its order, once the record is known to hold what the catalogue says of them.
 
     Raises
     ------
@@ -83,17 +97,21 @@ def archive_urls(client: HttpClient, settings: Settings, entry: ZenodoEntry) -> 
         raise DownloadError(
             f"{url} is not a Zenodo record: expected files[] with key, size, checksum and links.self; {client.remedy}"
         ) from None
-    for archive in entry.archives:
-        if archive.key not in files:
-            raise DataError(f"{url} has no {archive.key}; it has {', '.join(files) or 'no file'}")
-        file = files[archive.key]
-        for what, found, expected in (
-            ("bytes", file.size, archive.bytes),
-            ("checksum", file.checksum, f"md5:{archive.md5}"),
-        ):
-            if found != expected:
-                raise DataError(
-                    f"{url}: {archive.key} has {what} {found}; the catalogue {settings.catalogue} expects "
-                    f"{expected}. One of the two is of another version"
-                )
-    return {archive.key: files[archive.key].links.content for archive in entry.archives}
+    return [_listed(archive, files, url, settings) for archive in entry.archives]
+
+
+def _listed(archive: Archive, files: dict[str, _File], url: str, settings: Settings) -> ListedArchive:
+    if archive.key not in files:
+        raise DataError(f"{url} has no {archive.key}; it has {', '.join(files) or 'no file'}")
+    file = files[archive.key]
+    algorithm, _, md5 = file.checksum.partition(":")
+    if algorithm != "md5" or not re.fullmatch("[0-9a-f]{32}", md5):
+        raise DataError(f"{url}: {archive.key} has checksum {file.checksum}; expected md5: and 32 hexadecimal digits")
+    facts = (("bytes", file.size, archive.bytes), ("checksum", file.checksum, archive.md5 and f"md5:{archive.md5}"))
+    for what, listed, expected in facts:
+        if expected is not None and listed != expected:
+            raise DataError(
+                f"{url}: {archive.key} has {what} {listed}; the catalogue {settings.catalogue} expects "
+                f"{expected}. One of the two is of another version"
+            )
+    return ListedArchive(file.size, md5, file.links.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from emotion.datasets.label_table import LabelRow, read_label_table
 from emotion.datasets.ravdess import ravdess_emotion
 from emotion.errors import DataError
 from emotion.scoring import inbox
+
+log = logging.getLogger(__name__)
 
 MAX_LABELS_BYTES = 64 << 20
 
@@ -34,7 +37,7 @@ def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Pa
     return file
 
 
-def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelRow]:
+def read_labels(file: Path, translations: Mapping[str, str | None]) -> dict[str, LabelRow]:
     """What a table of labels says, by path. It has the column ``path``, and ``emotion`` or ``speaker`` or both.
 
     Parameters
@@ -42,7 +45,8 @@ def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelR
     file : Path
         A real path.
     translations : mapping
-        Words for emotions (lower case) and the emotions that they stand for.
+        Words for emotions (lower case) and the emotions that they stand for; a recording whose word stands for None has
+        no label.
 
     Raises
     ------
@@ -56,14 +60,16 @@ def read_labels(file: Path, translations: Mapping[str, str]) -> dict[str, LabelR
         raise DataError(f"{file} cannot be read ({error.strerror})") from None
     if len(data) > MAX_LABELS_BYTES:
         raise DataError(f"{file} has grown beyond {MAX_LABELS_BYTES:,} bytes while it was read")
-    rows = read_label_table(
+    table = read_label_table(
         data,
         str(file),
         translations=translations,
-        translated_in="in an entry of kind folder (a word that two entries translate differently is not translated)",
+        translated_in="in an entry (a word that two entries translate differently is not translated)",
         needs_emotions=False,
     )
-    return {row.path: row for row in rows}
+    if warning := table.warning(str(file)):
+        log.warning("%s", warning)
+    return {row.path: row for row in table.rows}
 
 
 def label_and_speaker(path: str, labels: Mapping[str, LabelRow], speakers: str) -> dict[str, str]:

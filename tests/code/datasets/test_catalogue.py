@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from emotion.datasets.catalogue import (
     FolderEntry,
+    RepositoryEntry,
     SynthesizedEntry,
     ZenodoEntry,
     find_entry,
@@ -41,6 +42,12 @@ def test_the_shipped_catalogue():
     assert {name: type(entry) for name, entry in entries.items()} == {
         "ravdess-speech": ZenodoEntry,
         "ravdess-speech-song": ZenodoEntry,
+        "nemo": RepositoryEntry,
+        "emodb": ZenodoEntry,
+        "emodb-2": ZenodoEntry,
+        "crema-d": FolderEntry,
+        "tess": FolderEntry,
+        "savee": FolderEntry,
         "synthesized": SynthesizedEntry,
         "labelled-folder": FolderEntry,
     }
@@ -68,7 +75,7 @@ def test_ravdess_is_not_for_commercial_use_and_its_licence_says_what_follows():
 
 
 def test_an_unknown_dataset_is_refused_with_a_list_of_the_known_ones():
-    with pytest.raises(ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, synthesized"):
+    with pytest.raises(ConfigurationError, match="'ravdes'.*ravdess-speech, ravdess-speech-song, nemo"):
         find_entry(SHIPPED, "ravdes")
 
 
@@ -88,7 +95,8 @@ def test_an_entry_does_not_change():
             setattr(holder, key, "another")
 
 
-def test_folder_entries_share_the_words_that_they_translate_alike(tmp_path, document):
+def test_entries_share_the_words_that_they_translate_alike(tmp_path, document):
+    document = {"labelled-folder": document["labelled-folder"]}
     document["a"] = document["labelled-folder"] | {"labels": {"mad": "angry", "Joy": "happy"}}
     document["b"] = document["labelled-folder"] | {"labels": {"mad": "disgust", "joy": "happy", "glum": "sad"}}
     (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(document))
@@ -96,11 +104,31 @@ def test_folder_entries_share_the_words_that_they_translate_alike(tmp_path, docu
     assert shared_translations(entries.values()) == {"joy": "happy", "glum": "sad"}
 
 
-@pytest.mark.parametrize("name", ["ravdess-speech-song", "synthesized", "labelled-folder"])
+def test_words_of_the_shipped_corpora_are_shared_and_their_codes_are_not():
+    assert shared_translations(read_catalogue(SHIPPED).values()) == {
+        "anger": "angry",
+        "fear": "fearful",
+        "happiness": "happy",
+        "sadness": "sad",
+    }
+
+
+def test_a_word_that_one_entry_leaves_out_and_another_declares_is_not_shared(tmp_path):
+    text = "a: {kind: folder, labels: {boredom: null, mixed: null}}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert shared_translations(read_catalogue(tmp_path / "a.yaml").values()) == {"boredom": None, "mixed": None}
+    (tmp_path / "a.yaml").write_text(text + "b: {kind: folder, emotions: {boredom: null, bored: null}}\n")
+    assert shared_translations(read_catalogue(tmp_path / "a.yaml").values()) == {"mixed": None, "bored": "bored"}
+
+
+OPTIONAL = {"language", "emotions", "labels", "rule", "tables", "folder", "clips"}
+
+
+@pytest.mark.parametrize("name", ["ravdess-speech-song", "nemo", "emodb", "synthesized"])
 def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
     def holders(value, place):
         """Every mapping of an entry whose keys are fixed, with its place."""
-        if isinstance(value, dict) and not place.endswith(".labels"):
+        if isinstance(value, dict) and not place.endswith((".labels", ".tables", ".emotions")):
             yield value, place
             for key, inner in value.items():
                 yield from holders(inner, f"{place}.{key}")
@@ -115,6 +143,8 @@ def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
         assert refused(tmp_path, document).startswith(f"FILE: {place}.colour: unknown key; expected ")
         del holder["colour"]
         for key in list(holder):
+            if key in OPTIONAL and f"{place}.{key}" not in ("nemo.rule", "nemo.clips") and "archives" not in place:
+                continue
             value = holder.pop(key)
             assert refused(tmp_path, document) == f"FILE: {place}: missing key {key}"
             holder[key] = value
@@ -127,7 +157,7 @@ def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
     [
         ("ravdess-speech.title", "", "'' (str)", "text"),
         ("ravdess-speech.title", 7, "7 (int)", "text"),
-        ("ravdess-speech.kind", "ftp", "'ftp' (str)", "one of zenodo, synthesized, folder"),
+        ("ravdess-speech.kind", "ftp", "'ftp' (str)", "one of zenodo, repository, synthesized, folder"),
         ("ravdess-speech.record", "1188976", "'1188976' (str)", "a whole number above 0"),
         ("ravdess-speech.record", True, "True (bool)", "a whole number above 0"),
         ("ravdess-speech.speaker_prefix", "a:b", "'a:b' (str)", "lower-case letters, digits, - and _"),
@@ -139,7 +169,8 @@ def test_every_key_is_needed_and_no_other_is_known(tmp_path, document, name):
         ("ravdess-speech.archives.0.bytes", 0, "0 (int)", "a whole number above 0"),
         ("ravdess-speech.archives.0.bytes", 2.5, "2.5 (float)", "a whole number above 0"),
         ("ravdess-speech.archives.0.md5", "abc", "'abc' (str)", "32 hexadecimal digits, in quotes"),
-        ("ravdess-speech.archives.0.md5", None, "nothing", "32 hexadecimal digits, in quotes"),
+        ("nemo.archive", "https://example.org/main.zip", "'https://example.org/main.zip' (str)", "digits of a commit"),
+        ("nemo.rule", None, "nothing", "the keys pattern, tables"),
         ("ravdess-speech.archives.0.sha256", 12, "12 (int)", "64 hexadecimal digits, in quotes"),
         ("ravdess-speech.archives.0.channel", "video", "'video' (str)", "one of speech, song"),
         ("ravdess-speech.archives.0.actors", [1, "two"], "'two' (str)", "a whole number above 0"),
@@ -219,3 +250,63 @@ def test_a_value_that_yaml_cannot_make_is_an_error_of_the_catalogue(tmp_path, te
     file.write_text(text if text.startswith("?") else f"a: {text}\n")
     with pytest.raises(ConfigurationError, match="datasets.yaml"):
         read_catalogue(file)
+
+
+def test_an_entry_of_kind_folder_needs_nothing_but_its_kind(tmp_path):
+    (tmp_path / "a.yaml").write_text("calls: {kind: folder}\n")
+    entry = find_entry(tmp_path / "a.yaml", "calls")
+    assert (entry.title, entry.licence.id, entry.commercial_use, entry.folds, entry.folder) == (
+        "calls",
+        "own",
+        None,
+        None,
+        None,
+    )
+    assert entry.licence == find_entry(SHIPPED, "labelled-folder").licence
+
+
+def test_a_catalogue_of_before_there_were_rules_is_read_as_it_was(tmp_path, document):
+    entry = document["ravdess-speech"]
+    del entry["rule"], entry["language"]
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"ravdess-speech": entry}))
+    assert find_entry(tmp_path / "a.yaml", "ravdess-speech").naming == find_entry(SHIPPED, "ravdess-speech").rule
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ("emotions: [bored]", "mine.emotions: found ['bored'] (list); expected names of further emotions"),
+        ("emotions: {Bored: null}", "mine.emotions: found {'Bored': None} (dict); expected names of further emotions"),
+        (
+            "emotions: {'so so': null}",
+            "expected names of further emotions (lower-case letters, digits, _ and -, at most 40)",
+        ),
+        (f"emotions: {{{'a' * 41}: null}}", "at most 40"),
+        ("emotions: {'bored\\n': null}", "expected names of further emotions"),
+        ("emotions: {yes: null}", "expected names of further emotions"),
+        (
+            "emotions: {angry: null}",
+            "expected emotions besides the eight that every model knows; angry is",
+        ),
+        ("emotions: {bored: red}", "mine.emotions.bored: found 'red' (str); expected a colour as in '#aa8855'"),
+        ("emotions: {bored: '#aa88551'}", "expected a colour"),
+        ("labels: {x: bored}", "mine.labels.x: found 'bored' (str); expected one of neutral, calm"),
+        ("labels: {x: bored}\nemotions: {boring: null}", "surprised, boring, or null to leave such clips out"),
+        ("labels: {x: ''}", "mine.labels.x: found '' (str)"),
+        ("language: ''", "mine.language: found '' (str); expected text"),
+        ("clips: 0", "mine.clips: found 0 (int); expected a whole number above 0"),
+    ],
+)
+def test_what_an_entry_says_of_emotions_is_checked(tmp_path, lines, message):
+    document = {"mine": {"kind": "folder"} | yaml.load(lines, yaml.SafeLoader)}
+    assert message in refused(tmp_path, document)
+
+
+def test_two_colours_of_one_emotion_are_refused_with_both_entries(tmp_path):
+    entries = "a: {kind: folder, emotions: {bored: '#AA8855'}}\nb: {kind: folder, emotions: {bored: %s}}\n"
+    assert "a.emotions and b.emotions give bored two colours, #aa8855 and #aa8856" in refused(
+        tmp_path, entries % "'#aa8856'"
+    )
+    for same in ("'#aa8855'", "null"):
+        (tmp_path / "datasets.yaml").write_text(entries % same)
+        assert list(read_catalogue(tmp_path / "datasets.yaml")) == ["a", "b"]

@@ -130,9 +130,9 @@ def test_too_few_speakers_give_a_warning(local, files, warning):
             r"happy/1.wav \(happy\) and sad/1.wav \(sad\) are the same",
         ),
         ({"labels.csv": ""}, "has the columns none; expected path, emotion"),
-        ({"labels.csv": "path;emotion\na.wav;sad\n"}, "has the columns path;emotion"),
+        ({"labels.csv": "path|emotion\na.wav|sad\n"}, "has the columns path|emotion".replace("|", "[|]")),
         ({"labels.csv": "path,speaker\n"}, "has the columns path, speaker"),
-        ({"labels.csv": "path,emotion,gendre\n"}, "has the columns path, emotion, gendre"),
+        ({"labels.csv": "path,emotions,gendre\n"}, "has the columns path, emotions, gendre"),
         ({"labels.csv": "path,emotion,path\n"}, "has the columns path, emotion, path"),
         ({"labels.csv": b"path,emotion\n\xff,sad\n"}, "labels.csv cannot be read"),
         ({"labels.csv": 'path,emotion\n"a.wav,sad\n'}, "labels.csv cannot be read"),
@@ -173,3 +173,61 @@ def test_a_clip_too_long_to_be_one_is_refused(local, monkeypatch):
     source = own_folder(settings, {"happy/1.wav": wav(1), "sad/1.wav": wav(2)})
     with pytest.raises(DataError, match="is longer than 5,000 bytes"):
         obtain(store, settings, OWN, source=source)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_table_as_spreadsheets_write_it_is_read(local, separator, encoding, line_end):
+    settings, store = local
+    lines = [
+        ["speaker", "Age", "PATH ", "Emotion", ""],
+        ["Zoë", "31", "a.wav", "Happy", ""],
+        ["ben", "", "b.wav", "sad", ""],
+    ]
+    text = line_end.join(separator.join(line) for line in [*lines, ["", "", "", "", ""]]) + line_end
+    source = own_folder(settings, {"a.wav": wav(1), "b.wav": wav(2), "labels.csv": text.encode(encoding)})
+    facts = obtain(store, settings, OWN, source=source).facts
+    assert read_manifest(store, OWN)[["path", "emotion", "actor"]].values.tolist() == [
+        ["a.wav", "happy", "Zoë"],
+        ["b.wav", "sad", "ben"],
+    ]
+    assert facts["warnings"] == [
+        "labels.csv has columns that are not read: age; read are path, emotion, speaker, gender, intensity, statement."
+    ]
+
+
+def test_a_quoted_value_may_hold_what_separates_values(local):
+    settings, store = local
+    table = 'path;emotion;speaker;statement\n"a;1.wav";sad;"ann, b";"one\ntwo"\nb.wav;calm;c;\n'
+    obtain(store, settings, OWN, source=own_folder(settings, {"a;1.wav": wav(1), "b.wav": wav(2), "labels.csv": table}))
+    assert read_manifest(store, OWN)[["path", "actor", "statement"]].values.tolist() == [
+        ["a;1.wav", "ann, b", "one\ntwo"],
+        ["b.wav", "c", ""],
+    ]
+
+
+@pytest.mark.parametrize("form", ["folders", "table"])
+def test_a_word_that_the_catalogue_maps_to_null_is_left_out_and_counted(local, form):
+    settings, store = local
+    document = {OWN: {"kind": "folder", "labels": {"Boredom": None, "anger": "angry"}, "emotions": {"polite": None}}}
+    settings = with_catalogue(settings, document)
+    clips = [("anger", "a"), ("Polite", "b"), ("boredom", "a"), ("boredom", "")]  # what is left out needs no speaker
+    if form == "folders":
+        files = {f"{word}/{speaker or '.'}/{n}.wav": wav(n) for n, (word, speaker) in enumerate(clips)}
+    else:
+        files = {f"{n}.wav": wav(n) for n in range(4)}
+        rows = [f"{n}.wav,{word},{speaker}\n" for n, (word, speaker) in enumerate(clips)]
+        files["labels.csv"] = TABLE + "".join(rows)
+    facts = obtain(store, settings, OWN, source=own_folder(settings, files)).facts
+    assert facts["left_out"] == {"boredom": 2} and facts["clips"] == 2 and facts["warnings"] == []
+    assert {word: count for word, count in facts["emotions"].items() if count} == {"angry": 1, "polite": 1}
+    assert facts["emotion_colours"] == {}
+
+
+def test_a_table_that_is_given_as_the_source_comes_before_a_rule_and_a_database(local):
+    settings, store = local
+    settings = with_catalogue(settings, {OWN: {"kind": "folder", "rule": {"pattern": "(?P<emotion>x)"}}})
+    files = {"a.wav": wav(1), "b.wav": wav(2), "db.yaml": b"x", "mine.csv": TABLE + "a.wav,sad,a\nb.wav,calm,b\n"}
+    obtain(store, settings, OWN, source=own_folder(settings, files) / "mine.csv")
+    assert read_manifest(store, OWN)["emotion"].tolist() == ["sad", "calm"]

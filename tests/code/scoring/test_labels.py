@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.errors import DataError
 from emotion.metrics import Emitter
 from emotion.runs.scoring_run import ScoringRun
@@ -45,10 +46,10 @@ def test_one_of_emotion_and_speaker_is_enough(tmp_path, text):
     ("text", "message"),
     [
         ("path\na.wav\n", "has the columns path; expected path, emotion or speaker or both, and, where known, gender"),
-        ("path,emotion,mood\na.wav,sad,x\n", "has the columns path, emotion, mood"),
+        ("path,mood\na.wav,x\n", "has the columns path, mood"),
         ("path,emotion\na.wav\n", "line 2: 1 values; expected 2"),
         ("path,emotion\na.wav,sad\n./a.wav,sad\n", "line 3: a.wav is in line 2 already"),
-        ("path,emotion\na.wav,glad\nb.wav,glad\n", r"glad \(2 clips; first: line 2\).*in an entry of kind folder"),
+        ("path,emotion\na.wav,glad\nb.wav,glad\n", r"glad \(2 clips; first: line 2\).*in an entry"),
     ],
 )
 def test_a_table_that_training_would_refuse_is_refused(tmp_path, text, message):
@@ -108,3 +109,21 @@ def test_a_scoring_run_translates_the_words_of_the_catalogue(trained_store, tmp_
     )
     (file,) = Store(settings.home).read_json("scores/two/plan.json")["files"]
     assert file["label"] == "angry"
+
+
+def test_words_of_the_corpora_in_the_catalogue_are_understood_and_their_codes_are_not(tmp_path, caplog):
+    words = shared_translations(read_catalogue(INCLUDE / "datasets.yaml").values())
+    text = "Emotion;note;path\nAnger;x;1.wav\nhappiness;;2.wav\n\tsad;;3.wav\n"
+    (tmp_path / "labels.csv").write_bytes(text.encode("utf-16"))
+    rows = read_labels(tmp_path / "labels.csv", words)
+    assert [row.emotion for row in rows.values()] == ["angry", "happy", "sad"]
+    assert "columns that are not read: note" in caplog.text
+    for code in ("W", "ANG", "ps", "f", "su", "01"):
+        with pytest.raises(DataError, match=f"{code} .1 clips; first: line 2"):
+            read_labels(table(tmp_path, f"path,emotion\na.wav,{code}\n"), words)
+
+
+def test_a_word_that_the_catalogue_leaves_out_is_no_label_and_a_declared_emotion_is_one(tmp_path):
+    file = table(tmp_path, "path,emotion\n1.wav,Boredom\n2.wav,bored\n")
+    rows = read_labels(file, {"boredom": None, "bored": "bored"})
+    assert [row.emotion for row in rows.values()] == ["", "bored"]
