@@ -32,7 +32,6 @@ from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import FAMILIES, probability_columns
 
-
 OPTIONS = {"settle_seconds": 0, "rescore": True, "adaptation": "speaker"}
 
 
