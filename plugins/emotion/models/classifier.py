@@ -146,7 +146,7 @@ def _label_set(emotions: tuple[str, ...], labels: tuple[str, ...] | None) -> tup
 class Ensemble:
     """Soft voting: the mean of its members' calibrated probabilities.
 
-    Raises ValueError if the members have other label sets.
+    Raises ValueError if the members have different label sets.
 
     Examples
     --------
@@ -162,7 +162,7 @@ class Ensemble:
         self.members = members
         self.label_set = members[0].label_set
         if any(member.label_set != self.label_set for member in members):
-            raise ValueError("the members of an ensemble have other label sets; expected the same one")
+            raise ValueError("the members of an ensemble have different label sets; expected the same one for all")
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Probabilities, shape (n, len(label_set))."""

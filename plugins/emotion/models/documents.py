@@ -1,5 +1,7 @@
-"""Checks JSON documents of the registry when they are read: a damaged one is an error that names the file. Entries of
-earlier code lack some facts; what holds in their place is said here."""
+"""Checks JSON documents of the registry when they are read: a damaged one is an error that names the file.
+
+It also says what holds where an entry of earlier code lacks a fact.
+"""
 
 from __future__ import annotations
 

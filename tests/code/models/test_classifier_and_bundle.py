@@ -106,7 +106,7 @@ def test_emotions_that_are_not_standard_ones_have_their_columns_in_alphabetical_
 def test_the_members_of_an_ensemble_have_the_same_label_set():
     rows, labels = clips(EMOTIONS[:3])
     members = [Classifier.fit(FAMILIES[0], rows, labels, label_set=each, seed=0) for each in (None, EMOTIONS)]
-    with pytest.raises(ValueError, match="other label sets"):
+    with pytest.raises(ValueError, match="different label sets"):
         Ensemble(members)
 
 

@@ -211,7 +211,7 @@ def test_the_command_line_names_the_emotions(own, monkeypatch, capsys):
     assert all(f"\n  {emotion} " in printed for emotion in EMOTIONS) and "happy" not in printed
 
 
-def test_models_with_other_label_sets_are_set_side_by_side(labelled, trained_store):  # noqa: F811
+def test_models_with_different_label_sets_are_set_side_by_side(labelled, trained_store):  # noqa: F811
     """The other model knows the eight standard emotions: a label counts if both know it."""
     run = labelled[0]
     shutil.copytree(f"{trained_store.root}/models/first", f"{run.store.root}/models/first", copy_function=os.link)

@@ -27,7 +27,7 @@ def test_no_panel_has_two_series_of_the_same_name(fed_graphite):
         for panel in panels(name):
             drawn = []
             for target in panel["targets"]:
-                text = filled(dashboard, target["target"], fed_graphite.find)[0]
+                text = filled(dashboard, target["target"], fed_graphite.find, repeated=panel.get("repeat", ""))[0]
                 drawn += [series["target"] for series in fed_graphite.render(text, since=since)]
             assert len(set(drawn)) == len(drawn), f"{name}: {panel['title']}: {drawn}"
 
