@@ -13,6 +13,8 @@ from emotion.datasets import importing
 from emotion.errors import ConfigurationError, DataError
 from emotion.store import Store
 
+ADDED = ("clips", "unique", "speakers", "unreadable", "seconds", "bytes")
+"""Facts that are numbers, added up over datasets."""
 NO_LIMITS, LIMITS_UNKNOWN, NO_COMMERCE = (
     "No licence of the datasets limits what the model may be used for.",
     "The rights in {names} are known to their owner alone: ask before the model is used for more than research.",
@@ -66,41 +68,46 @@ def combined_facts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if len(facts) == 1:
         return facts[0] | {"datasets": list(facts), "folds": _folds(facts)}
-    added = {key: sum(each[key] for each in facts) for key in ("clips", "unique", "unreadable", "seconds", "bytes")}
-    emotions = Counter[str]()
-    for each in facts:
-        emotions.update(each["emotions"])
-    joined = {
+    added = {key: sum(each[key] for each in facts) for key in ADDED}
+    return {
+        **_joined_texts(facts),
+        **added,
+        "synthesized": all(each["synthesized"] for each in facts),
+        "complete": all(each["complete"] for each in facts),
+        "commercial_use": _allowed([each["commercial_use"] for each in facts]),
+        "licence": _licence(facts),
+        "fingerprint": hashlib.sha256(" ".join(sorted(each["fingerprint"] for each in facts)).encode()).hexdigest(),
+        "emotions": _added_counts([each["emotions"] for each in facts]),
+        "left_out": _added_counts([each.get("left_out", {}) for each in facts]),
+        "emotion_colours": {name: colour for each in facts for name, colour in each.get("emotion_colours", {}).items()},
+        "folds": _folds(facts),
+        "archives": [archive for each in facts for archive in each["archives"]],
+        "datasets": list(facts),
+    }
+
+
+def _joined_texts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def joined(key: str, separator: str) -> str:
+        return separator.join(dict.fromkeys(each[key] for each in facts if each[key]))
+
+    return {
         "name": " + ".join(each["name"] for each in facts),
         "title": " + ".join(each["title"] for each in facts),
-        "kind": " + ".join(dict.fromkeys(each["kind"] for each in facts)),
-        "source": "; ".join(dict.fromkeys(each["source"] for each in facts)),
-        "citation": " ".join(dict.fromkeys(each["citation"] for each in facts)),
-        "origin": "; ".join(each["origin"] for each in facts),
+        "kind": joined("kind", " + "),
+        "source": joined("source", "; "),
+        "citation": joined("citation", " "),
+        "origin": joined("origin", "; "),
+        "folds_scheme": joined("folds_scheme", ", ") or None,
         "notice": " ".join(f"{each['title']}: {each['notice']}" for each in facts if each["notice"]),
         "warnings": [f"{each['title']}: {warning}" for each in facts for warning in each["warnings"]],
     }
-    return (
-        joined
-        | added
-        | {
-            "synthesized": all(each["synthesized"] for each in facts),
-            "complete": all(each["complete"] for each in facts),
-            "commercial_use": _allowed([each["commercial_use"] for each in facts]),
-            "licence": _licence(facts),
-            "fingerprint": hashlib.sha256(" ".join(sorted(each["fingerprint"] for each in facts)).encode()).hexdigest(),
-            "speakers": sum(each["speakers"] for each in facts),
-            "emotions": dict(emotions),
-            "emotion_colours": {
-                name: colour for each in facts for name, colour in each.get("emotion_colours", {}).items()
-            },
-            "folds": _folds(facts),
-            "folds_scheme": ", ".join(dict.fromkeys(each["folds_scheme"] for each in facts if each["folds_scheme"]))
-            or None,
-            "archives": [archive for each in facts for archive in each["archives"]],
-            "datasets": list(facts),
-        }
-    )
+
+
+def _added_counts(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    added = Counter[str]()
+    for each in counts:
+        added.update(each)
+    return dict(added)
 
 
 def _folds(facts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

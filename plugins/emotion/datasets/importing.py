@@ -50,6 +50,7 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
 from emotion.settings import Settings
 from emotion.store import Store
+from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
 

@@ -152,18 +152,7 @@ def speaker_folds(
     """
     _require_speakers(speakers)
     datasets = np.full(len(labels), "") if datasets is None else datasets
-    fold_of_speaker: dict[str, int] = {}
-    for dataset in dict.fromkeys(map(str, datasets)):
-        rows = np.flatnonzero((datasets == dataset) & ~np.isin(speakers, list(fold_of_speaker)))
-        if not len(rows):
-            continue
-        known = sorted(set(map(str, speakers[rows])))
-        if published and dataset in published:
-            tests = _published_tests(speakers[rows], known, published[dataset])
-        else:
-            tests = _grouped_tests(labels[rows], speakers[rows], known, seed)
-        for number, test in enumerate(tests):
-            fold_of_speaker.update(dict.fromkeys(map(str, speakers[rows[test]]), number))
+    fold_of_speaker = _fold_of_speaker(labels, speakers, datasets, seed, published or {})
     fold_of_row = np.array([fold_of_speaker[str(speaker)] for speaker in speakers])
     masks = [fold_of_row == number for number in range(fold_of_row.max() + 1)]
     folds = [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in masks]
@@ -173,6 +162,25 @@ def speaker_folds(
             "to train on; expected at least that many: choose grouped folds, or add recordings of more speakers"
         )
     return folds
+
+
+def _fold_of_speaker(
+    labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray, seed: int, published: Mapping[str, PublishedFolds]
+) -> dict[str, int]:
+    """The number of the fold that holds a speaker out; who is in several datasets, as the first of them says."""
+    fold_of_speaker: dict[str, int] = {}
+    for dataset in dict.fromkeys(map(str, datasets)):
+        rows = np.flatnonzero((datasets == dataset) & ~np.isin(speakers, list(fold_of_speaker)))
+        if not len(rows):
+            continue
+        known = sorted(set(map(str, speakers[rows])))
+        if dataset in published:
+            tests = _published_tests(speakers[rows], known, published[dataset])
+        else:
+            tests = _grouped_tests(labels[rows], speakers[rows], known, seed)
+        for number, test in enumerate(tests):
+            fold_of_speaker.update(dict.fromkeys(map(str, speakers[rows[test]]), number))
+    return fold_of_speaker
 
 
 def dataset_folds(labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray) -> list[Fold]:

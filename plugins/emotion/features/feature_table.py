@@ -265,7 +265,7 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     manifest : pandas.DataFrame
         As for :func:`plan`, with ``emotion``; further columns are kept.
     refused : pandas.DataFrame
-        Of the :class:`Plan`.
+        Of the :class:`Plan`, which may be one for more clips than these.
 
     Raises
     ------
@@ -288,6 +288,7 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     >>> len(collected.table), collected.augmented["variant"].tolist(), len(collected.rejected)
     (1, ['slower', 'faster', 'copy_1', 'copy_2', 'copy_3', 'copy_4'], 0)
     """
+    refused = refused[refused["path"].isin(manifest["path"])]
     rows = stored(store)
     originals = rows[rows["variant"] == ORIGINAL]
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")

@@ -56,6 +56,7 @@ def external_scores(
     Examples
     --------
     >>> from emotion.models.adaptation import measure
+    >>> from emotion.vocabulary import MODES
     >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
     >>> models = dict.fromkeys(MODES, Classifier.fit("logistic_regression", rows, labels, seed=0))
     >>> table = pd.DataFrame({"dataset": "calls", "emotion": labels, "speaker": ""})

@@ -169,23 +169,9 @@ def challenge(
     seed : int
         For drawing speakers.
     """
-    labels, emotions = table["emotion"].to_numpy(), known_emotions(challenger)
-    result: Challenge = {
-        "challenger": {
-            "version": challenger["version"],
-            "family": challenger["family"],
-            "scores": scores.compute_scores(labels, challenger_probabilities, emotions),
-        },
-        "champion": None,
-        "rules": rules,
-        "difference": None,
-        "per_emotion": [],
-        "per_dataset": [],
-        "overall": None,
-        "stress": None,
-        "verdict": "promote",
-        "reasons": ["There is no champion yet."],
-    }
+    emotions = known_emotions(challenger)
+    figures = scores.compute_scores(table["emotion"].to_numpy(), challenger_probabilities, emotions)
+    result = _without_champion(challenger, figures, rules)
     try:
         pointer = registry.champion(store)
     except DataError as error:
@@ -196,6 +182,22 @@ def challenge(
         answers = ChallengerAnswers(clean, challenger_conditions, challenger_model)
         _challenge_champion(result, store, pointer, challenger, answers, table, values, seed=seed)
     return result
+
+
+def _without_champion(challenger: Challenger, figures: dict, rules: Rules) -> Challenge:
+    """The result where there is no champion; ``figures``: the challenger's scores."""
+    return {
+        "challenger": {"version": challenger["version"], "family": challenger["family"], "scores": figures},
+        "champion": None,
+        "rules": rules,
+        "difference": None,
+        "per_emotion": [],
+        "per_dataset": [],
+        "overall": None,
+        "stress": None,
+        "verdict": "promote",
+        "reasons": ["There is no champion yet."],
+    }
 
 
 def _keep_unreadable_champion(result: Challenge, error: DataError) -> None:

@@ -125,15 +125,17 @@ class TrainingRun(Run):
             refused = self.store.read_table(self._key("refused.parquet"))
             is_external = manifest["dataset"].isin([facts["name"] for facts in self.artifacts.external_facts()])
             collected = feature_table.collect(self.store, manifest[~is_external], refused)
-            tested = feature_table.collect(self.store, manifest[is_external], refused)
-            rejected = pd.concat([collected.rejected, tested.rejected], ignore_index=True)
+            rejected, external_table = collected.rejected, collected.table.head(0)
+            if is_external.any():
+                tested = feature_table.collect(self.store, manifest[is_external], refused)
+                rejected, external_table = pd.concat([rejected, tested.rejected], ignore_index=True), tested.table
             self.store.write_table(self._key("rejected.csv"), for_spreadsheets(rejected))
             for _, clips in manifest.groupby("dataset", sort=False):
                 of_dataset = rejected[rejected["path"].isin(clips["path"])]
                 feature_table.check_rejected(of_dataset, len(clips), max_share=max_rejected_share)
-            combining.check_unheard(collected.table, tested.table)
+            combining.check_unheard(collected.table, external_table)
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
-            self.store.write_table(self._key(EXTERNAL_TABLE), tested.table)
+            self.store.write_table(self._key(EXTERNAL_TABLE), external_table)
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
             self._fit_familiarity()

@@ -95,8 +95,7 @@ class _Fitter:
     def __init__(
         self,
         family: str,
-        labels: np.ndarray,
-        datasets: np.ndarray,
+        table_rows: TrainingRows,
         *,
         views: list[np.ndarray] | None,
         search: bool,
@@ -105,9 +104,9 @@ class _Fitter:
         total: int,
     ):
         self.family = family
-        self.labels = labels
-        self.datasets = datasets
-        self.label_set = label_set(labels)
+        self.labels = table_rows.labels
+        self.datasets = table_rows.datasets
+        self.label_set = label_set(table_rows.labels)
         self.views = views
         self.search = search
         self.seed = seed
@@ -176,9 +175,7 @@ def train(
     start = time.perf_counter()
     rows = TrainingRows.from_table(table, features, augmented)
     total = sum(map(len, folds.values())) + len(MODES)
-    fitter = _Fitter(
-        family, rows.labels, rows.datasets, views=views, search=search, seed=seed, progress=progress, total=total
-    )
+    fitter = _Fitter(family, rows, views=views, search=search, seed=seed, progress=progress, total=total)
     fits = _fit_folds(rows, folds, fitter)
     temperatures = _temperatures(fits, folds, rows.labels)
     models, background, fit_seconds = _fit_final_models(rows, fits, fitter)
