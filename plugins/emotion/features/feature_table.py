@@ -292,11 +292,7 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     rows = stored(store)
     originals = rows[rows["variant"] == ORIGINAL]
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")
-    absent = table["reason"].isna()
-    if absent.any():
-        raise DataError(
-            f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again"
-        )
+    _check_complete(table)
     is_rejected = table["reason"] != ""
     rejected = pd.concat([refused, table.loc[is_rejected, refused.columns]], ignore_index=True)
     table = table[~is_rejected]
@@ -311,6 +307,14 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
         rejected=rejected,
         duplicates=duplicates.reset_index(drop=True),
     )
+
+
+def _check_complete(table: pd.DataFrame) -> None:
+    absent = table["reason"].isna()
+    if absent.any():
+        raise DataError(
+            f"{int(absent.sum())} clips have no features, such as {table['path'][absent.idxmax()]}: run again"
+        )
 
 
 def _check_one_emotion(table: pd.DataFrame) -> None:
