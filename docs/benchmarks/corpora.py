@@ -1,0 +1,130 @@
+"""Several datasets in one model: print the matrix of a run, and what weights and normalization bring.
+
+    python docs/benchmarks/corpora.py HOME RUN [--ablation]
+
+HOME is an artifact store, RUN the name of a training run in it on two datasets or more. The matrix is read from the
+run's comparison.json: unweighted average recall (UAR) of the ensemble, on unheard speakers of each dataset and on each
+dataset held out whole. ``--ablation`` fits LogisticRegression again and again, with all clips and with a sixth of the
+clips of one dataset: with clips that all weigh the same, with the weights as shipped, and with datasets that weigh the
+same; and, by batch, with statistics of each dataset against statistics of all clips. It takes half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from emotion import features
+from emotion.evaluation.folds import Fold, datasets_of, splits
+from emotion.evaluation.scores import compute_scores
+from emotion.models.adaptation import measure, normalize, normalize_by_batch
+from emotion.models.classifier import Classifier
+from emotion.runs.training_artifacts import TrainingArtifacts
+from emotion.store import Store
+from emotion.training import rows as training_rows
+from emotion.training.rows import TrainingRows, dataset_weights
+from emotion.vocabulary import DATASET_MODES, MODES, label_set
+
+SEED = 0
+SHARE = 6
+"""One of so many clips of a dataset is kept where it is made small."""
+EXPONENTS = {"clips weigh the same": 0.0, "as shipped": training_rows.WEIGHT_EXPONENT, "datasets weigh the same": 1.0}
+
+
+def matrix(comparison: dict) -> Iterator[str]:
+    """The lines of the table train × test."""
+    figures = comparison["models"]["ensemble"]
+    names = [facts["name"] for facts in comparison["dataset"]["datasets"]]
+    yield f"| trained on | mode | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 2) + "|"
+    for title, protocols in (("all, unheard speakers", MODES), ("all but the tested one", DATASET_MODES)):
+        for mode, protocol in protocols.items():
+            tested = figures[protocol].get("datasets", {})
+            cells = [f"{tested[name]['uar']:.3f}" if name in tested else "–" for name in names]
+            yield f"| {title} | {mode} | {' | '.join(cells)} |"
+
+
+def ablation(table: pd.DataFrame, values: np.ndarray, augmented: np.ndarray, published: dict) -> Iterator[str]:
+    """The lines of the table of weights and normalization."""
+    datasets = datasets_of(table)
+    names = list(dict.fromkeys(datasets))
+    yield f"| clips | setting | mode | {' | '.join(names)} | mean |"
+    yield "|---" * (len(names) + 4) + "|"
+    random = np.random.default_rng(SEED)
+    kept = {"all": np.ones(len(table), dtype=bool)}
+    for name in names:
+        small = datasets == name
+        kept[f"a sixth of {name}"] = ~small | (random.permutation(len(table)) % SHARE == 0)
+    folds = splits(table, seed=SEED, published=published)
+    rows = TrainingRows.from_table(table, values, augmented)
+    for title, is_kept in kept.items():
+        for setting, exponent in EXPONENTS.items():
+            training_rows.WEIGHT_EXPONENT = exponent
+            for mode in MODES:
+                yield _line(rows, folds[MODES[mode]], is_kept, names, f"{title} | {setting} | {mode}", mode)
+    training_rows.WEIGHT_EXPONENT = EXPONENTS["as shipped"]
+    yield _line(rows, folds[MODES["batch"]], kept["all"], names, "all | statistics of all clips | batch", "pooled")
+
+
+def _line(rows: TrainingRows, folds: list[Fold], is_kept: np.ndarray, names: list[str], title: str, mode: str) -> str:
+    emotions = label_set(rows.labels)
+    probabilities = np.zeros((len(rows.labels), len(emotions)))
+    for train, test in folds:
+        train = train[is_kept[train]]
+        if mode == "pooled":
+            training = measure(rows.plain[0, train])
+            variants = np.stack([normalize(variant, measure(variant[train])) for variant in rows.plain])
+            for name in names:
+                of_dataset = test[rows.datasets[test] == name]
+                if len(of_dataset):
+                    variants[0, of_dataset] = normalize_by_batch(rows.plain[0, of_dataset], training)
+        else:
+            variants = rows.variants(MODES[mode], np.setdiff1d(rows.clips, test))
+        model = _fit(rows, variants, train, emotions)
+        probabilities[test] = model.predict_proba(variants[0, test])
+    cells = []
+    for name in names:
+        tested = rows.datasets == name
+        cells.append(compute_scores(rows.labels[tested], probabilities[tested], emotions)["uar"])
+    return f"| {title} | {' | '.join(f'{cell:.3f}' for cell in (*cells, np.mean(cells)))} |"
+
+
+def _fit(rows: TrainingRows, variants: np.ndarray, train: np.ndarray, emotions: tuple[str, ...]) -> Classifier:
+    weights = dataset_weights(rows.datasets[train])
+    return Classifier.fit(
+        "logistic_regression",
+        variants[:, train].reshape(-1, variants.shape[2]),
+        np.tile(rows.labels[train], len(variants)),
+        groups=np.tile(rows.speakers[train], len(variants)),
+        views=list(features.views().values()),
+        weights=None if weights is None else np.tile(weights, len(variants)),
+        label_set=emotions,
+        seed=SEED,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home")
+    parser.add_argument("run")
+    parser.add_argument("--ablation", action="store_true", help="fit again with other weights and normalization")
+    arguments = parser.parse_args()
+    store = Store(arguments.home)
+    artifacts = TrainingArtifacts(store, f"runs/{arguments.run}")
+    comparison = store.read_json(f"runs/{arguments.run}/comparison.json")
+    for facts in comparison["dataset"]["datasets"]:
+        print(f"{facts['name']}: {facts['used']} clips of {facts['speakers']} speakers")
+    print("\n".join(["", *matrix(comparison)]), flush=True)
+    if arguments.ablation:
+        table, values = artifacts.clips()
+        published = artifacts.dataset_facts()["folds"]
+        print()
+        for line in ablation(table, values, artifacts.augmented(len(table)), published):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
