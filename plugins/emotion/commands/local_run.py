@@ -288,8 +288,9 @@ def train_once(
     settings = Settings.from_environment(os.environ | extra)
     for name in names:
         entry = find_entry(settings.catalogue, name)
-        is_needed = name not in sources and not importing.is_ready(Store(settings.home), settings, name)
-        if isinstance(entry, ZenodoEntry) and is_needed:
+        disk_source = Path(sources[name]) if name in sources else None
+        is_ready = importing.is_ready(Store(settings.home), settings, name, source=disk_source)
+        if isinstance(entry, ZenodoEntry) and disk_source is None and not is_ready:
             zenodo.check_reachable(settings, entry)
     run_id = f"{'-'.join(datasets)[:80]}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     _inform(f"Starting Airflow (logs in {airflow_home()})")
