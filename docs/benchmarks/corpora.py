@@ -4,12 +4,12 @@
     python docs/benchmarks/corpora.py --memory logistic_regression [--clips 15000]
 
 HOME is an artifact store, RUN the name of a training run in it on two datasets or more. The matrix is read from the
-run's comparison.json: unweighted average recall (UAR) of the ensemble, on unheard speakers of each dataset and on each
-dataset held out whole. ``--ablation`` fits LogisticRegression anew, with all clips and with a sixth of the clips of one
-dataset: with clips that all weigh the same, with the weights as shipped, and with datasets that weigh the same; and, by
-batch, with statistics of each dataset against statistics of all clips. Ten minutes on two cores. ``--memory`` trains one
-family on five corpora of drawn numbers in place of features, with two folds of each protocol, and prints the time and the
-highest memory of the process.
+run's comparison.json: unweighted average recall (UAR) of the ensemble, on unheard speakers of each dataset and on
+each dataset held out whole. ``--ablation`` fits LogisticRegression anew, with all clips and with a sixth of the clips
+of one dataset: with clips that all weigh the same, with the weights as shipped, and with datasets that weigh the
+same; by batch, with statistics of each dataset against statistics of all clips. Ten minutes on two cores.
+``--memory`` trains one family on five corpora of drawn numbers in place of features, with two folds of each protocol,
+and prints the time and the highest memory of the process.
 """
 
 from __future__ import annotations
