@@ -32,15 +32,15 @@ def training() -> dict:
                 "protocol",
                 "Protocol",
                 "How the clips were divided for a score: random split, unheard speakers (speaker_independent) or, in "
-                "runs on several datasets, unheard datasets; each plain, or normalized by speaker (adapted) or by batch",
+                "runs on several datasets, unheard datasets; each plain, by speaker (adapted) or by batch",
                 (*PROTOCOLS, *DATASET_PROTOCOLS),
                 PROTOCOL,
             ),
             choose_one(
                 "mode",
                 "Mode",
-                "How features were normalized in the row 'Outside the studio' and for external datasets: plain, by batch "
-                "or by speaker",
+                "How features were normalized in the row 'Outside the studio' and for external datasets: plain, by "
+                "batch or by speaker",
                 tuple(MODES),
                 MODE,
             ),

@@ -37,6 +37,7 @@ TERMS = (
     "shap",
     "shift",
     "unfamiliar",
+    "unheard_datasets",
     "unheard_speakers",
     "wilson",
 )

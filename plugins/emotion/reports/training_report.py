@@ -119,10 +119,6 @@ def render(
         The clips whose labels may be wrong, as :func:`emotion.runs.listening.suspicious_clips` gives them.
     """
     selected, models = comparison["selected"], comparison["models"]
-    per_emotion = models[selected].get("speaker_independent", {}).get("per_emotion", {})
-    emotions = known_emotions(comparison)
-    present = [emotion for emotion in emotions if not per_emotion or per_emotion[emotion]["support"]]
-    protocols = {protocol: TITLES[protocol] for protocol in _shown_protocols(models)}
     return (
         environment()
         .get_template("report.html.j2")
@@ -136,13 +132,6 @@ def render(
             explanations=[
                 _explanation(family, shap[family]) for family in sorted(shap, key=lambda family: family != selected)
             ],
-            best_scores=_best_scores(models, protocols),
-            protocols=protocols,
-            held_out_datasets=[protocol for protocol in protocols if protocol in DATASET_PROTOCOLS],
-            emotions=emotions,
-            emotion_colours=colours(comparison),
-            present=present,
-            chance=1 / len(present),
             group_colours=GROUP_COLOURS,
             scores=SCORE_TITLES,
             stress_conditions={CLEAN: "Clean: the clip as it is"}
@@ -151,9 +140,28 @@ def render(
             expectations=_expectations(models[selected].get("stress") or {}),
             suspicious=[with_address(clip) for clip in suspicious],
             terms=select_terms(*TERMS),
+            **_protocols_and_emotions(comparison),
             **_by_dataset(comparison, challenge),
         )
     )
+
+
+def _protocols_and_emotions(comparison: dict) -> dict[str, Any]:
+    """The protocols and emotions of the tables, and what depends on them."""
+    models = comparison["models"]
+    per_emotion = models[comparison["selected"]].get("speaker_independent", {}).get("per_emotion", {})
+    emotions = known_emotions(comparison)
+    present = [emotion for emotion in emotions if not per_emotion or per_emotion[emotion]["support"]]
+    protocols = {protocol: TITLES[protocol] for protocol in _shown_protocols(models)}
+    return {
+        "protocols": protocols,
+        "held_out_datasets": [protocol for protocol in protocols if protocol in DATASET_PROTOCOLS],
+        "best_scores": _best_scores(models, protocols),
+        "emotions": emotions,
+        "emotion_colours": colours(comparison),
+        "present": present,
+        "chance": 1 / len(present),
+    }
 
 
 def _by_dataset(comparison: dict, challenge: Mapping | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from emotion.errors import AudioError, describe_failure
+from emotion.errors import AudioError, EmotionError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
 from emotion.inference.adapting import Groups
 from emotion.reports import batch_report, players, training_report
@@ -92,7 +92,7 @@ def suspicious_clips(store: Store, key: str) -> Iterator[dict]:
             with store.open(row["key"]) as handle:
                 excerpt = players.excerpt(windows.read(handle))
         except Exception as error:
-            log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
+            log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, EmotionError))
             message = describe_failure(error)
         yield row | {"audio": excerpt, "message": message}
 
