@@ -10,7 +10,7 @@ from queries import age, alias, named, path, summed
 from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
 from emotion import metrics
 from emotion.evaluation.selection import MODE, PROTOCOL, SCORE
-from emotion.vocabulary import MODES, PROTOCOLS
+from emotion.vocabulary import DATASET_MODES, DATASET_PROTOCOLS, MODES, PROTOCOLS
 
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece")
 SELECTED = {"model": "$model", "protocol": "$protocol"}
@@ -31,15 +31,16 @@ def training() -> dict:
             choose_one(
                 "protocol",
                 "Protocol",
-                "How the clips were divided for a score: random split, or unheard speakers (speaker_independent); "
-                "each plain, or normalized by speaker (adapted) or by batch",
-                PROTOCOLS,
+                "How the clips were divided for a score: random split, unheard speakers (speaker_independent) or, in "
+                "runs on several datasets, unheard datasets; each plain, by speaker (adapted) or by batch",
+                (*PROTOCOLS, *DATASET_PROTOCOLS),
                 PROTOCOL,
             ),
             choose_one(
                 "mode",
                 "Mode",
-                "How features were normalized in the row 'Outside the studio': plain, by batch or by speaker",
+                "How features were normalized in the row 'Outside the studio' and for external datasets: plain, by "
+                "batch or by speaker",
                 tuple(MODES),
                 MODE,
             ),
@@ -60,6 +61,7 @@ def training() -> dict:
         {
             "Now": _now(),
             "Models compared": [*_scores_of_last_run(), *_scores_compared(), *_folds(), *_emotions_and_confidence()],
+            "Datasets": _datasets(),
             "Outside the studio": _outside(),
             "Champion": _champion(),
             "Pipeline": [*_work_and_clips(), *_cost_of_models_and_stages()],
@@ -203,6 +205,51 @@ def _emotions_and_confidence() -> list:
             decimals=3,
             limits=(0, 1),
             size=(12, 14),
+        ),
+    ]
+
+
+def _datasets() -> list:
+    unheard = f"{{{PROTOCOL},{DATASET_MODES[MODE]}}}"
+    on_external = {"mode": "$mode", "score": "uar"}
+    return [
+        bar_panel(
+            "UAR by dataset",
+            "Unweighted average recall on each dataset of the last run on several: of unheard speakers "
+            "(speaker_independent), and of a model that was trained on the other datasets (unheard_dataset), which is "
+            "tested on the emotions that they have too. Plain answers.",
+            named(
+                metrics.DATASET_SCORE,
+                "dataset",
+                "protocol",
+                "model",
+                of=path(metrics.DATASET_SCORE, model="$model", protocol=unheard, score="uar"),
+            ),
+            decimals=3,
+            limits=(0, 1),
+            steps=QUALITY,
+            size=(8, 12),
+        ),
+        time_panel(
+            "UAR by dataset over runs",
+            "Unweighted average recall on each dataset under the selected protocol, one point per run and model.",
+            named(metrics.DATASET_SCORE, "dataset", "model", of=path(metrics.DATASET_SCORE, score="uar", **SELECTED)),
+            decimals=3,
+            limits=(None, None),
+            size=(8, 12),
+        ),
+        time_panel(
+            "External datasets: new models against champion",
+            "Unweighted average recall on datasets that are only tested on, over the emotions that they share with the "
+            "model; selected mode, one point per run. 'champion' is the champion at the time of the run, if it was not "
+            "trained on the dataset.",
+            *(
+                named(metrics.EXTERNAL, "dataset", "model", of=path(metrics.EXTERNAL, model=model, **on_external))
+                for model in ("$model", "champion")
+            ),
+            decimals=3,
+            limits=(None, None),
+            size=(8, 12),
         ),
     ]
 

@@ -95,6 +95,19 @@ SCORE = _metric(
     "ratio",
     "accuracy, precision_macro, recall_macro, f1_macro, uar, log_loss or ece",
 )
+DATASET_SCORE = _metric(
+    "training.dataset_score.{model}.{protocol}.{dataset}.{score}",
+    "gauge",
+    "ratio",
+    "Scores on the clips of one dataset, where a run has several: accuracy, uar, f1_macro or ece",
+)
+EXTERNAL = _metric(
+    "training.external.{model}.{dataset}.{mode}.{score}",
+    "gauge",
+    "ratio",
+    "On a dataset that is only tested on: accuracy, uar, ece or confidence (mean), over the emotions that it shares "
+    "with the model. The model 'champion' is the champion at that time",
+)
 CV_SCORE = _metric(
     "training.cv.{model}.{protocol}.{statistic}", "gauge", "ratio", "Macro F1 over the folds: mean, std, min, max"
 )

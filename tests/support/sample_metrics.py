@@ -9,7 +9,7 @@ from pathlib import Path
 from emotion import metrics
 from emotion.audio.conditions import CLEAN, CONDITIONS
 from emotion.evaluation.stress import SUMMARIES
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS
+from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, FAMILIES, MODES, PROTOCOLS
 from graphite_stack import Graphite
 
 AIRFLOW_LINES = [
@@ -21,7 +21,8 @@ AIRFLOW_LINES = [
 
 VALUES = {
     "model": (*FAMILIES, "ensemble"),
-    "protocol": PROTOCOLS,
+    "protocol": (*PROTOCOLS, *DATASET_PROTOCOLS),
+    "dataset": ("ravdess-speech", "nemo"),
     "emotion": EMOTIONS,
     "score": ("accuracy", "precision_macro", "recall_macro", "f1_macro", "uar", "log_loss", "ece"),
     "kind": ("total", "stored", "missing", "rejected", "duplicates", "used"),
@@ -41,13 +42,21 @@ VALUES = {
 }
 """Label → values that the workflow sends."""
 OUTCOMES = {metrics.FEATURIZED: ("featurized", "rejected"), metrics.SCORED: ("scored", "rejected")}
+OWN_VALUES = {
+    metrics.EXTERNAL: {
+        "model": (*FAMILIES, "ensemble", "champion"),
+        "score": ("accuracy", "uar", "ece", "confidence"),
+    },
+    metrics.DATASET_SCORE: {"score": ("accuracy", "uar", "f1_macro", "ece")},
+}
+"""Metric → its labels that have other values there."""
 
 
 def labellings(metric: metrics.Metric) -> list[dict[str, str]]:
     """Every combination of the labels of a metric, as the workflow sends them."""
     combinations: list[dict[str, str]] = [{}]
     for label in metric.labels:
-        values = OUTCOMES[metric] if label == "outcome" else VALUES[label]
+        values = OUTCOMES[metric] if label == "outcome" else OWN_VALUES.get(metric, VALUES).get(label, VALUES[label])
         combinations = [{**labels, label: value} for labels in combinations for value in values]
     return combinations
 

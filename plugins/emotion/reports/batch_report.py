@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 import pandas as pd
-import soundfile
 
-from emotion.audio.decode import Clip
 from emotion.models.documents import colours, known_emotions
 from emotion.reports.page import environment
+from emotion.reports.players import with_address
 from emotion.reports.terms import select_terms
 from emotion.scoring.summary import LISTED
 from emotion.vocabulary import emotions_of, probability_columns
 
 LISTEN = 12
 """How many of the least certain clips can be played in the report."""
-EXCERPT_SECONDS = 8.0
 TIMELINES = 12
 """How many long recordings get a timeline, longest first."""
 SEGMENTS = 300
@@ -41,25 +37,11 @@ TERMS = (
     "shap",
     "shift",
     "unfamiliar",
+    "unheard_datasets",
     "unheard_speakers",
     "wilson",
 )
 """Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
-
-
-def excerpt(clip: Clip) -> bytes:
-    """The first :data:`EXCERPT_SECONDS` of a clip as a small MP3, for a player in the page."""
-    samples = clip.samples[: int(EXCERPT_SECONDS * clip.sample_rate)]
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer,
-        np.clip(samples, -1, 1),
-        clip.sample_rate,
-        format="MP3",
-        subtype="MPEG_LAYER_III",
-        compression_level=0.8,
-    )
-    return buffer.getvalue()
 
 
 def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen: list[dict]) -> str:
@@ -121,11 +103,7 @@ def render_failures(summary: dict) -> str:
 
 def _player(clip: dict, emotions: Sequence[str]) -> dict:
     """A clip with its audio as the address of a player, and its probabilities by emotion."""
-    mp3 = clip["audio"]
-    return clip | {
-        "audio": mp3 and "data:audio/mpeg;base64," + base64.b64encode(mp3).decode(),
-        "probabilities": {emotion: clip[f"p_{emotion}"] for emotion in emotions},
-    }
+    return with_address(clip) | {"probabilities": {emotion: clip[f"p_{emotion}"] for emotion in emotions}}
 
 
 def _timelines(table: pd.DataFrame, timeline: pd.DataFrame, segments: str) -> list[dict]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from emotion.reports import dataset_figures
+from emotion.reports.training_report import TITLES
 from emotion.settings import INCLUDE
-from emotion.vocabulary import EMOTIONS, PROTOCOLS
+from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, protocols_of
 
 
 def render(comparison: dict, *, version: str) -> str:
@@ -26,6 +28,15 @@ def render(comparison: dict, *, version: str) -> str:
     jinja = Environment(
         loader=FileSystemLoader(INCLUDE), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
+    models, dataset = comparison["models"], comparison["dataset"]
     return jinja.get_template("model_card.md.j2").render(
-        comparison, version=version, protocols=PROTOCOLS, standard_emotions=list(EMOTIONS)
+        comparison,
+        version=version,
+        protocols=protocols_of(models[comparison["selected"]]),
+        dataset_protocols=DATASET_PROTOCOLS,
+        standard_emotions=list(EMOTIONS),
+        datasets=dataset_figures.datasets_of(dataset),
+        external_datasets=comparison.get("external_datasets", []),
+        consequence=dataset_figures.strictest_consequence(dataset),
+        dataset_tests=dataset_figures.tests_by_dataset(models, TITLES),
     )

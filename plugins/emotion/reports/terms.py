@@ -55,6 +55,12 @@ TERMS = {
         "is ok, watch (listen to some files) or alarm (do not rely on the answers). Only the features can raise an "
         "alarm; predicted emotions and confidence, which also change with what people say, raise a watch at most.",
     ),
+    "external_dataset": Term(
+        "External dataset",
+        "A dataset that the models are tested on and never trained on. It is one batch for a prediction by batch. Its "
+        "figures count only the emotions that the dataset and the model share. They do not decide which model is "
+        "chosen.",
+    ),
     "fold": Term(
         "Fold",
         "One division of the clips into a training side and a test side. Each clip is on the test side of one fold of "
@@ -135,10 +141,22 @@ TERMS = {
     "uar": Term(
         "UAR", "Unweighted average recall: the mean of the recalls of all emotions, each with the same weight."
     ),
+    "uar_by_dataset": Term(
+        "UAR by dataset",
+        "The UAR of the clips of one dataset, over the emotions that it was tested on. Guessing gives one divided by "
+        "their number: 0.25 with four emotions. The mean over datasets gives a small dataset the same weight as a "
+        "large one.",
+    ),
     "unfamiliar": Term(
         "Unfamiliar",
         "The clip lies far from all that the model was trained on. It is probably not speech, such as a tone or "
         "music, and the predicted emotion means nothing.",
+    ),
+    "unheard_datasets": Term(
+        "Unheard datasets",
+        "Each dataset is held out in turn, with all its speakers: the model is trained on the others. It is tested on "
+        "the emotions that the others have too. This is what audio gets that is unlike all of training: another room, "
+        "other microphones, often another language.",
     ),
     "unheard_speakers": Term(
         "Unheard speakers",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from emotion.audio.conditions import CLEAN
-from emotion.models.documents import known_emotions
+from emotion.models.documents import colours, known_emotions
+from emotion.reports import dataset_figures
 from emotion.reports.page import environment, format_figure
+from emotion.reports.players import with_address
 from emotion.reports.terms import select_terms
-from emotion.vocabulary import MODES, PROTOCOLS, SCORES
+from emotion.vocabulary import DATASET_MODES, DATASET_PROTOCOLS, MODES, PROTOCOLS, SCORES, protocols_of
 
 TITLES = {
     "random": "Random split",
@@ -18,6 +21,9 @@ TITLES = {
     "speaker_independent": "Unheard speakers",
     "speaker_independent_batch": "Unheard speakers, by batch",
     "speaker_independent_adapted": "Unheard speakers, by speaker",
+    "unheard_dataset": "Unheard datasets",
+    "unheard_dataset_batch": "Unheard datasets, by batch",
+    "unheard_dataset_adapted": "Unheard datasets, by speaker",
 }
 """Protocol → what the report calls it."""
 SCORE_TITLES = {
@@ -49,6 +55,8 @@ MISJUDGED = 0.1
 """From this difference between mean confidence and accuracy on, the report says that confidence misleads."""
 GROUP_COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#a35cc0", "#c9485b", "#8a8f98")
 TOP_FEATURES = 12
+LISTEN = 12
+"""How many of the clips whose labels may be wrong can be played in the report."""
 TERMS = (
     "accuracy",
     "by_batch",
@@ -58,6 +66,7 @@ TERMS = (
     "champion",
     "confidence",
     "coverage",
+    "external_dataset",
     "fold",
     "interval",
     "log_loss",
@@ -70,6 +79,8 @@ TERMS = (
     "recording_condition",
     "shap",
     "uar",
+    "uar_by_dataset",
+    "unheard_datasets",
     "unheard_speakers",
 )
 """Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
@@ -79,9 +90,19 @@ LEGEND = """\
 Random split: the same speakers are in training and test, so these figures are optimistic for a new speaker.
 By batch: features z-scored with mean and standard deviation of all clips of the test side; needs no labels.
 By speaker: features z-scored with mean and standard deviation of the same speaker's clips; needs no labels."""
+DATASETS_LEGEND = """
+Unheard datasets: each dataset is held out in turn, and tested on the emotions that the others have too. Half of
+  the figure that selects is measured so, as the mean over datasets; unheard speakers have the other half."""
 
 
-def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None, shap: dict[str, dict]) -> str:
+def render(
+    *,
+    comparison: dict,
+    challenge: Mapping | None,
+    decision: dict | None,
+    shap: dict[str, dict],
+    suspicious: Iterable[dict] = (),
+) -> str:
     """The report as one self-contained HTML page: no script, no request to anywhere.
 
     Parameters
@@ -94,11 +115,10 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
         The promotion decision; None before it was made.
     shap : dict
         From :func:`emotion.explanation.export.read_export`.
+    suspicious : iterable of dict
+        The clips whose labels may be wrong, as :func:`emotion.runs.listening.suspicious_clips` gives them.
     """
     selected, models = comparison["selected"], comparison["models"]
-    per_emotion = models[selected].get("speaker_independent", {}).get("per_emotion", {})
-    emotions = known_emotions(comparison)
-    present = [emotion for emotion in emotions if not per_emotion or per_emotion[emotion]["support"]]
     return (
         environment()
         .get_template("report.html.j2")
@@ -112,20 +132,59 @@ def render(*, comparison: dict, challenge: Mapping | None, decision: dict | None
             explanations=[
                 _explanation(family, shap[family]) for family in sorted(shap, key=lambda family: family != selected)
             ],
-            best_scores=_best_scores(models),
-            protocols={protocol: TITLES[protocol] for protocol in PROTOCOLS},
-            emotions=emotions,
-            present=present,
-            chance=1 / len(present),
             group_colours=GROUP_COLOURS,
             scores=SCORE_TITLES,
             stress_conditions={CLEAN: "Clean: the clip as it is"}
             | (comparison.get("stress") or {}).get("conditions", {}),
             stress_models={name: figures for name, figures in models.items() if figures.get("stress")},
             expectations=_expectations(models[selected].get("stress") or {}),
+            suspicious=[with_address(clip) for clip in suspicious],
             terms=select_terms(*TERMS),
+            **_protocols_and_emotions(comparison),
+            **_by_dataset(comparison, challenge),
         )
     )
+
+
+def _protocols_and_emotions(comparison: dict) -> dict[str, Any]:
+    """The protocols and emotions of the tables, and what depends on them."""
+    models = comparison["models"]
+    per_emotion = models[comparison["selected"]].get("speaker_independent", {}).get("per_emotion", {})
+    emotions = known_emotions(comparison)
+    present = [emotion for emotion in emotions if not per_emotion or per_emotion[emotion]["support"]]
+    protocols = {protocol: TITLES[protocol] for protocol in _shown_protocols(models)}
+    return {
+        "protocols": protocols,
+        "held_out_datasets": [protocol for protocol in protocols if protocol in DATASET_PROTOCOLS],
+        "best_scores": _best_scores(models, protocols),
+        "emotions": emotions,
+        "emotion_colours": colours(comparison),
+        "present": present,
+        "chance": 1 / len(present),
+    }
+
+
+def _by_dataset(comparison: dict, challenge: Mapping | None) -> dict[str, Any]:
+    """What the template shows dataset by dataset."""
+    compared = (challenge or {}).get("external") or {}
+    return {
+        "datasets": dataset_figures.datasets_of(comparison["dataset"]),
+        "external_datasets": comparison.get("external_datasets") or [],
+        "consequence": dataset_figures.strictest_consequence(comparison["dataset"]),
+        "dataset_scores": dataset_figures.SCORES,
+        "dataset_tests": dataset_figures.tests_by_dataset(comparison["models"], TITLES),
+        "matrices": dataset_figures.matrices(comparison, compared.get("champion", {})),
+        "external_rows": dataset_figures.external_rows(comparison, challenge),
+        "external_missing": compared.get("missing", []),
+    }
+
+
+def _shown_protocols(models: Mapping[str, Mapping]) -> list[str]:
+    """The protocols of a table: those of every run, and those that only runs on several datasets have."""
+    return [
+        *PROTOCOLS,
+        *(protocol for protocol in DATASET_PROTOCOLS if any(protocol in figures for figures in models.values())),
+    ]
 
 
 def _expectations(stress: dict) -> list[str]:
@@ -170,65 +229,78 @@ def _explanation(family: str, exported: dict) -> dict:
     }
 
 
-def _best_scores(models: dict[str, dict]) -> dict[str, dict[str, float]]:
+def _best_scores(models: dict[str, dict], protocols: Iterable[str]) -> dict[str, dict[str, float]]:
     """The highest accuracy and macro F1 of any model, by protocol."""
     return {
         protocol: {
             score: max(scores.get(protocol, {}).get(score, 0.0) for scores in models.values())
             for score in ("accuracy", "f1_macro")
         }
-        for protocol in PROTOCOLS
+        for protocol in protocols
     }
 
 
 def comparison_rows(comparison: dict) -> pd.DataFrame:
-    """A row per model and protocol, for ``comparison.csv``.
+    """A row per model, protocol and dataset, for ``comparison.csv``.
 
-    ``model``, ``protocol`` (those of :data:`emotion.vocabulary.PROTOCOLS`, and ``random_80_20`` for the single
-    split), ``selected``, ``n``, the scores; the ends of the 95 % interval, and mean, std, min and max over folds, of
-    accuracy and macro F1; and the timings. A figure that is missing is empty.
+    ``model``, ``protocol`` (those of :func:`emotion.vocabulary.protocols_of`, and ``random_80_20`` for the single
+    split), ``dataset`` (``""`` for the clips of all; further rows for each, where there are several), ``selected``,
+    ``n``, the scores; the ends of the 95 % interval, and mean, std, min and max over folds, of accuracy and macro F1;
+    and the timings. A figure that is missing is empty.
 
-    >>> rows = comparison_rows({"selected": "ensemble", "models": {"ensemble": {"random": {"accuracy": 0.8}}}})
-    >>> rows[["model", "protocol", "selected", "accuracy"]].values.tolist()
-    [['ensemble', 'random', True, 0.8]]
+    >>> scores = {"accuracy": 0.8, "datasets": {"calls": {"accuracy": 0.9}}}
+    >>> rows = comparison_rows({"selected": "ensemble", "models": {"ensemble": {"random": scores}}})
+    >>> rows[["model", "protocol", "dataset", "selected", "accuracy"]].values.tolist()
+    [['ensemble', 'random', '', True, 0.8], ['ensemble', 'random', 'calls', True, 0.9]]
     """
     rows = []
     for model, figures in comparison["models"].items():
-        scores_by_protocol = {protocol: figures[protocol] for protocol in PROTOCOLS if protocol in figures}
+        scores_by_protocol = {protocol: figures[protocol] for protocol in protocols_of(figures)}
         if "split_80_20" in figures.get("random", {}):
             scores_by_protocol["random_80_20"] = figures["random"]["split_80_20"]
-        for protocol, scores in scores_by_protocol.items():
-            row = {"model": model, "protocol": protocol, "selected": model == comparison["selected"]}
-            row |= {score: scores.get(score) for score in ("n", *SCORES)}
-            for score in ("accuracy", "f1_macro"):
-                low, high = scores.get(f"{score}_interval", (None, None))
-                row |= {f"{score}_low": low, f"{score}_high": high}
-                over_folds = scores.get("cv", {}).get(score, {})
-                row |= {f"cv_{score}_{name}": over_folds.get(name) for name in ("mean", "std", "min", "max")}
-            rows.append(row | {time: figures.get(time) for time in TIMES})
+        for protocol, all_scores in scores_by_protocol.items():
+            for dataset, scores in {"": all_scores, **all_scores.get("datasets", {})}.items():
+                row = {"model": model, "protocol": protocol, "dataset": dataset}
+                row |= {"selected": model == comparison["selected"], **_score_columns(scores)}
+                rows.append(row | {time: figures.get(time) for time in TIMES})
     return pd.DataFrame(rows)
 
 
+def _score_columns(scores: dict) -> dict[str, Any]:
+    """The columns of one row with the scores, their intervals and their spread over folds."""
+    columns = {score: scores.get(score) for score in ("n", *SCORES)}
+    for score in ("accuracy", "f1_macro"):
+        low, high = scores.get(f"{score}_interval", (None, None))
+        columns |= {f"{score}_low": low, f"{score}_high": high}
+        over_folds = scores.get("cv", {}).get(score, {})
+        columns |= {f"cv_{score}_{name}": over_folds.get(name) for name in ("mean", "std", "min", "max")}
+    return columns
+
+
 def text_table(comparison: dict) -> str:
-    """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed."""
-    titles = [TITLES[protocol].lower().partition(", ") for protocol in PROTOCOLS]
-    splits = [split.split(" ") for split, _, _ in titles]
-    lines = [
-        ["", *(first for first, _ in splits), "", ""],
-        ["", *(second for _, second in splits), "fit", "ms per"],
-        ["", *(normalized for _, _, normalized in titles), "s", "clip"],
-    ]
-    for model, figures in comparison["models"].items():
-        line = [("* " if model == comparison["selected"] else "  ") + model]
-        for protocol in PROTOCOLS:
-            scores = figures.get(protocol, {})
-            line.append(" / ".join(format_figure(scores.get(score), ".3f") for score in ("accuracy", "f1_macro")))
-        line.append(format_figure(figures.get("fit_seconds"), ".1f"))
-        line.append(format_figure(figures.get("predict_ms_single"), ".2f"))
-        lines.append(line)
+    """The comparison for a terminal: accuracy and macro F1 of each model by each protocol, and its speed.
+
+    >>> scores = {"random": {"accuracy": 0.8, "f1_macro": 0.7}, "fit_seconds": 1.5}
+    >>> lines = text_table({"selected": "ensemble", "models": {"ensemble": scores}}).splitlines()
+    >>> lines[0].split(), lines[1].split()
+    (['accuracy', '/', 'macro', 'F1', '*', 'ensemble'], ['Random', 'split', '0.800', '/', '0.700'])
+    """
+    models = comparison["models"]
+    names = [("* " if name == comparison["selected"] else "") + name for name in models]
+    lines = [["accuracy / macro F1", *names]]
+    for protocol in _shown_protocols(models):
+        by_model = [figures.get(protocol, {}) for figures in models.values()]
+        lines.append([TITLES[protocol], *map(_two_scores, by_model)])
+    for title, time, form in (("fit, s", "fit_seconds", ".1f"), ("ms per clip", "predict_ms_single", ".2f")):
+        lines.append([title, *(format_figure(figures.get(time), form) for figures in models.values())])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["accuracy / macro F1"]
+    text = []
     for first, *others in lines:
-        cells = [cell.rjust(width + 2) for cell, width in zip(others, widths[1:], strict=True)]
-        text.append((first.ljust(widths[0]) + "".join(cells)).rstrip())
-    return "\n".join([*text, LEGEND])
+        cells = [cell.rjust(width + 3) for cell, width in zip(others, widths[1:], strict=True)]
+        text.append(first.ljust(widths[0]) + "".join(cells))
+    has_datasets = any(DATASET_MODES["plain"] in figures for figures in models.values())
+    return "\n".join([*text, LEGEND]) + (DATASETS_LEGEND if has_datasets else "")
+
+
+def _two_scores(scores: dict) -> str:
+    return " / ".join(format_figure(scores.get(score), ".3f") for score in ("accuracy", "f1_macro"))

@@ -1,7 +1,5 @@
-"""The clips that a person should hear, each with an excerpt and an explanation.
-
-Unfamiliar clips come first, then those with the least confident answers.
-"""
+"""The clips that a person should hear, each with an excerpt: of a batch, the least certain ones with an explanation; of
+training, those whose labels may be wrong."""
 
 from __future__ import annotations
 
@@ -10,10 +8,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from emotion.errors import AudioError, describe_failure
+from emotion.errors import AudioError, EmotionError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
 from emotion.inference.adapting import Groups
-from emotion.reports import batch_report
+from emotion.reports import batch_report, players, training_report
 from emotion.scoring import inbox
 from emotion.scoring.adapted import folder_of, read_part, read_vectors
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
@@ -59,11 +57,44 @@ def least_confident_clips(
         try:
             with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
                 channel = int(row["channel"]) if row["channel"] else None
-                excerpt = batch_report.excerpt(windows.read(handle, channel=channel))
+                excerpt = players.excerpt(windows.read(handle, channel=channel))
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
         yield row | {"audio": excerpt} | _reasons(store, entry["part"], row, model, groups)
+
+
+def suspicious_clips(store: Store, key: str) -> Iterator[dict]:
+    """The clips of a training run whose labels are most likely to be wrong, the most suspicious first.
+
+    The report of the run takes them in this form.
+
+    Parameters
+    ----------
+    store : Store
+        With the audio.
+    key : str
+        Of the table of :func:`emotion.evaluation.suspicious.suspicious_labels`. Runs of earlier releases have none:
+        then there is no clip.
+
+    Yields
+    ------
+    dict
+        A row of the table with ``audio`` (the excerpt as MP3, or None where there is none; then ``message`` says why).
+    """
+    if not store.exists(key):
+        return
+    with store.open(key) as handle:
+        rows = pd.read_csv(handle, keep_default_na=False, nrows=training_report.LISTEN)
+    for row in rows.to_dict("records"):
+        excerpt, message = None, ""
+        try:
+            with store.open(row["key"]) as handle:
+                excerpt = players.excerpt(windows.read(handle))
+        except Exception as error:
+            log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, EmotionError))
+            message = describe_failure(error)
+        yield row | {"audio": excerpt, "message": message}
 
 
 def _reasons(store: Store, part: str, row: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:

@@ -13,7 +13,7 @@ from emotion.evaluation.selection import PROTOCOL
 from emotion.evaluation.stress import SUMMARIES
 from emotion.explanation.ranking import FACTS
 from emotion.metrics import Emitter
-from emotion.vocabulary import PROTOCOLS, SCORES
+from emotion.vocabulary import MODES, SCORES, protocols_of
 
 STRESS_METRICS = {
     metrics.STRESS_ACCURACY: "accuracy",
@@ -21,13 +21,19 @@ STRESS_METRICS = {
     metrics.STRESS_CHANGED: "changed",
 }
 """Metric of a recording condition → its figure in the stress table."""
+DATASET_SCORES = ("accuracy", "uar", "f1_macro", "ece")
+"""Scores of each dataset that are sent, where a run has several."""
+EXTERNAL_SCORES = ("accuracy", "uar", "ece", "confidence")
+"""Figures of a dataset that is only tested on that are sent."""
+CHAMPION = "champion"
+"""The name under which the champion's figures on such datasets are sent."""
 TOP_FEATURES = 20
 """Features of each model whose importance is sent."""
 
 
 def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
     """The scores and times of one model; ``figures`` as in ``comparison.json``, ``models``."""
-    for protocol in PROTOCOLS:
+    for protocol in protocols_of(figures):
         for score in SCORES:
             emitter.gauge(metrics.SCORE, figures[protocol][score], model=name, protocol=protocol, score=score)
         for statistic in ("mean", "std", "min", "max"):
@@ -36,6 +42,10 @@ def emit_model(emitter: Emitter, name: str, figures: dict) -> None:
         for emotion, scores in figures[protocol]["per_emotion"].items():
             if scores["support"]:
                 emitter.gauge(metrics.EMOTION_F1, scores["f1"], model=name, protocol=protocol, emotion=emotion)
+        for dataset, scores in figures[protocol].get("datasets", {}).items():
+            labels = {"model": name, "protocol": protocol, "dataset": dataset}
+            for score in DATASET_SCORES:
+                emitter.gauge(metrics.DATASET_SCORE, scores[score], **labels, score=score)
     for statistic in ("mean", "p10", "p50", "p90"):
         value = figures[PROTOCOL]["confidence"][statistic]
         emitter.gauge(metrics.TRAIN_CONFIDENCE, value, model=name, statistic=statistic)
@@ -55,6 +65,16 @@ def _emit_stress(emitter: Emitter, name: str, stress: Mapping[str, Mapping]) -> 
                 emitter.gauge(metric, table[condition][figure], model=name, mode=mode, condition=condition)
 
 
+def emit_external(emitter: Emitter, name: str, external: Mapping[str, Mapping]) -> None:
+    """The figures of a model on the datasets that are only tested on, as
+    :func:`emotion.models.external.external_scores` gives them."""
+    for dataset, figures in external.items():
+        for mode in MODES:
+            for score in EXTERNAL_SCORES if mode in figures else ():
+                value = figures[mode][score]
+                emitter.gauge(metrics.EXTERNAL, value, model=name, dataset=dataset, mode=mode, score=score)
+
+
 def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
     """The most important features of one model; see :func:`emotion.explanation.ranking.importance`."""
     emotions = [column for column in importance.columns if column not in FACTS]
@@ -65,7 +85,9 @@ def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> No
 
 
 def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:
-    """How the challenger compares with the champion; nothing where the two were not compared."""
+    """How the challenger compares with the champion, where the two were compared; and the champion's figures on
+    datasets that are only tested on."""
+    emit_external(emitter, CHAMPION, challenge.get("external", {}).get("champion", {}))
     if difference := challenge["difference"]:
         low, high = difference["interval"]
         figures = {"difference": difference["difference"], "low": low, "high": high}

@@ -33,7 +33,7 @@ from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
-from emotion.runs import training_metrics, training_results
+from emotion.runs import listening, training_metrics, training_results
 from emotion.runs.run import Run
 from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, SUSPICIOUS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
@@ -249,6 +249,8 @@ class TrainingRun(Run):
             suspicious = suspicious_labels(table, self.artifacts.predictions(result["selected"]))
             self.store.write_table(self._key(SUSPICIOUS), for_spreadsheets(suspicious))
         training_metrics.emit_model(self.emitter, Ensemble.family, models[Ensemble.family])
+        for name, model_figures in models.items():
+            training_metrics.emit_external(self.emitter, name, model_figures["external"])
         return {"selected": result["selected"], "reason": result["selection"]["reason"]}
 
     def _external_scores(self, name: str) -> dict:
@@ -408,5 +410,6 @@ class TrainingRun(Run):
             challenge=challenge,
             decision=decision,
             shap=export.read_export(self.store, self._key("shap"), list(result["models"])),
+            suspicious=listening.suspicious_clips(self.store, self._key(SUSPICIOUS)),
         )
         self.store.write_bytes(self._key("report.html"), page.encode())

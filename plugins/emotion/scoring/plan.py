@@ -108,9 +108,9 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
     Returns
     -------
     list of dict
-        The model, then the challenger if there is one: version, family, name, created, dataset (its title), notice,
-        emotions (its label set) and emotion_colours, scores and coverage (by protocol; None in a version of earlier
-        code).
+        The model, then the challenger if there is one: version, family, name, created, dataset (its title), licence
+        (id, name, url and what it means for the model; None where the version does not say), notice, emotions (its
+        label set) and emotion_colours, scores and coverage (by protocol; None in a version of earlier code).
 
     Raises
     ------
@@ -138,6 +138,7 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
             "name": model.name,
             "created": model.entry["created"],
             "dataset": model.entry["dataset"].get("title", model.entry["dataset"]["name"]),
+            "licence": model.entry["dataset"].get("licence"),
             "notice": model.entry["dataset"].get("notice", ""),
             "emotions": list(model.emotions),
             "emotion_colours": documents.colours(model.entry),

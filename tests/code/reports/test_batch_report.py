@@ -15,8 +15,9 @@ import soundfile
 
 from browser import chromium
 from emotion.audio import decode
-from emotion.reports import batch_report
-from emotion.reports.batch_report import EXCERPT_SECONDS, LISTEN, SEGMENTS
+from emotion.reports import batch_report, players
+from emotion.reports.batch_report import LISTEN, SEGMENTS
+from emotion.reports.players import EXCERPT_SECONDS
 from emotion.runs.scoring_run import score_folder
 from emotion.scoring.options import Options
 from emotion.settings import Settings
@@ -130,7 +131,7 @@ def test_the_page_stays_small(page):
 def test_an_excerpt_is_short_and_small():
     samples = np.random.default_rng(0).normal(0, 0.1, 60 * 16_000).astype("float32")
     clip = decode.from_blocks([samples], 16_000)
-    mp3 = batch_report.excerpt(clip)
+    mp3 = players.excerpt(clip)
     assert len(mp3) < 80_000
     assert decode.load(io.BytesIO(mp3)).duration == pytest.approx(EXCERPT_SECONDS, abs=0.2)
 

@@ -23,7 +23,16 @@ from emotion.models.classifier import Classifier
 from emotion.reports import training_report
 from emotion.reports.training_report import PLOT_TITLES, TITLES
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, SCORES, emotion_colours, probability_columns
+from emotion.vocabulary import (
+    DATASET_PROTOCOLS,
+    EMOTIONS,
+    FAMILIES,
+    MODES,
+    PROTOCOLS,
+    SCORES,
+    emotion_colours,
+    probability_columns,
+)
 
 PROBABILITIES = probability_columns(EMOTIONS)
 
@@ -404,7 +413,7 @@ def test_names_from_outside_are_escaped(bare):
 
 
 def test_every_protocol_and_plot_has_a_title():
-    assert TITLES.keys() == set(PROTOCOLS)
+    assert TITLES.keys() == {*PROTOCOLS, *DATASET_PROTOCOLS}
     assert PLOT_TITLES.keys() == set(PLOTS)
 
 
@@ -423,15 +432,18 @@ def test_a_plot_without_a_title_is_an_error(comparison, shap):
 
 
 def test_titles_do_not_depend_on_the_order_of_protocols(comparison, monkeypatch):
-    """With protocols in reverse, each title still stands over the figures of its own protocol."""
+    """With protocols in reverse, each title still stands beside the figures of its own protocol."""
     monkeypatch.setattr(training_report, "PROTOCOLS", PROTOCOLS[::-1])
-    header, _, _, *rows = training_report.text_table(comparison).splitlines()[1:5]
-    assert header.split() == ["unheard"] * 3 + ["random"] * 2
+    first = training_report.text_table(comparison).splitlines()[1]
     scores = comparison["models"]["logistic_regression"]["speaker_independent_adapted"]
-    assert re.split(r"  +", rows[0].strip())[1] == f"{scores['accuracy']:.3f} / {scores['f1_macro']:.3f}"
+    expected = ["Unheard speakers, by speaker", f"{scores['accuracy']:.3f} / {scores['f1_macro']:.3f}"]
+    assert re.split(r"  +", first)[:2] == expected
     page = training_report.render(comparison=comparison, challenge=None, decision=None, shap={})
-    columns = re.findall(r'scope="colgroup">([^<]+)', page)
-    assert columns == [TITLES[protocol] for protocol in PROTOCOLS[::-1]]
+    rows = page[page.index("<caption>Comparison") :].partition("</tbody>")[0].split("<tr>")[-6:-1]
+    for row, protocol in zip(rows, PROTOCOLS[::-1], strict=True):
+        assert row.startswith(f'<th scope="row">{TITLES[protocol]}')
+        accuracies = [f"{figures[protocol]['accuracy']:.3f}" for figures in comparison["models"].values()]
+        assert re.findall(r'<td class="first[^"]*">([\d.]+)', row) == accuracies
 
 
 def test_linked_terms_are_explained(full):
@@ -463,11 +475,13 @@ def test_comparison_rows_of_missing_figures():
 
 def test_text_table(comparison):
     lines = training_report.text_table(comparison).splitlines()
-    assert [line.split()[0] for line in lines[4:8]] == [*FAMILIES, "*"]
+    assert re.split(r"  +", lines[0]) == ["accuracy / macro F1", *FAMILIES, "* ensemble"]
+    cells = [re.split(r"  +", line) for line in lines[1:8]]
     figures = comparison["models"]["gradient_boosting"]
-    cells = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
-    assert re.split(r"  +", lines[6].strip()) == ["gradient_boosting", *cells, "1.2", "0.50"]
-    assert len({len(line) for line in lines[4:8]}) == 1 and max(map(len, lines)) <= 110
+    scores = [f"{figures[protocol]['accuracy']:.3f} / {figures[protocol]['f1_macro']:.3f}" for protocol in PROTOCOLS]
+    assert [row[3] for row in cells] == [*scores, "1.2", "0.50"]
+    assert [row[0] for row in cells[-2:]] == ["fit, s", "ms per clip"]
+    assert len({len(line) for line in lines[:8]}) == 1 and max(map(len, lines)) <= 110
     assert "optimistic" in lines[-3] and lines[-1].startswith("By speaker: ")
     assert "–" in training_report.text_table({"selected": "a", "models": {"a": {}}})
 

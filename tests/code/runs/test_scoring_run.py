@@ -31,7 +31,7 @@ from emotion.models import bundle, registry
 from emotion.monitoring import drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
-from emotion.reports import batch_report
+from emotion.reports import batch_report, players
 from emotion.runs import listening
 from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
 from emotion.scoring import batches, inbox, ledger
@@ -589,7 +589,7 @@ def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, mo
 def test_a_clip_without_excerpt_is_in_the_report(home, box, voices, monkeypatch):
     for path in voices[:2]:
         shutil.copy(path, box)
-    monkeypatch.setattr(batch_report, "excerpt", broken)
+    monkeypatch.setattr(players, "excerpt", broken)
     run = dag_run(home, "first")
     assert "No excerpt: ZeroDivisionError" in run.store.read_bytes("scores/first/report.html").decode()
 

@@ -14,6 +14,7 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.evaluation.stress import SUMMARIES
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry, rescoring, stress
+from emotion.reports.training_report import LISTEN
 from emotion.runs.training_run import TrainingRun
 from emotion.vocabulary import FAMILIES, MODES, PROTOCOLS, SCORES, probability_columns
 from small_data import make_settings, wav
@@ -105,6 +106,9 @@ def test_the_run_leaves_what_it_promises(trained):
     assert store.list(f"{folder}/shap", "*.png") and store.list(f"{folder}/shap", "*.parquet")
     for family in MODELS:
         assert store.exists(f"models/{run.name}/{family}_emotion_model.pkl")
+    listed = pd.read_csv(store.open(f"{folder}/suspicious_labels.csv"))
+    report = store.read_bytes(f"{folder}/report.html").decode()
+    assert len(listed) > 0 and report.count("<audio controls") == min(len(listed), LISTEN)
     assert "licence" in store.read_bytes(f"models/{run.name}/model_card.md").decode().lower()
 
 

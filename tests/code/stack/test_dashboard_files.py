@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from emotion import metrics
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, PROTOCOLS
 from grafana_files import DASHBOARDS, GRAFANA, NAMES, ROOT, RULE_OF, RULES, panels
 from sample_metrics import AIRFLOW_LINES
 
@@ -170,3 +170,15 @@ def test_airflow_sends_every_name_that_is_drawn(generator):
         pattern = re.compile(re.sub(r"\\\{[^}]*\\\}", r"[^.]+", re.escape(metric.name)))
         sent = {kinds[kind] for name, kind in AIRFLOW_LINES if pattern.fullmatch(name)}
         assert sent == {metric.kind}, metric.name
+
+
+def test_the_training_dashboard_knows_protocols_and_figures_of_several_datasets():
+    variables = {variable["name"]: variable for variable in DASHBOARDS["training"]["templating"]["list"]}
+    assert [option["value"] for option in variables["protocol"]["options"]] == [*PROTOCOLS, *DATASET_PROTOCOLS]
+    titles = [panel["title"] for panel in DASHBOARDS["training"]["panels"]]
+    start = titles.index("Datasets")
+    by_dataset, over_runs, external = DASHBOARDS["training"]["panels"][start + 1 : start + 4]
+    assert "{speaker_independent,unheard_dataset}.*.uar" in by_dataset["targets"][0]["target"]
+    assert "$model.$protocol.*.uar" in over_runs["targets"][0]["target"]
+    of_models, of_champion = (target["target"] for target in external["targets"])
+    assert "external.$model.*.$mode.uar" in of_models and "external.champion.*.$mode.uar" in of_champion
