@@ -29,12 +29,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
+from emotion.audio.conditions import CONDITIONS
 from emotion.commands.local_airflow import end_leftovers, leftovers
 from emotion.datasets import importing, synthesis
 from emotion.errors import EmotionError
-from emotion.features import feature_table
+from emotion.features import condition_table
 from emotion.features.augmentation import VARIANTS
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
@@ -53,6 +55,9 @@ SPEAKERS = 3
 """Of the dataset; the inbox holds the clips of the next speaker. An import of the dataset replaces one with a speaker
 less in every second store."""
 OPTIONS = Options(settle_seconds=0, files_per_shard=12)
+STRESS_CLIPS = 24
+"""Clips that a training run tests under recording conditions. The launcher's run tests all, as the form's default is
+more than there are."""
 KINDS = ("training", "scoring", "import", "launcher")
 PATIENCE = 1800.0
 
@@ -85,6 +90,16 @@ def do_training(settings: Settings, run_id: str) -> None:
         number = shard["shard"]
         journal.stage(number, lambda number=number: run.featurize(dataset=DATASET, shard=number, max_seconds=60))
     journal.stage("collect", lambda: run.collect(dataset=DATASET, max_rejected_share=0.05))
+    shards = journal.stage(
+        "plan stress", lambda: run.plan_stress(stress_clips=STRESS_CLIPS, clips_per_shard=12, **shared)
+    )
+    for shard in shards:
+        number = shard["shard"]
+        journal.stage(
+            f"stress {number}",
+            lambda number=number: run.featurize_stress(dataset=DATASET, shard=number, max_seconds=60),
+        )
+    journal.stage("collect stress", run.collect_stress)
     for family in FAMILIES:
         journal.stage(family, lambda family=family: run.train(family=family, search=False, **shared))
     journal.stage("compare", lambda: run.compare(**shared))
@@ -167,6 +182,7 @@ class Count:
 
     clips: str = "none"
     features: int = 0
+    conditions: int = 0
     predictions: int = 0
     versions: int = 0
     champion: str = "none"
@@ -176,8 +192,9 @@ class Count:
 
     def __str__(self) -> str:
         return (
-            f"clips {self.clips}, features {self.features}, predictions {self.predictions}, versions {self.versions}, "
-            f"champion {self.champion}, processes {self.processes}, unfinished files {self.unfinished}"
+            f"clips {self.clips}, features {self.features}, in conditions {self.conditions}, "
+            f"predictions {self.predictions}, versions {self.versions}, champion {self.champion}, "
+            f"processes {self.processes}, unfinished files {self.unfinished}"
         )
 
 
@@ -185,11 +202,8 @@ def count(folder: Path) -> Count:
     """Count what lies in the store of a folder, and read every file that has a reader."""
     store, result = Store(str(folder / "home")), Count()
     _count_clips(store, result)
-    rows = feature_table.stored(store)
-    result.features = len(rows)
-    keys = [row for key in store.list("features", "*.parquet") for row in store.read_table(key, ["sha256"])["sha256"]]
-    if len(keys) != len(rows):
-        result.wrong.append(f"{len(keys) - len(rows)} features are stored more than once")
+    result.features = _count_rows(store, "features", ["sha256", "variant"], result)
+    result.conditions = _count_rows(store, "conditions", condition_table.KEYS, result)
     _count_predictions(store, result)
     _count_models(store, result)
     result.processes = len(leftovers(folder / "airflow"))
@@ -201,6 +215,15 @@ def count(folder: Path) -> Count:
         except (EmotionError, OSError, ValueError) as error:
             result.wrong.append(f"{key} cannot be read: {error}")
     return result
+
+
+def _count_rows(store: Store, stored_in: str, columns: list[str], result: Count) -> int:
+    """The number of distinct rows that are stored in a folder; a row that is stored twice is wrong."""
+    tables = [store.read_table(key, columns) for key in store.list(stored_in, "*.parquet")]
+    rows = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+    if rows.duplicated().any():
+        result.wrong.append(f"{rows.duplicated().sum()} rows of {stored_in} are stored more than once")
+    return len(rows.drop_duplicates())
 
 
 def _count_clips(store: Store, result: Count) -> None:
@@ -248,6 +271,9 @@ def expected(kind: str, folder: Path, end: Count) -> list[str]:
     features = 0 if kind == "import" else clips * (1 + len(VARIANTS))
     if end.features != features:
         faults.append(f"features: {end.features}, expected {features}")
+    tested = {"import": 0, "launcher": clips}.get(kind, STRESS_CLIPS)
+    if end.conditions != tested * len(CONDITIONS):
+        faults.append(f"features in conditions: {end.conditions}, expected {tested * len(CONDITIONS)}")
     inbox = len(list((folder / "inbox").iterdir())) if kind == "scoring" else 0
     if end.predictions != inbox:
         faults.append(f"predictions: {end.predictions}, expected {inbox}")
