@@ -2,11 +2,11 @@
 
     nice python docs/checks/kills.py [folder] [training scoring import launcher]
 
-Each process is killed once, at a moment drawn with a fixed seed from the CPU time that it needs undisturbed, that of its
-children included, in a store of its own. (By CPU time, the moment does not depend on how busy the machine is.) Then the
-work goes on as Airflow would let it: the failed stage is tried again; of the scoring batches every second one is left
-as it is, and the next sweep takes over; an import and the launcher are started again. The launcher runs a real Airflow;
-the stages of the others run in a process that keeps, as Airflow does, the results of finished stages.
+Each process is killed once, in a store of its own. The moment is drawn with a fixed seed from the CPU time that it and
+its children need undisturbed; so it does not depend on how busy the machine is. Then the work goes on as Airflow would
+let it: the failed stage is tried again; of the scoring batches every second one is left as it is, and the next sweep
+takes over; an import and the launcher are started again. The launcher runs a real Airflow; the stages of the others run
+in a process that keeps, as Airflow does, the results of finished stages.
 
 Prints a table of what was counted after the kill and at the end. Ends with code 1 if a count is wrong.
 """
