@@ -23,7 +23,7 @@ import numpy as np
 
 from emotion import features
 from emotion.audio import decode
-from emotion.audio.conditions import CLEAN
+from emotion.audio.conditions import CLEAN, CONDITIONS
 from emotion.models.familiarity import VIEWS, Familiarity
 from emotion.runs.training_artifacts import TrainingArtifacts
 from emotion.settings import PROJECT
@@ -82,7 +82,9 @@ def tested(run: TrainingArtifacts, heard_nowhere: dict[str, np.ndarray]) -> Iter
         asked = {"clean clips of new speakers": values[test]}
         drawn = [rows[test] for name, rows in of_variant.items() if name not in SPEEDS]
         asked["random copies of new speakers"] = np.concatenate(drawn)
-        asked |= {name: rows[is_held_out] for name, rows in conditions.values.items() if name != CLEAN}
+        asked |= {
+            CONDITIONS[name].title: rows[is_held_out] for name, rows in conditions.values.items() if name != CLEAN
+        }
         for column, names in COPIES.items():
             shown = np.stack([of_variant[name][train] for name in names]) if names else None
             familiarity = Familiarity.fit(values[train], speakers[train], columns=columns, copies=shown)
