@@ -2,11 +2,11 @@
 
     nice python docs/checks/kills.py [folder] [training scoring import launcher]
 
-Each process is killed once, at a moment drawn with a fixed seed from the time that it needs undisturbed, in a store of
-its own. Then the work goes on as Airflow would let it: the failed stage is tried again; of the scoring batches every
-second one is left as it is, and the next sweep takes over; an import and the launcher are started again. The launcher
-runs a real Airflow; the stages of the others run in a process that keeps, as Airflow does, the results of finished
-stages.
+Each process is killed once, in a store of its own. The moment is drawn with a fixed seed from the CPU time that it and
+its children need undisturbed; so it does not depend on how busy the machine is. Then the work goes on as Airflow would
+let it: the failed stage is tried again; of the scoring batches every second one is left as it is, and the next sweep
+takes over; an import and the launcher are started again. The launcher runs a real Airflow; the stages of the others run
+in a process that keeps, as Airflow does, the results of finished stages.
 
 Prints a table of what was counted after the kill and at the end. Ends with code 1 if a count is wrong.
 """
@@ -14,10 +14,12 @@ Prints a table of what was counted after the kill and at the end. Ends with code
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -29,12 +31,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import psutil
 import yaml
 
+from emotion.audio.conditions import CONDITIONS
 from emotion.commands.local_airflow import end_leftovers, leftovers
 from emotion.datasets import importing, synthesis
 from emotion.errors import EmotionError
-from emotion.features import feature_table
+from emotion.features import condition_table
 from emotion.features.augmentation import VARIANTS
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
@@ -53,8 +58,12 @@ SPEAKERS = 3
 """Of the dataset; the inbox holds the clips of the next speaker. An import of the dataset replaces one with a speaker
 less in every second store."""
 OPTIONS = Options(settle_seconds=0, files_per_shard=12)
+STRESS_CLIPS = 24
+"""Clips that a training run tests under recording conditions. The launcher's run tests all, as the form's default is
+more than there are."""
 KINDS = ("training", "scoring", "import", "launcher")
-PATIENCE = 1800.0
+PATIENCE = 3600.0
+POLL_SECONDS = 0.02
 
 
 class Journal:
@@ -85,6 +94,16 @@ def do_training(settings: Settings, run_id: str) -> None:
         number = shard["shard"]
         journal.stage(number, lambda number=number: run.featurize(dataset=DATASET, shard=number, max_seconds=60))
     journal.stage("collect", lambda: run.collect(dataset=DATASET, max_rejected_share=0.05))
+    shards = journal.stage(
+        "plan stress", lambda: run.plan_stress(stress_clips=STRESS_CLIPS, clips_per_shard=12, **shared)
+    )
+    for shard in shards:
+        number = shard["shard"]
+        journal.stage(
+            f"stress {number}",
+            lambda number=number: run.featurize_stress(dataset=DATASET, shard=number, max_seconds=60),
+        )
+    journal.stage("collect stress", run.collect_stress)
     for family in FAMILIES:
         journal.stage(family, lambda family=family: run.train(family=family, search=False, **shared))
     journal.stage("compare", lambda: run.compare(**shared))
@@ -150,12 +169,25 @@ def start(kind: str, folder: Path, run_id: str) -> subprocess.Popen:
 
 
 def finish(kind: str, folder: Path, run_id: str) -> float:
-    """Do the work of a kind to its end; returns the seconds that it took."""
-    began = time.monotonic()
+    """Do the work of a kind to its end; returns the CPU time that it took (s)."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     code = start(kind, folder, run_id).wait(PATIENCE)
     if code:
         raise RuntimeError(f"{kind} in {folder} ended with code {code}; see {folder / 'log'}")
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def cpu_seconds(process: subprocess.Popen) -> float:
+    """The CPU time of a process and of all that it has started so far (s)."""
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        for each in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = each.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 @dataclass
@@ -167,6 +199,7 @@ class Count:
 
     clips: str = "none"
     features: int = 0
+    conditions: int = 0
     predictions: int = 0
     versions: int = 0
     champion: str = "none"
@@ -176,8 +209,9 @@ class Count:
 
     def __str__(self) -> str:
         return (
-            f"clips {self.clips}, features {self.features}, predictions {self.predictions}, versions {self.versions}, "
-            f"champion {self.champion}, processes {self.processes}, unfinished files {self.unfinished}"
+            f"clips {self.clips}, features {self.features}, in conditions {self.conditions}, "
+            f"predictions {self.predictions}, versions {self.versions}, champion {self.champion}, "
+            f"processes {self.processes}, unfinished files {self.unfinished}"
         )
 
 
@@ -185,11 +219,8 @@ def count(folder: Path) -> Count:
     """Count what lies in the store of a folder, and read every file that has a reader."""
     store, result = Store(str(folder / "home")), Count()
     _count_clips(store, result)
-    rows = feature_table.stored(store)
-    result.features = len(rows)
-    keys = [row for key in store.list("features", "*.parquet") for row in store.read_table(key, ["sha256"])["sha256"]]
-    if len(keys) != len(rows):
-        result.wrong.append(f"{len(keys) - len(rows)} features are stored more than once")
+    result.features = _count_rows(store, "features", ["sha256", "variant"], result)
+    result.conditions = _count_rows(store, "conditions", condition_table.KEYS, result)
     _count_predictions(store, result)
     _count_models(store, result)
     result.processes = len(leftovers(folder / "airflow"))
@@ -201,6 +232,15 @@ def count(folder: Path) -> Count:
         except (EmotionError, OSError, ValueError) as error:
             result.wrong.append(f"{key} cannot be read: {error}")
     return result
+
+
+def _count_rows(store: Store, stored_in: str, columns: list[str], result: Count) -> int:
+    """The number of distinct rows that are stored in a folder; a row that is stored twice is wrong."""
+    tables = [store.read_table(key, columns) for key in store.list(stored_in, "*.parquet")]
+    rows = pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+    if rows.duplicated().any():
+        result.wrong.append(f"{rows.duplicated().sum()} rows of {stored_in} are stored more than once")
+    return len(rows.drop_duplicates())
 
 
 def _count_clips(store: Store, result: Count) -> None:
@@ -248,6 +288,9 @@ def expected(kind: str, folder: Path, end: Count) -> list[str]:
     features = 0 if kind == "import" else clips * (1 + len(VARIANTS))
     if end.features != features:
         faults.append(f"features: {end.features}, expected {features}")
+    tested = {"import": 0, "launcher": clips}.get(kind, STRESS_CLIPS)
+    if end.conditions != tested * len(CONDITIONS):
+        faults.append(f"features in conditions: {end.conditions}, expected {tested * len(CONDITIONS)}")
     inbox = len(list((folder / "inbox").iterdir())) if kind == "scoring" else 0
     if end.predictions != inbox:
         faults.append(f"predictions: {end.predictions}, expected {inbox}")
@@ -284,17 +327,14 @@ def prepare(kind: str, number: int, folder: Path, trained: Path) -> Path:
 
 
 def kill_one(kind: str, place: Path, moment: float, number: int) -> list[str]:
-    """Kill the work of a kind after so many seconds, let it go on, print a row; returns what is wrong."""
+    """Kill the work of a kind after so much CPU time, let it go on, print a row; returns what is wrong."""
     process = start(kind, place, "run")
-    try:
-        process.wait(moment)
-        state = "had ended"
-    except subprocess.TimeoutExpired:
-        state = "killed"
+    while (at_work := process.poll() is None) and cpu_seconds(process) < moment:
+        time.sleep(POLL_SECONDS)
     process.send_signal(signal.SIGKILL)
     process.wait()
     after_kill = count(place)
-    faults = [] if state == "killed" else ["it ended before the kill"]
+    faults = [] if at_work else ["it ended before the kill"]
     faults += [f"after the kill: {fault}" for fault in after_kill.wrong]
     try:
         finish(kind, place, "next-sweep" if kind == "scoring" and number % 2 else "run")
@@ -325,7 +365,7 @@ def main() -> int:
     catalogue(trained, SPEAKERS)
     seconds = {kind: finish(kind, trained, "run") for kind in ("import", "training")}
     faults: list[str] = []
-    print("| what | killed after | counted after the kill | counted at the end | verdict |")
+    print("| what | killed after (CPU time) | counted after the kill | counted at the end | verdict |")
     print("|---|---|---|---|---|", flush=True)
     for kind in options.kinds:
         moments = random.Random(f"{SEED}-{kind}")
@@ -334,7 +374,7 @@ def main() -> int:
         for number in range(1, KILLS + 1):
             place = prepare(kind, number, folder, trained)
             try:
-                faults += kill_one(kind, place, moments.uniform(0, 0.95 * seconds[kind]), number)
+                faults += kill_one(kind, place, moments.uniform(0, 0.9 * seconds[kind]), number)
             finally:
                 end_leftovers(place / "airflow")
     print("OK" if not faults else f"FAILED: {len(faults)} counts are wrong")
