@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from emotion.evaluation.scores import compute_scores
-from emotion.vocabulary import EMOTIONS, PROBABILITIES
+from emotion.vocabulary import emotions_of, probabilities_of
 
 COLUMNS = {
     "clean": ("clean",),
@@ -71,13 +71,13 @@ def markdown(comparison: dict, columns: dict[str, tuple[str, ...]], figure: str,
 def curve(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean confidence, accuracy and its standard error of groups of equally many answers, each of shape (GROUPS,).
 
-    >>> wrong = pd.DataFrame([[0.5, 0.5, 0, 0, 0, 0, 0, 0]] * 60, columns=PROBABILITIES).assign(emotion="sad")
+    >>> wrong = pd.DataFrame({"p_happy": [0.5] * 60, "p_angry": 0.5, "p_sad": 0.0, "emotion": "sad"})
     >>> [values.tolist() for values in curve(wrong)][:2]
     [[0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    probabilities = predictions[PROBABILITIES].to_numpy()
+    probabilities = probabilities_of(predictions)
     confidence = probabilities.max(axis=1)
-    is_right = np.array(EMOTIONS)[probabilities.argmax(axis=1)] == predictions["emotion"].to_numpy()
+    is_right = np.array(emotions_of(predictions))[probabilities.argmax(axis=1)] == predictions["emotion"].to_numpy()
     groups = np.array_split(np.argsort(confidence), GROUPS)
     accuracy = np.array([is_right[group].mean() for group in groups])
     error = np.sqrt(accuracy * (1 - accuracy) / [len(group) for group in groups])
@@ -85,16 +85,16 @@ def curve(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def chance_error(probabilities: np.ndarray) -> float:
-    """The mean calibration error of a model whose probabilities, (n, 8), are exactly right: that of chance.
+    """The mean calibration error of a model whose probabilities, (n, n_emotions), are exactly right: that of chance.
 
     >>> chance_error(np.eye(8)[[0, 1, 2]])
     0.0
     """
-    random = np.random.default_rng(0)
+    random, names = np.random.default_rng(0), [str(number) for number in range(probabilities.shape[1])]
     errors = []
     for _ in range(DRAWS):
         labels = (probabilities.cumsum(axis=1) < random.random((len(probabilities), 1))).sum(axis=1)
-        errors.append(compute_scores(np.array(EMOTIONS)[labels], probabilities)["ece"])
+        errors.append(compute_scores(np.array(names)[labels], probabilities, names)["ece"])
     return float(np.mean(errors))
 
 
@@ -107,8 +107,8 @@ def draw_calibration(predictions: pd.DataFrame, picture: Path) -> None:
     figure, panels = plt.subplots(1, len(PANELS), figsize=(14, 3.5), sharey=True, layout="constrained")
     print("| condition | answers | accuracy | mean confidence | ECE | ECE by chance alone |\n|---|---|---|---|---|---|")
     for panel, (name, part) in zip(panels, parts.items(), strict=True):
-        probabilities = part[PROBABILITIES].to_numpy()
-        scores = compute_scores(part["emotion"].to_numpy(), probabilities)
+        probabilities = probabilities_of(part)
+        scores = compute_scores(part["emotion"].to_numpy(), probabilities, emotions_of(part))
         figures = (scores["accuracy"], scores["confidence"]["mean"], scores["ece"], chance_error(probabilities))
         print(f"| {name} | {len(part)} | {' | '.join(f'{value:.3f}' for value in figures)} |")
         panel.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")

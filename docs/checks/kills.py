@@ -88,12 +88,12 @@ def do_training(settings: Settings, run_id: str) -> None:
     run, journal = TrainingRun(settings, run_id, Emitter(None)), Journal(Path(settings.home).parent / f"{run_id}.json")
     shared = {"seed": 0, "speaker_folds": "grouped"}
     limits = {"min_seconds": 0.2, "max_seconds": 60}
-    journal.stage("download", lambda: run.download(dataset=DATASET))
-    shards = journal.stage("plan", lambda: run.plan_shards(dataset=DATASET, clips_per_shard=12, **limits))
+    journal.stage("download", lambda: run.download(datasets=[DATASET]))
+    shards = journal.stage("plan", lambda: run.plan_shards(clips_per_shard=12, **limits))
     for shard in shards:
         number = shard["shard"]
-        journal.stage(number, lambda number=number: run.featurize(dataset=DATASET, shard=number, max_seconds=60))
-    journal.stage("collect", lambda: run.collect(dataset=DATASET, max_rejected_share=0.05))
+        journal.stage(number, lambda number=number: run.featurize(shard=number, max_seconds=60))
+    journal.stage("collect", lambda: run.collect(max_rejected_share=0.05))
     shards = journal.stage(
         "plan stress", lambda: run.plan_stress(stress_clips=STRESS_CLIPS, clips_per_shard=12, **shared)
     )
@@ -101,7 +101,7 @@ def do_training(settings: Settings, run_id: str) -> None:
         number = shard["shard"]
         journal.stage(
             f"stress {number}",
-            lambda number=number: run.featurize_stress(dataset=DATASET, shard=number, max_seconds=60),
+            lambda number=number: run.featurize_stress(shard=number, max_seconds=60),
         )
     journal.stage("collect stress", run.collect_stress)
     for family in FAMILIES:
