@@ -22,7 +22,7 @@ PARAMS = {
     ),
     "sources": Param(
         {},
-        type="object",
+        type=["object", "null"],  # with null, the form does not ask for a value
         additionalProperties={"type": "string"},
         title="Folders, zips or CSVs on disk",
         description_md='Which dataset is taken from where, as JSON. Example: *{"nemo": "corpora/nEMO.zip"}*. Nothing '
@@ -32,7 +32,7 @@ PARAMS = {
     ),
     "also_test_on": Param(
         [],
-        type="array",
+        type=["array", "null"],
         items={"type": "string"},
         title="Also test on",
         description_md="One name per line: datasets that no model is trained on. The models of this run, and the "
@@ -49,7 +49,7 @@ PARAMS = {
         title="Promotion policy",
         description_md="Who decides whether the challenger becomes the champion. The rules are the values in the "
         "section *Promotion*. *auto* suits scheduled runs. With *auto* too, a person is asked where the rules cannot "
-        "decide: the challenger was trained on other data than the champion, or the two cannot be compared.",
+        "decide: the two cannot be compared, or not on the data that the champion was trained on.",
     ),
     "min_seconds": Param(
         0.2,
@@ -195,9 +195,9 @@ def chosen_datasets(params: dict[str, Any]) -> dict[str, Any]:
     >>> chosen_datasets(form | {"dataset": "labelled-folder", "source": "calls"})
     {'datasets': ['labelled-folder'], 'sources': {'labelled-folder': 'calls'}, 'also_test_on': []}
     """
-    datasets, sources = params["datasets"], params["sources"]
+    datasets, sources = params["datasets"], params["sources"] or {}
     if dataset := params.get("dataset"):
         datasets = [dataset]
     if source := params.get("source"):
         sources = {datasets[0]: source}
-    return {"datasets": datasets, "sources": sources, "also_test_on": params["also_test_on"]}
+    return {"datasets": datasets, "sources": sources, "also_test_on": params["also_test_on"] or []}
