@@ -285,7 +285,7 @@ def test_the_champion_is_tested_on_the_same_clips(both):
 
 def test_a_challenger_on_both_datasets_is_judged_on_the_clips_of_both(both):
     """The champion's answers for its own clips are kept with it; those of the other dataset it has never heard."""
-    run, _, result, _ = both
+    result = both[2]
     assert result["champion"]["version"] == "first"
     known = 18 + 18 + 6  # happy, sad and angry clips of both; the neutral ones of one
     assert {key: result["champion"][key] for key in ("held_out_clips", "unheard_clips")} == {
