@@ -33,9 +33,9 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
         Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
         ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv``, ``slices`` and
         ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). Where the table is of several datasets,
-        ``datasets`` has the scores of each that was tested on, with ``n`` and the mean ``confidence``, and ``mean_of_datasets`` the mean
-        of each score over them: a small dataset counts as much as a large one. The entry ``random`` also has
-        ``split_80_20``, the scores of the single split.
+        ``datasets`` has the scores of each that was tested on, with ``n`` and the mean ``confidence``, and
+        ``mean_of_datasets`` the mean of each score over them: a small dataset counts as much as a large one. The entry
+        ``random`` also has ``split_80_20``, the scores of the single split.
 
     Examples
     --------

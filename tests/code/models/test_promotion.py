@@ -603,7 +603,7 @@ def test_each_dataset_counts_the_same(noise, store):
     noise = of_two_datasets(noise)
     table = noise[1]
     champion_of_datasets(noise, store, {"small": 0.9, "large": 0.5})
-    worse = challenge(noise, store=store, probabilities=sure_by_dataset(table, {"small": 0.1, "large": 0.8}), drop=1.0)
+    worse = challenge(noise, store=store, probabilities=sure_by_dataset(table, {"small": 0.5, "large": 0.8}), drop=1.0)
     assert worse["difference"]["difference"] > 0 > worse["overall"]["difference"] and worse["verdict"] == "keep"
     assert [(row["dataset"], row["clips"], row["speakers"]) for row in worse["per_dataset"]] == [
         ("small", 48, 2),
@@ -613,7 +613,7 @@ def test_each_dataset_counts_the_same(noise, store):
     assert worse["overall"]["difference"] == pytest.approx(np.mean(means))
     for row in worse["per_dataset"]:
         rows = (table["dataset"] == row["dataset"]).to_numpy()
-        part = sure_by_dataset(table, {"small": 0.1, "large": 0.8})[rows]
+        part = sure_by_dataset(table, {"small": 0.5, "large": 0.8})[rows]
         expected = scores.compute_scores(table["emotion"].to_numpy()[rows], part, EMOTIONS)["f1_macro"]
         assert row["challenger_f1"] == pytest.approx(expected)
     better = challenge(noise, store=store, probabilities=sure_by_dataset(table, {"small": 1.0, "large": 0.8}))
