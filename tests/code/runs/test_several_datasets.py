@@ -35,6 +35,8 @@ MODELS = (*FAMILIES, "ensemble")
 SHARED = {"seed": 0, "speaker_folds": "published"}
 LIMITS = {"clips_per_shard": 50, "min_seconds": 0.2, "max_seconds": 60}
 
+LONG = "bored-or-tired-or-both_of_it-1-evening-5"
+"""A declared emotion, with the longest name and every kind of letter that the catalogue takes."""
 CATALOGUE = {
     "one": {
         "title": "Corpus One",
@@ -47,20 +49,19 @@ CATALOGUE = {
     "two": {
         "title": "Corpus Two",
         "kind": "folder",
-        "labels": {"anger": "angry", "joy": "happy", "sorrow": "sad", "weary": "bored", "noise": None},
-        "emotions": {"bored": "#123456"},
+        "labels": {"anger": "angry", "joy": "happy", "sorrow": "sad", "weary": LONG, "noise": None},
+        "emotions": {LONG: "#123456"},
         "licence": {"id": "CC-BY-NC-4.0", "name": "BY-NC", "url": "https://two.example/nc", "model": "Not to be sold."},
         "commercial_use": False,
         "citation": "Two (2002).",
     },
     "three": {"title": "Corpus Three", "kind": "folder", "folder": "three", "citation": "Three (2003)."},
     "copied": {"kind": "folder", "folder": "copied"},
-    "same-voices": {"kind": "folder", "folder": "same-voices"},
     "others": {"kind": "folder", "folder": "others", "emotions": {"polite": None, "bored": None}},
     "lonely": {"kind": "folder", "folder": "lonely"},
 }
 WORDS = {"happy": "joy", "sad": "sorrow", "angry": "anger", "surprised": "weary"}
-"""What corpus two calls the emotions; its bored clips are synthesized as surprised ones."""
+"""What corpus two calls the emotions; its clips of LONG are synthesized as surprised ones."""
 
 
 def synthesized(speakers: range, emotions: set[str], *, statements: tuple[str, ...] = ("01", "02")):
@@ -185,9 +186,9 @@ def test_the_facts_of_all_datasets_are_joined(both):
         ("one", 24, 3),
         ("two", 24, 3),
     ]
-    assert dataset["emotions"] == {"neutral": 6, "happy": 12, "sad": 12, "angry": 12, "bored": 6}
+    assert dataset["emotions"] == {"neutral": 6, "happy": 12, "sad": 12, "angry": 12, LONG: 6}
     assert dataset["left_out"] == {"noise": 1}, "the word of corpus two that its entry maps to null"
-    assert comparison_of(run)["emotion_colours"]["bored"] == "#123456"
+    assert comparison_of(run)["emotion_colours"][LONG] == "#123456"
     assert dataset["commercial_use"] is False and dataset["licence"]["id"] == "CC0-1.0 + CC-BY-NC-4.0"
     assert dataset["licence"]["model"] == (
         "The model is not for commercial use, because of Corpus Two. Corpus One: Do what you want. Corpus Two: Not to "
@@ -232,7 +233,7 @@ def test_a_dataset_is_held_out_whole_and_tested_on_the_emotions_that_it_shares(b
             ["one"],
             ["two"],
         ]
-        assert (rows[["p_neutral", "p_bored"]] == 0).all(axis=None)
+        assert (rows[["p_neutral", f"p_{LONG}"]] == 0).all(axis=None)
         np.testing.assert_allclose(probabilities_of(rows).sum(axis=1), 1)
     folds = run.artifacts.splits(table, **SHARED)
     for (train_side, test), held_out in zip(folds["unheard_dataset"], ("one", "two"), strict=True):
@@ -263,7 +264,7 @@ def test_a_dataset_that_is_tested_on_alone_is_in_no_fit(both):
     assert [facts["title"] for facts in comparison["external_datasets"]] == ["Corpus Three"]
     for name in MODELS:
         figures = comparison["models"][name]["external"]["three"]
-        assert figures["emotions"] == ["happy", "sad"] and figures["plain"]["n"] == 8, "no clip here is bored"
+        assert figures["emotions"] == ["happy", "sad"] and figures["plain"]["n"] == 8, "no model knows surprised"
         assert list(figures) == ["emotions", "plain", "batch", "speaker"]
         assert set(figures["batch"]) == {"n", "accuracy", "uar", "f1_macro", "ece", "confidence"}
         model = run.artifacts.models(name)["plain"]
@@ -308,7 +309,7 @@ def test_the_metrics_are_of_the_label_set_of_the_run(both):
         "happy",
         "sad",
         "angry",
-        "bored",
+        LONG,
     }
     assert metrics.CLIPS.path(kind="used") in sent
     assert metrics.SCORE.path(model="ensemble", protocol="speaker_independent", score="f1_macro") in sent
@@ -389,8 +390,8 @@ def test_new_audio_is_scored_by_a_model_of_several_datasets(both):
     scoring.watch_drift()
     summary = run.store.read_json("scores/batch/summary.json")
     table = run.store.read_table("scores/batch/predictions.parquet")
-    assert emotions_of(table) == ("neutral", "happy", "sad", "angry", "bored") and len(table) == 6
-    assert set(table["label"]) == {"happy", "sad", "bored"}, "the words of corpus two hold for labels too"
+    assert emotions_of(table) == ("neutral", "happy", "sad", "angry", LONG) and len(table) == 6
+    assert set(table["label"]) == {"happy", "sad", LONG}, "the words of corpus two hold for labels too"
     assert summary["failures"] == [] and summary["accuracy"]["n"] == 6
     assert CustomEmotionModel.named(run.store, "both/ensemble").emotions == emotions_of(table)
 
@@ -477,3 +478,14 @@ def test_a_dataset_of_one_speaker_is_trained_on_beside_others(more):
     assert set(DATASET_PROTOCOLS) <= set(returned)
     assert list(figures["unheard_dataset"]["datasets"]) == ["lonely"] and figures["unheard_dataset"]["n"] == 6
     assert figures["speaker_independent"]["datasets"]["lonely"]["n"] == 6
+
+
+def test_datasets_without_shared_emotions_are_trained_on_together(more):
+    """Neither can be held out: the other side does not show its emotions."""
+    run = TrainingRun(more, "apart", Emitter(None))
+    obtain(run, ["one", "others"], [])
+    run.plan_stress(stress_clips=0, clips_per_shard=10, **SHARED)
+    run.collect_stress()
+    assert not set(DATASET_PROTOCOLS) & set(run.train(family=FAMILIES[0], search=False, **SHARED))
+    figures = run.artifacts.figures(FAMILIES[0])
+    assert {name: scores["n"] for name, scores in figures["random"]["datasets"].items()} == {"one": 24, "others": 12}
