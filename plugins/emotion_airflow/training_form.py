@@ -10,9 +10,9 @@ from airflow.sdk import Param
 # Emphasis, not code, marks names: the UI draws code over the lines above and below it.
 PARAMS = {
     "datasets": Param(
-        os.environ.get("EMOTION_DATASET", "ravdess-speech").replace(",", " ").split(),
+        os.environ.get("EMOTION_DATASET", "").replace(",", " ").split() or ["ravdess-speech"],
         type="array",
-        items={"type": "string"},
+        items={"type": "string", "minLength": 1},
         minItems=1,
         title="Datasets",
         description_md="One name per line: entries of the dataset catalogue (*include/datasets.yaml*, or the file that "
@@ -23,7 +23,7 @@ PARAMS = {
     "sources": Param(
         {},
         type=["object", "null"],  # with null, the form does not ask for a value
-        additionalProperties={"type": "string"},
+        additionalProperties={"type": "string", "minLength": 1},
         title="Folders, zips or CSVs on disk",
         description_md='Which dataset is taken from where, as JSON. Example: *{"nemo": "corpora/nEMO.zip"}*. Nothing '
         "is downloaded for a dataset that stands here. A path is absolute, or relative to one of the folders of "
@@ -33,7 +33,7 @@ PARAMS = {
     "also_test_on": Param(
         [],
         type=["array", "null"],
-        items={"type": "string"},
+        items={"type": "string", "minLength": 1},
         title="Also test on",
         description_md="One name per line: datasets that no model is trained on. The models of this run, and the "
         "champion, are tested on them: that is what new audio gets that is unlike all of training.",

@@ -247,7 +247,8 @@ def parse_sources(text: str, datasets: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ConfigurationError
-        If there are several datasets and the text does not begin with the name of one.
+        If there are several datasets and the text does not begin with the name of one; if a dataset is named twice or
+        has no path.
 
     Examples
     --------
@@ -269,7 +270,13 @@ def parse_sources(text: str, datasets: Sequence[str]) -> dict[str, str]:
         )
     parts = [text[start:end] for start, end in pairwise([*starts, len(text)])]
     pairs = [part.strip().removesuffix(",").partition("=") for part in parts]
-    return {name: str(absolute_path(path)) for name, _, path in pairs if path}
+    sources = {name: path for name, _, path in pairs}
+    if len(sources) < len(pairs) or not all(sources.values()):
+        raise ConfigurationError(
+            f"the source {text!r} names a dataset twice, or has no path for one; expected NAME=PATH,NAME=PATH, or no "
+            "entry for a dataset that is downloaded"
+        )
+    return {name: str(absolute_path(path)) for name, path in sources.items()}
 
 
 def train_once(

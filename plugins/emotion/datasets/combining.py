@@ -138,7 +138,7 @@ def _licence(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def check_names(datasets: Sequence[str], also_test_on: Sequence[str], sources: Mapping[str, str]) -> None:
     """Raise ConfigurationError for a list of datasets that is empty or names one twice, one that is both trained and
-    tested on, and a source for a dataset that the run does not use.
+    tested on, a source for a dataset that the run does not use, and a source that is empty.
 
     >>> check_names(["nemo"], [], {"emodb": "emodb.zip"})
     Traceback (most recent call last):
@@ -155,6 +155,48 @@ def check_names(datasets: Sequence[str], also_test_on: Sequence[str], sources: M
         raise ConfigurationError(
             f"a source is given for {', '.join(unused)}, which the run does not use; it uses {', '.join(names)}"
         )
+    if empty := sorted(name for name, source in sources.items() if not source.strip()):
+        raise ConfigurationError(
+            f"the source of {', '.join(empty)} is empty; expected a folder, zip or CSV, or no source at all"
+        )
+
+
+def check_copies(table: pd.DataFrame, duplicates: pd.DataFrame, manifest: pd.DataFrame) -> None:
+    """Raise DataError if a dataset has recordings of another one under another speaker's name, or no clip of its own.
+
+    The same voice under two names would be trained on and tested on at once.
+
+    Parameters
+    ----------
+    table, manifest : pandas.DataFrame
+        The clips that are used, and all clips: dataset, speaker, path; in ``table``, samples_sha256 too.
+    duplicates : pandas.DataFrame
+        path and samples_sha256 of the clips that are left out because one in ``table`` has the same samples.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"dataset": ["a"], "speaker": ["a:1"], "path": ["a/1.wav"], "samples_sha256": ["0f"]})
+    >>> copies = table.assign(dataset="b", speaker="b:x", path="b/x.wav")
+    >>> check_copies(table, copies[["path", "samples_sha256"]], pd.concat([table, copies]))
+    Traceback (most recent call last):
+    emotion.errors.DataError: 1 recordings of b are in a too, under other speakers' names: b:x is a:1, so models would \
+be tested on voices that they have heard; leave out one of the two datasets
+    """
+    copies = duplicates[["path", "samples_sha256"]].merge(manifest[["path", "dataset", "speaker"]], on="path")
+    both = copies.merge(table[["samples_sha256", "dataset", "speaker"]], on="samples_sha256", suffixes=("", "_first"))
+    renamed = both[(both["dataset"] != both["dataset_first"]) & (both["speaker"] != both["speaker_first"])]
+    if len(renamed):
+        copy = renamed.iloc[0].replace("", "a speaker without a name")
+        raise DataError(
+            f"{len(renamed)} recordings of {copy['dataset']} are in {copy['dataset_first']} too, under other speakers' "
+            f"names: {copy['speaker']} is {copy['speaker_first']}, so models would be tested on voices that they have "
+            "heard; leave out one of the two datasets"
+        )
+    for dataset in dict.fromkeys(manifest["dataset"]):
+        if dataset not in set(table["dataset"]):
+            raise DataError(
+                f"{dataset} has no clip to train on that the datasets before it do not have too; leave it out"
+            )
 
 
 def check_unheard(trained_on: pd.DataFrame, external: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ import errno
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +126,13 @@ def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
     return _is_stored(store, entry, inputs_hash(entry, resolve(settings, entry, source)))
+
+
+def check_entries(settings: Settings, names: Iterable[str], sources: Mapping[str, str]) -> None:
+    """Raise ConfigurationError if a dataset is not in the catalogue, or its source is not there: before any of them is
+    brought into the store. ``sources``: name → the source of a dataset that has one."""
+    for name in names:
+        resolve(settings, find_entry(settings.catalogue, name), Path(sources[name]) if name in sources else None)
 
 
 def obtain(

@@ -228,10 +228,13 @@ def _require_speakers(speakers: np.ndarray) -> None:
 
 
 def _grouped_tests(labels: np.ndarray, speakers: np.ndarray, known: list[str], seed: int) -> list[np.ndarray]:
-    """The row numbers of each test side, of one dataset."""
-    if len(known) == 1:
+    """The row numbers of each test side, of one dataset; no more than it has clips of its most frequent emotion, as
+    more cannot be stratified."""
+    most = int(np.unique(labels, return_counts=True)[1].max())
+    folds = min(SPEAKER_FOLDS, len(known), most)
+    if folds == 1:
         return [np.arange(len(labels))]
-    splitter = StratifiedGroupKFold(min(SPEAKER_FOLDS, len(known)), shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [test for _, test in splitter.split(labels, labels, groups=speakers)]
 
 

@@ -32,10 +32,10 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
     dict
         Protocol → :func:`emotion.evaluation.scores.compute_scores`, with ``accuracy_interval`` and
         ``f1_macro_interval`` (:func:`emotion.evaluation.bootstrap.score_intervals`), ``cv``, ``slices`` and
-        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). Where the clips are of several datasets,
-        ``datasets`` has the scores of each, with ``n`` and the mean ``confidence``, and ``mean_of_datasets`` the mean
-        of each score over them: a small dataset counts as much as a large one. The entry ``random`` also has
-        ``split_80_20``, the scores of the single split.
+        ``coverage`` (:func:`emotion.evaluation.coverage.coverage_curve`). Where the table is of several datasets,
+        ``datasets`` has the scores of each that was tested on, with ``n`` and the mean ``confidence``, and
+        ``mean_of_datasets`` the mean of each score over them: a small dataset counts as much as a large one. The entry
+        ``random`` also has ``split_80_20``, the scores of the single split.
 
     Examples
     --------
@@ -65,13 +65,14 @@ def protocol_scores(table: pd.DataFrame, predictions: pd.DataFrame, *, seed: int
         right = np.array(emotions)[probabilities.argmax(axis=1)] == labels
         figures["coverage"] = coverage_curve(probabilities.max(axis=1), right)
         figures["slices"] = scores.slice_scores(clips, probabilities, emotions)
-        figures |= _dataset_scores(clips, probabilities, emotions)
+        if len(set(datasets_of(table))) > 1:
+            figures |= _dataset_scores(clips, probabilities, emotions)
     by_protocol["random"]["split_80_20"] = by_protocol.pop("split_80_20")
     return by_protocol
 
 
 def _dataset_scores(clips: pd.DataFrame, probabilities: np.ndarray, emotions: Sequence[str]) -> dict:
-    """The scores of each dataset, and their mean over datasets; nothing where the clips are of one dataset."""
+    """The scores of each dataset that was tested on, and their mean over these datasets."""
     datasets = datasets_of(clips)
     by_dataset = {}
     for dataset in dict.fromkeys(map(str, datasets)):
@@ -80,8 +81,6 @@ def _dataset_scores(clips: pd.DataFrame, probabilities: np.ndarray, emotions: Se
         by_dataset[dataset] = {key: figures[key] for key in ("n", *SCORES)} | {
             "confidence": figures["confidence"]["mean"]
         }
-    if len(by_dataset) < 2:
-        return {}
     means = {score: float(np.mean([figures[score] for figures in by_dataset.values()])) for score in SCORES}
     return {"datasets": by_dataset, "mean_of_datasets": means}
 

@@ -245,7 +245,7 @@ class Collected:
     rejected : pandas.DataFrame
         path, sha256, reason and message of the clips that cannot be used.
     duplicates : pandas.DataFrame
-        path and sha256 of the clips that are left out because another clip has the same samples.
+        path, sha256 and samples_sha256 of the clips that are left out because another clip has the same samples.
     """
 
     table: pd.DataFrame
@@ -298,7 +298,8 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     table = table[~is_rejected]
     _check_one_emotion(table)
     is_duplicate = table.duplicated("samples_sha256")
-    table, duplicates = table[~is_duplicate].reset_index(drop=True), table.loc[is_duplicate, ["path", "sha256"]]
+    duplicates = table.loc[is_duplicate, ["path", "sha256", "samples_sha256"]]
+    table = table[~is_duplicate].reset_index(drop=True)
     copies = rows[rows["variant"] != ORIGINAL].set_index(["variant", "sha256"])
     copies_of_table = pd.MultiIndex.from_product([VARIANTS, table["sha256"]], names=copies.index.names)
     return Collected(

@@ -19,7 +19,7 @@ from emotion.evaluation.bootstrap import PairedAnswers
 from emotion.evaluation.folds import datasets_of
 from emotion.evaluation.shared_emotions import ModelAnswers, pair_answers
 from emotion.features import feature_table
-from emotion.models import rescoring
+from emotion.models import registry, rescoring
 from emotion.models.kept_predictions import champion_predictions
 from emotion.models.registry import ChampionPointer
 from emotion.models.rescoring import HELD_OUT, Answers, ClipCounts
@@ -128,17 +128,25 @@ def _champion_answers(
 
 
 def _kept(store: Store, champion: ChampionPointer) -> pd.DataFrame | None:
+    """What is kept with the champion's version; None where nothing is, or the file is damaged."""
     try:
-        return champion_predictions(store, champion, HELD_OUT)
+        kept = champion_predictions(store, champion, HELD_OUT)
+        if kept is not None and "dataset" not in kept:  # versions of earlier code were trained on one dataset
+            kept = kept.assign(dataset=registry.champion_entry(store, champion)["dataset"]["name"])
     except EmotionError:
         return None
+    return kept
 
 
 def _champions_own(
     store: Store, kept: pd.DataFrame, table: pd.DataFrame, challenger: Model, challenger_emotions: tuple[str, ...]
 ) -> PairedAnswers:
-    """Clips that the champion alone was trained on, as far as their features are still stored."""
-    unheard = kept[~kept["samples_sha256"].isin(table["samples_sha256"]) & ~kept["speaker"].isin(table["speaker"])]
+    """Clips that the champion alone was trained on, as far as their features are still stored.
+
+    The challenger has heard a speaker if it was trained on the name or, under whatever name, on one of the recordings.
+    """
+    is_heard = kept["samples_sha256"].isin(table["samples_sha256"]) | kept["speaker"].isin(table["speaker"])
+    unheard = kept[~kept["speaker"].isin(kept.loc[is_heard, "speaker"])]
     stored = feature_table.of_recordings(store, unheard["samples_sha256"])
     clips = unheard.merge(stored, on="samples_sha256")
     names = list(features.feature_names())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -104,11 +104,13 @@ def compare(
         kept = champion_predictions(store, pointer, HELD_OUT)
     except EmotionError as error:
         return result | {"missing": [f"The champion was not tested: {error}"]}
+    if kept is None:
+        cause = "its version does not say which clips it was trained on, and these may be among them"
+        return result | {"missing": [f"The champion was not tested: {cause}."]}
     for name, clips in table.reset_index(drop=True).groupby("dataset", sort=False):
-        is_heard = kept is not None and (
-            clips["speaker"].isin(set(kept["speaker"]) - {""}) | clips["samples_sha256"].isin(kept["samples_sha256"])
-        )
-        if np.any(is_heard):
+        is_heard = clips["samples_sha256"].isin(kept["samples_sha256"])
+        is_heard |= clips["speaker"].isin(set(kept["speaker"]) - {""})
+        if is_heard.any():
             result["missing"].append(f"The champion was trained on clips or speakers of {name}.")
             continue
         try:
@@ -116,6 +118,24 @@ def compare(
         except DataError as error:
             result["missing"].append(f"The champion was not tested: {error}")
     return result
+
+
+def tested_emotions(dataset: str, labels: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """The emotions that a dataset with these ``labels`` can test of those that a model knows: those that both have.
+
+    Raises DataError if they are fewer than two.
+
+    >>> tested_emotions("calls", ["sad", "bored", "happy", "sad"], ("happy", "sad", "angry"))
+    ('happy', 'sad')
+    """
+    of_dataset = label_set(labels)
+    emotions = shared_emotions(of_dataset, known)
+    if len(emotions) < LEAST_SHARED:
+        raise DataError(
+            f"{dataset} has the emotions {', '.join(of_dataset)}, and the model knows {', '.join(known)}; expected at "
+            f"least {LEAST_SHARED} that both have: test on another dataset"
+        )
+    return emotions
 
 
 def _scores_of_dataset(
@@ -126,12 +146,7 @@ def _scores_of_dataset(
     values: np.ndarray,
 ) -> dict[str, Any]:
     known = models["plain"].label_set
-    emotions = shared_emotions(label_set(clips["emotion"]), known)
-    if len(emotions) < LEAST_SHARED:
-        raise DataError(
-            f"{name} has the emotions {', '.join(label_set(clips['emotion']))}, and the model knows "
-            f"{', '.join(known)}; expected at least {LEAST_SHARED} that both have: test on another dataset"
-        )
+    emotions = tested_emotions(name, clips["emotion"], known)
     is_tested = clips["emotion"].isin(emotions).to_numpy()
     labels, speakers = clips["emotion"].to_numpy()[is_tested], clips["speaker"].to_numpy()
     features: dict[Mode, np.ndarray] = {"plain": values, "batch": normalize_by_batch(values, training)}

@@ -33,7 +33,7 @@ from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
-from emotion.runs import listening, training_metrics, training_results
+from emotion.runs import collecting, listening, training_metrics, training_results
 from emotion.runs.run import Run
 from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, SUSPICIOUS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
@@ -72,10 +72,11 @@ class TrainingRun(Run):
         """
         sources = sources or {}
         combining.check_names(datasets, also_test_on, sources)
+        importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
         facts = {}
         with self._stages("download") as progress:
             for name in (*datasets, *also_test_on):
-                source = Path(sources[name]) if sources.get(name) else None
+                source = Path(sources[name]) if name in sources else None
                 obtained = importing.obtain(self.store, self.settings, name, source=source, progress=progress)
                 facts[name] = obtained.facts
         combined = combining.combined_facts([facts[name] for name in datasets])
@@ -123,25 +124,19 @@ class TrainingRun(Run):
         with self._stage("collect"):
             manifest = self.artifacts.manifest()
             refused = self.store.read_table(self._key("refused.parquet"))
-            is_external = manifest["dataset"].isin([facts["name"] for facts in self.artifacts.external_facts()])
-            collected = feature_table.collect(self.store, manifest[~is_external], refused)
-            rejected, external_table = collected.rejected, collected.table.head(0)
-            if is_external.any():
-                tested = feature_table.collect(self.store, manifest[is_external], refused)
-                rejected, external_table = pd.concat([rejected, tested.rejected], ignore_index=True), tested.table
-            self.store.write_table(self._key("rejected.csv"), for_spreadsheets(rejected))
-            for _, clips in manifest.groupby("dataset", sort=False):
-                of_dataset = rejected[rejected["path"].isin(clips["path"])]
-                feature_table.check_rejected(of_dataset, len(clips), max_share=max_rejected_share)
-            combining.check_unheard(collected.table, external_table)
+            tested_on = [facts["name"] for facts in self.artifacts.external_facts()]
+            clips = collecting.collect(self.store, manifest, refused, tested_on=tested_on)
+            self.store.write_table(self._key("rejected.csv"), for_spreadsheets(clips.rejected))
+            collecting.check(clips, manifest, max_rejected_share=max_rejected_share)
+            collected = clips.training
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
-            self.store.write_table(self._key(EXTERNAL_TABLE), external_table)
+            self.store.write_table(self._key(EXTERNAL_TABLE), clips.external)
             self.store.write_table(self._key("table.parquet"), collected.table)
             self.store.write_table(self._key("augmented.parquet"), collected.augmented)
             self._fit_familiarity()
         counts = {
             "used": len(collected.table),
-            "rejected": len(rejected),
+            "rejected": len(clips.rejected),
             "duplicates": len(collected.duplicates),
         }
         for kind, count in counts.items():

@@ -75,6 +75,8 @@ def read_labels(file: Path, translations: Mapping[str, str | None]) -> dict[str,
 def label_and_speaker(path: str, labels: Mapping[str, LabelRow], speakers: str) -> dict[str, str]:
     """What is known of a file without listening to it: ``label`` and ``speaker``, ``""`` where unknown.
 
+    Where the table says no word for the emotion of a file, the file's name counts, if it is one of RAVDESS.
+
     Parameters
     ----------
     path : str
@@ -92,4 +94,5 @@ def label_and_speaker(path: str, labels: Mapping[str, LabelRow], speakers: str) 
     row = labels.get(path)
     subfolder = Path(path).parts[0] if len(Path(path).parts) > 1 else ""
     speaker = {"labels": row.speaker if row else "", "subfolder": subfolder, "none": ""}[speakers]
-    return {"label": (row.emotion if row else "") or ravdess_emotion(Path(path).stem), "speaker": speaker}
+    label = row.emotion if row and row.word else ravdess_emotion(Path(path).stem)
+    return {"label": label, "speaker": speaker}

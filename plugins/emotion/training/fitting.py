@@ -21,7 +21,7 @@ from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
 from emotion.training.rows import ConditionRows, TrainingRows, dataset_weights
-from emotion.vocabulary import DATASET_PROTOCOLS, MODES, Mode, label_set, probability_columns
+from emotion.vocabulary import DATASET_MODES, DATASET_PROTOCOLS, MODES, Mode, label_set, probability_columns
 
 TIMED_PREDICTIONS = 50
 BACKGROUND_ROWS = 200
@@ -212,8 +212,8 @@ def _temperatures(
     """The temperature of each fold of each protocol, from held-out predictions of other clips than its own."""
     temperatures = {
         protocol: [
-            _temperature_of([other for other in protocol_fits if other is not fit] or fits[MODES["plain"]], labels)
-            for fit in protocol_fits
+            _temperature_of_fold(protocol, protocol_fits, fit, train_side, fits, labels)
+            for fit, (train_side, _) in zip(protocol_fits, folds[protocol], strict=True)
         ]
         for protocol, protocol_fits in fits.items()
         if protocol != "split_80_20"
@@ -221,6 +221,22 @@ def _temperatures(
     train_side = folds["split_80_20"][0][0]
     temperatures["split_80_20"] = [_temperature_of(fits["random"], labels, only=train_side)]
     return temperatures
+
+
+def _temperature_of_fold(
+    protocol: str,
+    protocol_fits: list[_FoldFit],
+    fit: _FoldFit,
+    train_side: np.ndarray,
+    fits: dict[str, list[_FoldFit]],
+    labels: np.ndarray,
+) -> float:
+    """From the other folds of the protocol. Where one dataset alone can be held out there is no other fold, and the
+    speaker-independent folds of the same mode count, with the clips of the training side."""
+    if others := [other for other in protocol_fits if other is not fit]:
+        return _temperature_of(others, labels)
+    mode = next(mode for mode, name in DATASET_MODES.items() if name == protocol)
+    return _temperature_of(fits[MODES[mode]], labels, only=train_side)
 
 
 def _temperature_of(fits: list[_FoldFit], labels: np.ndarray, *, only: np.ndarray | None = None) -> float:

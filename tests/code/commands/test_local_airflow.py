@@ -30,6 +30,7 @@ from emotion.commands.local_airflow import (
     leftovers,
 )
 from emotion.commands.local_run import add_up, describe
+from emotion.errors import ConfigurationError
 from emotion.settings import PROJECT, Settings
 
 
@@ -283,22 +284,98 @@ def test_make_train_takes_any_path(tmp_path, variable, name):
     assert arguments[2:] == ["train", "--dataset", "ravdess-speech", "--source", path]
 
 
+@pytest.mark.parametrize("also", ["", "emodb, tess"])
+def test_make_train_takes_several_datasets(tmp_path, also):
+    """With blanks, an apostrophe and commas in a path, each variable is one argument."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    python.chmod(0o755)
+    (tmp_path / "installed").touch()
+    source = f"nemo={tmp_path}/O'Brien, all,ravdess-speech={tmp_path}/a b"
+    variables = ["DATASET=nemo, ravdess-speech", f"SOURCE={source}", f"ALSO_TEST_ON={also}"]
+    command = ["make", "--no-print-directory", "--file", PROJECT / "Makefile", "--directory", PROJECT]
+    result = subprocess.run(
+        [*command, f"VENV={tmp_path}", *variables, "train"],
+        env={key: value for key, value in os.environ.items() if key not in ("SOURCE", "RAVDESS_DIR", "DATASET")},
+        capture_output=True,
+        text=True,
+    )
+    arguments = json.loads(result.stdout.splitlines()[-1])
+    assert arguments[2:] == [
+        *("train", "--dataset", "nemo, ravdess-speech", "--source", source),
+        *(("--also-test-on", also) if also else ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "datasets", "sources"),
+    [
+        ("", ["nemo", "emodb"], {}),
+        ("/data/a, b", ["nemo"], {"nemo": "/data/a, b"}),
+        ("nemo=/data/a, b", ["nemo"], {"nemo": "/data/a, b"}),
+        ("/data/x=y", ["nemo"], {"nemo": "/data/x=y"}),
+        (" nemo=/O'Brien,b,, emodb-2=/c d,emodb=/e", ["emodb", "emodb-2", "nemo"], None),
+        ("emodb=/data/nemo=1", ["emodb", "nemo"], {"emodb": "/data/nemo=1"}),
+        ("here", ["nemo"], {"nemo": f"{Path.cwd()}/here"}),
+    ],
+)
+def test_what_a_person_types_as_sources(text, datasets, sources, monkeypatch):
+    if sources is None:
+        sources = {"nemo": "/O'Brien,b,", "emodb-2": "/c d", "emodb": "/e"}
+    assert local_run.parse_sources(text, datasets) == sources
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/data/nemo", "does not say which dataset it is of; expected NAME=PATH,NAME=PATH with the names nemo, emodb"),
+        ("/data,nemo=/a", "does not say which dataset"),
+        ("tess=/data/tess", "does not say which dataset"),
+        ("nemo=,emodb=/data", "has no path for one"),
+        ("nemo=/a,emodb=/b,nemo=/c", "names a dataset twice"),
+    ],
+)
+def test_sources_that_do_not_say_what_is_where_are_refused(text, message):
+    with pytest.raises(ConfigurationError, match=message):
+        local_run.parse_sources(text, ["nemo", "emodb"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "nemo,emodb,nemo"], "nemo is named more than once"),
+        (["--dataset", "nemo", "--also-test-on", "nemo"], "nemo is named more than once"),
+        (["--dataset", " , "], "no dataset is named"),
+        (["--dataset", "nemo emodb", "--source", "/somewhere"], "does not say which dataset it is of"),
+        (["--dataset", "synthesized", "--also-test-on", "nonsense"], "no dataset 'nonsense'"),
+    ],
+)
+def test_a_wrong_choice_of_datasets_is_an_error_before_anything_starts(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.setenv("EMOTION_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
+    assert local_run.main(["train", *arguments]) == 1
+    assert message in capsys.readouterr().err and not (tmp_path / "airflow").exists()
+
+
 @pytest.mark.parametrize("before", [None, "/data/one", '["/data/a:b"]'])
 def test_a_source_may_have_any_path(monkeypatch, tmp_path, before):
     monkeypatch.delenv("EMOTION_RECORDINGS", raising=False)
     if before:
         monkeypatch.setenv("EMOTION_RECORDINGS", before)
-    source = tmp_path / "a:b" / "O'Brien"
-    variables = local_run.training_variables(source)
+    sources = [tmp_path / "a:b" / "O'Brien", tmp_path / "a, b"]
+    variables = local_run.training_variables(map(str, sources))
     allowed = Settings.from_environment(os.environ | variables).recordings
     earlier = {None: (), "/data/one": (Path("/data/one"),), '["/data/a:b"]': (Path("/data/a:b"),)}[before]
-    assert allowed == (*earlier, source)
+    assert allowed == (*earlier, *sources)
 
 
 def test_no_schedule_makes_a_run_due_beside_the_training(monkeypatch):
     monkeypatch.setenv("EMOTION_SCORING_SCHEDULE", "* * * * *")
     schedules = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE")
-    variables = environment(Path("/somewhere"), 1) | local_run.training_variables(None)
+    variables = environment(Path("/somewhere"), 1) | local_run.training_variables([])
     assert [variables[name] for name in schedules] == ["", ""]
 
 

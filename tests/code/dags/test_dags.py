@@ -287,3 +287,78 @@ def test_the_scoring_form_offers_what_the_library_takes():
     assert {name: PARAMS[name].value for name in asdict(Options())} == asdict(Options())
     for name, words in (("channels", CHANNELS), ("segments", SEGMENTS)):
         assert tuple(PARAMS[name].schema["enum"]) == words == tuple(PARAMS[name].schema["values_display"])
+
+
+# --- The datasets of a training run ---------------------------------------------------------------------------
+
+
+def trigger(bag, conf: dict) -> dict:
+    """The parameters of a run that is triggered with this JSON: as Airflow merges and validates them."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags["emotion_training"]))
+    return dag.params.deep_merge(conf).validate()
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected"),
+    [
+        ({}, {"datasets": ["ravdess-speech"], "sources": {}, "also_test_on": []}),
+        (
+            {"datasets": ["a", "b"], "sources": {"b": "x, y's"}, "also_test_on": ["c"]},
+            {"datasets": ["a", "b"], "sources": {"b": "x, y's"}, "also_test_on": ["c"]},
+        ),
+        ({"dataset": "a", "source": "x"}, {"datasets": ["a"], "sources": {"a": "x"}, "also_test_on": []}),
+        ({"dataset": "a", "source": ""}, {"datasets": ["a"], "sources": {}, "also_test_on": []}),
+        ({"source": "x"}, {"datasets": ["ravdess-speech"], "sources": {"ravdess-speech": "x"}, "also_test_on": []}),
+    ],
+    ids=["defaults", "several", "old names", "old names without a source", "an old source alone"],
+)
+def test_the_datasets_of_a_triggered_run(bag, conf, expected):
+    from emotion_airflow.training_form import chosen_datasets
+
+    assert chosen_datasets(trigger(bag, conf)) == expected
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"datasets": []},
+        {"datasets": "nemo"},
+        {"datasets": [1]},
+        {"datasets": [""]},
+        {"datasets": None},
+        {"sources": {"nemo": ""}},
+        {"sources": {"nemo": 3}},
+        {"sources": ["nemo"]},
+        {"sources": "nemo=x"},
+        {"also_test_on": "nemo"},
+        {"also_test_on": [""]},
+        {"also_test_on": [["nemo"]]},
+    ],
+    ids=str,
+)
+def test_datasets_that_are_no_lists_of_names_are_refused_by_the_form(bag, conf):
+    with pytest.raises(Exception, match=f"Invalid input for param {next(iter(conf))}"):
+        trigger(bag, conf)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("nemo", ["nemo"]),
+        ("ravdess-speech,nemo", ["ravdess-speech", "nemo"]),
+        (" ravdess-speech, nemo ,", ["ravdess-speech", "nemo"]),
+        ("", ["ravdess-speech"]),
+        (None, ["ravdess-speech"]),
+    ],
+)
+def test_a_variable_names_the_datasets_of_scheduled_runs(variable, expected):
+    code = "from emotion_airflow.training_form import PARAMS; print(PARAMS['datasets'].resolve())"
+    environment = {key: value for key, value in os.environ.items() if key != "EMOTION_DATASET"}
+    environment |= {"PYTHONPATH": str(PROJECT / "plugins")} | (
+        {} if variable is None else {"EMOTION_DATASET": variable}
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(expected)

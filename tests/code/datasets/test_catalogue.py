@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from emotion import metrics
 from emotion.datasets.catalogue import (
     FolderEntry,
     RepositoryEntry,
@@ -272,6 +273,16 @@ def test_a_catalogue_of_before_there_were_rules_is_read_as_it_was(tmp_path, docu
     assert find_entry(tmp_path / "a.yaml", "ravdess-speech").naming == find_entry(SHIPPED, "ravdess-speech").rule
 
 
+def test_two_emotions_have_two_metrics(tmp_path):
+    """What the catalogue takes as a name stays as it is in the name of a metric."""
+    names = ["so-so", "so_so", "soso", "a" * 40, "a" * 39]
+    emotions = ", ".join(f"{name}: null" for name in names)
+    (tmp_path / "a.yaml").write_text(f"mine:\n  kind: folder\n  emotions: {{{emotions}}}\n")
+    declared = find_entry(tmp_path / "a.yaml", "mine").emotions
+    paths = [metrics.EMOTION_F1.path(model="ensemble", protocol="random", emotion=name) for name in declared]
+    assert [path.split(".")[-1] for path in paths] == names
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
@@ -281,6 +292,8 @@ def test_a_catalogue_of_before_there_were_rules_is_read_as_it_was(tmp_path, docu
             "emotions: {'so so': null}",
             "expected names of further emotions (lower-case letters, digits, _ and -, at most 40)",
         ),
+        ("emotions: {so.so: null}", "expected names of further emotions"),
+        ("emotions: {'so:so': null}", "expected names of further emotions"),
         (f"emotions: {{{'a' * 41}: null}}", "at most 40"),
         ("emotions: {'bored\\n': null}", "expected names of further emotions"),
         ("emotions: {yes: null}", "expected names of further emotions"),

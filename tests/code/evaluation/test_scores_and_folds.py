@@ -170,6 +170,37 @@ def test_a_dataset_of_one_speaker_can_be_held_out_beside_others():
     assert len(tiny_test) == 20
 
 
+@pytest.mark.parametrize("clips", [2, 3, 12])
+def test_a_dataset_of_few_clips_can_be_held_out_beside_others(clips):
+    """Each clip is of another speaker, and there are one or two of each emotion."""
+    tiny = np.arange(len(LABELS)) < clips
+    speakers = np.where(tiny, [f"tiny{number}" for number in range(len(LABELS))], SPEAKERS)
+    labels = np.where(tiny, np.resize(EMOTIONS[:6], len(LABELS)), LABELS)
+    datasets = np.where(tiny, "tiny", "large")
+    folds = speaker_folds(labels, speakers, datasets=datasets, seed=0)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(LABELS)))
+    for train, test in folds:
+        assert not set(speakers[train]) & set(speakers[test]) and (~tiny[test]).any()
+    assert sum(tiny[test].any() for _, test in folds) == (2 if clips == 12 else 1)
+
+
+def test_a_dataset_of_one_emotion_is_trained_on_and_never_held_out():
+    datasets = np.where(np.isin(SPEAKERS, ["s0", "s1"]), "monotonous", "large")
+    labels = np.where(datasets == "monotonous", "sad", LABELS)
+    assert sorted(np.concatenate([test for _, test in speaker_folds(labels, SPEAKERS, datasets=datasets, seed=0)])) == (
+        list(range(len(LABELS)))
+    )
+    assert dataset_folds(labels, SPEAKERS, datasets) == [], "one emotion is no test, and no training"
+
+
+def test_datasets_without_shared_emotions_are_not_held_out():
+    datasets = np.where(np.isin(SPEAKERS, ["s0", "s1", "s2"]), "x", "y")
+    labels = np.where(datasets == "x", np.char.add("x ", LABELS), LABELS)
+    assert dataset_folds(labels, SPEAKERS, datasets) == []
+    labels[(datasets == "x") & (LABELS == "sad")] = "sad"
+    assert dataset_folds(labels, SPEAKERS, datasets) == [], "one shared emotion is too few"
+
+
 def test_a_dataset_is_held_out_with_the_emotions_that_it_shares():
     labels = np.where(np.arange(len(LABELS)) % 16 == 0, "bored", LABELS)
     datasets = np.where(np.isin(SPEAKERS, ["s0", "s1", "s2"]), "x", "y")

@@ -98,3 +98,70 @@ def test_a_model_that_gains_in_the_studio_and_loses_outside_is_not_selected():
         {name: figures(0.6 - 0.06 * rank, 0) for rank, name in enumerate(models)}, TABLE, predictions, None, seed=0
     )
     assert alone["selected"] == "studio"
+
+
+def in_datasets(right: dict[str, int], *, protocol: str) -> pd.DataFrame:
+    """Answers of which so many clips of each speaker of a dataset are right; small: speakers s0 and s1."""
+    parts = {name: answers(count).query("protocol == 'speaker_independent'") for name, count in right.items()}
+    is_small = parts["small"]["row"] < 32
+    both = [parts["small"][is_small], parts["large"][~(parts["large"]["row"] < 32)]]
+    return pd.concat(both).assign(protocol=protocol)
+
+
+def test_each_dataset_counts_the_same_and_unheard_datasets_count_half():
+    """Broad is better on the small dataset and where a dataset was not heard, and worse on most clips."""
+    table = TABLE.assign(dataset=np.repeat(["small", "large"], [32, 128]))
+    heard = {"deep": {"small": 6, "large": 12}, "broad": {"small": 12, "large": 10}}
+    unheard = {"deep": {"small": 4, "large": 5}, "broad": {"small": 7, "large": 5}}
+    predictions = {
+        name: pd.concat(
+            [
+                in_datasets(heard[name], protocol="speaker_independent"),
+                in_datasets(unheard[name], protocol="unheard_dataset"),
+                answers(8).query("protocol == 'random'"),
+            ]
+        )
+        for name in heard
+    }
+
+    def f1(name: str, protocol: str) -> dict:
+        rows = predictions[name][predictions[name]["protocol"] == protocol]
+        scores = {
+            dataset: compute_scores(part["emotion"].to_numpy(), part[PROBABILITIES].to_numpy(), EMOTIONS)["f1_macro"]
+            for dataset, part in (("small", rows[rows["row"] < 32]), ("large", rows[rows["row"] >= 32]))
+        }
+        pooled = compute_scores(rows["emotion"].to_numpy(), rows[PROBABILITIES].to_numpy(), EMOTIONS)["f1_macro"]
+        return {"f1_macro": pooled, "mean_of_datasets": {"f1_macro": np.mean(list(scores.values()))}}
+
+    models = {
+        name: {key: f1(name, key) for key in ("speaker_independent", "unheard_dataset")} | {"random": {"f1_macro": 0}}
+        for name in heard
+    }
+    assert models["deep"]["speaker_independent"]["f1_macro"] > models["broad"]["speaker_independent"]["f1_macro"]
+    selected = selection.select(models, table, predictions, None, seed=0)
+    means = {
+        name: [models[name][key]["mean_of_datasets"]["f1_macro"] for key in ("speaker_independent", "unheard_dataset")]
+        for name in models
+    }
+    assert selected["selected"] == "broad"
+    assert selected["figures"] == pytest.approx({name: np.mean(both) for name, both in means.items()})
+    assert selected["lead"]["difference"] == pytest.approx(np.mean(means["broad"]) - np.mean(means["deep"]))
+    assert selected["lead"]["clips"] == 160 and selected["lead"]["speakers"] == 10
+    assert "half on unheard speakers (clean clips) and half on unheard datasets" in selected["reason"]
+
+
+def test_the_weights_of_all_tests_add_up_to_one():
+    clips = np.arange(4)
+    labels = np.array(["happy", "sad"] * 2)
+    test = selection.PairedAnswers(
+        clips, labels, labels, np.eye(2)[[0, 1] * 2], np.eye(2)[[0, 1] * 2], ("happy", "sad")
+    )
+    by_two = test._replace(datasets=np.array(["x", "x", "y", "y"]))
+    for unheard, conditions, expected in (
+        (None, [], [0.5, 0.5]),
+        (None, [test] * 5, [0.25, 0.25, *[0.1] * 5]),
+        (by_two, [], [0.25, 0.25, 0.25, 0.25]),
+        (test, [test] * 5, [0.125, 0.125, *[0.05] * 5, 0.5]),
+    ):
+        weights = [weight for weight, _ in selection.weighted_tests(by_two, conditions, unheard)]
+        assert weights == pytest.approx(expected) and sum(weights) == pytest.approx(1)

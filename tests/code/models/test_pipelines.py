@@ -160,3 +160,60 @@ def test_the_search_finds_the_better_setting(monkeypatch):
 def test_an_unknown_family_is_refused():
     with pytest.raises(KeyError):
         pipelines.build("svm", seed=0)
+
+
+@pytest.mark.parametrize("cross_fitted", [True, False])
+@pytest.mark.parametrize("width", [30, 400], ids=["more rows", "more features"])
+def test_a_weight_is_as_many_copies_in_the_same_group(width, cross_fitted):
+    """With more rows than features, and with fewer, and across the border between the two ways to fit."""
+    rows, classes, speaker = clips(width=width)
+    weights = np.random.default_rng(0).integers(1, 4, len(rows))
+    views = [np.arange(width), np.arange(5, 12)]
+    copied = np.repeat(np.arange(len(rows)), weights)
+    by_copies, by_weight = (RidgeScores(penalties=(1.0,), views=views, cross_fitted=cross_fitted) for _ in range(2))
+    expected = by_copies.fit_transform(rows[copied], classes[copied], groups=speaker[copied])
+    scores = by_weight.fit_transform(rows, classes, groups=speaker, sample_weight=weights)
+    np.testing.assert_allclose(scores[copied], expected, atol=1e-4)
+    np.testing.assert_allclose(by_weight.transform(rows), by_copies.transform(rows), atol=1e-4)
+    unweighted = RidgeScores(penalties=(1.0,), views=views, cross_fitted=cross_fitted)
+    assert np.abs(unweighted.fit_transform(rows, classes, groups=speaker) - scores).max() > 0.01
+
+
+def test_equal_weights_change_nothing():
+    rows, classes, speaker = clips()
+    plain, weighted = RidgeScores(), RidgeScores()
+    expected = plain.fit_transform(rows, classes, groups=speaker)
+    np.testing.assert_allclose(
+        weighted.fit_transform(rows, classes, groups=speaker, sample_weight=np.ones(len(rows))), expected, atol=1e-6
+    )
+    assert plain.penalty_ == weighted.penalty_
+
+
+@pytest.mark.parametrize(("family", "search"), [*((family, False) for family in FAMILIES), (FAMILIES[0], True)])
+def test_weights_reach_every_step_of_a_pipeline(family, search):
+    """A class of tiny weight is hardly ever answered; with equal weights it is."""
+    rows, classes, speaker = clips()
+    rows = rows + np.random.default_rng(1).normal(scale=8, size=rows.shape).astype(np.float32)
+    weights = np.where(classes == 0, 1e-3, 1.0)
+    answers = []
+    for each in (None, weights):
+        pipeline = pipelines.build(family, seed=0)
+        pipelines.fit(pipeline, family, rows, classes, groups=speaker, search=search, weights=each)
+        answers.append((pipeline.predict(rows) == 0).mean())
+    assert answers[0] > 0.15 and answers[1] < 0.05
+    scaler = pipeline["scaler"]
+    np.testing.assert_allclose(scaler.mean_, np.average(rows, axis=0, weights=weights), rtol=1e-4, atol=1e-4)
+
+
+def test_a_weighted_pipeline_is_the_one_of_copies():
+    rows, classes, speaker = clips()
+    weights = np.where(speaker < 2, 3, 1)
+    copied = np.repeat(np.arange(len(rows)), weights)
+    fitted = []
+    for part, each in ((np.arange(len(rows)), weights.astype(float)), (copied, None)):
+        pipeline = pipelines.build(FAMILIES[0], seed=0).set_params(projection__penalties=(1.0,))
+        pipelines.fit(
+            pipeline, FAMILIES[0], rows[part], classes[part], groups=speaker[part], search=False, weights=each
+        )
+        fitted.append(pipeline.predict_proba(rows))
+    np.testing.assert_allclose(*fitted, atol=1e-3)

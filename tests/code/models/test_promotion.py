@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +12,9 @@ import pytest
 from emotion import features
 from emotion.evaluation import scores, shared_emotions
 from emotion.evaluation.folds import splits
-from emotion.models import promotion, registry, rescoring, stress
+from emotion.features import feature_table
+from emotion.models import external, promotion, registry, rescoring, stress
+from emotion.models.adaptation import normalize_by_batch
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
 from emotion.models.familiarity import Familiarity
@@ -561,3 +566,278 @@ def test_a_row_without_any_probability_for_the_shared_emotions_becomes_uniform()
     restricted = shared_emotions.restrict(certain, ("happy", "sad", "bored"), ("happy", "sad"))
     assert restricted.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
     assert shared_emotions.restrict(certain, ("happy", "sad", "bored"), ("happy", "sad", "bored")) is certain
+
+
+# --- Several datasets ---------------------------------------------------------------------------------------
+
+
+def of_two_datasets(noise, **changes) -> tuple:
+    """The clips of ``noise``: those of two speakers are one dataset, those of four another."""
+    store, table, values, trained = noise
+    datasets = np.where(table["speaker"].isin(["s0", "s1"]), "small", "large")
+    return store, table.assign(dataset=datasets, **changes), values, trained
+
+
+def sure_by_dataset(table: pd.DataFrame, shares: dict[str, float]) -> np.ndarray:
+    """Probabilities that are right for about these shares of the clips of each dataset."""
+    parts = {name: spread(table["emotion"].to_numpy(), share) for name, share in shares.items()}
+    return np.where((table["dataset"] == "small").to_numpy()[:, None], parts["small"], parts["large"])
+
+
+def champion_of_datasets(noise, store, shares: dict[str, float], **dataset):
+    """A store with a champion of two datasets with these shares of right answers."""
+    noise_store, table, _, _ = noise
+    predictions = pd.DataFrame(sure_by_dataset(table, shares), columns=PROBABILITIES)
+    predictions = predictions.assign(protocol="speaker_independent", row=range(144), emotion=table["emotion"])
+    names = registry.entry(noise_store, "first")["files"]
+    files = {name: noise_store.read_bytes(f"models/first/{name}") for name in names}
+    files[rescoring.HELD_OUT] = rescoring.held_out_file(table, {LOGISTIC: predictions})
+    known = facts()
+    registry.register(store, "first", files=files, card="", facts=known | {"dataset": known["dataset"] | dataset})
+    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    return store
+
+
+def test_each_dataset_counts_the_same(noise, store):
+    """Better on more clips, and worse on the mean over datasets; the other way round, it is promoted."""
+    noise = of_two_datasets(noise)
+    table = noise[1]
+    champion_of_datasets(noise, store, {"small": 0.9, "large": 0.5})
+    worse = challenge(noise, store=store, probabilities=sure_by_dataset(table, {"small": 0.5, "large": 0.8}), drop=1.0)
+    assert worse["difference"]["difference"] > 0 > worse["overall"]["difference"] and worse["verdict"] == "keep"
+    assert [(row["dataset"], row["clips"], row["speakers"]) for row in worse["per_dataset"]] == [
+        ("small", 48, 2),
+        ("large", 96, 4),
+    ]
+    means = [row["challenger_f1"] - row["champion_f1"] for row in worse["per_dataset"]]
+    assert worse["overall"]["difference"] == pytest.approx(np.mean(means))
+    for row in worse["per_dataset"]:
+        rows = (table["dataset"] == row["dataset"]).to_numpy()
+        part = sure_by_dataset(table, {"small": 0.5, "large": 0.8})[rows]
+        expected = scores.compute_scores(table["emotion"].to_numpy()[rows], part, EMOTIONS)["f1_macro"]
+        assert row["challenger_f1"] == pytest.approx(expected)
+    better = challenge(noise, store=store, probabilities=sure_by_dataset(table, {"small": 1.0, "large": 0.8}))
+    assert better["verdict"] == "promote" and "Mean of the macro F1 over the datasets" in " ".join(better["reasons"])
+    assert f"On small, 48 clips: challenger {better['per_dataset'][0]['challenger_f1']:.3f}" in better["reasons"][1]
+
+
+def test_no_dataset_may_get_worse_beyond_chance(noise, store):
+    """A large gain elsewhere does not pay for it."""
+    noise = of_two_datasets(noise)
+    champion_of_datasets(noise, store, {"small": 0.8, "large": 0.1})
+    probabilities = sure_by_dataset(noise[1], {"small": 0.4, "large": 1.0})
+    kept = challenge(noise, store=store, probabilities=probabilities, drop=0.05)
+    assert kept["overall"]["probability"] > 0.99 and kept["verdict"] == "keep"
+    assert [row["too_much"] for row in kept["per_dataset"]] == [True, False]
+    assert any(reason.startswith("The macro F1 on small would fall, beyond chance") for reason in kept["reasons"])
+    assert challenge(noise, store=store, probabilities=probabilities, drop=1.0)["verdict"] == "promote"
+
+
+def test_clips_of_one_dataset_have_no_figures_by_dataset(noise, store):
+    copy_of(noise, store, held_out=True)
+    result = challenge(noise, store=store)
+    assert result["per_dataset"] == []
+    assert result["overall"] == {key: value for key, value in result["difference"].items() if key != "per_emotion"}
+
+
+@pytest.mark.parametrize(("clips", "verdict"), [(144, "promote"), (130, "promote"), (129, "ask"), (72, "ask")])
+def test_a_person_is_asked_where_a_tenth_of_the_champions_clips_is_missing(noise, store, clips, verdict):
+    """The challenger is of other data: it has so many of the champion's 144 clips."""
+    copy_of(noise, store, held_out=True)
+    noise_store, table, values, trained = noise
+    part = (noise_store, table.iloc[:clips].reset_index(drop=True), values[:clips], trained)
+    result = challenge(part, store=store, fingerprint="beef")
+    assert result["verdict"] == verdict and result["champion"]["clips"] == clips
+    assert ("clips of the champion's data are missing" in result["reasons"][-1]) == (verdict == "ask")
+    assert challenge(part, store=store)["verdict"] == "promote", "with the champion's data nobody is asked"
+
+
+def test_clips_that_only_the_challenger_has_are_scored_by_the_champion(noise, store):
+    """Half the speakers are new to it: it answers for them itself, and as it was kept for the others."""
+    copy_of(noise, store, held_out=True)
+    noise_store, table, values, trained = noise
+    is_new = table["speaker"].isin(["s3", "s4", "s5"])
+    table = table.assign(
+        speaker=table["speaker"].where(~is_new, "new " + table["speaker"]),
+        samples_sha256=table["samples_sha256"].where(~is_new, "new " + table["samples_sha256"]),
+    )
+    result = challenge((noise_store, table, values, trained), store=store)
+    counts = {key: result["champion"][key] for key in ("clips", "held_out_clips", "unheard_clips")}
+    assert counts == {"clips": 144, "held_out_clips": 72, "unheard_clips": 72}
+    kept = rescoring.stored_answers(store, registry.champion(store), table)
+    answers = np.empty((144, 8))
+    answers[kept.rows] = kept.probabilities
+    answers[is_new] = trained.models["plain"].predict_proba(values[is_new])
+    expected = scores.compute_scores(table["emotion"].to_numpy(), answers, EMOTIONS)["f1_macro"]
+    assert result["champion"]["scores"]["f1_macro"] == pytest.approx(expected)
+
+
+def test_a_champion_of_another_recipe_is_compared_on_the_clips_that_it_kept_answers_for(noise, store):
+    copy_of(noise, store, held_out=True, recipe="another")
+    noise_store, table, values, trained = noise
+    renamed = table["samples_sha256"].where(table["speaker"] == "s0", "new " + table["samples_sha256"])
+    result = challenge((noise_store, table.assign(samples_sha256=renamed), values, trained), store=store)
+    assert result["champion"]["clips"] == 24
+    assert any(
+        reason.startswith("Clips are missing from the comparison:") and "feature recipe 'another'" in reason
+        for reason in result["reasons"]
+    )
+
+
+def store_features(store, table: pd.DataFrame) -> None:
+    """Features of these clips, as the run that trained the champion left them; each clip's first one is its row."""
+    names = list(features.feature_names())
+    rows = pd.DataFrame(np.zeros((len(table), len(names)), dtype=np.float32), columns=names)
+    rows[names[0]] = np.arange(len(table), dtype=np.float32)
+    keys = pd.DataFrame(dict.fromkeys(feature_table.KEYS, np.nan), index=range(len(table)))
+    keys = keys.assign(sha256=table["samples_sha256"], samples_sha256=table["samples_sha256"])
+    keys = keys.assign(variant=feature_table.ORIGINAL, reason="", message="")
+    store.write_table(f"features/{features.recipe_version()}/a-at-most-60s.parquet", pd.concat([keys, rows], axis=1))
+
+
+def on_other_data(noise, store, table: pd.DataFrame) -> dict:
+    """The challenge of a model that is right about every clip of ``table``, and of the champion's own."""
+    labels = noise[1]["emotion"].to_numpy()
+    return promotion.challenge(
+        store,
+        challenger=facts(fingerprint="beef") | {"version": "second", "family": LOGISTIC},
+        challenger_model=lambda values: np.eye(8)[
+            [EMOTIONS.index(label) for label in labels[values[:, 0].astype(int)]]
+        ],
+        challenger_probabilities=np.eye(8)[[EMOTIONS.index(label) for label in table["emotion"]]],
+        challenger_conditions=None,
+        table=table,
+        values=np.random.default_rng(1).normal(size=(len(table), 300)).astype(np.float32),
+        rules={"margin": 0.0, "min_probability": 0.9, "max_emotion_drop": 0.1},
+        seed=SEED,
+    )
+
+
+def strangers(noise, clips: int = 48) -> pd.DataFrame:
+    table = noise[1].iloc[:clips]
+    return table.assign(speaker="b:" + table["speaker"], samples_sha256="b " + table["samples_sha256"], dataset="b")
+
+
+@pytest.mark.parametrize("are_stored", [True, False])
+def test_the_champions_own_clips_are_scored_by_the_challenger(noise, store, are_stored):
+    """As far as their features are there; a person is asked where they are not."""
+    copy_of(noise, store, held_out=True)
+    if are_stored:
+        store_features(store, noise[1])
+    result = on_other_data(noise, store, strangers(noise))
+    assert result["challenger"]["scores"]["f1_macro"] == 1.0
+    assert result["champion"]["clips"] == (48 + 144 if are_stored else 48)
+    assert result["champion"]["unheard_clips"] == 48
+    assert result["verdict"] == ("promote" if are_stored else "ask")
+
+
+def test_the_clips_of_a_champion_of_earlier_code_have_the_name_of_its_dataset(noise, store):
+    """Its kept answers have no column with the dataset."""
+    copy_of(noise, store, held_out=True)
+    key = f"models/first/{rescoring.HELD_OUT}"
+    buffer = io.BytesIO()
+    pd.read_parquet(io.BytesIO(store.read_bytes(key))).drop(columns="dataset").to_parquet(buffer, index=False)
+    store.write_bytes(key, buffer.getvalue())
+    entry = store.read_json("models/first/version.json")
+    entry["files"][rescoring.HELD_OUT]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    store.write_json("models/first/version.json", entry)
+    store_features(store, noise[1])
+    result = on_other_data(noise, store, strangers(noise))
+    assert [(row["dataset"], row["clips"]) for row in result["per_dataset"]] == [("b", 48), ("noise", 144)]
+
+
+def test_the_challenger_does_not_score_voices_that_it_has_heard_under_another_name(noise, store):
+    """One recording of s0 is among its own, as another speaker's: of s0, no other clip is scored by it."""
+    copy_of(noise, store, held_out=True)
+    store_features(store, noise[1])
+    table = strangers(noise).reset_index(drop=True)
+    table.loc[0, "samples_sha256"] = noise[1]["samples_sha256"][0]
+    result = on_other_data(noise, store, table)
+    assert result["champion"]["clips"] == 48 + 5 * 24
+
+
+# --- Datasets that are tested on alone ----------------------------------------------------------------------
+
+
+def external_table(noise, *, clips: int = 48) -> tuple[pd.DataFrame, np.ndarray]:
+    return strangers(noise, clips).assign(dataset="b").reset_index(drop=True), noise[2][:clips]
+
+
+def test_the_champion_answers_for_a_dataset_that_it_has_not_heard(noise, store):
+    copy_of(noise, store, held_out=True)
+    table, values = external_table(noise)
+    result = external.compare(store, {"b": {}}, table, values)
+    assert result["missing"] == [] and list(result["champion"]) == ["b"]
+    right = accuracy(table["emotion"].to_numpy(), noise[3].models["plain"].predict_proba(values))
+    assert result["champion"]["b"]["plain"]["accuracy"] == pytest.approx(right)
+    assert result["champion"]["b"]["plain"]["n"] == 48 and set(result["champion"]["b"]) == {"emotions", *MODES}
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"speaker": "s0"}, {"samples_sha256": "clip 7"}, {"samples_sha256": "clip 7", "speaker": ""}],
+    ids=["speaker", "clip", "clip without a speaker"],
+)
+def test_a_dataset_of_which_the_champion_has_heard_a_clip_or_a_speaker_is_no_test(noise, store, known):
+    copy_of(noise, store, held_out=True)
+    table, values = external_table(noise)
+    for column, value in known.items():
+        table.loc[5, column] = value
+    other = table.assign(dataset="c", samples_sha256="c" + table["samples_sha256"], speaker="c")
+    both = pd.concat([table, other], ignore_index=True)
+    result = external.compare(store, {}, both, np.concatenate([values, values]))
+    assert list(result["champion"]) == ["c"]
+    assert result["missing"] == ["The champion was trained on clips or speakers of b."]
+
+
+@pytest.mark.parametrize(
+    ("harm", "cause"),
+    [
+        (lambda noise, store: copy_of(noise, store, held_out=False), "does not say which clips it was trained on"),
+        (lambda noise, store: copy_of(noise, store, held_out=True, recipe="another"), "feature recipe 'another'"),
+        (lambda noise, store: damage(copy_of(noise, store, held_out=True), rescoring.HELD_OUT), "damaged"),
+    ],
+    ids=["earlier code", "another recipe", "damaged file"],
+)
+def test_a_champion_that_cannot_be_tested_is_missing_with_the_cause(noise, store, harm, cause):
+    harm(noise, store)
+    table, values = external_table(noise)
+    result = external.compare(store, {"b": {"emotions": []}}, table, values)
+    assert result["champion"] == {} and result["challenger"] == {"b": {"emotions": []}}
+    (missing,) = result["missing"]
+    assert missing.startswith("The champion was not tested:") and cause in missing
+
+
+def test_without_a_champion_or_a_dataset_nothing_is_missing(noise, store):
+    table, values = external_table(noise)
+    assert external.compare(store, {}, table, values) == {"challenger": {}, "champion": {}, "missing": []}
+    copy_of(noise, store, held_out=True)
+    assert external.compare(store, {}, table.head(0), values[:0])["missing"] == []
+
+
+def test_a_dataset_with_one_emotion_of_the_champion_is_missing(noise, store):
+    copy_of(noise, store, held_out=True)
+    table, values = external_table(noise)
+    table["emotion"] = np.where(table["emotion"] == "happy", "happy", "bored")
+    result = external.compare(store, {}, table, values)
+    assert result["champion"] == {} and "b has the emotions happy, bored, and the model knows" in result["missing"][0]
+
+
+def test_chance_is_one_over_the_emotions_that_a_dataset_has(noise):
+    """Probabilities of other emotions do not count, and clips of emotions that the model does not know neither."""
+    table, values = external_table(noise)
+    trained = noise[3]
+    table["emotion"] = table["emotion"].replace(dict.fromkeys(EMOTIONS[:5], "bored"))
+    figures = external.external_scores(trained.models, trained.training, table, values)["b"]
+    kept = table["emotion"].isin(EMOTIONS[5:]).to_numpy()
+    assert figures["emotions"] == list(EMOTIONS[5:]) and figures["plain"]["n"] == kept.sum() == 18
+    part = trained.models["plain"].predict_proba(values[kept])[:, 5:]
+    right = np.array(EMOTIONS[5:])[part.argmax(axis=1)] == table["emotion"][kept]
+    assert figures["plain"]["accuracy"] == pytest.approx(right.mean())
+    assert figures["plain"]["confidence"] == pytest.approx((part / part.sum(axis=1, keepdims=True)).max(axis=1).mean())
+    batch = normalize_by_batch(values, trained.training)[kept]
+    part = trained.models["batch"].predict_proba(batch)[:, 5:]
+    right = np.array(EMOTIONS[5:])[part.argmax(axis=1)] == table["emotion"][kept]
+    assert figures["batch"]["accuracy"] == pytest.approx(right.mean()), "all clips of the dataset are the batch"
+    table.loc[0, "speaker"] = ""
+    assert "speaker" not in external.external_scores(trained.models, trained.training, table, values)["b"]

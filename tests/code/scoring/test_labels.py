@@ -127,3 +127,13 @@ def test_a_word_that_the_catalogue_leaves_out_is_no_label_and_a_declared_emotion
     file = table(tmp_path, "path,emotion\n1.wav,Boredom\n2.wav,bored\n")
     rows = read_labels(file, {"boredom": None, "bored": "bored"})
     assert [row.emotion for row in rows.values()] == ["", "bored"]
+
+
+def test_a_word_that_is_left_out_beats_the_name_of_the_file(tmp_path):
+    """A row without a word says nothing of the emotion, and the name counts."""
+    names = [f"03-01-05-01-01-01-{actor:02d}.wav" for actor in range(1, 5)]
+    file = table(tmp_path, f"path,emotion,speaker\n{names[0]},laughter,ann\n{names[1]},,ann\n{names[2]},sad,ben\n")
+    rows = read_labels(file, {"laughter": None})
+    known = [label_and_speaker(name, rows, "labels") for name in names]
+    assert [each["label"] for each in known] == ["", "angry", "sad", "angry"]
+    assert [each["speaker"] for each in known] == ["ann", "ann", "ben", ""]

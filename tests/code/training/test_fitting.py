@@ -25,8 +25,17 @@ from emotion.models.classifier import Classifier, fit_temperature
 from emotion.models.projection import PENALTIES
 from emotion.training import fitting
 from emotion.training.fitting import BACKGROUND_ROWS
-from emotion.training.rows import ConditionRows
-from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, PROTOCOLS, emotions_of, probabilities_of, probability_columns
+from emotion.training.rows import ConditionRows, TrainingRows
+from emotion.vocabulary import (
+    DATASET_PROTOCOLS,
+    EMOTIONS,
+    FAMILIES,
+    MODES,
+    PROTOCOLS,
+    emotions_of,
+    probabilities_of,
+    probability_columns,
+)
 
 PROBABILITIES = probability_columns(EMOTIONS)
 
@@ -404,3 +413,130 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
     everything = feature_table.stored(store)
     leaky = manifest.merge(everything[everything["variant"] == ORIGINAL], on="sha256")
     assert min(accuracies(leaky).values()) > 0.6, "copies on both sides are this leak, and it shows"
+
+
+# Several datasets
+
+
+def of_datasets(table: pd.DataFrame, **speakers: list[str]) -> pd.DataFrame:
+    """The table with the dataset of each clip; of which speakers each dataset is."""
+    dataset_of = {speaker: name for name, those in speakers.items() for speaker in those}
+    return table.assign(dataset=table["speaker"].map(dataset_of))
+
+
+TWO = {"x": ["s0", "s1", "s2"], "y": ["s3", "s4", "s5"]}
+NEEDED = {"split_80_20", "random", "speaker_independent", *DATASET_PROTOCOLS}
+
+
+def train_on(table: pd.DataFrame, values: np.ndarray, **options) -> fitting.Trained:
+    """Train the first family, on few folds of the protocols that the tests below do not look at."""
+    folds = splits(table, seed=SEED, published=None)
+    folds = {name: pairs if name in NEEDED else pairs[:2] for name, pairs in folds.items()}
+    return fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED, **options)
+
+
+def test_a_held_out_dataset_is_unheard():
+    """Whoever has heard a speaker can be right about all her clips; here, no model can be right."""
+    table, values = clips()
+    predictions = train_on(of_datasets(table, **TWO), values).predictions
+    for protocol in DATASET_PROTOCOLS:
+        rows = predictions[predictions["protocol"] == protocol]
+        assert sorted(rows["row"]) == list(range(len(table))) and accuracy(predictions, protocol) < CHANCE
+    assert accuracy(predictions, "random") > 0.7, "a random split has this leak, and it shows"
+
+
+def test_speakers_of_a_held_out_dataset_are_not_heard_in_another_either():
+    """s2 speaks in both datasets: her clips in the other one are on no side."""
+    table, values = clips()
+    table = of_datasets(table, **TWO)
+    table.loc[(table["speaker"] == "s2") & (np.arange(len(table)) % 2 == 0), "dataset"] = "y"
+    folds = splits(table, seed=SEED, published=None)["unheard_dataset"]
+    for train_side, test in folds:
+        assert not set(table["speaker"].iloc[train_side]) & set(table["speaker"].iloc[test])
+        assert len(set(table["dataset"].iloc[test])) == 1 and len(train_side) + len(test) < len(table)
+    predictions = train_on(table, values).predictions
+    for protocol in DATASET_PROTOCOLS:
+        assert accuracy(predictions, protocol) < CHANCE
+
+
+def test_emotions_that_a_held_out_dataset_lacks_have_no_probability():
+    table, values = clips(skill=1.0, width=20, each=4)
+    table = of_datasets(table, **TWO)
+    keep = ~((table["dataset"] == "x") & table["emotion"].isin(["sad", "calm"]))
+    keep &= ~((table["dataset"] == "y") & (table["emotion"] == "disgust"))
+    table, values = table[keep].reset_index(drop=True), values[keep]
+    predictions = train_on(table, values).predictions
+    for protocol in DATASET_PROTOCOLS:
+        rows = predictions[predictions["protocol"] == protocol]
+        assert not rows["emotion"].isin(["sad", "calm", "disgust"]).any(), "no test of what the other side lacks"
+        np.testing.assert_allclose(probabilities_of(rows).sum(axis=1), 1)
+        assert (rows[["p_sad", "p_calm", "p_disgust"]] == 0).all(axis=None)
+        assert (rows[["p_happy", "p_angry"]] > 0).all(axis=None)
+
+
+def test_labels_of_a_held_out_dataset_change_no_prediction_of_it():
+    table, values = clips(skill=0.4, width=20)
+    table = of_datasets(table, **TWO)
+    changed = table.copy()
+    in_first = (table["dataset"] == "x").to_numpy()
+    changed.loc[in_first, "emotion"] = np.roll(table.loc[in_first, "emotion"], 5)
+    before, after = (train_on(each, values).predictions for each in (table, changed))
+    for protocol in DATASET_PROTOCOLS:
+        np.testing.assert_array_equal(ranking(before, protocol, 0), ranking(after, protocol, 0))
+        assert not np.array_equal(ranking(before, protocol, 1), ranking(after, protocol, 1)), "there they are heard"
+
+
+@pytest.mark.parametrize("datasets", [TWO, {"x": ["s0"], "y": ["s1", "s2", "s3", "s4", "s5"]}], ids=["two", "one"])
+def test_no_temperature_is_fitted_on_the_answers_that_it_calibrates(datasets):
+    """Also where one dataset alone can be held out: there is no other fold then, and those of unheard speakers, some of
+    whose answers are for clips of this dataset, stand in for it."""
+    table, values = clips(skill=0.4, width=20)
+    table = of_datasets(table, **datasets)
+    rows = TrainingRows.from_table(table, values, None)
+    folds = splits(table, seed=SEED, published=None)
+    folds["random"] = folds["random_adapted"] = folds["random"][:2]
+    fitter = fitting._Fitter(
+        FAMILIES[0], rows, views=None, search=False, seed=SEED, progress=lambda done, total: None, total=0
+    )
+    fits = fitting._fit_folds(rows, folds, fitter)
+    for protocol in (*DATASET_PROTOCOLS, *MODES.values()):
+        for number, (_, test) in enumerate(folds[protocol]):
+            labels = rows.labels.copy()
+            labels[test] = np.roll(labels[test], 5)
+            before, after = (fitting._temperatures(fits, folds, each)[protocol] for each in (rows.labels, labels))
+            assert before[number] == after[number]
+            others = [before[other] != after[other] for other in range(len(before)) if other != number]
+            assert all(others) and len(others) == len(fits[protocol]) - 1
+
+
+def test_one_dataset_by_name_changes_nothing(learnable):
+    """Bit for bit: no weights, no further protocol, the same batches."""
+    table, values, folds, trained, _ = learnable
+    again = fitting.train(FAMILIES[0], table.assign(dataset="x"), values, folds=folds, seed=SEED)
+    assert set(splits(table.assign(dataset="x"), seed=SEED, published=None)) == set(folds)
+    pd.testing.assert_frame_equal(again.predictions, trained.predictions)
+    for mode in MODES:
+        np.testing.assert_array_equal(again.models[mode].logits(values), trained.models[mode].logits(values))
+
+
+def test_a_small_dataset_is_not_drowned_by_one_twenty_times_as_large():
+    """The two call the same sounds by other names; without weights the small one's names would hardly be answered."""
+    random = np.random.default_rng(SEED)
+    datasets = np.repeat(["large", "small"], [800, 40])
+    table = pd.DataFrame({"dataset": datasets, "speaker": [f"{d}{n % 4}" for n, d in enumerate(datasets)]})
+    sound = random.integers(0, 2, len(table))
+    names = np.where(datasets == "large", np.array(["happy", "sad"])[sound], np.array(["sad", "happy"])[sound])
+    table = table.assign(emotion=names, samples_sha256=[f"clip {n}" for n in range(len(table))])
+    values = random.normal(size=(len(table), 10)).astype(np.float32)
+    values[:, 0] += 6 * sound
+
+    def mean_probability(table: pd.DataFrame) -> float:
+        """Of the small dataset's own name for its clips, by the final model before it is calibrated."""
+        model = train_on(table, values).models["plain"]
+        small = datasets == "small"
+        columns = [model.label_set.index(label) for label in names[small]]
+        probabilities = softmax(model.logits(values[small]), axis=1)
+        return float(probabilities[np.arange(small.sum()), columns].mean())
+
+    weighted, equal = mean_probability(table), mean_probability(table.assign(dataset="one"))
+    assert weighted > 2 * equal

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from emotion.models.adaptation import measure, normalize, normalize_by_batch, normalize_by_speaker
-from emotion.training.rows import TrainingRows
-from emotion.vocabulary import MODES
+from emotion.training.rows import TrainingRows, dataset_weights
+from emotion.vocabulary import DATASET_MODES, MODES
 
 SPEAKERS = np.repeat(["a", "b", "c"], 8)
 TRAIN_SIDE = np.flatnonzero(np.arange(24) % 4)
@@ -77,3 +77,63 @@ def test_clips_under_a_condition_are_a_batch_and_speakers_of_their_own(rows, fea
     }
     for protocol, values in expected.items():
         np.testing.assert_array_equal(rows.test_side(protocol, TRAIN_SIDE, test, changed), values)
+
+
+# Several datasets
+
+DATASETS = np.repeat(["x", "y"], [8, 16])
+
+
+@pytest.fixture(scope="module")
+def two(features) -> TrainingRows:
+    """The same clips as of two datasets: all of speaker a is one of them."""
+    table = pd.DataFrame({"emotion": np.resize(["sad", "happy"], 24), "speaker": SPEAKERS, "dataset": DATASETS})
+    return TrainingRows.from_table(table, features, None)
+
+
+@pytest.mark.parametrize("protocol", ["speaker_independent_batch", "unheard_dataset_batch"])
+def test_each_dataset_is_a_batch_of_its_own(two, features, protocol):
+    test = np.setdiff1d(np.arange(24), TRAIN_SIDE)
+    (normalized,) = two.variants(protocol, TRAIN_SIDE)
+    training = measure(features[TRAIN_SIDE])
+    for dataset in ("x", "y"):
+        known = TRAIN_SIDE[DATASETS[TRAIN_SIDE] == dataset]
+        np.testing.assert_array_equal(normalized[known], normalize(features[known], measure(features[known])))
+        new = test[DATASETS[test] == dataset]
+        np.testing.assert_array_equal(normalized[new], normalize_by_batch(features[new], training))
+
+
+def test_clips_under_a_condition_are_a_batch_by_dataset(two, features):
+    test = np.setdiff1d(np.arange(24), TRAIN_SIDE)
+    normalized = two.test_side("speaker_independent_batch", TRAIN_SIDE, test, 3 * features[test])
+    for dataset in ("x", "y"):
+        rows = DATASETS[test] == dataset
+        expected = normalize_by_batch(3 * features[test[rows]], measure(features[TRAIN_SIDE]))
+        np.testing.assert_array_equal(normalized[rows], expected)
+
+
+def test_protocols_of_unheard_datasets_use_the_features_of_their_mode(two):
+    for mode, protocol in DATASET_MODES.items():
+        np.testing.assert_array_equal(two.variants(protocol, TRAIN_SIDE), two.variants(MODES[mode], TRAIN_SIDE))
+        np.testing.assert_array_equal(two.groups(protocol), SPEAKERS)
+
+
+def test_a_held_out_dataset_changes_no_feature_of_the_training_side(features):
+    """Whatever its clips are: in each mode, what a model is fitted on stays bit for bit the same."""
+    train_side = np.flatnonzero(DATASETS == "y")
+    table = pd.DataFrame({"emotion": "sad", "speaker": SPEAKERS, "dataset": DATASETS})
+    moved = np.where((DATASETS == "x")[:, None], 100 - features, features)
+    first, second = (TrainingRows.from_table(table, values, None) for values in (features, moved))
+    for protocol in DATASET_MODES.values():
+        before, after = (rows.variants(protocol, train_side)[0, train_side] for rows in (first, second))
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_dataset_weighs_as_the_root_of_its_clips():
+    """Twenty clips against one: the large dataset weighs √20 times as much as the small one, not twenty times."""
+    datasets = np.repeat(["large", "small"], [400, 20])
+    weights = dataset_weights(datasets)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:400].sum() / weights[400:].sum() == pytest.approx(np.sqrt(20))
+    assert len(set(weights[:400])) == len(set(weights[400:])) == 1
+    assert dataset_weights(datasets[:400]) is None and dataset_weights(np.full(3, "")) is None

@@ -1,0 +1,70 @@
+"""The clips of all datasets of a training run, with their features: those to train on, and those to test on alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pandas as pd
+
+from emotion.datasets import combining
+from emotion.features import feature_table
+from emotion.features.feature_table import Collected
+from emotion.models import external
+from emotion.store import Store
+from emotion.vocabulary import label_set
+
+
+@dataclass(frozen=True)
+class RunClips:
+    """The clips of a run.
+
+    Attributes
+    ----------
+    training : Collected
+        Of the datasets that are trained on.
+    external : pandas.DataFrame
+        The usable clips of the datasets that are tested on alone, in the form of ``training.table``. A recording that
+        is in two of them counts in both.
+    rejected : pandas.DataFrame
+        The clips of all datasets that cannot be used.
+    """
+
+    training: Collected
+    external: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, tested_on: Collection[str]) -> RunClips:
+    """Join the manifests of all datasets with the stored features; ``tested_on``: the datasets to test on alone.
+
+    Parameters and errors as in :func:`emotion.features.feature_table.collect`.
+    """
+    is_external = manifest["dataset"].isin(tested_on)
+    training = feature_table.collect(store, manifest[~is_external], refused)
+    parts = [
+        feature_table.collect(store, clips, refused)
+        for _, clips in manifest[is_external].groupby("dataset", sort=False)
+    ]
+    return RunClips(
+        training,
+        external=pd.concat([part.table for part in parts], ignore_index=True) if parts else training.table.head(0),
+        rejected=pd.concat([training.rejected, *(part.rejected for part in parts)], ignore_index=True),
+    )
+
+
+def check(clips: RunClips, manifest: pd.DataFrame, *, max_rejected_share: float) -> None:
+    """Raise DataError if the clips of a dataset cannot be used for what the run uses the dataset for.
+
+    That is: more of them than the share are rejected; they are those of another dataset; or, where the dataset is
+    tested on alone, it shares speakers or recordings with the others, or fewer than two emotions.
+    """
+    for _, of_dataset in manifest.groupby("dataset", sort=False):
+        rejected = clips.rejected[clips.rejected["path"].isin(of_dataset["path"])]
+        feature_table.check_rejected(rejected, len(of_dataset), max_share=max_rejected_share)
+    table = clips.training.table
+    tested_on = set(clips.external["dataset"])
+    combining.check_copies(table, clips.training.duplicates, manifest[~manifest["dataset"].isin(tested_on)])
+    combining.check_unheard(table, clips.external)
+    for name, tested in clips.external.groupby("dataset", sort=False):
+        external.tested_emotions(str(name), tested["emotion"], label_set(table["emotion"]))
