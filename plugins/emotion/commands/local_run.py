@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from emotion import progress
 from emotion.commands.console import LINE_EVERY, PATIENCE, explain_os_error, format_amount, open_bar
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowBusy, AirflowProblem, LocalAirflow, free_port
-from emotion.datasets import combining, importing, zenodo
-from emotion.datasets.catalogue import ZenodoEntry, find_entry
+from emotion.datasets import combining, importing, repository, zenodo
+from emotion.datasets.catalogue import Entry, RepositoryEntry, ZenodoEntry, find_entry
 from emotion.errors import ConfigurationError, EmotionError
 from emotion.settings import PROJECT, Settings, absolute_path
 from emotion.store import Store, run_folder
@@ -286,9 +286,9 @@ def train_once(
 
     ``source``: as in :func:`parse_sources`; ``stress_clips``: None is the form's default.
     """
+    combining.check_names(datasets, also_test_on, {})
     names = [*datasets, *also_test_on]
     sources = parse_sources(source, names)
-    combining.check_names(datasets, also_test_on, sources)
     extra = training_variables(sources.values())
     conf: dict[str, Any] = {"datasets": list(datasets), "sources": sources, "also_test_on": list(also_test_on)}
     conf |= {} if stress_clips is None else {"stress_clips": stress_clips}
@@ -297,8 +297,8 @@ def train_once(
         entry = find_entry(settings.catalogue, name)
         disk_source = Path(sources[name]) if name in sources else None
         is_ready = importing.is_ready(Store(settings.home), settings, name, source=disk_source)
-        if isinstance(entry, ZenodoEntry) and disk_source is None and not is_ready:
-            zenodo.check_reachable(settings, entry)
+        if disk_source is None and not is_ready:
+            _check_reachable(settings, entry)
     run_id = f"{'-'.join(datasets)[:80]}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     _inform(f"Starting Airflow (logs in {airflow_home()})")
     airflow = LocalAirflow(airflow_home(), free_port(), extra)
@@ -308,6 +308,14 @@ def train_once(
         _inform(f"Running {DAG_ID} on {', '.join(datasets)}; watch it at {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
         result = run_training(airflow, settings, conf, run_id=run_id)
     print(report_run(result))
+
+
+def _check_reachable(settings: Settings, entry: Entry) -> None:
+    """Raise DownloadError if the dataset is downloaded and its host cannot be reached."""
+    if isinstance(entry, ZenodoEntry):
+        zenodo.check_reachable(settings, entry)
+    elif isinstance(entry, RepositoryEntry):
+        repository.check_reachable(entry)
 
 
 def serve() -> None:

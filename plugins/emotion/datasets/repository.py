@@ -18,7 +18,7 @@ import requests
 from emotion.datasets.archives import checksums, open_zip
 from emotion.datasets.catalogue import RepositoryEntry
 from emotion.datasets.download import PIECE, check_disk, full_disk_explained
-from emotion.datasets.http_client import FailedAttempt, HttpClient, Retry, cause
+from emotion.datasets.http_client import QUICK, FailedAttempt, HttpClient, Retry, cause
 from emotion.errors import DataError
 from emotion.progress import StageProgress, no_progress
 from emotion.settings import Settings
@@ -57,11 +57,7 @@ def fetch_repository(
     ConfigurationError
         If the disk is too small.
     """
-    remedy = (
-        f"fetch it by hand from {entry.source} and give the zip, or the folder that it unpacks to, as in "
-        f"`make train DATASET={entry.name} SOURCE=…`"
-    )
-    client = HttpClient(session or requests.Session(), retry or Retry(), remedy)
+    client = _client(entry, session, retry or Retry())
     path = folder / f"{hashlib.sha256(entry.archive.encode()).hexdigest()[:16]}-{entry.name}.zip"
     check_disk(folder, room_for)
     if not path.exists():
@@ -73,11 +69,39 @@ def fetch_repository(
             raise DataError(
                 f"{entry.archive} has the SHA-256 {digest}; the catalogue {settings.catalogue} expects {entry.sha256}. "
                 "Hosts may pack the same commit in another way: look at what it holds, then correct the catalogue, or "
-                f"{remedy}"
+                f"{client.remedy}"
             )
         log.info("%s: the archive has the SHA-256 %s", entry.name, digest)
         os.replace(part, path)
     return [path]
+
+
+def check_reachable(entry: RepositoryEntry, *, session: requests.Session | None = None, retry: Retry = QUICK) -> None:
+    """Ask the host for the archive, within about 12 seconds, before anything long is started.
+
+    A host that answers, if only that it is busy, counts as reachable. Raises DownloadError if it cannot be reached.
+    """
+    client = _client(entry, session, retry)
+
+    def ask() -> None:
+        client.within_patience(
+            partial(client.open, entry.archive, {"Accept-Encoding": "identity"}), entry.archive
+        ).close()
+
+    try:
+        ask()
+    except FailedAttempt as failure:
+        if failure.status is None:
+            raise client.given_up(failure) from None
+
+
+def _client(entry: RepositoryEntry, session: requests.Session | None, retry: Retry) -> HttpClient:
+    """A client whose errors say how to do without the host."""
+    remedy = (
+        f"fetch it by hand from {entry.source} and give the zip, or the folder that it unpacks to, as in "
+        f"`make train DATASET={entry.name} SOURCE=…`"
+    )
+    return HttpClient(session or requests.Session(), retry, remedy)
 
 
 def _attempt(client: HttpClient, entry: RepositoryEntry, part: Path, progress: StageProgress) -> None:

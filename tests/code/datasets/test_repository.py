@@ -6,10 +6,12 @@ import pytest
 import yaml
 
 from dataset_files import CORPORA, recordings, with_catalogue
+from emotion.commands.local_airflow import free_port
 from emotion.datasets.catalogue import find_entry
 from emotion.datasets.download import fetch_archives
 from emotion.datasets.http_client import Retry
 from emotion.datasets.importing import is_ready, obtain, read_manifest
+from emotion.datasets.repository import check_reachable
 from emotion.errors import DataError, DownloadError
 from emotion.settings import INCLUDE
 from small_data import wav, write_zip
@@ -57,6 +59,16 @@ def test_the_archive_of_a_commit_is_fetched_once_and_its_checksum_recorded(place
     assert ("download", len(data), len(data), "B") in seen
     assert obtain(store, settings, "nemo", retry=RETRY) == dataset
     assert len(archives.asked()) == 1
+
+
+def test_a_host_is_asked_before_anything_long_is_started(place, archives):
+    entry = find_entry(settings_for(place[0], archives).catalogue, "nemo")
+    check_reachable(entry, retry=RETRY)
+    archives.faults["content"].append(Fault(status=503))
+    check_reachable(entry, retry=RETRY)
+    nowhere = entry.model_copy(update={"archive": f"http://127.0.0.1:{free_port()}/archives/{COMMIT}.zip"})
+    with pytest.raises(DownloadError, match=r"cannot be reached.*make train DATASET=nemo SOURCE"):
+        check_reachable(nowhere, retry=RETRY)
 
 
 @pytest.mark.parametrize(
