@@ -101,6 +101,17 @@ def state(graphite: Graphite, rule: dict) -> str:
     return states[500]
 
 
+def identities(graphite: Graphite, rule: dict, at: float) -> set[str]:
+    """What Grafana tells the instances of an alert apart by, at the Unix time ``at``: their labels.
+
+    The labels are the tags of a series; the tag ``name`` is the name of the series, which an alias replaces.
+    """
+    query = rule["data"][0]
+    since = str(int(at) - query["relativeTimeRange"]["from"])
+    series = graphite.render(query["model"]["target"], since=since, until=str(int(at)), points=POINTS[-1])
+    return {json.dumps(each["tags"] | {"name": each["target"]}, sort_keys=True) for each in series}
+
+
 def _state(graphite: Graphite, rule: dict, points: int) -> str:
     query, reduction, threshold = (part["model"] for part in rule["data"])
     since = f"-{rule['data'][0]['relativeTimeRange']['from']}s"
