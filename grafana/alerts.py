@@ -186,7 +186,11 @@ def _task_failures() -> Alert:
     return Alert(
         uid="emotion-task-failures",
         title="Task failures",
-        target=or_zero(named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"),
+        target=or_zero(
+            named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")),
+            "none",
+            alive=path(SCHEDULER_BEAT),
+        ),
         window=3600,
         reducer="sum",
         evaluator=("gt", [0]),
