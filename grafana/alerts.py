@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from panels import DAY
-from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, condensed, named, or_zero, path
+from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path
 
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL, SCORE
@@ -20,7 +20,8 @@ class Alert:
     uid, title : str
     target : str
         The Graphite query. It must reduce its own points with ``consolidateBy``: a window has more points than Grafana
-        asks for, and Graphite would otherwise return the mean of a new value and those before it.
+        asks for, and Graphite would otherwise return the mean of a new value and those before it. It must give each
+        series a name that does not change: Grafana makes the name a label, and takes other labels for another alert.
     window : int
         Seconds of data that are queried.
     evaluator : tuple
@@ -71,7 +72,7 @@ def _no_training() -> Alert:
     return Alert(
         uid="emotion-no-training",
         title="No successful training in 8 days",
-        target=condensed(_training_age(), "last"),
+        target=alias(_training_age(), "training"),
         window=30 * DAY,
         evaluator=("gt", [8 * DAY]),
         no_data="Alerting",
@@ -94,21 +95,20 @@ def _training_age() -> str:
 
 
 def _f1_fell() -> Alert:
-    labels = {"protocol": PROTOCOL, "score": SCORE}
-    f1 = f"group({path(metrics.CHAMPION_SCORE, **labels)}, {path(metrics.SCORE, **labels)})"
+    f1 = path(metrics.CHAMPION_SCORE, protocol=PROTOCOL, score=SCORE)
     below_best = f"diffSeriesLists(aggregateLine({f1}, 'max', true), keepLastValue({f1}))"
     return Alert(
         uid="emotion-f1-fell",
-        title="Macro F1 fell by more than 0.05",
-        target=f"aliasByNode({condensed(below_best, 'last')}, 4, 6)",
+        title="Macro F1 of the champion fell by more than 0.05",
+        target=alias(below_best, "champion"),
         window=30 * DAY,
         evaluator=("gt", [0.05]),
         severity="critical",
-        summary="The macro F1 of the champion or of a newly trained model on unheard speakers is more than 0.05 "
-        "below its highest value of the last 30 days: {{ .Labels.name }}.",
-        runbook="Compare the report of this run with the report of the run before: clips used and rejected, "
-        "fingerprint of the dataset, features, packages. If only a newly trained model fell, it was not promoted. "
-        "If the champion fell on correct data, promote an earlier version with `emotion promote`.",
+        summary="The macro F1 of the champion on unheard speakers is more than 0.05 below the highest value that a "
+        "champion had in the last 30 days.",
+        runbook="Compare the report of the last run with the report of the run before: clips used and rejected, "
+        "fingerprint of the dataset, features, packages. If the champion fell on correct data, promote an earlier "
+        "version with `emotion promote`.",
         panel=("training", "Champion over time"),
     )
 
@@ -118,7 +118,7 @@ def _latency() -> Alert:
     return Alert(
         uid="emotion-latency",
         title="Latency p95 is over twice its 7-day median",
-        target=condensed(f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))", "last"),
+        target=alias(f"divideSeries(keepLastValue({p95}), aggregateLine({p95}, 'median', true))", "p95"),
         window=7 * DAY,
         evaluator=("gt", [2]),
         summary="In the last batch the 95th percentile of the scoring time per clip is more than twice its median "
@@ -136,7 +136,7 @@ def _confidence() -> Alert:
     return Alert(
         uid="emotion-confidence",
         title="Confidence differs from its 7-day median",
-        target=condensed(difference, "last"),
+        target=alias(difference, "confidence"),
         window=7 * DAY,
         evaluator=("gt", [0.1]),
         summary="The mean confidence of the last batch differs by more than 0.1 from its median of the last 7 days.",
@@ -151,7 +151,7 @@ def _drift() -> Alert:
     return Alert(
         uid="emotion-drift",
         title="Drift alarm",
-        target=condensed(path(metrics.DRIFT_VERDICT), "last"),
+        target=alias(path(metrics.DRIFT_VERDICT), "drift"),
         window=2 * DAY,
         evaluator=("gt", [1.5]),
         summary="The last batch differs strongly from the training set of the model: the drift verdict is alarm.",
@@ -186,7 +186,11 @@ def _task_failures() -> Alert:
     return Alert(
         uid="emotion-task-failures",
         title="Task failures",
-        target=or_zero(named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")), "none"),
+        target=or_zero(
+            named(TASK_FINISHED, "dag", "task", of=path(TASK_FINISHED, state="failed")),
+            "none",
+            alive=path(SCHEDULER_BEAT),
+        ),
         window=3600,
         reducer="sum",
         evaluator=("gt", [0]),
@@ -202,7 +206,7 @@ def _scheduler() -> Alert:
     return Alert(
         uid="emotion-scheduler",
         title="No scheduler heartbeat",
-        target=condensed(path(SCHEDULER_BEAT), "sum"),
+        target=alias(path(SCHEDULER_BEAT), "scheduler", condense="sum"),
         window=300,
         reducer="sum",
         evaluator=("lt", [1]),

@@ -32,7 +32,10 @@ class Query(variants.Dataquery):
 
 Steps = list[tuple[float | None, str]]
 """Thresholds: (value from which the colour holds, colour); None is the lowest value."""
+GREY = "#6e7178"
 GOOD: Steps = [(None, "green")]
+NEUTRAL: Steps = [(None, "blue")]
+"""For numbers that are neither good nor bad."""
 QUALITY: Steps = [(None, "red"), (0.5, "orange"), (0.65, "yellow"), (0.8, "green")]
 """For accuracy, F1 and other scores. Guessing among eight emotions gives 0.125, among four 0.25."""
 ERROR: Steps = [(None, "green"), (0.1, "yellow"), (0.2, "red")]
@@ -61,6 +64,26 @@ def _panel(builder, title: str, description: str, targets: tuple[str, ...], *, s
     return builder
 
 
+STATES = {
+    r"/(^|\.)(success|scored|featurized)$/": "green",
+    r"/(^|\.)failed$/": "red",
+    r"/(^|\.)(upstream_failed|rejected)$/": "orange",
+    r"/(^|\.)(up_for_retry|restarting)$/": "yellow",
+    r"/(^|\.)(skipped|removed)$/": GREY,
+    r"/^promoted$/": "purple",
+    r"/^kept$/": "blue",
+}
+"""Name of a series as a regular expression → colour. The palette would give any state any colour."""
+
+
+def _in_colour(panel, colours: dict[str, str]):
+    """Fixed colours for the series whose names match."""
+    for pattern, colour in colours.items():
+        fixed = {"mode": "fixed", "fixedColor": colour}
+        panel.override_by_regexp(pattern, [model.DynamicConfigValue(id_val="color", value=fixed)])
+    return panel
+
+
 def _colours(mode: model.FieldColorModeId) -> board.FieldColor:
     return board.FieldColor().mode(mode)
 
@@ -78,9 +101,30 @@ def stat_panel(
     decimals: int | None = None,
     words: dict[int, str] | None = None,
     calculation: str = "lastNotNull",
+    since: str = "",
+    no_data: str = "no data",
+    colours: dict[str, str] | None = None,
     size: tuple[int, int] = (4, 4),
 ) -> stat.Panel:
-    """A stat panel: one number per series; ``words`` are shown in place of values."""
+    """A stat panel: one number on its colour, and the name of its series.
+
+    Without a value the colour is that of the lowest threshold: grey, or red where ``steps`` begin with red.
+
+    Parameters
+    ----------
+    words : dict, optional
+        What is shown in place of a value.
+    since : str
+        Time range of this panel, such as ``2m``, in place of that of the dashboard.
+    no_data : str
+        What is shown if there is no value.
+    colours : dict, optional
+        Name of a series as a regular expression → colour, in place of the thresholds. A value that is old has a name
+        that begins with "none for", and is grey.
+    """
+    (_, lowest), *higher = steps
+    if lowest != "red":
+        steps = [(None, GREY), (0, lowest), *higher]
     panel = _panel(
         stat.Panel(),
         title,
@@ -95,12 +139,16 @@ def stat_panel(
     if words:
         results = {str(value): model.ValueMappingResult(text=text) for value, text in words.items()}
         panel.mappings([model.ValueMap(options=results)])
+    if since:
+        panel.time_from(since)
+    _in_colour(panel, {"/^none for/": GREY} | (colours or {}))
     return (
         panel.color_scheme(_colours(model.FieldColorModeId.THRESHOLDS))
         .reduce_options(_reduced(calculation))
         .color_mode(common_model.BigValueColorMode.BACKGROUND)
         .graph_mode(common_model.BigValueGraphMode.NONE)
-        .no_value("none yet")
+        .text_mode(common_model.BigValueTextMode.VALUE_AND_NAME)
+        .no_value(no_data)
     )
 
 
@@ -109,14 +157,17 @@ def bar_panel(
     description: str,
     *targets: str,
     unit: str = "short",
-    steps: Steps = GOOD,
+    steps: Steps = NEUTRAL,
     decimals: int | None = None,
     limits: tuple[float | None, float | None] = (0, None),
-    calculation: str = "lastNotNull",
     shades: bool = False,
     size: tuple[int, int] = (6, 8),
 ) -> bargauge.Panel:
-    """A bar gauge: one horizontal bar per series; ``shades``: the colour depends on the value, not on thresholds."""
+    """A bar gauge: a horizontal bar for the last value of each series.
+
+    Grafana takes the longest bar from all points of the series: a sum over the time range is made in Graphite.
+    ``shades``: the colour depends on the value, not on thresholds.
+    """
     panel = _panel(
         bargauge.Panel(),
         title,
@@ -131,7 +182,8 @@ def bar_panel(
     mode = model.FieldColorModeId.CONTINUOUS_BL_YL_RD if shades else model.FieldColorModeId.THRESHOLDS
     return (
         panel.color_scheme(_colours(mode))
-        .reduce_options(_reduced(calculation))
+        .reduce_options(_reduced("lastNotNull"))
+        .display_name("${__series.name}")  # a single bar has no name otherwise
         .orientation(common_model.VizOrientation.HORIZONTAL)
         .display_mode(common_model.BarGaugeDisplayMode.GRADIENT)
         .show_unfilled(True)
@@ -149,9 +201,13 @@ def time_panel(
     decimals: int | None = None,
     limits: tuple[float | None, float | None] = (0, None),
     links: list | None = None,
+    colours: dict[str, str] | None = None,
     size: tuple[int, int] = (12, 8),
 ) -> timeseries.Panel:
-    """A time series as ``line`` (with points, across gaps), ``points`` or ``bars``; ``steps`` are drawn as lines."""
+    """A time series as ``line`` (with points, across gaps), ``points`` or ``bars``; ``steps`` are drawn as lines.
+
+    A bar is drawn to the right of its time, which is the start of what it counts.
+    """
     panel = _panel(
         timeseries.Panel(),
         title,
@@ -167,6 +223,9 @@ def time_panel(
     panel.draw_style(common_model.GraphDrawStyle(style)).line_width(1).point_size(6)
     panel.show_points(common_model.VisibilityMode.ALWAYS if style != "bars" else common_model.VisibilityMode.NEVER)
     panel.span_nulls(style == "line").fill_opacity(60 if style == "bars" else 20 if stacked else 0)
+    if style == "bars":
+        panel.bar_alignment(common_model.BarAlignment.AFTER)
+    _in_colour(panel, colours or {})
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if len(steps) > 1:

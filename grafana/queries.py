@@ -85,9 +85,27 @@ def summed(expression: str) -> str:
     return condensed(f'summarize({expression}, "1h", "sum")', "sum")
 
 
-def or_zero(expression: str, name: str) -> str:
-    """The expression, or a line at 0 if it has no series: a counter has none before it is first counted up."""
-    return f"fallbackSeries({expression}, alias(constantLine(0), '{name}'))"
+def total(metric: Metric, label: str, *, of: str) -> str:
+    """The sum of each series of ``of`` over the time range, as a horizontal line, named by the value of ``label``."""
+    return named(metric, label, of=f"maximumAbove(aggregateLine({of}, 'sum'), 0)")
+
+
+def or_zero(expression: str, name: str, *, alive: str) -> str:
+    """The expression, or 0 where ``alive`` has values, if it has no series: a counter has none before it is first
+    counted up. Without values of ``alive`` nobody counted, and there is no 0."""
+    return f"fallbackSeries({expression}, alias(scale({alive}, 0), '{name}'))"
+
+
+def recent(expression: str, name: str, *, within: str) -> str:
+    """The only series of an expression, named "none for …" if it has no value within the last hours or days.
+
+    Parameters
+    ----------
+    within : str
+        Number and unit, such as ``2 h`` or ``8 d``.
+    """
+    new = f"removeEmptySeries(timeSlice({expression}, '-{within.replace(' ', '')}'))"
+    return f"fallbackSeries({alias(new, name)}, {alias(expression, 'none for ' + within)})"
 
 
 def per_minute(expression: str) -> str:
@@ -108,10 +126,12 @@ def age(metric: Metric, *, less: str = "") -> str:
 
     If one series of a difference is missing or empty, Graphite returns the other one, here 56 years. Therefore
     ``applyByNode``, which returns nothing if there is no gauge, and the 1, which requires a value of both series.
+    The last point of ``timeFunction`` lies up to a minute back, and Graphite cuts the time to whole seconds; the 61 s
+    that are added keep the age above 0.
     """
     now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
     gauge = path(metric)
-    seconds = f"aggregate(group({now}, {then}), 'diff', 1)"
+    seconds = f"offset(aggregate(group({now}, {then}), 'diff', 1), 61)"
     if less:  # a difference to a series that is missing is the first series
         seconds = f"diffSeries({seconds}, {less})"
     return f'applyByNode({gauge}, {gauge.count(".")}, "{seconds}")'

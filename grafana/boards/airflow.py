@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queries
 from grafana_foundation_sdk.builders import stat
-from panels import NONE_IS_GOOD, stat_panel, time_panel
+from panels import NONE_IS_GOOD, STATES, stat_panel, time_panel
 from queries import alias, named, or_zero, path, per_minute, summed
 
 from boards.frame import choose, dashboard, link, run_durations, with_rows
@@ -44,9 +44,12 @@ def _now() -> list:
         return stat_panel(
             f"{component}: heartbeats/min",
             "About 12 per minute are normal. None: this component is down, or its metrics do not reach StatsD.",
-            alias(per_minute(path(metric)), component.lower()),
+            alias(per_minute(path(metric)), "mean of 2 min", condense="average"),
             decimals=0,
             steps=[(None, "red"), (1, "green")],
+            calculation="mean",
+            since="2m",
+            no_data="none for 2 min",
         )
 
     return [
@@ -56,7 +59,7 @@ def _now() -> list:
         stat_panel(
             "Task failures",
             "Task instances in the time range that failed after their last retry.",
-            alias(f"sumSeries({or_zero(FAILED, 'none')})", "failed", condense="sum"),
+            alias(f"sumSeries({or_zero(FAILED, 'none', alive=path(queries.SCHEDULER_BEAT))})", "failed", condense="sum"),
             calculation="sum",
             steps=NONE_IS_GOOD,
         ),
@@ -65,12 +68,16 @@ def _now() -> list:
             "DAG files that cannot be imported.",
             alias(path(queries.IMPORT_ERRORS), "errors"),
             steps=NONE_IS_GOOD,
+            since="15m",
+            no_data="no data for 15 min",
         ),
         stat_panel(
             "DAGs",
             "Number of DAGs found.",
             alias(path(queries.DAGS), "DAGs"),
             steps=[(None, "red"), (1, "green")],
+            since="15m",
+            no_data="no data for 15 min",
         ),
     ]
 
@@ -103,6 +110,7 @@ def _runs_and_tasks() -> list:
             "Runs finished",
             "Runs per hour, by DAG and outcome.",
             named(queries.RUN, "dag", "outcome", of=summed(run_counts)),
+            colours=STATES,
             style="bars",
             stacked=True,
         ),
@@ -110,15 +118,21 @@ def _runs_and_tasks() -> list:
             "Tasks finished by state",
             "Task instances per hour. failed: after the last retry.",
             f'groupByNode({finished}, {state_node}, "sum")',
+            colours=STATES,
             style="bars",
             stacked=True,
         ),
         time_panel(
             "Task failures by task",
             "Task instances per hour that failed after their last retry, by DAG and task.",
-            or_zero(named(queries.TASK_FINISHED, "dag", "task", of=summed(FAILED)), "none"),
+            or_zero(
+                named(queries.TASK_FINISHED, "dag", "task", of=summed(FAILED)),
+                "none",
+                alive=path(queries.SCHEDULER_BEAT),
+            ),
             style="bars",
             stacked=True,
+            colours={"/^none$/": "green", "/^(?!none$)/": "red"},
         ),
         time_panel(
             "Duration by task",

@@ -8,14 +8,14 @@ from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
-from panels import Steps, stat_panel, time_panel
-from queries import RUN, alias, named, path
+from panels import STATES, Steps, stat_panel, time_panel
+from queries import RUN, named, path, recent
 
 SCHEMA_VERSION = 27
 """The schema of Grafana 7.5; later versions convert such a dashboard when they load it."""
 TRAINING_DAG, SCORING_DAG = "emotion_training", "emotion_scoring"
 AIRFLOW_URL = "http://localhost:8080"
-OUTCOMES = {1: "succeeded", 2: "failed", 3: "some failed"}
+OUTCOMES = {1: "succeeded", 2: "failed"}
 FAILED_IS_BAD: Steps = [(None, "green"), (2, "red")]
 
 
@@ -105,7 +105,7 @@ def dashboard(uid: str, title: str, description: str, *, since: str, refresh: st
             board.DashboardLink("Speech emotion")
             .type(model.DashboardLinkType.DASHBOARDS)
             .icon("dashboard")
-            .tooltip("The other dashboards, with the same time range and variables")
+            .tooltip("The other dashboards, with the same time range and Airflow URL")
             .tags(["emotion"])
             .include_vars(True)
             .keep_time(True)
@@ -131,17 +131,23 @@ def with_rows(built: board.Dashboard, rows: dict[str, list]) -> dict:
     return json.loads(json.dumps(finished, cls=JSONEncoder))
 
 
-def run_state(dag: str) -> stat.Panel:
-    """How the last run ended: 1 where a run succeeded, 2 where one failed, 3 where both happened in one step."""
+def run_state(dag: str, *, within: str) -> stat.Panel:
+    """How the last run ended: 1 where a run succeeded, 2 where one failed; grey if it ended longer ago than ``within``.
+
+    The panel looks at nine days, for which Graphite has a value a minute. Of more days it has a value an hour, and two
+    runs that ended in the same hour could not be told apart.
+    """
     success, failed = (path(RUN, outcome=outcome, dag=dag) for outcome in ("success", "failed"))
-    both = f"sumSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
+    both = f"maxSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
     return stat_panel(
         "Last run",
-        f"How the last run of {dag} in the time range ended (1: succeeded; 2: failed; 3: one succeeded and one failed "
-        "at nearly the same time).",
-        alias(f"removeBelowValue({both}, 1)", "last run"),
+        f"How the last run of {dag} in the last nine days ended (1: succeeded; 2: failed). Grey if no run ended for "
+        f"{within}.",
+        recent(f"removeBelowValue({both}, 1)", "last run", within=within),
         words=OUTCOMES,
         steps=FAILED_IS_BAD,
+        since="9d",
+        no_data="none for 9 d",
     )
 
 
@@ -154,6 +160,7 @@ def run_durations(dag: str, *, size: tuple[int, int] = (12, 8)) -> timeseries.Pa
         named(RUN, "dag", "outcome", of=path(RUN, outcome="{success,failed}", dag=dag)),
         unit="ms",
         style="points",
+        colours=STATES,
         links=[runs_link(dag)] if "$" not in dag else None,
         size=size,
     )

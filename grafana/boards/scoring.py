@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import bargauge
-from panels import Steps, bar_panel, stat_panel, time_panel
-from queries import alias, latest_run, named, or_zero, path, per_minute, summed
+from panels import NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
+from queries import alias, latest_run, named, or_zero, path, per_minute, recent, summed, total
 
 from boards.frame import SCORING_DAG, choose, dashboard, run_state, runs_link, with_rows
 from emotion import metrics
@@ -12,7 +12,7 @@ from emotion import metrics
 CONFIDENCE_STEPS: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
 DRIFT_STEPS: Steps = [(None, "green"), (0.1, "yellow"), (0.25, "red")]
 SCORED = path(metrics.SCORED, outcome="scored")
-REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected")
+REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected", alive=SCORED)
 
 
 def scoring() -> dict:
@@ -40,12 +40,13 @@ def scoring() -> dict:
 
 def _now() -> list:
     return [
-        run_state(SCORING_DAG),
+        run_state(SCORING_DAG, within="2 h"),
         stat_panel(
             "Clips scored",
             "Number of clips that were scored in the time range.",
             alias(SCORED, "scored", condense="sum"),
             calculation="sum",
+            steps=NEUTRAL,
         ),
         stat_panel(
             "Clips rejected",
@@ -60,25 +61,28 @@ def _now() -> list:
             alias(path(metrics.AUDIO_SECONDS), "audio", condense="sum"),
             unit="s",
             calculation="sum",
+            steps=NEUTRAL,
         ),
         stat_panel(
             "Latency p95",
-            "95 % of the clips of the last batch took less time than this, from file to answer.",
-            alias(path(metrics.LATENCY_QUANTILE, stage="total", quantile="p95"), "p95"),
+            "95 % of the clips of the last batch took less time than this, from file to answer. Grey if no batch ended "
+            "for 2 hours.",
+            recent(path(metrics.LATENCY_QUANTILE, stage="total", quantile="p95"), "last batch", within="2 h"),
             unit="ms",
             steps=[(None, "green"), (1000, "yellow"), (5000, "red")],
         ),
         stat_panel(
             "Unfamiliar clips",
             "Number of scored clips in the time range that are unlike all of training: probably not speech.",
-            alias(or_zero(path(metrics.UNFAMILIAR), "unfamiliar"), "unfamiliar", condense="sum"),
+            alias(or_zero(path(metrics.UNFAMILIAR), "unfamiliar", alive=SCORED), "unfamiliar", condense="sum"),
             calculation="sum",
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
         stat_panel(
             "Drift verdict",
-            "Verdict on the last batch (0: ok; 1: watch; 2: alarm).",
-            alias(path(metrics.DRIFT_VERDICT), "verdict"),
+            "Verdict on the last batch that could be judged (0: ok; 1: watch; 2: alarm). Grey if there was none for 2 "
+            "hours.",
+            recent(path(metrics.DRIFT_VERDICT), "last batch", within="2 h"),
             words={0: "ok", 1: "watch", 2: "alarm"},
             steps=[(None, "green"), (1, "yellow"), (2, "red")],
         ),
@@ -96,6 +100,7 @@ def _throughput_and_latency() -> list:
             "shard is done.",
             alias(rate(SCORED), "scored", condense="average"),
             alias(rate(REJECTED), "rejected", condense="average"),
+            colours=STATES,
             style="bars",
             stacked=True,
         ),
@@ -168,14 +173,12 @@ def _confidence() -> list:
 
 def _predictions() -> list:
     predicted = path(metrics.PREDICTED, emotion="$emotion")
-    reasons = named(metrics.SCORING_REJECTED, "reason", of=path(metrics.SCORING_REJECTED))
+    reasons = total(metrics.SCORING_REJECTED, "reason", of=path(metrics.SCORING_REJECTED))
     return [
         bar_panel(
             "Predicted emotions",
             "Number of clips in the time range, by predicted emotion.",
-            named(metrics.PREDICTED, "emotion", of=predicted),
-            calculation="sum",
-            shades=True,
+            total(metrics.PREDICTED, "emotion", of=predicted),
         ),
         time_panel(
             "Mix of predicted emotions",
@@ -190,9 +193,8 @@ def _predictions() -> list:
         bar_panel(
             "Rejected files by reason",
             "Number of files in the time range that could not be scored. predictions.csv of the batch names them.",
-            or_zero(reasons, "none"),
-            calculation="sum",
-            steps=[(None, "yellow"), (50, "red")],
+            or_zero(reasons, "none", alive=SCORED),
+            steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
     ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import bargauge, timeseries
 from grafana_foundation_sdk.builders import dashboard as board
-from panels import AGE, ERROR, GOOD, QUALITY, Query, Steps, bar_panel, stat_panel, time_panel
-from queries import age, alias, named, path, summed
+from panels import AGE, ERROR, GOOD, NEUTRAL, QUALITY, STATES, Query, Steps, bar_panel, stat_panel, time_panel
+from queries import age, alias, named, path, recent, summed
 
 from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
 from emotion import metrics
@@ -71,7 +71,7 @@ def training() -> dict:
 
 def _now() -> list:
     return [
-        run_state(TRAINING_DAG),
+        run_state(TRAINING_DAG, within="8 d"),
         stat_panel(
             "Time since last success",
             "Time since a training run last succeeded. Yellow after 7 days; red after 8, when the alert fires.",
@@ -83,8 +83,8 @@ def _now() -> list:
         stat_panel(
             "Champion's macro F1",
             "Macro F1 of the champion on unheard speakers: from its promotion, or from the last run, which scored it "
-            "again.",
-            alias(path(metrics.CHAMPION_SCORE, score=SCORE, protocol=PROTOCOL), "champion"),
+            "again. Grey if no run sent it for 8 days.",
+            recent(path(metrics.CHAMPION_SCORE, score=SCORE, protocol=PROTOCOL), "champion", within="8 d"),
             decimals=3,
             steps=QUALITY,
         ),
@@ -94,11 +94,12 @@ def _now() -> list:
             alias(age(metrics.CHAMPION_SINCE), "champion for"),
             unit="s",
             decimals=1,
+            steps=NEUTRAL,
         ),
         stat_panel(
             "Rejected clips",
             "Clips that the last run could not use. The file rejected.csv of the run lists them with their reasons.",
-            alias(path(metrics.CLIPS, kind="rejected"), "rejected"),
+            recent(path(metrics.CLIPS, kind="rejected"), "last run", within="8 d"),
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
         stat_panel(
@@ -106,6 +107,7 @@ def _now() -> list:
             "Number of challengers that became champion in the time range.",
             alias(path(metrics.PROMOTION, decision="promoted"), "promoted", condense="sum"),
             calculation="sum",
+            steps=NEUTRAL,
         ),
     ]
 
@@ -328,6 +330,7 @@ def _champion() -> list:
             "Promotion decisions",
             "Number per hour. promoted: the challenger became champion. kept: the champion stayed.",
             named(metrics.PROMOTION, "decision", of=summed(path(metrics.PROMOTION))),
+            colours=STATES,
             style="bars",
             stacked=True,
         ),
@@ -357,6 +360,7 @@ def _work_and_clips() -> list:
             "Clips featurized",
             "Clips per hour, by outcome: featurized or rejected.",
             named(metrics.FEATURIZED, "outcome", of=summed(path(metrics.FEATURIZED))),
+            colours=STATES,
             style="bars",
             size=(6, 8),
         ),

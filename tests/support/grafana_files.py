@@ -81,6 +81,44 @@ def unanswered(graphite: Graphite) -> list[str]:
     ]
 
 
+# --- Colours ------------------------------------------------------------------------------------------------
+
+GREY = "#6e7178"
+
+
+def colour(panel: dict, series: str, value: float | None) -> str:
+    """The colour of a value: the fixed one of the series, else that of the thresholds, whose first is for no value.
+
+    ``palette`` where Grafana takes any colour of its palette.
+    """
+    for override in panel["fieldConfig"]["overrides"]:
+        pattern = override["matcher"]["options"]
+        assert override["matcher"]["id"] == "byRegexp" and pattern[0] == pattern[-1] == "/"
+        if series and re.search(pattern[1:-1], series):
+            return override["properties"][0]["value"]["fixedColor"]
+    defaults = panel["fieldConfig"]["defaults"]
+    if defaults["color"]["mode"] != "thresholds":
+        return "palette"
+    first, *higher = defaults["thresholds"]["steps"]
+    return [first, *(step for step in higher if value is not None and value >= step["value"])][-1]["color"]
+
+
+def tile(graphite: Graphite, dashboard: dict, panel: dict, *, points: int = 500) -> tuple[float | None, str, str]:
+    """Value, name and colour that a stat panel shows."""
+    since = panel.get("timeFrom", dashboard["time"]["from"].removeprefix("now-"))
+    seconds = int(since[:-1]) * {"m": 60, "h": 3600, "d": 86_400}[since[-1]]
+    [target] = panel["targets"]
+    [query, *_] = filled(dashboard, target["target"], lambda query: ["*"])
+    answer = [each for each in graphite.render(query, since=f"-{seconds}s", points=points) if has_values([each])]
+    if not answer:
+        return None, panel["fieldConfig"]["defaults"]["noValue"], colour(panel, "", None)
+    [series] = answer
+    values = [value for value, _ in series["datapoints"] if value is not None]
+    [calculation] = panel["options"]["reduceOptions"]["calcs"]
+    value = {"lastNotNull": values[-1], "sum": sum(values), "mean": sum(values) / len(values)}[calculation]
+    return value, series["target"], colour(panel, series["target"], value)
+
+
 # --- Alerts -------------------------------------------------------------------------------------------------
 
 REDUCERS = {"last": lambda values: values[-1], "sum": sum}
@@ -99,6 +137,17 @@ def state(graphite: Graphite, rule: dict) -> str:
     states = {points: _state(graphite, rule, points) for points in POINTS}
     assert len(set(states.values())) == 1, states
     return states[500]
+
+
+def identities(graphite: Graphite, rule: dict, at: float) -> set[str]:
+    """What Grafana tells the instances of an alert apart by, at the Unix time ``at``: their labels.
+
+    The labels are the tags of a series; the tag ``name`` is the name of the series, which an alias replaces.
+    """
+    query = rule["data"][0]
+    since = str(int(at) - query["relativeTimeRange"]["from"])
+    series = graphite.render(query["model"]["target"], since=since, until=str(int(at)), points=POINTS[-1])
+    return {json.dumps(each["tags"] | {"name": each["target"]}, sort_keys=True) for each in series}
 
 
 def _state(graphite: Graphite, rule: dict, points: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
-from grafana_files import RULE_OF, state
+from grafana_files import RULE_OF, identities, state
 
 DAY = 86_400
 GAUGE, COUNT = "stats.gauges.airflow.emotion.", "stats_counts.airflow."
@@ -61,13 +62,13 @@ CASES = {
     "f1-fell": {
         "firing": {
             "champion": weekly(CHAMPION, 0.71, 0.72, 0.66),
-            "challenger": weekly(CHALLENGER, 0.71, 0.65) + weekly(CHAMPION, 0.71, 0.71),
             "little by little": weekly(CHAMPION, 0.72, 0.70, 0.68, 0.665),
         },
         "quiet": {
             "by 0.04": weekly(CHAMPION, 0.71, 0.67),
             "rose": weekly(CHALLENGER, 0.6, 0.7) + weekly(CHAMPION, 0.6, 0.7),
             "recovered": weekly(CHAMPION, 0.71, 0.6, 0.70),
+            "a challenger that nobody promoted": weekly(CHALLENGER, 0.71, 0.6) + weekly(CHAMPION, 0.71, 0.71),
             "first run": weekly(CHAMPION, 0.4),
             "no run": [],
         },
@@ -137,3 +138,23 @@ def test_alert(graphite, uid, expected, case):
     if points:
         graphite.feed(sorted(points, key=lambda point: point[2]))
     assert state(graphite, RULE_OF[uid]) == expected
+
+
+@pytest.mark.graphite
+@pytest.mark.parametrize("uid", CASES)
+def test_an_alert_keeps_its_labels_for_a_day(graphite, uid):
+    """With other labels, Grafana would resolve the alert, start a new one, and begin to count its pending time anew."""
+    now = time.time()
+    points = []
+    for case in CASES[uid]["firing"].values():
+        start = now - DAY  # the case as it was a day ago
+        points = [(path, value(start) if callable(value) else value, start - days * DAY) for path, value, days in case]
+        if not points:
+            continue
+        graphite.feed(sorted(points, key=lambda point: point[2]))
+        break
+    seen = {at: identities(graphite, RULE_OF[uid], at) for at in range(int(now - DAY), int(now), 1700)}
+    labels = set().union(*seen.values())
+    assert labels
+    assert len(labels) == max(len(each) for each in seen.values()), labels
+    assert not any(character in json.loads(each)["name"] for each in labels for character in "(%"), labels

@@ -1,0 +1,149 @@
+"""What panels show on a real Graphite: sums, states, ages, and nothing that looks right when no metric arrives."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from emotion import metrics
+from grafana_files import DASHBOARDS, GREY, NAMES, POINTS, colour, filled, panels, tile
+
+pytestmark = pytest.mark.graphite
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+GAUGE, COUNT, TIMER = "stats.gauges.airflow.", "stats_counts.airflow.", "stats.timers.airflow."
+
+
+def panel_of(name: str, title: str) -> dict:
+    [panel] = [panel for panel in panels(name) if panel["title"] == title]
+    return panel
+
+
+@pytest.mark.parametrize(
+    ("title", "counter"), [("Predicted emotions", "predicted"), ("Rejected files by reason", "rejected")]
+)
+def test_bars_of_counts_are_sums_over_the_time_range(graphite, title, counter):
+    """Every point of a series is its sum: Grafana takes the longest bar from the largest point."""
+    now = time.time()
+    counts = {"first": [3, 5, 2], "second": [1, 0, 0]}
+    graphite.feed(
+        [
+            (f"{COUNT}emotion.scoring.{counter}.{name}", count, now - 20 * HOUR + index * 9 * HOUR)
+            for name, values in counts.items()
+            for index, count in enumerate(values)
+        ]
+    )
+    panel = panel_of("scoring", title)
+    [query, *_] = filled(DASHBOARDS["scoring"], panel["targets"][0]["target"], lambda query: list(counts))
+    for points in POINTS:
+        answer = {each["target"]: {v for v, _ in each["datapoints"]} for each in graphite.render(query, points=points)}
+        assert {name: values - {None} for name, values in answer.items()} == {"first": {10}, "second": {1}}
+
+
+@pytest.mark.parametrize("dag", ["training", "scoring"])
+@pytest.mark.parametrize("states", [("failed", "success"), ("success", "failed"), ("failed", "success", "failed")])
+def test_the_newest_run_decides_the_last_state(graphite, dag, states):
+    """Also if runs ended within the same hour."""
+    end = time.time() // HOUR * HOUR - 20 * MINUTE
+    graphite.feed(
+        [
+            (f"{TIMER}dagrun.duration.{state}.emotion_{dag}.mean", 60_000, end - 10 * MINUTE * (len(states) - index))
+            for index, state in enumerate(states)
+        ]
+    )
+    for points in POINTS:
+        value, _, shown = tile(graphite, DASHBOARDS[dag], panel_of(dag, "Last run"), points=points)
+        assert (value, shown) == {"success": (1, "green"), "failed": (2, "red")}[states[-1]]
+
+
+STATE_COLOURS = {"failed": "red", "success": "green", "upstream_failed": "orange", "rejected": "orange"}
+
+
+def test_a_state_has_the_same_colour_in_every_panel(fed_graphite):
+    checked = set()
+    for name, dashboard in DASHBOARDS.items():
+        for panel in panels(name):
+            if panel["type"] != "timeseries":
+                continue
+            for target in panel["targets"]:
+                [query, *_] = filled(dashboard, target["target"], fed_graphite.find)
+                for series in fed_graphite.render(query, since=dashboard["time"]["from"].removeprefix("now")):
+                    state = re.split(r"[. ]", series["target"])[-1]
+                    if panel["title"] == "Task failures by task":
+                        state = "failed"
+                    if state in STATE_COLOURS and panel["title"] != "Clips of each run":  # a number, not a state
+                        assert colour(panel, series["target"], 1) == STATE_COLOURS[state], panel["title"]
+                        checked.add((panel["title"], state))
+    assert {("Run duration", "failed"), ("Runs finished", "success"), ("Tasks finished by state", "failed")} <= checked
+    assert ("Task failures by task", "failed") in checked
+
+
+NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Time since promotion"}
+"""Tiles that only count or name a time: blue."""
+
+
+def test_no_tile_is_green_or_has_a_value_before_anything_came(graphite):
+    for name in NAMES:
+        for panel in panels(name):
+            if panel["type"] == "stat":
+                value, text, shown = tile(graphite, DASHBOARDS[name], panel)
+                assert value is None and re.match("no data|none", text) and shown in ("red", GREY), panel["title"]
+
+
+def healthy(then: float) -> list[tuple[str, float, float]]:
+    """Every metric of a tile, as it is while all is well, at a time."""
+    values = {
+        f"{GAUGE}emotion.training.finished": then,
+        f"{GAUGE}emotion.training.clips.rejected": 0,
+        f"{GAUGE}emotion.champion.score.speaker_independent.f1_macro": 0.85,
+        f"{GAUGE}emotion.champion.since": then,
+        f"{GAUGE}emotion.scoring.drift.verdict": 0,
+        f"{GAUGE}emotion.scoring.latency_quantile.total.p95": 20,
+        f"{GAUGE}emotion.scoring.last_seen": then,
+        f"{GAUGE}emotion.scoring.every_hours": 0.25,
+        f"{COUNT}emotion.scoring.clips.scored": 9,
+        f"{COUNT}emotion.scoring.clips.rejected": 0,
+        f"{COUNT}emotion.scoring.unfamiliar": 0,
+        f"{COUNT}emotion.scoring.audio_seconds": 90,
+        f"{COUNT}emotion.training.promotion.promoted": 1,
+        f"{COUNT}ti.finish.emotion_scoring.score.failed": 0,
+        f"{GAUGE}dag_processing.import_errors": 0,
+        f"{GAUGE}dagbag_size": 4,
+        f"{TIMER}dagrun.duration.success.emotion_scoring.mean": 9,
+        f"{TIMER}dagrun.duration.success.emotion_training.mean": 9,
+    }
+    beats = ("scheduler", "dag_processor", "triggerer")
+    return [(path, value, then) for path, value in values.items()] + [
+        (f"{COUNT}{part}_heartbeat", 2, then - 10 * index) for part in beats for index in range(6)
+    ]
+
+
+def test_tiles_are_green_while_all_is_well(graphite):
+    graphite.feed(healthy(time.time() - 20))
+    for name in NAMES:
+        for panel in panels(name):
+            if panel["type"] == "stat":
+                shown = tile(graphite, DASHBOARDS[name], panel)
+                assert shown[2] == ("blue" if panel["title"] in NOT_HEALTH else "green"), (panel["title"], shown)
+
+
+COUNTS = {"Task failures", "Clips rejected", "Unfamiliar clips"}
+"""Tiles that count over the time range. A tile beside them shows that nothing arrives any more."""
+
+
+@pytest.mark.parametrize(("names", "hours"), [(("scoring", "airflow"), 3), (("training",), 9 * 24)])
+def test_no_tile_stays_green_when_statsd_is_dead(graphite, names, hours):
+    graphite.feed(healthy(time.time() - hours * HOUR))
+    for name in names:
+        for panel in panels(name):
+            if panel["type"] == "stat" and panel["title"] not in COUNTS | NOT_HEALTH:
+                shown = tile(graphite, DASHBOARDS[name], panel)
+                assert shown[2] in ("red", GREY), (panel["title"], shown)
+
+
+def test_an_age_is_never_below_zero(graphite):
+    now = time.time()
+    graphite.feed([(f"{GAUGE}emotion.{metrics.RUN_FINISHED.name.removeprefix('emotion.')}", now, now)])
+    value, *_ = tile(graphite, DASHBOARDS["training"], panel_of("training", "Time since last success"))
+    assert 0 <= value <= 3 * MINUTE
