@@ -59,7 +59,9 @@ def _now() -> list:
         stat_panel(
             "Task failures",
             "Task instances in the time range that failed after their last retry.",
-            alias(f"sumSeries({or_zero(FAILED, 'none', alive=path(queries.SCHEDULER_BEAT))})", "failed", condense="sum"),
+            alias(
+                f"sumSeries({or_zero(FAILED, 'none', alive=path(queries.SCHEDULER_BEAT))})", "failed", condense="sum"
+            ),
             calculation="sum",
             steps=NONE_IS_GOOD,
         ),

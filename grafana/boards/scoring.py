@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import bargauge
-from panels import NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
-from queries import alias, latest_run, named, or_zero, path, per_minute, recent, summed, total
+from panels import GREY, NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
+from queries import alias, last_sweep, latest_run, named, or_zero, path, per_minute, recent, summed, total
 
 from boards.frame import SCORING_DAG, choose, dashboard, run_state, runs_link, with_rows
 from emotion import metrics
 
-CONFIDENCE_STEPS: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
+TYPICAL: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
+"""For the mean and the median of confidence; p10 and p90 lie lower and higher in a good batch too."""
 DRIFT_STEPS: Steps = [(None, "green"), (0.1, "yellow"), (0.25, "red")]
 SCORED = path(metrics.SCORED, outcome="scored")
 REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected", alive=SCORED)
@@ -41,6 +42,15 @@ def scoring() -> dict:
 def _now() -> list:
     return [
         run_state(SCORING_DAG, within="2 h"),
+        stat_panel(
+            "Time since last sweep",
+            "Time since a scoring run last looked for new files or ended a shard. Red if that is over an hour more "
+            "than lies between two scheduled runs: then the alert 'Scoring has stopped' fires. Grey if no scoring is "
+            "scheduled.",
+            last_sweep(),
+            unit="s",
+            colours={"/^no schedule$/": GREY, "/^late/": "red"},
+        ),
         stat_panel(
             "Clips scored",
             "Number of clips that were scored in the time range.",
@@ -116,9 +126,10 @@ def _throughput_and_latency() -> list:
             unit="ms",
         ),
         time_panel(
-            "Mean latency by stage",
-            "Mean time per clip, while a batch is scored: decode, features, model, and total.",
-            named(metrics.LATENCY, "stage", of=path(metrics.LATENCY)),
+            "Median latency by stage, while a batch is scored",
+            "Median time per clip of the shards that ended within ten seconds: decode, features, model, and total. Not "
+            "the mean: the first clip of a shard also waits until the model is loaded, and lifts the mean above p95.",
+            named(metrics.LATENCY, "stage", of=path(metrics.LATENCY, "median")),
             unit="ms",
             style="points",
         ),
@@ -135,7 +146,7 @@ def _throughput_and_latency() -> list:
 
 
 def _confidence() -> list:
-    def by_emotion(statistic: str, title: str, description: str) -> bargauge.Panel:
+    def by_emotion(statistic: str, title: str, description: str, steps: Steps = NEUTRAL) -> bargauge.Panel:
         return bar_panel(
             title,
             description + " Last batch, by predicted emotion.",
@@ -146,13 +157,13 @@ def _confidence() -> list:
             ),
             decimals=2,
             limits=(0, 1),
-            steps=CONFIDENCE_STEPS,
+            steps=steps,
         )
 
     return [
         by_emotion("p10", "Confidence: p10", "10 % of the clips have a lower confidence."),
-        by_emotion("p50", "Confidence: median", "Half of the clips have a lower confidence."),
-        by_emotion("mean", "Confidence: mean", "Mean over the clips."),
+        by_emotion("p50", "Confidence: median", "Half of the clips have a lower confidence.", TYPICAL),
+        by_emotion("mean", "Confidence: mean", "Mean over the clips.", TYPICAL),
         by_emotion("p90", "Confidence: p90", "10 % of the clips have a higher confidence."),
         time_panel(
             "Confidence over time",

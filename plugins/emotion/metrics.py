@@ -164,6 +164,18 @@ CHAMPION_SCORE = _metric(
 )
 CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
 
+SCORING_EVERY = _metric(
+    "scoring.every_hours",
+    "gauge",
+    "hours",
+    "The longest time between two scheduled scoring runs; 0: by hand only. Each scoring and training run sends it",
+)
+SCORING_SEEN = _metric(
+    "scoring.last_seen",
+    "gauge",
+    "s",
+    "Unix time at which a scoring run last looked for new files, or ended a shard",
+)
 SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips that went through scoring: scored or rejected")
 SCORING_REJECTED = _metric("scoring.rejected.{reason}", "counter", "clips", "Files that could not be scored, by reason")
 AUDIO_SECONDS = _metric("scoring.audio_seconds", "counter", "s", "Seconds of audio scored")

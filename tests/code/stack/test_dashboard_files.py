@@ -34,7 +34,7 @@ def test_the_committed_files_are_what_the_generator_gives(generator):
 @pytest.mark.parametrize("name", NAMES)
 def test_dashboard_is_valid_by_grafanas_schema(name):
     schema = json.loads((SCHEMAS / "dashboard.jsonschema.json").read_text())
-    # The published schema has "object" where Grafana's model has any type; a matcher by regular expression has a string.
+    # The published schema has "object" where Grafana's model has any type; matchers by expression have a string.
     schema["definitions"]["MatcherConfig"]["properties"]["options"]["type"] = "string"
     jsonschema.validate(DASHBOARDS[name], schema)
     broken = json.loads(json.dumps(DASHBOARDS[name]))

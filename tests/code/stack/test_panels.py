@@ -142,6 +142,22 @@ def test_no_tile_stays_green_when_statsd_is_dead(graphite, names, hours):
                 assert shown[2] in ("red", GREY), (panel["title"], shown)
 
 
+@pytest.mark.parametrize(
+    ("minutes", "hours_between", "shown"),
+    [
+        (20, 0.25, ("ago", "green")),
+        (90, 0.25, ("late by", "red")),
+        (90, 24, ("ago", "green")),
+        (90, 0, ("no schedule", GREY)),
+    ],
+)
+def test_the_last_sweep_is_red_when_it_is_late(graphite, minutes, hours_between, shown):
+    then = time.time() - minutes * MINUTE
+    scoring = f"{GAUGE}emotion.scoring."
+    graphite.feed([(scoring + "last_seen", then, then), (scoring + "every_hours", hours_between, then)])
+    assert tile(graphite, DASHBOARDS["scoring"], panel_of("scoring", "Time since last sweep"))[1:] == shown
+
+
 def test_an_age_is_never_below_zero(graphite):
     now = time.time()
     graphite.feed([(f"{GAUGE}emotion.{metrics.RUN_FINISHED.name.removeprefix('emotion.')}", now, now)])
