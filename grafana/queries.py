@@ -81,9 +81,9 @@ def alias(expression: str, name: str, *, condense: str = "last") -> str:
     return f'alias({condensed(expression, condense)}, "{name}")'
 
 
-def summed(expression: str) -> str:
-    """Sums per hour, so that a run is one point."""
-    return condensed(f'summarize({expression}, "1h", "sum")', "sum")
+def summed(expression: str, *, every: str = "1h") -> str:
+    """Sums per hour, so that a run is one point; or per another time, where a dashboard opens with some hours."""
+    return condensed(f'summarize({expression}, "{every}", "sum")', "sum")
 
 
 def total(metric: Metric, label: str, *, of: str) -> str:

@@ -11,8 +11,11 @@ from grafana_foundation_sdk.models import dashboard as model
 from panels import STATES, Steps, stat_panel, time_panel
 from queries import RUN, named, path, recent
 
+from emotion.vocabulary import FAMILIES
+
 SCHEMA_VERSION = 27
 """The schema of Grafana 7.5; later versions convert such a dashboard when they load it."""
+MODELS = (*FAMILIES, "ensemble")
 TRAINING_DAG, SCORING_DAG = "emotion_training", "emotion_scoring"
 AIRFLOW_URL = "http://localhost:8080"
 OUTCOMES = {1: "succeeded", 2: "failed"}

@@ -135,8 +135,8 @@ def _throughput_and_latency() -> list:
         ),
         time_panel(
             "Work by stage",
-            "Time that the tasks of each stage worked, added up per hour.",
-            named(metrics.SCORING_STAGE, "stage", of=summed(path(metrics.SCORING_STAGE, "sum"))),
+            "Time that the tasks of each stage worked, added up per ten minutes.",
+            named(metrics.SCORING_STAGE, "stage", of=summed(path(metrics.SCORING_STAGE, "sum"), every="10min")),
             unit="ms",
             style="bars",
             stacked=True,
@@ -193,8 +193,8 @@ def _predictions() -> list:
         ),
         time_panel(
             "Mix of predicted emotions",
-            "Share of each predicted emotion, per hour.",
-            named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted)})"),
+            "Share of each predicted emotion, per ten minutes.",
+            named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted, every='10min')})"),
             unit="percent",
             style="bars",
             stacked=True,
@@ -247,7 +247,7 @@ def _drift() -> list:
             alias(path(metrics.QUALITY, figure="level_db"), "level"),
             decimals=0,
             limits=(None, None),
-            size=(8, 8),
+            size=(12, 8),
         ),
         time_panel(
             "Bandwidth of the speech",
@@ -255,14 +255,23 @@ def _drift() -> list:
             "about 4,000.",
             alias(path(metrics.QUALITY, figure="bandwidth_hz"), "bandwidth"),
             decimals=0,
-            size=(8, 8),
+            size=(12, 8),
         ),
         bar_panel(
             "Features with the most drift",
-            "PSI of the last batch against the training set. Below 0.1: no drift. Above 0.25: strong drift.",
+            "Size of the shift of a feature's mean in the last batch, largest first. At 1, the feature lies as far "
+            "from training as that of one new speaker.",
+            named(metrics.DRIFT_SHIFT, "feature", of=f"highestCurrent({latest_run(metrics.DRIFT_SHIFT)}, 20)"),
+            decimals=2,
+            size=(12, 16),
+        ),
+        bar_panel(
+            "PSI of the features with the most drift",
+            "Population stability index of the last batch against the training set. Below 0.1: no drift. Above 0.25: "
+            "strong drift. Features that lie outside of their range in training all have the same, largest value.",
             named(metrics.DRIFT_FEATURE, "feature", of=f"highestCurrent({latest_run(metrics.DRIFT_FEATURE)}, 20)"),
             decimals=2,
             steps=DRIFT_STEPS,
-            size=(8, 8),
+            size=(12, 16),
         ),
     ]

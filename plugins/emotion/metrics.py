@@ -218,6 +218,12 @@ DRIFT_SHARE = _metric(
     "confidence (KS statistic)",
 )
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
+DRIFT_SHIFT = _metric(
+    "scoring.drift_shift.{feature}",
+    "gauge",
+    "ratio",
+    "Size of the shift of the mean of the features that moved most; 1 is as much as one new speaker's",
+)
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(
     "process.{stage}.{resource}",

@@ -65,3 +65,4 @@ def emit_drift(emitter: Emitter, verdict: dict) -> None:
         emitter.gauge(metrics.DRIFT_SHARE, verdict["confidence"]["ks"], signal="confidence")
     for feature in verdict["top"]:
         emitter.gauge(metrics.DRIFT_FEATURE, feature["psi"], feature=feature["feature"])
+        emitter.gauge(metrics.DRIFT_SHIFT, abs(feature["shift"]), feature=feature["feature"])

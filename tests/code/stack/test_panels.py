@@ -79,6 +79,20 @@ def test_a_state_has_the_same_colour_in_every_panel(fed_graphite):
     assert ("Task failures by task", "failed") in checked
 
 
+def test_no_list_of_bars_is_cut_off(fed_graphite):
+    """A row is at least 25 px high, and a step of the grid 38 px. The title and edges of a panel take 56 px."""
+    for name, dashboard in DASHBOARDS.items():
+        for panel in panels(name):
+            if panel["type"] != "bargauge" or panel["title"] == "UAR by dataset":  # as long as there are datasets
+                continue
+            [target] = panel["targets"]
+            [query, *_] = filled(dashboard, target["target"], fed_graphite.find, repeated=panel.get("repeat", ""))
+            rows = fed_graphite.render(query, since=dashboard["time"]["from"].removeprefix("now"))
+            stages = panel["title"] in ("Peak memory by stage", "CPU time by stage")
+            count = max(len(rows), 18) if stages else len(rows)
+            assert 25 * count <= 38 * panel["gridPos"]["h"] - 56, (panel["title"], count)
+
+
 NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Time since promotion"}
 """Tiles that only count or name a time: blue."""
 
