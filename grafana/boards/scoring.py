@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from grafana_foundation_sdk.builders import bargauge
 from panels import GREY, NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
 from queries import alias, last_sweep, latest_run, named, or_zero, path, per_minute, recent, summed, total
@@ -40,9 +42,10 @@ def scoring() -> dict:
 
 
 def _now() -> list:
+    tile = partial(stat_panel, size=(6, 4))
     return [
-        run_state(SCORING_DAG, within="2 h"),
-        stat_panel(
+        run_state(SCORING_DAG, within="2 h", size=(6, 4)),
+        tile(
             "Time since last sweep",
             "Time since a scoring run last looked for new files or ended a shard. Red if that is over an hour more "
             "than lies between two scheduled runs: then the alert 'Scoring has stopped' fires. Grey if no scoring is "
@@ -51,21 +54,21 @@ def _now() -> list:
             unit="s",
             colours={"/^no schedule$/": GREY, "/^late/": "red"},
         ),
-        stat_panel(
+        tile(
             "Clips scored",
             "Number of clips that were scored in the time range.",
             alias(SCORED, "scored", condense="sum"),
             calculation="sum",
             steps=NEUTRAL,
         ),
-        stat_panel(
+        tile(
             "Clips rejected",
             "Number of files in the time range that could not be scored.",
             alias(REJECTED, "rejected", condense="sum"),
             calculation="sum",
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
-        stat_panel(
+        tile(
             "Audio scored",
             "Length of the recordings that were scored in the time range.",
             alias(path(metrics.AUDIO_SECONDS), "audio", condense="sum"),
@@ -73,7 +76,7 @@ def _now() -> list:
             calculation="sum",
             steps=NEUTRAL,
         ),
-        stat_panel(
+        tile(
             "Latency p95",
             "95 % of the clips of the last batch took less time than this, from file to answer. Grey if no batch ended "
             "for 2 hours.",
@@ -81,14 +84,14 @@ def _now() -> list:
             unit="ms",
             steps=[(None, "green"), (1000, "yellow"), (5000, "red")],
         ),
-        stat_panel(
+        tile(
             "Unfamiliar clips",
             "Number of scored clips in the time range that are unlike all of training: probably not speech.",
             alias(or_zero(path(metrics.UNFAMILIAR), "unfamiliar", alive=SCORED), "unfamiliar", condense="sum"),
             calculation="sum",
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
-        stat_panel(
+        tile(
             "Drift verdict",
             "Verdict on the last batch that could be judged (0: ok; 1: watch; 2: alarm). Grey if there was none for 2 "
             "hours.",
