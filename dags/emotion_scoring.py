@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from emotion_airflow.defaults import TASK_DEFAULTS, TRAINING_SCHEDULE, days_between_runs, schedule_from
+from emotion_airflow.defaults import (
+    SCORING_SCHEDULE,
+    TASK_DEFAULTS,
+    TRAINING_SCHEDULE,
+    days_between_runs,
+    schedule_from,
+)
 from emotion_airflow.scoring_form import PARAMS
 
 if TYPE_CHECKING:
@@ -44,7 +50,7 @@ def scoring_run(run_id: str) -> ScoringRun:
     dag_display_name="Emotion scoring",
     description="Find new recordings, score them, collect the predictions, check for drift",
     doc_md=__doc__,
-    schedule=schedule_from(variable="EMOTION_SCORING_SCHEDULE", default="*/15 * * * *"),
+    schedule=schedule_from(**SCORING_SCHEDULE),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,  # the library relies on it: another unfinished batch of this DAG must belong to a killed run
@@ -58,11 +64,15 @@ def emotion_scoring():
     @task
     def find_new_audio(*, run_id=None, params=None, dag_run=None):
         """Find the files that were not scored yet and divide them into shards; skip the run if there are none."""
+        import time
+
         from emotion import metrics
         from emotion.scoring.options import NothingToScore, Options
 
         run = scoring_run(run_id)
-        # For an alert, from a task that runs even where no training is scheduled.
+        # For alerts: that this task runs, and what is scheduled. It runs even where no training is scheduled.
+        run.emitter.gauge(metrics.SCORING_SEEN, time.time())
+        run.emitter.gauge(metrics.SCORING_EVERY, 24 * days_between_runs(**SCORING_SCHEDULE))
         run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
         options = {key: params[key] for key in ("labels", "speakers", "adaptation", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "least_accuracy")}

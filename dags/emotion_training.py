@@ -31,7 +31,13 @@ from airflow.sdk import (
 )
 from airflow.sdk.exceptions import AirflowSkipException
 
-from emotion_airflow.defaults import TASK_DEFAULTS, TRAINING_SCHEDULE, schedule_from
+from emotion_airflow.defaults import (
+    SCORING_SCHEDULE,
+    TASK_DEFAULTS,
+    TRAINING_SCHEDULE,
+    days_between_runs,
+    schedule_from,
+)
 from emotion_airflow.question import QuestionOperator
 from emotion_airflow.training_form import PARAMS, chosen_datasets
 
@@ -73,7 +79,12 @@ def emotion_training():
     @task
     def plan_shards(_, *, run_id=None, params=None):
         """Find the clips without stored features and divide them into shards."""
-        return training_run(run_id).plan_shards(
+        from emotion import metrics
+
+        run = training_run(run_id)
+        # For an alert, from a task that runs even where no scoring is scheduled.
+        run.emitter.gauge(metrics.SCORING_EVERY, 24 * days_between_runs(**SCORING_SCHEDULE))
+        return run.plan_shards(
             clips_per_shard=params["clips_per_shard"],
             min_seconds=params["min_seconds"],
             max_seconds=params["max_seconds"],

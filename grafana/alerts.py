@@ -1,11 +1,11 @@
-"""The eight alerts: what each one queries, when it fires, and what a person should then do."""
+"""The alerts: what each one queries, when it fires, and what a person should then do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from panels import DAY
-from queries import ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path
+from queries import HOUR, ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path, scoring_age
 
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL, SCORE
@@ -65,6 +65,7 @@ def alerts() -> list[Alert]:
         _importance(),
         _task_failures(),
         _scheduler(),
+        _scoring_stopped(),
     ]
 
 
@@ -217,4 +218,25 @@ def _scheduler() -> Alert:
         runbook="`docker compose ps` and `docker compose logs airflow-scheduler`. If the scheduler is down, "
         "restart it. If it is healthy, restart graphite: without StatsD no metric arrives.",
         panel=("airflow", "Heartbeats per minute"),
+    )
+
+
+def _scoring_stopped() -> Alert:
+    unscheduled = f"currentBelow({path(metrics.SCORING_EVERY)}, 0)"
+    return Alert(
+        uid="emotion-scoring-stopped",
+        title="Scoring has stopped",
+        target=alias(f"fallbackSeries({unscheduled}, {scoring_age(late=True)})", "scoring"),
+        window=30 * DAY,
+        evaluator=("gt", [HOUR]),
+        pending="2m",
+        severity="critical",
+        summary="For over an hour more than lies between two scheduled runs, no scoring run has looked for new files "
+        "and none has ended a shard.",
+        runbook="Open the runs of emotion_scoring in Airflow. If the DAG is paused, unpause it. If the last run "
+        "failed, read the log of the failed task and clear the task. If a run waits or hangs, look for free slots of "
+        "the pool emotion_scoring. If there is no run, check the heartbeat of the scheduler. Where no scoring is "
+        "scheduled (EMOTION_SCORING_SCHEDULE is empty), the next run of either DAG says so in the metric "
+        "scoring.every_hours, and this alert ends.",
+        panel=("scoring", "Time since last sweep"),
     )

@@ -4,7 +4,8 @@
 
 Writes one picture per dashboard. graphite-web draws the time series; this script draws numbers, bars and tables from
 graphite-web's answers. Variables have the values with which the dashboard opens. The pictures show the panels, queries,
-units and thresholds of the dashboards, and not exactly what Grafana would draw. Needs Pillow.
+units and thresholds of the dashboards. They are no screenshots of Grafana, and Grafana draws them differently. Needs
+Pillow.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parent
 COLUMN, ROW, GAP = 56, 26, 6
-COLOURS = {"green": "#2f8f4e", "yellow": "#c9a400", "orange": "#d9731a", "red": "#c4283a"}
+COLOURS = {
+    "blue": "#3a6fc4",
+    "green": "#2f8f4e",
+    "yellow": "#c9a400",
+    "orange": "#d9731a",
+    "purple": "#8f4fc4",
+    "red": "#c4283a",
+}
 BACKGROUND, PANEL, TEXT = "#0e1014", "#181b1f", "#d8d9da"
 FONTS = {size: ImageFont.load_default(size) for size in (11, 13, 26)}
 
@@ -42,7 +50,7 @@ def draw(graphite: str, dashboard: dict) -> Image.Image:
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     picture = Image.new("RGB", (24 * COLUMN, max(at["y"] + at["h"] for at in places) * ROW), BACKGROUND)
     paint = ImageDraw.Draw(picture)
-    since = dashboard["time"]["from"].removeprefix("now")
+    dashboard_since = dashboard["time"]["from"].removeprefix("now")
     for panel in dashboard["panels"]:
         at = panel["gridPos"]
         left, top = at["x"] * COLUMN, at["y"] * ROW
@@ -53,6 +61,7 @@ def draw(graphite: str, dashboard: dict) -> Image.Image:
         paint.rectangle((left, top, left + width, top + height), fill=PANEL)
         paint.text((left + 8, top + 5), filled(dashboard, panel["title"]), fill=TEXT, font=FONTS[13])
         targets = [filled(dashboard, query["target"]) for query in panel["targets"]]
+        since = f"-{_seconds(panel['timeFrom'])}s" if "timeFrom" in panel else dashboard_since
         inner = (left + 8, top + 26, width - 16, height - 32)
         if panel["type"] == "timeseries":
             picture.paste(_over_time(graphite, panel, targets, since, inner[2:]), inner[:2])
@@ -86,6 +95,11 @@ def with_copies(dashboard: dict, find: Callable[[str], list[str]]) -> dict:
     return dashboard | {"panels": panels}
 
 
+def _seconds(time: str) -> int:
+    """A time as Grafana writes it, such as ``9d`` or ``15m``."""
+    return int(time[:-1]) * {"m": 60, "h": 3600, "d": 86_400}[time[-1]]
+
+
 def _find(graphite: str, query: str) -> list[str]:
     address = f"{graphite}/metrics/find?query={urllib.parse.quote(query)}"
     with urllib.request.urlopen(address, timeout=60) as answer:
@@ -114,7 +128,7 @@ def _over_time(graphite: str, panel: dict, targets: list[str], since: str, size:
     defaults = panel["fieldConfig"]["defaults"]
     style = defaults["custom"]["drawStyle"]
     form = {
-        "target": targets,
+        "target": [part for target in targets for part in _in_colour(target, panel["fieldConfig"]["overrides"])],
         "from": since,
         "format": "png",
         "width": size[0],
@@ -132,8 +146,20 @@ def _over_time(graphite: str, panel: dict, targets: list[str], since: str, size:
     return Image.open(io.BytesIO(_post(graphite, form))).convert("RGB")
 
 
+def _in_colour(target: str, overrides: list[dict]) -> list[str]:
+    """The query as one with the fixed colour of each override, and one of all other series."""
+    patterns = [override["matcher"]["options"].strip("/") for override in overrides]
+    colours = [override["properties"][0]["value"]["fixedColor"] for override in overrides]
+    parts = [
+        f"color(grep({target}, '{pattern}'), '{COLOURS.get(colour, colour).removeprefix('#')}')"
+        for pattern, colour in zip(patterns, colours, strict=True)
+    ]
+    return [*parts, f"exclude({target}, '{'|'.join(patterns)}')"] if parts else [target]
+
+
 CALCULATIONS = {
     "sum": sum,
+    "mean": lambda values: sum(values) / len(values),
     "lastNotNull": lambda values: values[-1],
     "firstNotNull": lambda values: values[0],
     "min": min,
@@ -158,10 +184,15 @@ def _stat(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> No
     """One number on a background of its colour."""
     left, top, width, height = box
     defaults = panel["fieldConfig"]["defaults"]
-    value = rows[0][1][0] if rows else None
+    name, value = (rows[0][0], rows[0][1][0]) if rows else ("", None)
     text = defaults["noValue"] if value is None else _words(value, defaults)
-    paint.rectangle((left, top, left + width, top + height), fill=_colour(value or 0, defaults))
-    paint.text((left + 12, top + height / 2 - 14), text, fill="white", font=FONTS[26])
+    overrides = panel["fieldConfig"]["overrides"]
+    fixed = [each for each in overrides if name and re.search(each["matcher"]["options"].strip("/"), name)]
+    colour = fixed[0]["properties"][0]["value"]["fixedColor"] if fixed else ""
+    colour = COLOURS.get(colour, colour) or _colour(value, defaults)
+    paint.rectangle((left, top, left + width, top + height), fill=colour)
+    paint.text((left + 12, top + 4), name, fill="white", font=FONTS[11])
+    paint.text((left + 12, top + height / 2 - 12), text, fill="white", font=FONTS[26])
 
 
 def _lines(box: tuple, rows: Rows) -> Iterator[tuple[float, float, str, list[float]]]:
@@ -217,9 +248,10 @@ def _words(value: float, defaults: dict) -> str:
     return f"{value / scale:.3g}{suffix}" if abs(value / scale) < 1000 else f"{value / scale:.0f}{suffix}"
 
 
-def _colour(value: float, defaults: dict) -> str:
-    steps = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
-    return COLOURS[steps[-1]["color"]]
+def _colour(value: float | None, defaults: dict) -> str:
+    lowest, *higher = defaults["thresholds"]["steps"]
+    step = [lowest, *(step for step in higher if value is not None and value >= step["value"])][-1]
+    return COLOURS.get(step["color"], step["color"])
 
 
 def _shade(share: float) -> tuple[int, int, int]:

@@ -33,6 +33,7 @@ PARSE = _airflow("dag_processing.total_parse_time", "gauge", "s", "Parsing all D
 PARSE_FILE = _airflow("dag_processing.last_duration.{bundle}.{file}", "timer", "s", "Parsing one file; seconds")
 ASSET_UPDATES = _airflow("asset.updates", "counter", "updates", "Asset events")
 
+HOUR = 3600
 ROOTS = {"gauge": "stats.gauges", "timer": "stats.timers", "counter": "stats_counts"}
 
 
@@ -80,9 +81,9 @@ def alias(expression: str, name: str, *, condense: str = "last") -> str:
     return f'alias({condensed(expression, condense)}, "{name}")'
 
 
-def summed(expression: str) -> str:
-    """Sums per hour, so that a run is one point."""
-    return condensed(f'summarize({expression}, "1h", "sum")', "sum")
+def summed(expression: str, *, every: str = "1h") -> str:
+    """Sums per hour, so that a run is one point; or per another time, where a dashboard opens with some hours."""
+    return condensed(f'summarize({expression}, "{every}", "sum")', "sum")
 
 
 def total(metric: Metric, label: str, *, of: str) -> str:
@@ -117,6 +118,19 @@ def latest_run(metric: Metric, **labels: str) -> str:
     """The series that the last run sent. A feature that is no longer a top feature has a series, but no new point."""
     hourly = f'summarize({path(metric, **labels)}, "1h", "last")'
     return f"currentAbove(transformNull({hourly}, -1, {hourly}), -0.5)"
+
+
+def scoring_age(*, late: bool = False) -> str:
+    """Seconds since scoring was last seen at work; ``late``: less the time that lies between two scheduled runs."""
+    scheduled = f"scale(aggregateLine({path(metrics.SCORING_EVERY)}, 'last'), {HOUR})"
+    return age(metrics.SCORING_SEEN, less=scheduled if late else "")
+
+
+def last_sweep() -> str:
+    """:func:`scoring_age`, or the lateness, named "late by", if it is over an hour; 0 if no scoring is scheduled."""
+    unscheduled = alias(f"currentBelow({path(metrics.SCORING_EVERY)}, 0)", "no schedule")
+    late = alias(f"currentAbove({scoring_age(late=True)}, {HOUR})", "late by")
+    return f"fallbackSeries({unscheduled}, fallbackSeries({late}, {alias(scoring_age(), 'ago')}))"
 
 
 def age(metric: Metric, *, less: str = "") -> str:

@@ -59,7 +59,9 @@ def _now() -> list:
         stat_panel(
             "Task failures",
             "Task instances in the time range that failed after their last retry.",
-            alias(f"sumSeries({or_zero(FAILED, 'none', alive=path(queries.SCHEDULER_BEAT))})", "failed", condense="sum"),
+            alias(
+                f"sumSeries({or_zero(FAILED, 'none', alive=path(queries.SCHEDULER_BEAT))})", "failed", condense="sum"
+            ),
             calculation="sum",
             steps=NONE_IS_GOOD,
         ),
@@ -102,21 +104,21 @@ def _scheduler() -> list:
 
 def _runs_and_tasks() -> list:
     run_counts = path(queries.RUN, "count", outcome="{success,failed}", dag="$dag")
-    finished = summed(path(queries.TASK_FINISHED, dag="$dag"))
+    finished = summed(path(queries.TASK_FINISHED, dag="$dag"), every="10min")
     state_node = path(queries.TASK_FINISHED, state="state").split(".").index("state")
     return [
         run_durations("$dag"),
         time_panel(
             "Runs finished",
-            "Runs per hour, by DAG and outcome.",
-            named(queries.RUN, "dag", "outcome", of=summed(run_counts)),
+            "Runs per ten minutes, by DAG and outcome.",
+            named(queries.RUN, "dag", "outcome", of=summed(run_counts, every="10min")),
             colours=STATES,
             style="bars",
             stacked=True,
         ),
         time_panel(
             "Tasks finished by state",
-            "Task instances per hour. failed: after the last retry.",
+            "Task instances per ten minutes. failed: after the last retry.",
             f'groupByNode({finished}, {state_node}, "sum")',
             colours=STATES,
             style="bars",
@@ -124,9 +126,9 @@ def _runs_and_tasks() -> list:
         ),
         time_panel(
             "Task failures by task",
-            "Task instances per hour that failed after their last retry, by DAG and task.",
+            "Task instances per ten minutes that failed after their last retry, by DAG and task.",
             or_zero(
-                named(queries.TASK_FINISHED, "dag", "task", of=summed(FAILED)),
+                named(queries.TASK_FINISHED, "dag", "task", of=summed(FAILED, every="10min")),
                 "none",
                 alive=path(queries.SCHEDULER_BEAT),
             ),
@@ -194,8 +196,8 @@ def _files_and_assets() -> list:
         ),
         time_panel(
             "Asset updates",
-            "Updates per hour. A new champion is one update of the asset emotion_champion.",
-            alias(summed(path(queries.ASSET_UPDATES)), "updates", condense="sum"),
+            "Updates per ten minutes. A new champion is one update of the asset emotion_champion.",
+            alias(summed(path(queries.ASSET_UPDATES), every="10min"), "updates", condense="sum"),
             style="bars",
             size=(6, 8),
         ),

@@ -6,11 +6,8 @@ from grafana_foundation_sdk.builders import bargauge
 from panels import bar_panel, table_panel, time_panel
 from queries import latest_run, named, path
 
-from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, runs_link, with_rows
+from boards.frame import MODELS, TRAINING_DAG, choose, choose_one, dashboard, runs_link, with_rows
 from emotion import metrics
-from emotion.vocabulary import FAMILIES
-
-MODELS = (*FAMILIES, "ensemble")
 
 
 def explanation() -> dict:
@@ -78,7 +75,7 @@ def _importance_over_runs() -> list:
             importance,
             unit="percentunit",
             decimals=1,
-            size=(14, 11),
+            size=(24, 11),
         ),
         table_panel(
             "Change in importance",
@@ -87,6 +84,6 @@ def _importance_over_runs() -> list:
             unit="percentunit",
             decimals=2,
             calculations=("firstNotNull", "lastNotNull", "min", "max", "diff"),
-            size=(10, 11),
+            size=(24, 11),
         ),
     ]

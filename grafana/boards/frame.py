@@ -11,8 +11,11 @@ from grafana_foundation_sdk.models import dashboard as model
 from panels import STATES, Steps, stat_panel, time_panel
 from queries import RUN, named, path, recent
 
+from emotion.vocabulary import FAMILIES
+
 SCHEMA_VERSION = 27
 """The schema of Grafana 7.5; later versions convert such a dashboard when they load it."""
+MODELS = (*FAMILIES, "ensemble")
 TRAINING_DAG, SCORING_DAG = "emotion_training", "emotion_scoring"
 AIRFLOW_URL = "http://localhost:8080"
 OUTCOMES = {1: "succeeded", 2: "failed"}
@@ -131,7 +134,7 @@ def with_rows(built: board.Dashboard, rows: dict[str, list]) -> dict:
     return json.loads(json.dumps(finished, cls=JSONEncoder))
 
 
-def run_state(dag: str, *, within: str) -> stat.Panel:
+def run_state(dag: str, *, within: str, size: tuple[int, int] = (4, 4)) -> stat.Panel:
     """How the last run ended: 1 where a run succeeded, 2 where one failed; grey if it ended longer ago than ``within``.
 
     The panel looks at nine days, for which Graphite has a value a minute. Of more days it has a value an hour, and two
@@ -148,6 +151,7 @@ def run_state(dag: str, *, within: str) -> stat.Panel:
         steps=FAILED_IS_BAD,
         since="9d",
         no_data="none for 9 d",
+        size=size,
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from grafana_foundation_sdk.builders import bargauge
-from panels import NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
-from queries import alias, latest_run, named, or_zero, path, per_minute, recent, summed, total
+from panels import GREY, NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
+from queries import alias, last_sweep, latest_run, named, or_zero, path, per_minute, recent, summed, total
 
 from boards.frame import SCORING_DAG, choose, dashboard, run_state, runs_link, with_rows
 from emotion import metrics
 
-CONFIDENCE_STEPS: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
+TYPICAL: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
+"""For the mean and the median of confidence; p10 and p90 lie lower and higher in a good batch too."""
 DRIFT_STEPS: Steps = [(None, "green"), (0.1, "yellow"), (0.25, "red")]
 SCORED = path(metrics.SCORED, outcome="scored")
 REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected", alive=SCORED)
@@ -39,23 +42,33 @@ def scoring() -> dict:
 
 
 def _now() -> list:
+    tile = partial(stat_panel, size=(6, 4))
     return [
-        run_state(SCORING_DAG, within="2 h"),
-        stat_panel(
+        run_state(SCORING_DAG, within="2 h", size=(6, 4)),
+        tile(
+            "Time since last sweep",
+            "Time since a scoring run last looked for new files or ended a shard. Red if that is over an hour more "
+            "than lies between two scheduled runs: then the alert 'Scoring has stopped' fires. Grey if no scoring is "
+            "scheduled.",
+            last_sweep(),
+            unit="s",
+            colours={"/^no schedule$/": GREY, "/^late/": "red"},
+        ),
+        tile(
             "Clips scored",
             "Number of clips that were scored in the time range.",
             alias(SCORED, "scored", condense="sum"),
             calculation="sum",
             steps=NEUTRAL,
         ),
-        stat_panel(
+        tile(
             "Clips rejected",
             "Number of files in the time range that could not be scored.",
             alias(REJECTED, "rejected", condense="sum"),
             calculation="sum",
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
-        stat_panel(
+        tile(
             "Audio scored",
             "Length of the recordings that were scored in the time range.",
             alias(path(metrics.AUDIO_SECONDS), "audio", condense="sum"),
@@ -63,7 +76,7 @@ def _now() -> list:
             calculation="sum",
             steps=NEUTRAL,
         ),
-        stat_panel(
+        tile(
             "Latency p95",
             "95 % of the clips of the last batch took less time than this, from file to answer. Grey if no batch ended "
             "for 2 hours.",
@@ -71,14 +84,14 @@ def _now() -> list:
             unit="ms",
             steps=[(None, "green"), (1000, "yellow"), (5000, "red")],
         ),
-        stat_panel(
+        tile(
             "Unfamiliar clips",
             "Number of scored clips in the time range that are unlike all of training: probably not speech.",
             alias(or_zero(path(metrics.UNFAMILIAR), "unfamiliar", alive=SCORED), "unfamiliar", condense="sum"),
             calculation="sum",
             steps=[(None, "green"), (1, "yellow"), (50, "red")],
         ),
-        stat_panel(
+        tile(
             "Drift verdict",
             "Verdict on the last batch that could be judged (0: ok; 1: watch; 2: alarm). Grey if there was none for 2 "
             "hours.",
@@ -116,16 +129,17 @@ def _throughput_and_latency() -> list:
             unit="ms",
         ),
         time_panel(
-            "Mean latency by stage",
-            "Mean time per clip, while a batch is scored: decode, features, model, and total.",
-            named(metrics.LATENCY, "stage", of=path(metrics.LATENCY)),
+            "Median latency by stage, while a batch is scored",
+            "Median time per clip of the shards that ended within ten seconds: decode, features, model, and total. Not "
+            "the mean: the first clip of a shard also waits until the model is loaded, and lifts the mean above p95.",
+            named(metrics.LATENCY, "stage", of=path(metrics.LATENCY, "median")),
             unit="ms",
             style="points",
         ),
         time_panel(
             "Work by stage",
-            "Time that the tasks of each stage worked, added up per hour.",
-            named(metrics.SCORING_STAGE, "stage", of=summed(path(metrics.SCORING_STAGE, "sum"))),
+            "Time that the tasks of each stage worked, added up per ten minutes.",
+            named(metrics.SCORING_STAGE, "stage", of=summed(path(metrics.SCORING_STAGE, "sum"), every="10min")),
             unit="ms",
             style="bars",
             stacked=True,
@@ -135,7 +149,7 @@ def _throughput_and_latency() -> list:
 
 
 def _confidence() -> list:
-    def by_emotion(statistic: str, title: str, description: str) -> bargauge.Panel:
+    def by_emotion(statistic: str, title: str, description: str, steps: Steps = NEUTRAL) -> bargauge.Panel:
         return bar_panel(
             title,
             description + " Last batch, by predicted emotion.",
@@ -146,13 +160,13 @@ def _confidence() -> list:
             ),
             decimals=2,
             limits=(0, 1),
-            steps=CONFIDENCE_STEPS,
+            steps=steps,
         )
 
     return [
         by_emotion("p10", "Confidence: p10", "10 % of the clips have a lower confidence."),
-        by_emotion("p50", "Confidence: median", "Half of the clips have a lower confidence."),
-        by_emotion("mean", "Confidence: mean", "Mean over the clips."),
+        by_emotion("p50", "Confidence: median", "Half of the clips have a lower confidence.", TYPICAL),
+        by_emotion("mean", "Confidence: mean", "Mean over the clips.", TYPICAL),
         by_emotion("p90", "Confidence: p90", "10 % of the clips have a higher confidence."),
         time_panel(
             "Confidence over time",
@@ -182,8 +196,8 @@ def _predictions() -> list:
         ),
         time_panel(
             "Mix of predicted emotions",
-            "Share of each predicted emotion, per hour.",
-            named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted)})"),
+            "Share of each predicted emotion, per ten minutes.",
+            named(metrics.PREDICTED, "emotion", of=f"asPercent({summed(predicted, every='10min')})"),
             unit="percent",
             style="bars",
             stacked=True,
@@ -236,7 +250,7 @@ def _drift() -> list:
             alias(path(metrics.QUALITY, figure="level_db"), "level"),
             decimals=0,
             limits=(None, None),
-            size=(8, 8),
+            size=(12, 8),
         ),
         time_panel(
             "Bandwidth of the speech",
@@ -244,14 +258,23 @@ def _drift() -> list:
             "about 4,000.",
             alias(path(metrics.QUALITY, figure="bandwidth_hz"), "bandwidth"),
             decimals=0,
-            size=(8, 8),
+            size=(12, 8),
         ),
         bar_panel(
             "Features with the most drift",
-            "PSI of the last batch against the training set. Below 0.1: no drift. Above 0.25: strong drift.",
+            "Size of the shift of a feature's mean in the last batch, largest first. At 1, the feature lies as far "
+            "from training as that of one new speaker.",
+            named(metrics.DRIFT_SHIFT, "feature", of=f"highestCurrent({latest_run(metrics.DRIFT_SHIFT)}, 20)"),
+            decimals=2,
+            size=(12, 16),
+        ),
+        bar_panel(
+            "PSI of the features with the most drift",
+            "Population stability index of the last batch against the training set. Below 0.1: no drift. Above 0.25: "
+            "strong drift. Features that lie outside of their range in training all have the same, largest value.",
             named(metrics.DRIFT_FEATURE, "feature", of=f"highestCurrent({latest_run(metrics.DRIFT_FEATURE)}, 20)"),
             decimals=2,
             steps=DRIFT_STEPS,
-            size=(8, 8),
+            size=(12, 16),
         ),
     ]

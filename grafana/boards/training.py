@@ -7,7 +7,17 @@ from grafana_foundation_sdk.builders import dashboard as board
 from panels import AGE, ERROR, GOOD, NEUTRAL, QUALITY, STATES, Query, Steps, bar_panel, stat_panel, time_panel
 from queries import age, alias, named, path, recent, summed
 
-from boards.frame import TRAINING_DAG, choose, choose_one, dashboard, run_durations, run_state, runs_link, with_rows
+from boards.frame import (
+    MODELS,
+    TRAINING_DAG,
+    choose,
+    choose_one,
+    dashboard,
+    run_durations,
+    run_state,
+    runs_link,
+    with_rows,
+)
 from emotion import metrics
 from emotion.evaluation.selection import MODE, PROTOCOL, SCORE
 from emotion.vocabulary import DATASET_MODES, DATASET_PROTOCOLS, MODES, PROTOCOLS
@@ -44,6 +54,9 @@ def training() -> dict:
                 tuple(MODES),
                 MODE,
             ),
+            choose_one(
+                "explained", "Model by condition", "Model of the panels by recording condition", MODELS, MODELS[-1]
+            ),
             choose_one("score", "Score", "Score in the panel '… over runs'", SCORES, SCORE),
         ],
     )
@@ -60,7 +73,13 @@ def training() -> dict:
         built,
         {
             "Now": _now(),
-            "Models compared": [*_scores_of_last_run(), *_scores_compared(), *_folds(), *_emotions_and_confidence()],
+            "Models compared": [
+                *_scores_of_last_run(),
+                *_scores_compared(),
+                *_folds(),
+                _confidence(),
+                *_scores_of_each_model(),
+            ],
             "Datasets": _datasets(),
             "Outside the studio": _outside(),
             "Champion": _champion(),
@@ -148,16 +167,6 @@ def _scores_compared() -> list:
             decimals=3,
             limits=(None, None),
         ),
-        bar_panel(
-            "Macro F1 by protocol",
-            "Macro F1 of the models of the last run under each protocol. The random split gives higher values because "
-            "the same speakers are on both sides. A new speaker gets what speaker_independent shows.",
-            named(metrics.SCORE, "model", "protocol", of=path(metrics.SCORE, model="$model", score=SCORE)),
-            decimals=3,
-            limits=(0, 1),
-            steps=QUALITY,
-            size=(12, 8),
-        ),
     ]
 
 
@@ -182,33 +191,54 @@ def _folds() -> list:
             decimals=3,
             limits=(0, 1),
             steps=QUALITY,
-            size=(12, 8),
+            size=(12, 15),
         ),
     ]
 
 
-def _emotions_and_confidence() -> list:
-    return [
+def _confidence() -> bargauge.Panel:
+    return bar_panel(
+        "Confidence on unheard speakers",
+        "Probability that a model of the last run gives to its own answer: mean, and the percentiles p10, p50 and p90.",
+        named(
+            metrics.TRAIN_CONFIDENCE,
+            "model",
+            "statistic",
+            of=path(metrics.TRAIN_CONFIDENCE, model="$model", statistic="{mean,p10,p50,p90}"),
+        ),
+        decimals=3,
+        limits=(0, 1),
+        size=(12, 15),
+    )
+
+
+def _scores_of_each_model() -> list:
+    """A panel for each model, side by side, with the rows in the same order: one panel of all rows would be cut off."""
+    emotions = named(metrics.EMOTION_F1, "emotion", of=path(metrics.EMOTION_F1, **SELECTED))
+    protocols = named(metrics.SCORE, "protocol", of=path(metrics.SCORE, model="$model", score=SCORE))
+    panels = [
         bar_panel(
-            "F1 by emotion",
-            "F1 of each emotion and model: a low bar is an emotion that the model confuses with others. Last run, "
-            "selected protocol.",
-            named(metrics.EMOTION_F1, "emotion", "model", of=path(metrics.EMOTION_F1, **SELECTED)),
+            "F1 by emotion: $model",
+            "F1 of each emotion: a low bar is an emotion that the model confuses with others. Last run, selected "
+            "protocol.",
+            f"sortByName({emotions})",
             decimals=3,
             limits=(0, 1),
             steps=QUALITY,
-            size=(12, 14),
+            size=(24, 8),
         ),
         bar_panel(
-            "Confidence on unheard speakers",
-            "Probability that a model of the last run gives to its own answer: mean, and the percentiles p10, p50 and "
-            "p90.",
-            named(metrics.TRAIN_CONFIDENCE, "model", "statistic", of=path(metrics.TRAIN_CONFIDENCE, model="$model")),
+            "Macro F1 by protocol: $model",
+            "Macro F1 of the last run under each protocol. The random split gives higher values because the same "
+            "speakers are on both sides. A new speaker gets what speaker_independent shows.",
+            f"sortByName({protocols})",
             decimals=3,
             limits=(0, 1),
-            size=(12, 14),
+            steps=QUALITY,
+            size=(24, 8),
         ),
     ]
+    return [panel.repeat("model").repeat_direction("h").max_per_row(4) for panel in panels]
 
 
 def _datasets() -> list:
@@ -260,8 +290,8 @@ def _outside() -> list:
     def by_condition(metric: metrics.Metric, title: str, description: str, steps: Steps) -> bargauge.Panel:
         return bar_panel(
             title,
-            description + " A sample of clips of unheard speakers; last run, selected mode.",
-            named(metric, "condition", "model", of=path(metric, model="$model", mode="$mode")),
+            description + " A sample of clips of unheard speakers; last run, selected mode, 'Model by condition'.",
+            f"sortByName({named(metric, 'condition', of=path(metric, model='$explained', mode='$mode'))})",
             decimals=3,
             limits=(0, 1),
             steps=steps,
@@ -382,6 +412,7 @@ def _cost_of_models_and_stages() -> list:
             named(metrics.FIT_SECONDS, "model", of=path(metrics.FIT_SECONDS, model="$model")),
             unit="s",
             decimals=1,
+            size=(12, 8),
         ),
         bar_panel(
             "Prediction time per clip",
@@ -390,6 +421,7 @@ def _cost_of_models_and_stages() -> list:
             named(metrics.PREDICT_MS, "model", "batch", of=path(metrics.PREDICT_MS, model="$model")),
             unit="ms",
             decimals=2,
+            size=(12, 8),
         ),
         bar_panel(
             "Peak memory by stage",
@@ -397,6 +429,7 @@ def _cost_of_models_and_stages() -> list:
             named(metrics.RESOURCE, "stage", of=path(metrics.RESOURCE, resource="peak_memory_bytes")),
             unit="bytes",
             steps=[(None, "green"), (2 * GIB, "yellow"), (4 * GIB, "red")],
+            size=(12, 14),
         ),
         bar_panel(
             "CPU time by stage",
@@ -404,5 +437,6 @@ def _cost_of_models_and_stages() -> list:
             named(metrics.RESOURCE, "stage", of=path(metrics.RESOURCE, resource="cpu_seconds")),
             unit="s",
             decimals=1,
+            size=(12, 14),
         ),
     ]

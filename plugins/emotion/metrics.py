@@ -164,6 +164,18 @@ CHAMPION_SCORE = _metric(
 )
 CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
 
+SCORING_EVERY = _metric(
+    "scoring.every_hours",
+    "gauge",
+    "hours",
+    "The longest time between two scheduled scoring runs; 0: by hand only. Each scoring and training run sends it",
+)
+SCORING_SEEN = _metric(
+    "scoring.last_seen",
+    "gauge",
+    "s",
+    "Unix time at which a scoring run last looked for new files, or ended a shard",
+)
 SCORED = _metric("scoring.clips.{outcome}", "counter", "clips", "Clips that went through scoring: scored or rejected")
 SCORING_REJECTED = _metric("scoring.rejected.{reason}", "counter", "clips", "Files that could not be scored, by reason")
 AUDIO_SECONDS = _metric("scoring.audio_seconds", "counter", "s", "Seconds of audio scored")
@@ -206,6 +218,12 @@ DRIFT_SHARE = _metric(
     "confidence (KS statistic)",
 )
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
+DRIFT_SHIFT = _metric(
+    "scoring.drift_shift.{feature}",
+    "gauge",
+    "ratio",
+    "Size of the shift of the mean of the features that moved most; 1 is as much as one new speaker's",
+)
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(
     "process.{stage}.{resource}",

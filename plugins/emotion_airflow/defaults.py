@@ -10,6 +10,8 @@ from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction,
 
 TRAINING_SCHEDULE = {"variable": "EMOTION_TRAINING_SCHEDULE", "default": "@weekly"}
 """The schedule of the training DAG, as :func:`schedule_from` takes it."""
+SCORING_SCHEDULE = {"variable": "EMOTION_SCORING_SCHEDULE", "default": "*/15 * * * *"}
+"""The schedule of the scoring DAG."""
 SCHEDULED_RUNS = 100
 """So many runs are looked at to find the longest time between two."""
 NOT_RETRIED = ("DataError", "ConfigurationError", "BundleError")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 
 from emotion import metrics
@@ -15,8 +17,9 @@ TIMED_PER_SHARD = 50
 
 
 def emit_shard(emitter: Emitter, table: pd.DataFrame) -> None:
-    """Counts and latencies of one shard; ``table`` as in :func:`emotion.scoring.tables.clip_table`."""
+    """Counts and latencies of one shard that ended; ``table`` as in :func:`emotion.scoring.tables.clip_table`."""
     good = table[table["error"] == ""]
+    emitter.gauge(metrics.SCORING_SEEN, time.time())
     emitter.count(metrics.SCORED, len(good), outcome="scored")
     emitter.count(metrics.SCORED, len(table) - len(good), outcome="rejected")
     emitter.count(metrics.AUDIO_SECONDS, round(good["duration"].sum()))
@@ -62,3 +65,4 @@ def emit_drift(emitter: Emitter, verdict: dict) -> None:
         emitter.gauge(metrics.DRIFT_SHARE, verdict["confidence"]["ks"], signal="confidence")
     for feature in verdict["top"]:
         emitter.gauge(metrics.DRIFT_FEATURE, feature["psi"], feature=feature["feature"])
+        emitter.gauge(metrics.DRIFT_SHIFT, abs(feature["shift"]), feature=feature["feature"])

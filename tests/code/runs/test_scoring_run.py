@@ -1024,7 +1024,7 @@ def test_options_are_checked(changes, message):
     [
         ("file,emotion\na.wav,sad\n", "has the columns file, emotion"),
         ("path,emotion\na.wav,gloomy\n", r"gloomy \(1 clips; first: line 2\)\. Expected neutral, calm"),
-        (b"path,emotion\n\xff\xfe,sad\n", "cannot be read: .*; expected comma-separated text in UTF-8"),
+        (b"path,emotion\n\xff\xfe,sad\n", "cannot be read: .*; expected text in UTF-8, or in UTF-16"),
         ("", "has the columns none; expected path, emotion or speaker"),
     ],
 )

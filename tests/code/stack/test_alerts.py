@@ -17,6 +17,7 @@ CHAMPION = GAUGE + "champion.score.speaker_independent.f1_macro"
 CHALLENGER = GAUGE + "training.score.random_forest.speaker_independent.f1_macro"
 P95 = GAUGE + "scoring.latency_quantile.total.p95"
 CONFIDENCE = GAUGE + "scoring.batch_confidence.mean"
+SEEN, HOURS = GAUGE + "scoring.last_seen", GAUGE + "scoring.every_hours"
 VERDICT = GAUGE + "scoring.drift.verdict"
 SHAP = GAUGE + "training.shap.random_forest."
 FAILED = COUNT + "ti.finish.emotion_training.featurize.failed"
@@ -36,6 +37,12 @@ def batches(path: str, usual: float, last: float) -> list[tuple[str, float, floa
 def finished(days_ago: float) -> list[tuple[str, object, float]]:
     """The time at which a training run succeeded, sent at that time."""
     return [(FINISHED, lambda now: now - days_ago * DAY, days_ago)]
+
+
+def seen(minutes_ago: float, hours: float = 0.25) -> list[tuple[str, object, float]]:
+    """A scoring run that looked for new files, by a schedule with so many hours between two runs."""
+    days = minutes_ago / 1440
+    return [(SEEN, lambda now: now - days * DAY, days), (HOURS, hours, days)]
 
 
 # Alert → state → name of a case → points as (path, value, days ago).
@@ -112,6 +119,22 @@ CASES = {
     "task-failures": {
         "firing": {"one": [(FAILED, 1, 0.02)]},
         "quiet": {"yesterday": [(FAILED, 1, 0.9)], "none": [(FAILED, 0, 0.02)], "never": []},
+    },
+    "scoring-stopped": {
+        "firing": {
+            "for 80 minutes": seen(80),
+            "for 2 days": seen(2 * 1440),
+            "daily, for 26 hours": [*seen(26 * 60), (HOURS, 24, 0.01)],
+            "scheduled again": [*seen(300), (HOURS, 0, 5), (HOURS, 0.25, 0.01)],
+        },
+        "quiet": {
+            "20 minutes ago": seen(20),
+            "70 minutes ago": seen(70),
+            "daily, for 24 hours": [*seen(24 * 60), (HOURS, 24, 0.01)],
+            "no schedule any more": [*seen(300), (HOURS, 0, 0.01)],
+            "run by hand only": [*seen(3000, 0)],
+            "never": [],
+        },
     },
     "scheduler": {
         "firing": {"10 minutes ago": [(BEAT, 2, 10 / 1440)], "zeros": [(BEAT, 0, 1 / 1440)], "no metric": []},

@@ -34,7 +34,7 @@ def test_the_committed_files_are_what_the_generator_gives(generator):
 @pytest.mark.parametrize("name", NAMES)
 def test_dashboard_is_valid_by_grafanas_schema(name):
     schema = json.loads((SCHEMAS / "dashboard.jsonschema.json").read_text())
-    # The published schema has "object" where Grafana's model has any type; a matcher by regular expression has a string.
+    # The published schema has "object" where Grafana's model has any type; matchers by expression have a string.
     schema["definitions"]["MatcherConfig"]["properties"]["options"]["type"] = "string"
     jsonschema.validate(DASHBOARDS[name], schema)
     broken = json.loads(json.dumps(DASHBOARDS[name]))
@@ -114,6 +114,21 @@ def test_a_bar_shows_its_name_and_the_last_value_of_a_series():
             if panel["type"] == "bargauge":
                 assert panel["fieldConfig"]["defaults"]["displayName"] == "${__series.name}", panel["title"]
                 assert panel["options"]["reduceOptions"]["calcs"] == ["lastNotNull"], panel["title"]
+
+
+def test_a_bar_of_time_begins_at_its_time():
+    """Graphite gives a sum the time at which it begins; Grafana centres a bar on its time otherwise."""
+    bars = [panel for name in NAMES for panel in panels(name) if panel["type"] == "timeseries"]
+    bars = [each for each in bars if each["fieldConfig"]["defaults"]["custom"]["drawStyle"] == "bars"]
+    assert bars and all(each["fieldConfig"]["defaults"]["custom"]["barAlignment"] == 1 for each in bars)
+
+
+def test_a_dashboard_of_hours_has_no_bars_of_an_hour():
+    """In a view of under an hour, a bar that began before it is not drawn."""
+    for name in ("scoring", "airflow"):
+        for panel in panels(name):
+            if panel["type"] == "timeseries":
+                assert not re.search(r'summarize\([^"]*"1h", "sum"', str(panel["targets"])), panel["title"]
 
 
 def test_no_tile_is_green_without_a_value():

@@ -79,6 +79,20 @@ def test_a_state_has_the_same_colour_in_every_panel(fed_graphite):
     assert ("Task failures by task", "failed") in checked
 
 
+def test_no_list_of_bars_is_cut_off(fed_graphite):
+    """A row is at least 25 px high, and a step of the grid 38 px. The title and edges of a panel take 56 px."""
+    for name, dashboard in DASHBOARDS.items():
+        for panel in panels(name):
+            if panel["type"] != "bargauge" or panel["title"] == "UAR by dataset":  # as long as there are datasets
+                continue
+            [target] = panel["targets"]
+            [query, *_] = filled(dashboard, target["target"], fed_graphite.find, repeated=panel.get("repeat", ""))
+            rows = fed_graphite.render(query, since=dashboard["time"]["from"].removeprefix("now"))
+            stages = panel["title"] in ("Peak memory by stage", "CPU time by stage")
+            count = max(len(rows), 18) if stages else len(rows)
+            assert 25 * count <= 38 * panel["gridPos"]["h"] - 56, (panel["title"], count)
+
+
 NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Time since promotion"}
 """Tiles that only count or name a time: blue."""
 
@@ -140,6 +154,22 @@ def test_no_tile_stays_green_when_statsd_is_dead(graphite, names, hours):
             if panel["type"] == "stat" and panel["title"] not in COUNTS | NOT_HEALTH:
                 shown = tile(graphite, DASHBOARDS[name], panel)
                 assert shown[2] in ("red", GREY), (panel["title"], shown)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "hours_between", "shown"),
+    [
+        (20, 0.25, ("ago", "green")),
+        (90, 0.25, ("late by", "red")),
+        (90, 24, ("ago", "green")),
+        (90, 0, ("no schedule", GREY)),
+    ],
+)
+def test_the_last_sweep_is_red_when_it_is_late(graphite, minutes, hours_between, shown):
+    then = time.time() - minutes * MINUTE
+    scoring = f"{GAUGE}emotion.scoring."
+    graphite.feed([(scoring + "last_seen", then, then), (scoring + "every_hours", hours_between, then)])
+    assert tile(graphite, DASHBOARDS["scoring"], panel_of("scoring", "Time since last sweep"))[1:] == shown
 
 
 def test_an_age_is_never_below_zero(graphite):
