@@ -52,6 +52,8 @@ def _now() -> list:
             "scheduled.",
             last_sweep(),
             unit="s",
+            since="30d",
+            no_data="none for 30 d",
             colours={"/^no schedule$/": GREY, "/^late/": "red"},
         ),
         tile(

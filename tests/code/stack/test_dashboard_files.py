@@ -131,6 +131,15 @@ def test_a_dashboard_of_hours_has_no_bars_of_an_hour():
                 assert not re.search(r'summarize\([^"]*"1h", "sum"', str(panel["targets"])), panel["title"]
 
 
+def test_a_table_has_room_for_all_its_columns():
+    """Grafana makes no column narrower than 150 px, and hides those that do not fit; a screen has 1280 px."""
+    tables = [panel for name in NAMES for panel in panels(name) if panel["type"] == "table"]
+    for panel in tables:
+        columns = 1 + len(panel["transformations"][0]["options"]["reducers"])
+        assert 150 * columns <= 1280 * panel["gridPos"]["w"] / 24, panel["title"]
+    assert tables
+
+
 def test_no_tile_is_green_without_a_value():
     for name in NAMES:
         for panel in panels(name):

@@ -161,6 +161,7 @@ def test_no_tile_stays_green_when_statsd_is_dead(graphite, names, hours):
     [
         (20, 0.25, ("ago", "green")),
         (90, 0.25, ("late by", "red")),
+        (3 * 1440, 0.25, ("late by", "red")),
         (90, 24, ("ago", "green")),
         (90, 0, ("no schedule", GREY)),
     ],
