@@ -10,8 +10,9 @@ import pandas as pd
 
 from emotion import features
 from emotion.errors import DataError, EmotionError
+from emotion.evaluation.bootstrap import Lead, mean_lead
 from emotion.evaluation.scores import compute_scores
-from emotion.evaluation.shared_emotions import LEAST_SHARED, restrict, shared_emotions
+from emotion.evaluation.shared_emotions import LEAST_SHARED, ModelAnswers, pair_answers, restrict, shared_emotions
 from emotion.models import registry
 from emotion.models.adaptation import Statistics, normalize_by_batch, normalize_by_speaker
 from emotion.models.bundle import models_of
@@ -72,15 +73,23 @@ def external_scores(
 
 class ExternalComparison(TypedDict):
     """Champion and challenger on each dataset, as :func:`external_scores` gives them; of the champion, only on datasets
-    that it was not trained on. ``missing`` says in words why figures of the champion are not there."""
+    that it was not trained on. ``missing`` says in words why figures of the champion are not there. ``leads``: of
+    datasets that both were tested on, how much better the challenger is in macro F1, plain."""
 
     challenger: dict[str, dict[str, Any]]
     champion: dict[str, dict[str, Any]]
     missing: list[str]
+    leads: dict[str, Lead]
 
 
 def compare(
-    store: Store, challenger: dict[str, dict[str, Any]], table: pd.DataFrame, values: np.ndarray
+    store: Store,
+    challenger: dict[str, dict[str, Any]],
+    table: pd.DataFrame,
+    values: np.ndarray,
+    *,
+    model: Classifier | Ensemble,
+    seed: int,
 ) -> ExternalComparison:
     """Set the challenger's figures against those of the champion on the same clips.
 
@@ -91,8 +100,12 @@ def compare(
         From :func:`external_scores`.
     table, values
         As for :func:`external_scores`.
+    model : Classifier or Ensemble
+        The challenger's plain model.
+    seed : int
+        For drawing speakers.
     """
-    result: ExternalComparison = {"challenger": challenger, "champion": {}, "missing": []}
+    result: ExternalComparison = {"challenger": challenger, "champion": {}, "missing": [], "leads": {}}
     if table.empty:
         return result
     try:
@@ -114,10 +127,55 @@ def compare(
             result["missing"].append(f"The champion was trained on clips or speakers of {name}.")
             continue
         try:
-            result["champion"] |= external_scores(models_of(bundle), bundle["training"], clips, values[clips.index])
+            of_dataset = values[clips.index]
+            result["champion"] |= external_scores(models_of(bundle), bundle["training"], clips, of_dataset)
+            result["leads"][str(name)] = _lead(bundle["plain"], model, clips, of_dataset, seed)
         except DataError as error:
             result["missing"].append(f"The champion was not tested: {error}")
     return result
+
+
+def _lead(
+    champion: Classifier | Ensemble,
+    challenger: Classifier | Ensemble,
+    clips: pd.DataFrame,
+    values: np.ndarray,
+    seed: int,
+) -> Lead:
+    """How much better the challenger is on a dataset. A clip of an unknown speaker counts as a speaker of its own."""
+    names, speakers = clips["samples_sha256"].to_numpy(), clips["speaker"].to_numpy()
+    pairs = pair_answers(
+        names,
+        clips["emotion"].to_numpy(),
+        np.where(speakers == "", names, speakers),
+        ModelAnswers(champion.predict_proba(values), champion.label_set),
+        ModelAnswers(challenger.predict_proba(values), challenger.label_set),
+    )
+    return mean_lead([(1.0, pairs)], seed=seed)
+
+
+def weigh(verdict: str, comparison: ExternalComparison) -> tuple[str, list[str]]:
+    """The verdict of the rules with a comparison in view, and the reasons that it adds.
+
+    A challenger that would be promoted is not, where its macro F1 on a dataset that neither was trained on falls beyond
+    chance (the 95 % interval lies below 0).
+
+    >>> lead = {"difference": -0.1, "interval": [-0.2, -0.05], "clips": 90, "speakers": 9}
+    >>> verdict, reasons = weigh("promote", {"challenger": {}, "champion": {}, "missing": [], "leads": {"calls": lead}})
+    >>> print(verdict, reasons[1])
+    keep The macro F1 on calls would fall, beyond chance.
+    """
+    reasons = []
+    for dataset, lead in comparison["leads"].items():
+        low, high = lead["interval"]
+        reasons.append(
+            f"On {dataset}, which neither was trained on, {lead['clips']:,} clips: difference of the macro F1 "
+            f"{lead['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}."
+        )
+        if high < 0:
+            verdict = "keep"
+            reasons.append(f"The macro F1 on {dataset} would fall, beyond chance.")
+    return verdict, reasons
 
 
 def tested_emotions(dataset: str, labels: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:

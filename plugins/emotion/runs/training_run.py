@@ -304,18 +304,23 @@ class TrainingRun(Run):
             predictions = self.artifacts.predictions(result["selected"])
             held_out = predictions[predictions["protocol"] == PROTOCOL].sort_values("row")
             conditions = self.artifacts.condition_predictions([result["selected"]])
+            selected = self.artifacts.models(result["selected"])["plain"]
             challenge = promotion.challenge(
                 self.store,
                 challenger={**entry, "family": result["selected"]},
                 challenger_probabilities=probabilities_of(held_out),
-                challenger_model=self.artifacts.models(result["selected"])["plain"].predict_proba,
+                challenger_model=selected.predict_proba,
                 challenger_conditions=conditions and stress.answers_by_clip(table, conditions[result["selected"]]),
                 table=table.iloc[held_out["row"]].reset_index(drop=True),
                 values=values[held_out["row"]],
                 rules={"margin": margin, "min_probability": min_probability, "max_emotion_drop": max_emotion_drop},
                 seed=result["seed"],
             )
-            challenge["external"] = external.compare(self.store, result["external"], *self.artifacts.external_clips())
+            tested = external.compare(
+                self.store, result["external"], *self.artifacts.external_clips(), model=selected, seed=result["seed"]
+            )
+            challenge["verdict"], reasons = external.weigh(challenge["verdict"], tested)
+            challenge["external"], challenge["reasons"] = tested, challenge["reasons"] + reasons
             self.store.write_json(self._key("challenge.json"), challenge)
             self._write_report(result, challenge, decision=None)
         training_metrics.emit_challenge(self.emitter, challenge)

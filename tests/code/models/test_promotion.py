@@ -763,10 +763,34 @@ def external_table(noise, *, clips: int = 48) -> tuple[pd.DataFrame, np.ndarray]
     return strangers(noise, clips).assign(dataset="b").reset_index(drop=True), noise[2][:clips]
 
 
+def compared(noise, store, challenger, table, values):
+    return external.compare(store, challenger, table, values, model=noise[3].models["plain"], seed=0)
+
+
+def test_a_challenger_that_falls_on_a_dataset_that_neither_has_heard_is_not_promoted(noise, store):
+    """The champion is right on it, as it was fitted on the same values under other names; the challenger guesses."""
+    copy_of(noise, store, held_out=True)
+    table, values = external_table(noise)
+    champion = noise[3].models["plain"]
+
+    class Guesser:
+        label_set = champion.label_set
+
+        def predict_proba(self, rows):
+            return np.roll(champion.predict_proba(rows), 1, axis=1)
+
+    result = external.compare(store, {"b": {}}, table, values, model=Guesser(), seed=0)
+    assert result["leads"]["b"]["difference"] < -0.5 and result["leads"]["b"]["interval"][1] < 0
+    verdict, reasons = external.weigh("promote", result)
+    assert verdict == "keep" and "on b would fall, beyond chance" in reasons[-1]
+    same = compared(noise, store, {"b": {}}, table, values)
+    assert external.weigh("promote", same)[0] == "promote" and same["leads"]["b"]["difference"] == 0
+
+
 def test_the_champion_answers_for_a_dataset_that_it_has_not_heard(noise, store):
     copy_of(noise, store, held_out=True)
     table, values = external_table(noise)
-    result = external.compare(store, {"b": {}}, table, values)
+    result = compared(noise, store, {"b": {}}, table, values)
     assert result["missing"] == [] and list(result["champion"]) == ["b"]
     right = accuracy(table["emotion"].to_numpy(), noise[3].models["plain"].predict_proba(values))
     assert result["champion"]["b"]["plain"]["accuracy"] == pytest.approx(right)
@@ -785,7 +809,7 @@ def test_a_dataset_of_which_the_champion_has_heard_a_clip_or_a_speaker_is_no_tes
         table.loc[5, column] = value
     other = table.assign(dataset="c", samples_sha256="c" + table["samples_sha256"], speaker="c")
     both = pd.concat([table, other], ignore_index=True)
-    result = external.compare(store, {}, both, np.concatenate([values, values]))
+    result = compared(noise, store, {}, both, np.concatenate([values, values]))
     assert list(result["champion"]) == ["c"]
     assert result["missing"] == ["The champion was trained on clips or speakers of b."]
 
@@ -802,7 +826,7 @@ def test_a_dataset_of_which_the_champion_has_heard_a_clip_or_a_speaker_is_no_tes
 def test_a_champion_that_cannot_be_tested_is_missing_with_the_cause(noise, store, harm, cause):
     harm(noise, store)
     table, values = external_table(noise)
-    result = external.compare(store, {"b": {"emotions": []}}, table, values)
+    result = compared(noise, store, {"b": {"emotions": []}}, table, values)
     assert result["champion"] == {} and result["challenger"] == {"b": {"emotions": []}}
     (missing,) = result["missing"]
     assert missing.startswith("The champion was not tested:") and cause in missing
@@ -810,16 +834,16 @@ def test_a_champion_that_cannot_be_tested_is_missing_with_the_cause(noise, store
 
 def test_without_a_champion_or_a_dataset_nothing_is_missing(noise, store):
     table, values = external_table(noise)
-    assert external.compare(store, {}, table, values) == {"challenger": {}, "champion": {}, "missing": []}
+    assert compared(noise, store, {}, table, values) == {"challenger": {}, "champion": {}, "missing": [], "leads": {}}
     copy_of(noise, store, held_out=True)
-    assert external.compare(store, {}, table.head(0), values[:0])["missing"] == []
+    assert compared(noise, store, {}, table.head(0), values[:0])["missing"] == []
 
 
 def test_a_dataset_with_one_emotion_of_the_champion_is_missing(noise, store):
     copy_of(noise, store, held_out=True)
     table, values = external_table(noise)
     table["emotion"] = np.where(table["emotion"] == "happy", "happy", "bored")
-    result = external.compare(store, {}, table, values)
+    result = compared(noise, store, {}, table, values)
     assert result["champion"] == {} and "b has the emotions happy, bored, and the model knows" in result["missing"][0]
 
 
