@@ -121,7 +121,8 @@ def speaker_folds(
 
     Each dataset is divided by itself, as published or else into up to six stratified grouped folds. The first fold of
     all datasets together is the first fold of the whole, and so on: each fold holds out speakers of every dataset, as
-    far as it has so many. Who speaks in two datasets is held out once, as the first of them says.
+    far as it has so many. A dataset of one speaker goes to the fold with the fewest clips. Who speaks in two datasets
+    is held out once, as the first of them says.
 
     Parameters
     ----------
@@ -167,8 +168,12 @@ def speaker_folds(
 def _fold_of_speaker(
     labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray, seed: int, published: Mapping[str, PublishedFolds]
 ) -> dict[str, int]:
-    """The number of the fold that holds a speaker out; who is in several datasets, as the first of them says."""
+    """The number of the fold that holds a speaker out; who is in several datasets, as the first of them says.
+
+    A dataset that cannot be divided goes to the fold that has the fewest clips so far.
+    """
     fold_of_speaker: dict[str, int] = {}
+    clips_of_fold = np.zeros(SPEAKER_FOLDS, dtype=int)
     for dataset in dict.fromkeys(map(str, datasets)):
         rows = np.flatnonzero((datasets == dataset) & ~np.isin(speakers, list(fold_of_speaker)))
         if not len(rows):
@@ -178,8 +183,10 @@ def _fold_of_speaker(
             tests = _published_tests(speakers[rows], known, published[dataset])
         else:
             tests = _grouped_tests(labels[rows], speakers[rows], known, seed)
-        for number, test in enumerate(tests):
+        first = int(clips_of_fold.argmin()) if len(tests) == 1 else 0
+        for number, test in enumerate(tests, start=first):
             fold_of_speaker.update(dict.fromkeys(map(str, speakers[rows[test]]), number))
+            clips_of_fold[min(number, SPEAKER_FOLDS - 1)] += len(test)
     return fold_of_speaker
 
 

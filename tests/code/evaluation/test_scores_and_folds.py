@@ -201,6 +201,12 @@ def test_datasets_without_shared_emotions_are_not_held_out():
     assert dataset_folds(labels, SPEAKERS, datasets) == [], "one shared emotion is too few"
 
 
+def test_datasets_of_one_speaker_each_are_held_out_one_by_one():
+    speakers = np.repeat(["a", "b", "c"], len(LABELS) // 3)
+    folds = speaker_folds(LABELS, speakers, datasets=speakers, seed=0)
+    assert [set(speakers[test]) for _, test in folds] == [{"a"}, {"b"}, {"c"}]
+
+
 def test_a_dataset_is_held_out_with_the_emotions_that_it_shares():
     labels = np.where(np.arange(len(LABELS)) % 16 == 0, "bored", LABELS)
     datasets = np.where(np.isin(SPEAKERS, ["s0", "s1", "s2"]), "x", "y")
