@@ -47,10 +47,11 @@ def read_manifests(store: Store, names: Sequence[str]) -> pd.DataFrame:
 def combined_facts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What is known of several datasets together, under the names that :class:`emotion.datasets.importing.Dataset` has.
 
-    Names, titles, notices and citations are joined; clips and seconds are added up. It is complete or synthesized if
-    every one is; commercial use is allowed if every one allows it, and forbidden if one forbids it. ``licence.model``
-    gives the strictest consequence first, then the sentence of each dataset. ``folds`` has the published folds by
-    dataset. ``datasets`` lists the facts of each.
+    Names, titles, notices and citations are joined; clips and seconds are added up. It is complete if every one is, and
+    synthesized if one is: a model that was chosen by figures on synthesized speech never replaces another. Commercial
+    use is allowed if every one allows it, and forbidden if one forbids it. ``licence.consequence`` is the strictest;
+    ``licence.model`` gives it first, then the sentence of each dataset. ``folds`` has the published folds by dataset.
+    ``datasets`` lists the facts of each.
 
     Examples
     --------
@@ -72,7 +73,7 @@ def combined_facts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         **_joined_texts(facts),
         **added,
-        "synthesized": all(each["synthesized"] for each in facts),
+        "synthesized": any(each["synthesized"] for each in facts),
         "complete": all(each["complete"] for each in facts),
         "commercial_use": _allowed([each["commercial_use"] for each in facts]),
         "licence": _licence(facts),
@@ -132,6 +133,7 @@ def _licence(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "id": " + ".join(dict.fromkeys(licence["id"] for licence in licences)),
         "name": " + ".join(dict.fromkeys(licence["name"] for licence in licences)),
         "url": next(iter(urls)) if len(urls) == 1 else None,
+        "consequence": consequence,
         "model": " ".join([consequence, *sentences]),
     }
 

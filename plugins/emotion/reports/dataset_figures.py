@@ -26,18 +26,6 @@ def datasets_of(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(facts.get("datasets") or [facts])
 
 
-def strictest_consequence(facts: Mapping[str, Any]) -> str:
-    """The sentence of ``licence.model`` on all datasets together, without the sentences on each.
-
-    >>> licence = {"model": "Not for sale, because of A. A: Ask first. B: Free."}
-    >>> parts = [{"title": "A", "licence": {"model": "Ask first."}}, {"title": "B", "licence": {"model": "Free."}}]
-    >>> strictest_consequence({"licence": licence, "datasets": parts})
-    'Not for sale, because of A.'
-    """
-    sentences = [f"{each.get('title')}: {each['licence'].get('model')}" for each in datasets_of(facts)]
-    return facts["licence"].get("model", "").removesuffix(" ".join(sentences)).strip()
-
-
 class Row(NamedTuple):
     """The figures of every model on one dataset, by name of the model; {} where a model has none."""
 

@@ -37,6 +37,6 @@ def render(comparison: dict, *, version: str) -> str:
         standard_emotions=list(EMOTIONS),
         datasets=dataset_figures.datasets_of(dataset),
         external_datasets=comparison.get("external_datasets", []),
-        consequence=dataset_figures.strictest_consequence(dataset),
+        consequence=dataset["licence"].get("consequence"),
         dataset_tests=dataset_figures.tests_by_dataset(models, TITLES),
     )

@@ -170,7 +170,7 @@ def _by_dataset(comparison: dict, challenge: Mapping | None) -> dict[str, Any]:
     return {
         "datasets": dataset_figures.datasets_of(comparison["dataset"]),
         "external_datasets": comparison.get("external_datasets") or [],
-        "consequence": dataset_figures.strictest_consequence(comparison["dataset"]),
+        "consequence": comparison["dataset"]["licence"].get("consequence"),
         "dataset_scores": dataset_figures.SCORES,
         "dataset_tests": dataset_figures.tests_by_dataset(comparison["models"], TITLES),
         "matrices": dataset_figures.matrices(comparison, compared.get("champion", {})),

@@ -221,8 +221,8 @@ class TrainingRun(Run):
                 | fitting.prediction_times(ensemble["plain"], values)
                 | {key: sum(models[family][key] for family in FAMILIES) for key in ("fit_seconds", "training_seconds")}
             )
-            for name, model_figures in models.items():
-                model_figures["external"] = self._external_scores(name)
+            for name, external_figures in self._external_scores().items():
+                models[name]["external"] = external_figures
             result = training_results.comparison(
                 run_id=self.run_id,
                 seed=seed,
@@ -248,11 +248,13 @@ class TrainingRun(Run):
             training_metrics.emit_external(self.emitter, name, model_figures["external"])
         return {"selected": result["selected"], "reason": result["selection"]["reason"]}
 
-    def _external_scores(self, name: str) -> dict:
-        """The figures of a model on the datasets that are tested on alone."""
+    def _external_scores(self) -> dict[str, dict]:
+        """The figures of each model on the datasets that are tested on alone; {} where there are none."""
         table, values = self.artifacts.external_clips()
+        if table.empty:
+            return {name: {} for name in MODELS}
         training = self.artifacts.bundle(FAMILIES[0])["training"]
-        return external.external_scores(self.artifacts.models(name), training, table, values)
+        return {name: external.external_scores(self.artifacts.models(name), training, table, values) for name in MODELS}
 
     def explain(self, *, seed: int, explained_clips: int) -> dict:
         """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions.

@@ -80,7 +80,14 @@ def test_the_fingerprint_is_that_of_the_data_and_not_of_their_order():
 def test_the_strictest_licence_holds(first, second, together, consequence):
     both = combining.combined_facts([facts("a", commercial_use=first), facts("b", commercial_use=second)])
     assert both["commercial_use"] is together
-    assert both["licence"]["model"].startswith(consequence) and both["licence"]["model"].endswith("A: Free. B: Free.")
+    assert both["licence"]["consequence"].startswith(consequence)
+    assert both["licence"]["model"].startswith(both["licence"]["consequence"]) and both["licence"]["model"].endswith("A: Free. B: Free.")
+
+
+def test_one_synthesized_dataset_makes_the_whole_synthesized():
+    """Half of the figures that choose its models would be on sounds that are no speech."""
+    parts = [facts("real"), facts("generated", synthesized=True)]
+    assert combining.combined_facts(parts)["synthesized"] and not combining.combined_facts(parts[:1] * 2)["synthesized"]
 
 
 def test_licences_at_two_addresses_have_no_address_together():
