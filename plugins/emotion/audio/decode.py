@@ -357,6 +357,8 @@ def _reasons(source: Source, name: str, frames: int | None = None) -> Iterator[N
         if source.error:
             raise source.error from error
         cause = getattr(error, "error_string", None) or f"{type(error).__name__}: {error}"
+        if isinstance(error, struct.error):
+            cause = "its header breaks off"
         if frames is not None:
             raise truncated(name, f"decoding fails after {frames} frames ({cause})") from error
         raise AudioError("not_audio", f"{name} is not a recording that libsndfile can read: {cause}") from error

@@ -317,3 +317,8 @@ def test_real_recordings_of_the_same_samples_have_one_hash(ravdess):
     assert stereo.channels == 2 and stereo.original_rate == 48_000
     pair = [decode.load(ravdess / "Actor_07" / f"03-01-03-01-02-{n}-07.wav") for n in ("01", "02")]
     assert pair[0].samples_sha256 == pair[1].samples_sha256
+
+
+def test_a_header_that_breaks_off_is_named_in_words():
+    with pytest.raises(AudioError, match="can read: its header breaks off$"):
+        decode.load(io.BytesIO(b"RF64" + UNKNOWN + b"WAVEds64\x1c" + bytes(7)))

@@ -81,7 +81,9 @@ def test_the_strictest_licence_holds(first, second, together, consequence):
     both = combining.combined_facts([facts("a", commercial_use=first), facts("b", commercial_use=second)])
     assert both["commercial_use"] is together
     assert both["licence"]["consequence"].startswith(consequence)
-    assert both["licence"]["model"].startswith(both["licence"]["consequence"]) and both["licence"]["model"].endswith("A: Free. B: Free.")
+    assert both["licence"]["model"].startswith(both["licence"]["consequence"]) and both["licence"]["model"].endswith(
+        "A: Free. B: Free."
+    )
 
 
 def test_one_synthesized_dataset_makes_the_whole_synthesized():
