@@ -13,8 +13,8 @@ is no new file, or no champion yet, the run is skipped and its log says so.
 
 Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`), to `scores/<run id>/`: `predictions.csv` and `predictions.parquet`, `summary.json`, `report.html`,
-`drift.json`, and for long recordings `timeline.csv`. Some clips of each batch are put into the queue of *Emotion review*,
-for persons to hear and label.
+`drift.json`, and for long recordings `timeline.csv`. Some clips of each batch are put into the queue of
+*Emotion review*, for persons to hear and label.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
-from emotion.review import clips
+from emotion.review.clips import expire
 from emotion.review.making import make_queue
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
@@ -244,7 +244,7 @@ class ScoringRun(Run):
         try:
             if size and (made := make_queue(self.store, plan, size=size, drift=drift_verdict)):
                 queued = len(made.items)
-            clips.expire(self.store, self.settings.review_days)
+            expire(self.store, self.settings.review_days)
         except Exception as error:
             failures.append(_failure("review", error))
         return {"clips": queued}
