@@ -15,7 +15,7 @@ import pandas as pd
 
 from emotion.review.queue import Reason
 from emotion.scoring.adapted import folder_of
-from emotion.scoring.tables import HEARD
+from emotion.scoring.tables import HEARD, words
 from emotion.vocabulary import probability_columns
 
 BY_CHANCE = 0.5
@@ -50,17 +50,15 @@ def candidates(table: pd.DataFrame, timeline: pd.DataFrame, emotions: Sequence[s
     """
     shown = ["path", "sha256", "channel", "start", "end", "speaker", "duration", "emotion", "confidence"]
     shown += [*probability_columns(emotions), "mode", "unfamiliar", "challenger_emotion", "challenger_confidence"]
-    columns = dict.fromkeys((*table.columns, *shown))
-    table = table.reindex(columns=list(columns))
+    table = table.reindex(columns=list(dict.fromkeys((*table.columns, *shown, "heard_in_training"))))
     for name in ("channel", "challenger_emotion", "heard_in_training"):
-        table[name] = table[name].fillna("") if name in table else ""
+        table[name] = words(table[name])
     table["unfamiliar"] = table["unfamiliar"].eq(True)
     table = table[(table["error"] == "") & (table["heard_in_training"] != HEARD)]
     short, long = table[table["windows"] == 0], table[table["windows"] > 0]
     parts = _parts(timeline, long[["path", "sha256", "channel", "speaker", "mode"]])
     clips = pd.concat([short[shown], parts.reindex(columns=shown)] if len(parts) else [short[shown]])
-    for name in ("challenger_emotion",):
-        clips[name] = clips[name].fillna("")
+    clips["challenger_emotion"] = words(clips["challenger_emotion"])
     clips["unfamiliar"] = clips["unfamiliar"].eq(True)
     place = ["sha256", "channel", "start", "end"]
     return clips.sort_values([*place, "path"], kind="stable").drop_duplicates(place, ignore_index=True)
@@ -70,7 +68,7 @@ def _parts(timeline: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     """The usable parts of the long recordings, each with the speaker and the mode of its recording."""
     if not len(timeline) or not len(long):
         return pd.DataFrame()
-    channel = timeline["channel"].fillna("") if "channel" in timeline else ""
+    channel = words(timeline.get("channel", pd.Series("", timeline.index)))
     parts = timeline.assign(channel=channel, duration=timeline["end"] - timeline["start"])
     return parts[parts["error"] == ""].merge(long, on=["path", "sha256", "channel"])
 
@@ -194,7 +192,7 @@ def draw(
         _item(clips.iloc[row], emotions)
         | {
             "probability": float(probabilities[row]),
-            "reasons": ["chance"] if is_by_chance[row] else reasons[row] or ["chance"],
+            "reasons": ["chance"] if is_by_chance[row] else reasons[row],
             "people": 2 if needs_two else 1,
         }
         for row, needs_two in zip(rows, for_two, strict=True)
@@ -202,14 +200,15 @@ def draw(
 
 
 def _doubt_reasons(clips: pd.DataFrame, drift: str) -> list[list[Reason]]:
-    """What there is to doubt in each answer; a confidence is low where it is below the median of the batch."""
+    """What there is to doubt in each answer; a confidence is low where it is below the median of the batch, or where
+    there is nothing else."""
     marks: list[tuple[Reason, np.ndarray]] = [
         ("low_confidence", (clips["confidence"] < clips["confidence"].median()).to_numpy()),
         ("unfamiliar", clips["unfamiliar"].to_numpy(dtype=bool)),
         ("models_disagree", _disagree(clips)),
         ("drift", np.full(len(clips), drift in DRIFTING)),
     ]
-    return [[reason for reason, holds in marks if holds[row]] for row in range(len(clips))]
+    return [[reason for reason, holds in marks if holds[row]] or ["low_confidence"] for row in range(len(clips))]
 
 
 def _item(clip: pd.Series, emotions: Sequence[str]) -> dict[str, Any]:
