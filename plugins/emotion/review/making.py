@@ -141,7 +141,8 @@ def _places(table: pd.DataFrame) -> set[Place]:
 
 
 def _without(table: pd.DataFrame, places: set[Place]) -> pd.DataFrame:
-    return table[[place not in places for place in zip(table["path"], table["sha256"], strict=True)]]
+    stays = [place not in places for place in zip(table["path"], table["sha256"], strict=True)]
+    return table[np.array(stays, dtype=bool)]
 
 
 def _key(clip: Mapping[str, Any]) -> tuple:
