@@ -37,22 +37,20 @@ from emotion.vocabulary import EMOTIONS, Adaptation, label_set
 QUEUE = 20
 CLIPS_OF_BATCH = 60
 BATCHES: dict[str, tuple[int, int, bool]] = {
-    "1 batch of 1 speaker": (1, 1, True),
-    "3 batches, each of 1 speaker": (3, 1, True),
-    "3 batches, each of 1 speaker who is not known": (3, 1, False),
-    "10 batches, each of 1 speaker": (10, 1, True),
-    "1 batch of 4 speakers": (1, 4, True),
-    "3 batches, each of 4 speakers": (3, 4, True),
-    "3 batches, each of 4 speakers who are not known": (3, 4, False),
-    "10 batches, each of 4 speakers": (10, 4, True),
+    "1 of 1 speaker": (1, 1, True),
+    "3 of 1 speaker each": (3, 1, True),
+    "3 of 1 speaker each, not known": (3, 1, False),
+    "10 of 1 speaker each": (10, 1, True),
+    "3 of 4 speakers each": (3, 4, True),
+    "3 of 4 speakers each, not known": (3, 4, False),
 }
 """Row of the table → batches, speakers of each, and whether the batch says who speaks."""
 ADAPTATIONS: dict[Adaptation, bool] = {"none": False, "batch": False, "speaker": True}
 """What clips are normalized by, and whether the batch says who speaks."""
-SIZES = {"1 speaker, 60 clips": (1, 60), "3 speakers, 180 clips": (3, 180), "6 speakers, 360 clips": (6, 360)}
-DRAWS = 4
-"""Batches of each kind, for each version and condition."""
-MIXES = 40
+SIZES = {"1 speaker, 60 clips": (1, 60), "5 speakers, 300 clips": (5, 300)}
+DRAWS = {CLEAN: 6}
+"""For each version and kind: batches as recorded; 2 of every other condition."""
+MIXES = 20
 """Batches with a random mix, for each version."""
 
 
@@ -126,7 +124,7 @@ def estimates(versions: list[Setting]) -> pd.DataFrame:
     for version in versions:
         for condition, clips in version.clips.items():
             for size, (speakers, count) in SIZES.items():
-                for _ in range(DRAWS):
+                for _ in range(DRAWS.get(condition, 2)):
                     voices = np.unique(clips.speakers)
                     voices = random.choice(voices, min(speakers, len(voices)), replace=False)
                     chosen = np.flatnonzero(np.isin(clips.speakers, voices))
