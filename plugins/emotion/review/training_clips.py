@@ -1,4 +1,4 @@
-"""The clips that listeners have labelled in the review, as a dataset to train on.
+"""The clips that persons have labelled, as a dataset to train on: the dataset ``reviewed`` of the catalogue.
 
 A clip can be used if all who labelled it agree on an emotion. Clips on which two persons disagree are left out: in
 simulations, soft labels did not measure better (``docs/benchmarks/review.py``).
@@ -9,7 +9,6 @@ these, directly or by way of others, are one *group*, and a fold holds out whole
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
@@ -116,14 +115,8 @@ def folds_of(speakers: Iterable[str], groups: np.ndarray) -> list[list[str]]:
     return [sorted({speaker for speaker, group in names if group in fold}) for fold in folds]
 
 
-def labels_hash(store: Store) -> str:
-    """A hash of all labels, and of what decides the groups: with the same hash, the dataset is the same."""
-    rows = settled.table(store)[["audio", "outcome", "label", "speaker", "batch"]].sort_values(["audio", "batch"])
-    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
-
-
-def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
-    """The clips that can be trained on and whose audio is still kept, with their folds.
+def source_clips(store: Store, entry: ReviewedEntry) -> SourceClips:
+    """The clips that can be trained on and whose audio is still kept, with their folds; in the order of their audio.
 
     Raises
     ------
@@ -132,8 +125,9 @@ def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
     """
     labelled = settled.table(store)
     rows = usable(labelled)
-    kept = np.array([store.exists(clips.key_of(row.audio, row.suffix)) for row in rows.itertuples()], dtype=bool)
-    rows = rows[kept].reset_index(drop=True)
+    kept = set(store.list(clips.AUDIO))
+    is_kept = np.array([clips.key_of(row.audio, row.suffix) in kept for row in rows.itertuples()], dtype=bool)
+    rows = rows[is_kept].reset_index(drop=True)
     if rows["label"].nunique() < 2:
         raise ConfigurationError(
             f"{entry.name} has {len(rows)} clips of {rows['label'].nunique()} emotions to train on, of {len(labelled)} "
@@ -142,7 +136,7 @@ def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
         )
     names = speakers_of(rows)
     speakers = [speaker_name(entry, name) for name in names]
-    groups = groups_of(names, rows["sha256"].to_list(), rows["batch"].to_list())
+    groups = groups_of(names.tolist(), rows["sha256"].tolist(), rows["batch"].tolist())
     folds = folds_of(speakers, groups)
     return SourceClips(
         [
@@ -157,6 +151,7 @@ def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
         origin=f"labels of {rows['batch'].nunique()} batches",
         warnings=(ALONE,) if len(folds) == 1 else (),
         folds=tuple(map(tuple, folds)),
+        folds_scheme=GROUPS,
     )
 
 
