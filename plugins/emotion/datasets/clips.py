@@ -79,6 +79,10 @@ class SourceClips:
         Of each zip that they came out of: key, bytes, md5 and sha256.
     left_out : dict
         The number of recordings that are left out, by their word for the emotion, which the catalogue maps to null.
+    folds : tuple of tuple of str
+        The speakers of each speaker-independent fold, where these depend on the clips; else empty.
+    folds_scheme : str
+        What these folds are called.
     """
 
     clips: list[SourceClip]
@@ -88,6 +92,8 @@ class SourceClips:
     as_published: bool = False
     archives: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    folds: tuple[tuple[str, ...], ...] = ()
+    folds_scheme: str = ""
 
 
 def speaker_name(entry: Entry, name: str) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -125,7 +126,7 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
 def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None = None) -> bool:
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
-    return _is_stored(store, entry, inputs_hash(entry, resolve(settings, entry, source)))
+    return _is_stored(store, entry, _inputs(entry, resolve(settings, entry, source), None))
 
 
 def check_entries(settings: Settings, names: Iterable[str], sources: Mapping[str, str]) -> None:
@@ -141,6 +142,7 @@ def obtain(
     name: str,
     *,
     source: Path | None = None,
+    reviewed: SourceClips | None = None,
     progress: StageProgress = no_progress,
     session: requests.Session | None = None,
     retry: Retry | None = None,
@@ -154,6 +156,8 @@ def obtain(
         path is looked for there. The folder of an entry of kind zenodo may hold its clips, its zips or both. It is
         imported again only if it has changed. Without it entries of kind zenodo and repository are downloaded, unless
         what is stored came out of the catalogue's archives.
+    reviewed : SourceClips, optional
+        Of an entry of kind reviewed, and of no other: :func:`emotion.review.training_clips.source_clips`.
     progress : callable
         Called with the stages ``download`` (unit ``B``), ``check`` and ``import`` (unit ``clips``).
     session : requests.Session, optional
@@ -172,18 +176,13 @@ def obtain(
     """
     entry = find_entry(settings.catalogue, name)
     source = resolve(settings, entry, source)
-    inputs = inputs_hash(entry, source)
+    inputs = _inputs(entry, source, reviewed)
     scratch = store.scratch(f"datasets/{name}")
     with store.lock(f"datasets/{name}"), ExitStack() as stack:
         if _is_stored(store, entry, inputs):
             _update_texts(store, entry)
         else:
-            if isinstance(entry, SynthesizedEntry):
-                clips = synthesized(entry)
-            elif source:
-                clips = _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
-            else:
-                clips = _downloaded_clips(store, settings, entry, scratch, stack, progress, session, retry)
+            clips = reviewed or _found_clips(store, settings, entry, source, scratch, stack, progress, session, retry)
             made_from = [inputs, inputs_hash(entry, None)] if clips.as_published else [inputs]
             _import(store, entry, clips, made_from, progress)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -192,6 +191,34 @@ def obtain(
 
 def _key(name: str, file: str) -> str:
     return f"datasets/{name}/{file}"
+
+
+def _inputs(entry: Entry, source: Path | None, reviewed: SourceClips | None) -> str:
+    """A hash of all that decides which clips the dataset has and what their labels are."""
+    of_entry = inputs_hash(entry, source)
+    if reviewed is None:
+        return of_entry
+    of_clips = [[clip.path, clip.labels] for clip in reviewed.clips]
+    return hashlib.sha256(json.dumps([of_entry, of_clips, reviewed.folds]).encode()).hexdigest()
+
+
+def _found_clips(
+    store: Store,
+    settings: Settings,
+    entry: Entry,
+    source: Path | None,
+    scratch: Path,
+    stack: ExitStack,
+    progress: StageProgress,
+    session: requests.Session | None,
+    retry: Retry | None,
+) -> SourceClips:
+    """The clips of an entry, whatever its kind: synthesized, from a disk or downloaded."""
+    if isinstance(entry, SynthesizedEntry):
+        return synthesized(entry)
+    if source:
+        return _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
+    return _downloaded_clips(store, settings, entry, scratch, stack, progress, session, retry)
 
 
 def _clips_from_disk(
@@ -283,6 +310,8 @@ def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str]
         store.delete(incoming)
     store.write_table(_key(entry.name, "manifest.csv"), manifest)
     facts = describe(entry) | _facts(clips, manifest)
+    if clips.folds:
+        facts |= {"folds": clips.folds, "folds_scheme": clips.folds_scheme}
     store.write_json(marker, facts | {"made_from": made_from})
     for warning in clips.warnings:
         log.warning("%s: %s", entry.name, warning)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
-from emotion.datasets import combining
+from emotion.datasets import combining, importing
+from emotion.datasets.catalogue import ReviewedEntry, find_entry
+from emotion.datasets.importing import Dataset
 from emotion.features import feature_table
 from emotion.features.feature_table import Collected
 from emotion.models import external
+from emotion.progress import StageProgress
+from emotion.review import training_clips
+from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import label_set
 
@@ -33,6 +39,14 @@ class RunClips:
     training: Collected
     external: pd.DataFrame
     rejected: pd.DataFrame
+
+
+def obtain(store: Store, settings: Settings, name: str, *, source: Path | None, progress: StageProgress) -> Dataset:
+    """Bring a dataset of the catalogue into the store, as :func:`emotion.datasets.importing.obtain` does; the clips of
+    the dataset ``reviewed`` come from the review."""
+    entry = find_entry(settings.catalogue, name)
+    reviewed = training_clips.source_clips(store, entry) if isinstance(entry, ReviewedEntry) else None
+    return importing.obtain(store, settings, name, source=source, reviewed=reviewed, progress=progress)
 
 
 def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, tested_on: Collection[str]) -> RunClips:

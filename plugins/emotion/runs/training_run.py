@@ -77,7 +77,7 @@ class TrainingRun(Run):
         with self._stages("download") as progress:
             for name in (*datasets, *also_test_on):
                 source = Path(sources[name]) if name in sources else None
-                obtained = importing.obtain(self.store, self.settings, name, source=source, progress=progress)
+                obtained = collecting.obtain(self.store, self.settings, name, source=source, progress=progress)
                 facts[name] = obtained.facts
         combined = combining.combined_facts([facts[name] for name in datasets])
         self.store.write_json(self._key(EXTERNAL_FACTS), [facts[name] for name in also_test_on])
