@@ -13,6 +13,8 @@ Every task calls one method of `plugins/emotion/runs/training_run.py`. A run wri
 and the models to `models/<run id>/`. Features are stored by clip: a clip is never featurized twice with one recipe.
 
 No answer to `ask_a_person` within a day means no. Clearing the task asks again; an earlier answer no longer counts.
+People are told of the question, again four hours before the day ends, and of a failed run, if there is a connection
+`emotion_notify`.
 
 A task that fails on bad data fails at once, with what was found, what was expected and what to do; anything else is
 tried again.
@@ -38,6 +40,7 @@ from emotion_airflow.defaults import (
     days_between_runs,
     schedule_from,
 )
+from emotion_airflow.notifications import TELL_OF_FAILURE, TELL_OF_QUESTION
 from emotion_airflow.question import QuestionOperator
 from emotion_airflow.training_form import PARAMS, chosen_datasets
 
@@ -69,6 +72,7 @@ def training_run(run_id: str) -> TrainingRun:
     params=PARAMS,
     tags=["emotion", "training"],
     default_args=TASK_DEFAULTS,
+    on_failure_callback=TELL_OF_FAILURE,
 )
 def emotion_training():
     @task(retries=4, retry_delay=timedelta(seconds=30))
@@ -170,6 +174,8 @@ def emotion_training():
         options=[PROMOTE, KEEP],
         defaults=KEEP,
         response_timeout=timedelta(hours=24),
+        reminder=timedelta(hours=4),
+        notifiers=TELL_OF_QUESTION,
         execution_timeout=None,
     )
 

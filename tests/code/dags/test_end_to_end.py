@@ -19,6 +19,7 @@ from emotion.models import registry
 from emotion.settings import INCLUDE, PROJECT
 from emotion.store import Store, run_folder
 from emotion.vocabulary import PROTOCOLS
+from mail_server import body, mail_server
 from question_dags import AT_ONCE
 
 pytestmark = pytest.mark.airflow
@@ -28,7 +29,16 @@ SPEAKERS = 6
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory):
+def mails():
+    """What the mail server of the connection ``emotion_notify`` got."""
+    with mail_server() as (connection, mails):
+        os.environ["AIRFLOW_CONN_EMOTION_NOTIFY"] = connection
+        yield mails
+        del os.environ["AIRFLOW_CONN_EMOTION_NOTIFY"]
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, mails):
     base = tmp_path_factory.mktemp("end-to-end")
     catalogue = yaml.safe_load((INCLUDE / "datasets.yaml").read_text())
     catalogue["synthesized"]["speakers"] = SPEAKERS
@@ -211,15 +221,28 @@ class Questions:
         return value["chosen_options"], value["responded_by_user"] is not None
 
 
-def test_an_answer_counts_however_soon_and_whatever_happens_to_its_task(airflow):
+def told_of(mails) -> list[str]:
+    """The subjects of the mails on the questions of ``question_dags.py``."""
+    return [mail["Subject"] for mail in mails if "It is a 42." in body(mail)]
+
+
+def test_an_answer_counts_however_soon_and_whatever_happens_to_its_task(airflow, mails):
     questions = Questions(airflow)
     states = dict.fromkeys([*AT_ONCE, "killed_when_answered"], "awaiting_input")
     questions.answer_when(states | {"killed_while_asking": "up_for_retry"}, "yes")
-    tries = dict.fromkeys([*AT_ONCE, "unanswered"], 1) | {"killed_when_answered": 2, "killed_while_asking": 2}
+    reminded = ["Late?", "Killed?", "Unanswered?"]
+    subjects = [*reminded, *(f"Still unanswered: {subject}" for subject in reminded)]
+    wait_for(lambda: len(told_of(mails)) >= len(subjects), seconds=120, what="the reminders")
+    questions.answer_when(dict.fromkeys(["answered_late", "killed_before_reminding"], "awaiting_input"), "yes")
+    tries = dict.fromkeys([*AT_ONCE, "unanswered", "reminded", "answered_late"], 1)
+    tries |= {"killed_when_answered": 2, "killed_while_asking": 2, "killed_before_reminding": 2}
     assert questions.finish() == {task_id: ("success", number) for task_id, number in tries.items()}
-    assert questions.result("unanswered") == (["no"], False), "the default, which nobody chose"
-    for task_id in tries.keys() - {"unanswered"}:
-        assert questions.result(task_id) == (["yes"], True), task_id
+    for task_id in tries:
+        if task_id in ("unanswered", "reminded"):
+            assert questions.result(task_id) == (["no"], False), "the default, which nobody chose"
+        else:
+            assert questions.result(task_id) == (["yes"], True), task_id
+    assert sorted(told_of(mails)) == sorted(subjects), "people are told once, and reminded once"
 
     cleared = {"dry_run": False, "task_ids": [AT_ONCE[0]], "dag_run_id": "run", "only_failed": False}
     airflow.api("POST", "/dags/questions/clearTaskInstances", json=cleared)
