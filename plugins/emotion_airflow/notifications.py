@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from airflow.sdk import BaseNotifier, Connection
@@ -25,6 +25,8 @@ from emotion.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from emotion_airflow.question import QuestionOperator
 
 log = logging.getLogger(__name__)
 
@@ -207,8 +209,8 @@ def report_page(dag_id: str, run_id: str) -> str:
 
 def question_message(context: Context) -> Message:
     """That a question waits for an answer, or, as ``remind`` says, still waits; from the context of its task."""
-    task, instance = context["task"], context["task_instance"]
-    summary = task.hitl_summary  # type: ignore[attr-defined]
+    task, instance = cast("QuestionOperator", context["task"]), context["task_instance"]
+    summary = task.hitl_summary
     remind = summary.get("remind", False)
     text = f"{summary['body'] or ''}\nThe answers: {', '.join(summary['options'])}."
     if summary["timeout_datetime"]:

@@ -65,7 +65,7 @@ def web_hook(status: int = 200) -> Iterator[tuple[str, list[tuple[str, dict, str
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", posts
     finally:
