@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """The standard emotions, in the order of RAVDESS's own codes 01 to 08. A model knows the emotions that it was trained
 on (its :func:`label_set`): some or all of these, and others that the dataset catalogue declares."""
+REVIEWED = "reviewed"
+"""The dataset of the catalogue that has the clips which listeners have labelled."""
 FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
 """The three model families, each trained by a task of its own."""
 PROTOCOLS = (

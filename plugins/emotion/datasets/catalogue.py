@@ -35,7 +35,7 @@ from emotion.datasets.field_types import (
 )
 from emotion.datasets.rules import RAVDESS, Rule
 from emotion.errors import ConfigurationError
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, REVIEWED
 
 
 class Licence(Strict):
@@ -151,8 +151,14 @@ class FolderEntry(_Labelled):
     clips: Count | None = None
 
 
-Entry = ZenodoEntry | RepositoryEntry | SynthesizedEntry | FolderEntry
-"""A dataset of the catalogue, of one of the four kinds."""
+class ReviewedEntry(_Dataset):
+    """The clips that listeners have labelled in the review. Its name is :data:`emotion.vocabulary.REVIEWED`."""
+
+    kind: Literal["reviewed"]
+
+
+Entry = ZenodoEntry | RepositoryEntry | SynthesizedEntry | FolderEntry | ReviewedEntry
+"""A dataset of the catalogue, of one of the five kinds."""
 
 OWN_SOURCE = "recordings of your own"
 _OWN_RECORDINGS: dict[str, object] = {
@@ -168,13 +174,14 @@ _OWN_RECORDINGS: dict[str, object] = {
     "citation": "Recordings of your own.",
     "folds": None,
 }
-"""What an entry of kind folder says where it has no such key; its title is then its name."""
+"""What an entry of kind folder or reviewed says where it has no such key; its title is then its name."""
 
 _KINDS: dict[str, type[BaseModel]] = {
     "zenodo": ZenodoEntry,
     "repository": RepositoryEntry,
     "synthesized": SynthesizedEntry,
     "folder": FolderEntry,
+    "reviewed": ReviewedEntry,
 }
 _NESTED: dict[str, type[BaseModel]] = {"licence": Licence, "folds": Folds, "archives": Archive, "rule": Rule}
 """The models of the mappings inside an entry, by the key that holds them."""
@@ -199,7 +206,7 @@ def read_catalogue(file: Path) -> dict[str, Entry]:
     >>> from emotion.settings import INCLUDE
     >>> list(read_catalogue(INCLUDE / "datasets.yaml"))
     ['ravdess-speech', 'ravdess-speech-song', 'nemo', 'emodb', 'emodb-2', 'crema-d', 'tess', 'savee', 'synthesized', \
-'labelled-folder']
+'labelled-folder', 'reviewed']
     """
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
@@ -298,7 +305,12 @@ def _entry(file: Path, name: str, value: object) -> Entry:
     fields = _mapping(value, f"{file}: {name}", "a dataset's keys")
     if "name" in fields:
         raise ConfigurationError(f"{file}: {name}.name: unknown key; the name of a dataset is the key of its entry")
-    if fields.get("kind") == "folder":
+    if (fields.get("kind") == "reviewed") != (name == REVIEWED):
+        raise ConfigurationError(
+            f"{file}: {name}.kind: found {_shown(fields.get('kind'))}; expected the kind reviewed for the dataset that "
+            f"is named {REVIEWED}, and for no other"
+        )
+    if fields.get("kind") in ("folder", "reviewed"):
         fields = {"title": name, **_OWN_RECORDINGS, **fields}
     try:
         _NAME.validate_python(name)

@@ -79,6 +79,8 @@ class SourceClips:
         Of each zip that they came out of: key, bytes, md5 and sha256.
     left_out : dict
         The number of recordings that are left out, by their word for the emotion, which the catalogue maps to null.
+    folds : tuple of tuple of str
+        The speakers of each speaker-independent fold, where these depend on the clips; else empty.
     """
 
     clips: list[SourceClip]
@@ -88,6 +90,7 @@ class SourceClips:
     as_published: bool = False
     archives: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
+    folds: tuple[tuple[str, ...], ...] = ()
 
 
 def speaker_name(entry: Entry, name: str) -> str:

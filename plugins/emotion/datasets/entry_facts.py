@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emotion.datasets.catalogue import Entry, FolderEntry, RepositoryEntry, SynthesizedEntry, ZenodoEntry
+from emotion.datasets.catalogue import (
+    Entry,
+    FolderEntry,
+    RepositoryEntry,
+    ReviewedEntry,
+    SynthesizedEntry,
+    ZenodoEntry,
+)
 from emotion.datasets.clips import source_files, speaker_name
 from emotion.datasets.rules import RAVDESS
 from emotion.datasets.synthesis import VERSION
@@ -17,9 +25,11 @@ FORMAT = 1
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """What the catalogue says of a dataset, as ``dataset.json`` has it."""
-    folds = entry.folds and [[speaker_name(entry, name) for name in fold] for fold in entry.folds.speakers]
-    return {
+    """What the catalogue says of a dataset, as ``dataset.json`` has it.
+
+    Reviewed clips have no published folds: theirs come with the clips.
+    """
+    return _published_folds(entry) | {
         "name": entry.name,
         "title": entry.title,
         "kind": entry.kind,
@@ -28,15 +38,26 @@ def describe(entry: Entry) -> dict[str, Any]:
         "commercial_use": entry.commercial_use,
         "source": entry.source,
         "citation": entry.citation,
-        "folds": folds,
-        "folds_scheme": entry.folds and entry.folds.scheme,
         "language": entry.language,
         "emotion_colours": {
             emotion: colour
-            for emotion, colour in ({} if isinstance(entry, SynthesizedEntry) else entry.emotions).items()
+            for emotion, colour in (
+                {} if isinstance(entry, (SynthesizedEntry, ReviewedEntry)) else entry.emotions
+            ).items()
             if colour
         },
     }
+
+
+def _declared_emotions(entry: Entry) -> Mapping[str, str | None]:
+    return {} if isinstance(entry, (SynthesizedEntry, ReviewedEntry)) else entry.emotions
+
+
+def _published_folds(entry: Entry) -> dict[str, Any]:
+    if isinstance(entry, ReviewedEntry):
+        return {}
+    folds = entry.folds and [[speaker_name(entry, name) for name in fold] for fold in entry.folds.speakers]
+    return {"folds": folds, "folds_scheme": entry.folds and entry.folds.scheme}
 
 
 def inputs_hash(entry: Entry, source: Path | None) -> str:
@@ -50,7 +71,7 @@ def inputs_hash(entry: Entry, source: Path | None) -> str:
         parts += [sorted(entry.labels.items())]
     elif isinstance(entry, RepositoryEntry):
         parts += [entry.archive, entry.sha256, entry.clips, sorted(entry.labels.items())]
-    if not isinstance(entry, SynthesizedEntry):
+    if not isinstance(entry, (SynthesizedEntry, ReviewedEntry)):
         parts += _naming(entry)
     if source:
         files = source_files(source.parent) if source.suffix.lower() == ".csv" else source_files(source)

@@ -31,9 +31,11 @@ from typing import Any
 import pandas as pd
 import requests
 
+from emotion.datasets import reviewed
 from emotion.datasets.catalogue import (
     Entry,
     RepositoryEntry,
+    ReviewedEntry,
     SynthesizedEntry,
     ZenodoEntry,
     find_entry,
@@ -45,6 +47,7 @@ from emotion.datasets.http_client import Retry
 from emotion.datasets.manifest import manifest_rows, manifest_table, parse_manifest
 from emotion.datasets.published import expanded_bytes, from_archives
 from emotion.datasets.repository import fetch_repository
+from emotion.datasets.reviewed import GROUPS
 from emotion.datasets.sources import from_disk, resolve, synthesized
 from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
@@ -125,7 +128,7 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
 def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None = None) -> bool:
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
-    return _is_stored(store, entry, inputs_hash(entry, resolve(settings, entry, source)))
+    return _is_stored(store, entry, _inputs(store, entry, resolve(settings, entry, source)))
 
 
 def check_entries(settings: Settings, names: Iterable[str], sources: Mapping[str, str]) -> None:
@@ -172,7 +175,7 @@ def obtain(
     """
     entry = find_entry(settings.catalogue, name)
     source = resolve(settings, entry, source)
-    inputs = inputs_hash(entry, source)
+    inputs = _inputs(store, entry, source)
     scratch = store.scratch(f"datasets/{name}")
     with store.lock(f"datasets/{name}"), ExitStack() as stack:
         if _is_stored(store, entry, inputs):
@@ -180,6 +183,8 @@ def obtain(
         else:
             if isinstance(entry, SynthesizedEntry):
                 clips = synthesized(entry)
+            elif isinstance(entry, ReviewedEntry):
+                clips = reviewed.from_review(store, entry)
             elif source:
                 clips = _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
             else:
@@ -192,6 +197,14 @@ def obtain(
 
 def _key(name: str, file: str) -> str:
     return f"datasets/{name}/{file}"
+
+
+def _inputs(store: Store, entry: Entry, source: Path | None) -> str:
+    """A hash of all that decides which clips the dataset has and what their labels are."""
+    of_entry = inputs_hash(entry, source)
+    if not isinstance(entry, ReviewedEntry):
+        return of_entry
+    return hashlib.sha256((of_entry + reviewed.labels_hash(store)).encode()).hexdigest()
 
 
 def _clips_from_disk(
@@ -283,6 +296,8 @@ def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str]
         store.delete(incoming)
     store.write_table(_key(entry.name, "manifest.csv"), manifest)
     facts = describe(entry) | _facts(clips, manifest)
+    if clips.folds:
+        facts |= {"folds": clips.folds, "folds_scheme": GROUPS}
     store.write_json(marker, facts | {"made_from": made_from})
     for warning in clips.warnings:
         log.warning("%s: %s", entry.name, warning)

@@ -11,7 +11,15 @@ from pathlib import Path, PurePosixPath
 from emotion.datasets import synthesis
 from emotion.datasets.archives import Member, open_zip, zip_members
 from emotion.datasets.audformat import HEADER_FILE, files_of_database
-from emotion.datasets.catalogue import OWN_SOURCE, Entry, FolderEntry, RepositoryEntry, SynthesizedEntry, ZenodoEntry
+from emotion.datasets.catalogue import (
+    OWN_SOURCE,
+    Entry,
+    FolderEntry,
+    RepositoryEntry,
+    ReviewedEntry,
+    SynthesizedEntry,
+    ZenodoEntry,
+)
 from emotion.datasets.clips import SourceClip, SourceClips, folder_members, recordings_folders
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.datasets.labelled_files import clips_to_import, left_out_words
@@ -43,8 +51,8 @@ def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | Non
             )
     if source is None:
         return None
-    if isinstance(entry, SynthesizedEntry):
-        raise ConfigurationError(f"{entry.name} is synthesized and takes no source; found {source}")
+    if isinstance(entry, (SynthesizedEntry, ReviewedEntry)):
+        raise ConfigurationError(f"{entry.name} is {entry.kind} and takes no source; found {source}")
     roots = [root.resolve() for root in settings.recordings]
     places = [(root / source).resolve() for root in roots]  # an absolute source stays as it is
     inside = [place for place in places if any(place.is_relative_to(root) for root in roots)]
@@ -86,8 +94,8 @@ def from_disk(settings: Settings, entry: Entry, source: Path, stack: ExitStack) 
     """
     if isinstance(entry, (ZenodoEntry, RepositoryEntry)):
         return published_from_disk(settings, entry, source, stack)
-    if isinstance(entry, SynthesizedEntry):
-        raise ConfigurationError(f"{entry.name} is synthesized and takes no source; found {source}")
+    if isinstance(entry, (SynthesizedEntry, ReviewedEntry)):
+        raise ConfigurationError(f"{entry.name} is {entry.kind} and takes no source; found {source}")
     members, table = _own_members(settings, entry, source, stack)
     by_path = {member.path: member for member in members}
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from emotion.errors import DataError
-from emotion.vocabulary import DATASET_MODES, MODES
+from emotion.vocabulary import DATASET_MODES, MODES, REVIEWED
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Row numbers of the training side and of the test side."""
@@ -195,7 +195,8 @@ def dataset_folds(labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray
 
     The training side has no clip of the dataset and no clip of its speakers. The test side has the clips whose emotion
     the training side shows too. A dataset is not held out where the rest has fewer than two speakers, or shares fewer
-    than two emotions with it; with one dataset, there is no fold.
+    than two emotions with it, or is the reviewed clips alone, which are a supplement to a corpus; with one dataset,
+    there is no fold.
 
     Parameters
     ----------
@@ -214,6 +215,8 @@ def dataset_folds(labels: np.ndarray, speakers: np.ndarray, datasets: np.ndarray
         held_out = datasets == dataset
         train = np.flatnonzero(~held_out & ~np.isin(speakers, speakers[held_out]))
         test = np.flatnonzero(held_out & np.isin(labels, labels[train]))
+        if set(datasets[train]) == {REVIEWED}:
+            continue
         if len(set(speakers[train])) >= LEAST_TRAINING_SPEAKERS and len(set(labels[test])) >= LEAST_EMOTIONS:
             folds.append((train, test))
     return folds
