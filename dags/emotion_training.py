@@ -5,8 +5,10 @@
         { train_logistic_regression, train_random_forest, train_gradient_boosting } ▸
         compare ▸ explain ▸ register_challenger ▸ ( ask a person ) ▸ promote ▸ announce_champion
 
-Press **Trigger** for a form that explains every parameter. The DAG also runs weekly, with the defaults of the form.
-`EMOTION_TRAINING_SCHEDULE`, a cron expression, changes the schedule. If it is empty, the DAG runs by hand only.
+Press **Trigger** for a form that explains every parameter. The DAG also runs weekly, with the defaults of the form, and
+with the dataset *reviewed* as well once listeners have labelled enough. `EMOTION_TRAINING_SCHEDULE`, a cron expression,
+changes the schedule. If it is empty, the DAG runs by hand only. The DAG `emotion_review` starts a run when enough new
+labels have come.
 
 Every task calls one method of `plugins/emotion/runs/training_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`): `comparison.json`, `comparison.csv`, `report.html`, `rejected.csv` and `shap/` to `runs/<run id>/`,
@@ -76,9 +78,10 @@ def training_run(run_id: str) -> TrainingRun:
 )
 def emotion_training():
     @task(retries=4, retry_delay=timedelta(seconds=30))
-    def download(*, run_id=None, params=None):
+    def download(*, run_id=None, params=None, dag_run=None):
         """Bring the recordings of all datasets into the artifact store, with their manifests."""
-        return training_run(run_id).download(**chosen_datasets(params))
+        scheduled = dag_run.run_type == "scheduled"
+        return training_run(run_id).download(**chosen_datasets(params), scheduled=scheduled)
 
     @task
     def plan_shards(_, *, run_id=None, params=None):

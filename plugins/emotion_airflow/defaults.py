@@ -12,6 +12,8 @@ TRAINING_SCHEDULE = {"variable": "EMOTION_TRAINING_SCHEDULE", "default": "@weekl
 """The schedule of the training DAG, as :func:`schedule_from` takes it."""
 SCORING_SCHEDULE = {"variable": "EMOTION_SCORING_SCHEDULE", "default": "*/15 * * * *"}
 """The schedule of the scoring DAG."""
+REVIEW_SCHEDULE = {"variable": "EMOTION_REVIEW_SCHEDULE", "default": "@hourly"}
+"""The schedule of the review DAG."""
 SCHEDULED_RUNS = 100
 """So many runs are looked at to find the longest time between two."""
 NOT_RETRIED = ("DataError", "ConfigurationError", "BundleError")

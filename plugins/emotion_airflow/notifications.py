@@ -246,3 +246,15 @@ def tell_of_alarm(run_id: str, batch: dict) -> None:
     """That a batch is in alarm. ``batch``: as ``watch_drift`` of the scoring run returns it."""
     subject = f"Alarm: the batch {batch['batch']} differs from the training set"
     send(Message("drift_alarm", subject, batch["cause"], report_page("emotion_scoring", run_id)))
+
+
+def tell_of_accuracy(run_id: str, champion: dict) -> None:
+    """That the champion's accuracy in use fell. ``champion``: as ``measure_accuracy`` of the review run returns it."""
+    accuracy = champion["accuracy"]
+    text = (
+        f"By {champion['labels']} labels, {champion['name']} answers {accuracy['value']:.0%} of the clips right (95 % "
+        f"interval {accuracy['low']:.0%} to {accuracy['high']:.0%}). Its training promised {champion['promised']:.0%}."
+        "\nListen to more clips on the page Emotion review: a training on the labels starts once there are enough."
+    )
+    subject = f"The accuracy of {champion['name']} fell"
+    send(Message("accuracy_fallen", subject, text, page("emotion_review", run_id)))

@@ -10,6 +10,7 @@ these, directly or by way of others, are one *group*, and a fold holds out whole
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
@@ -24,6 +25,9 @@ from emotion.datasets.clips import SourceClip, SourceClips, speaker_name
 from emotion.errors import ConfigurationError
 from emotion.review import clips, settled
 from emotion.store import Store
+from emotion.vocabulary import REVIEWED
+
+log = logging.getLogger(__name__)
 
 LEAST_CLIPS = 5
 """Of an emotion. The random folds of a training run need as many; an emotion with fewer clips is left out."""
@@ -53,6 +57,34 @@ def usable(labelled: pd.DataFrame) -> pd.DataFrame:
     agreed = rows.groupby("audio")["label"].transform("nunique") == 1
     rows = rows[agreed].sort_values(["audio", "batch"]).drop_duplicates("audio")
     return rows[rows.groupby("label")["audio"].transform("size") >= LEAST_CLIPS].reset_index(drop=True)
+
+
+def trainable(store: Store) -> pd.DataFrame:
+    """The :func:`usable` labels of the store whose audio is still kept: what an import of the dataset takes."""
+    rows = usable(settled.table(store))
+    is_kept = [store.exists(clips.key_of(row.audio, row.suffix)) for row in rows.itertuples()]
+    return rows[np.array(is_kept, dtype=bool)].reset_index(drop=True)
+
+
+def can_be_used(rows: pd.DataFrame) -> bool:
+    """Whether :func:`trainable` rows make a dataset: they show two emotions or more.
+
+    >>> can_be_used(pd.DataFrame({"label": ["sad", "sad"]})), can_be_used(pd.DataFrame({"label": ["sad", "happy"]}))
+    (False, True)
+    """
+    return rows["label"].nunique() > 1
+
+
+def with_reviewed(store: Store, datasets: Sequence[str]) -> list[str]:
+    """The datasets of a scheduled training, and the reviewed clips too once they can be used; the log says whether."""
+    if REVIEWED in datasets:
+        return [*datasets]
+    rows = trainable(store)
+    if not can_be_used(rows):
+        log.info("%d labelled clips of fewer than two emotions: the training does without %s", len(rows), REVIEWED)
+        return [*datasets]
+    log.info("The training uses %s too: %d labelled clips", REVIEWED, len(rows))
+    return [*datasets, REVIEWED]
 
 
 def speakers_of(rows: pd.DataFrame) -> np.ndarray:

@@ -133,5 +133,5 @@ def _interval(
             counts = random.multinomial(len(used), np.full(len(used), 1 / len(used))).astype(float)
         draws.append(find_mix(evidence[used], counts))
     shrink = 1.0 if by_speaker else np.sqrt(len(used) / clips)
-    low, high = (mix + shrink * (np.quantile(draws, [0.025, 0.975], axis=0) - np.median(draws, axis=0)))
+    low, high = mix + shrink * (np.quantile(draws, [0.025, 0.975], axis=0) - np.median(draws, axis=0))
     return np.clip(low, 0, 1), np.clip(high, 0, 1), "speakers" if by_speaker else "clips"

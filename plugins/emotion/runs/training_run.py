@@ -13,7 +13,7 @@ from typing import cast
 import pandas as pd
 
 from emotion import features, metrics
-from emotion.datasets import combining, importing
+from emotion.datasets import combining, importing, reviewed
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
 from emotion.evaluation.held_out import protocol_scores, soft_vote
 from emotion.evaluation.selection import PROTOCOL, select
@@ -58,6 +58,7 @@ class TrainingRun(Run):
         datasets: Sequence[str],
         sources: Mapping[str, str] | None = None,
         also_test_on: Sequence[str] = (),
+        scheduled: bool = False,
     ) -> dict:
         """Bring the datasets into the artifact store, with their manifests.
 
@@ -69,16 +70,18 @@ class TrainingRun(Run):
             Name → the folder, zip or CSV that a dataset is taken from.
         also_test_on : sequence of str
             Names in the catalogue, to test on alone.
+        scheduled : bool
+            Whether the reviewed clips are added once they can be used.
         """
         sources = sources or {}
+        datasets = reviewed.with_reviewed(self.store, datasets) if scheduled else datasets
         combining.check_names(datasets, also_test_on, sources)
         importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
         facts = {}
         with self._stages("download") as progress:
             for name in (*datasets, *also_test_on):
                 source = Path(sources[name]) if name in sources else None
-                obtained = importing.obtain(self.store, self.settings, name, source=source, progress=progress)
-                facts[name] = obtained.facts
+                facts[name] = importing.obtain(self.store, self.settings, name, source=source, progress=progress).facts
         combined = combining.combined_facts([facts[name] for name in datasets])
         self.store.write_json(self._key(EXTERNAL_FACTS), [facts[name] for name in also_test_on])
         self.store.write_json(self._key("dataset.json"), combined)
