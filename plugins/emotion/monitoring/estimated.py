@@ -1,10 +1,10 @@
 """Estimated accuracy of a batch without labels: what its calibrated probabilities promise.
 
-If of the answers with confidence 0.8 about 80 % are right, the mean confidence of a batch is its expected accuracy, and
-the sum of the probabilities by answer is its expected confusion matrix (confidence-based performance estimation; Guillory
-et al. 2021, "Predicting with confidence on unseen distributions", and Garg et al. 2022, "Leveraging unlabeled data to
-predict out-of-distribution performance", measure how far that holds). It holds for audio like that of training. So there
-is no estimate where the batch is unlike it.
+If of the answers with confidence 0.8 about 80 % are right, the mean confidence of a batch is its expected accuracy,
+and the sum of the probabilities by answer is its expected confusion matrix (confidence-based performance estimation;
+Guillory et al. 2021, "Predicting with confidence on unseen distributions", and Garg et al. 2022, "Leveraging unlabeled
+data to predict out-of-distribution performance", measure how far that holds). It holds for audio like that of training.
+So there is no estimate where the batch is unlike it.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def cannot_hold(clips: pd.DataFrame, drift: dict) -> str | None:
     unfamiliar = float(clips["unfamiliar"].mean())
     if unfamiliar > MOST_UNFAMILIAR:
         return (
-            f"{unfamiliar:.0%} of the clips are unfamiliar; from {MOST_UNFAMILIAR:.0%} on, the confidence cannot be taken "
-            "at its word."
+            f"{unfamiliar:.0%} of the clips are unfamiliar, which is over {MOST_UNFAMILIAR:.0%}, so the confidence cannot "
+            "be taken at its word."
         )
     return None
 

@@ -146,6 +146,21 @@ def standing(labels: Iterable[Label]) -> dict[tuple[str, str], dict[str, Label]]
     return counting
 
 
+def labelled_items(store: Store) -> list[Item]:
+    """The items of all batches that have a label which counts; a clip that was only skipped has none."""
+    audio_of_batch: dict[str, set[str]] = {}
+    for (batch, audio), by_person in standing(read(store)).items():
+        if any(label.label != SKIP for label in by_person.values()):
+            audio_of_batch.setdefault(batch, set()).add(audio)
+    return [
+        item
+        for batch, labelled in audio_of_batch.items()
+        if store.exists(queue.key_of(batch))
+        for item in queue.read(store, batch).items
+        if item.audio in labelled
+    ]
+
+
 def _batch(batch: str) -> str:
     queue.key_of(batch)  # raises for what is no name of a batch
     return batch

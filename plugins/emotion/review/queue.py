@@ -1,13 +1,13 @@
-"""Which clips of a batch a person should hear, and the probability with which each of them was drawn."""
+"""The queue of a batch: the clips that a person should hear, each with the probability with which it was drawn.
+
+Its file is written once. It changes only where its audio is deleted: when its time is over, or on request.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
-
-import pandas as pd
 
 from emotion.errors import DataError
 from emotion.store import Store
@@ -208,34 +208,3 @@ def read_all(store: Store) -> list[Queue]:
     """The queues of all batches, the newest first."""
     queues = [_parse(store.read_json(key), store.url(key)) for key in store.list(QUEUES, "*.json")]
     return sorted(queues, key=lambda queue: (queue.made_at, queue.batch), reverse=True)
-
-
-def draw(
-    table: pd.DataFrame,
-    timeline: pd.DataFrame,
-    *,
-    size: int,
-    emotions: Sequence[str],
-    drift: str,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Draw the clips that a person should hear.
-
-    Parameters
-    ----------
-    table, timeline : pandas.DataFrame
-        What ``predictions.parquet`` and ``timeline.parquet`` hold.
-    size : int
-        How many clips to draw.
-    emotions : sequence of str
-        Those that the model knows.
-    drift : str
-        The verdict on the batch.
-    seed : int
-
-    Returns
-    -------
-    list of dict
-        The items, without ``audio`` and ``suffix``.
-    """
-    raise NotImplementedError

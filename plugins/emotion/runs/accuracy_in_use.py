@@ -98,11 +98,12 @@ def promised(scores: Mapping[str, Mapping[str, float]], modes: Mapping[str, floa
     >>> promised(scores, {"plain": 1, "batch": 3}), promised(scores, {"speaker": 1})
     (0.675, None)
     """
-    total = sum(modes.values())
-    by_mode = {mode: scores.get(MODES.get(mode, ""), {}).get("accuracy") for mode in modes}
-    if not total or any(accuracy is None for accuracy in by_mode.values()):
+    protocols = {mode: protocol for mode, protocol in MODES.items() if modes.get(mode)}
+    by_mode = {mode: scores.get(protocol, {}).get("accuracy") for mode, protocol in protocols.items()}
+    known = {mode: accuracy for mode, accuracy in by_mode.items() if accuracy is not None}
+    if not known or len(known) < len(by_mode):
         return None
-    return float(sum(weight * by_mode[mode] for mode, weight in modes.items()) / total)
+    return float(sum(modes[mode] * known[mode] for mode in known) / sum(modes[mode] for mode in known))
 
 
 def _of_model(table: pd.DataFrame, store: Store, version: str, family: str) -> dict:
@@ -118,7 +119,7 @@ def _of_model(table: pd.DataFrame, store: Store, version: str, family: str) -> d
     return realized.realized_accuracy(rows, promised=promised(scores, weights))
 
 
-def measure_accuracy(store: Store, emitter: Emitter) -> dict:
+def measure_accuracy(store: Store, emitter: Emitter) -> dict[str, Any]:
     """Measure the realized accuracy of every model with labels; write it to :data:`ACCURACY` and send the metrics.
 
     Returns
@@ -131,14 +132,14 @@ def measure_accuracy(store: Store, emitter: Emitter) -> dict:
     table = settled.table(store)
     newest = table.groupby(["version", "family"])["labelled_at"].max().sort_values(ascending=False)
     models = {f"{version}/{family}": _of_model(table, store, version, family) for version, family in newest.index}
-    result = {"measured_at": registry.now(), "champion": _champion(table, store), "models": models}
+    champion = _champion(table, store)
+    result = {"measured_at": registry.now(), "champion": champion, "models": models}
     store.write_json(ACCURACY, result)
     for name in list(models)[:MOST_MODELS]:
         _emit(emitter, name, models[name])
-    if result["champion"]:
-        figures = result["champion"]["figures"]
-        _emit(emitter, CHAMPION, figures)
-        emitter.gauge(metrics.ACCURACY_SHORT, figures["short_by"])
+    if champion:
+        _emit(emitter, CHAMPION, champion["figures"])
+        emitter.gauge(metrics.ACCURACY_SHORT, champion["figures"]["short_by"])
     return result
 
 
@@ -147,7 +148,7 @@ def read_accuracy(store: Store) -> dict | None:
     return store.read_json(ACCURACY) if store.exists(ACCURACY) else None
 
 
-def _champion(table: pd.DataFrame, store: Store) -> dict | None:
+def _champion(table: pd.DataFrame, store: Store) -> dict[str, Any] | None:
     champion = registry.champion(store)
     if champion is None:
         return None
