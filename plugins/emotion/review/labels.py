@@ -25,6 +25,10 @@ SKIP = "skip"
 WITHOUT_EMOTION = ("several", "none_of_these", "no_speech", "cannot_tell")
 """What a person can say of a clip in place of one emotion."""
 SPECIAL = (*WITHOUT_EMOTION, SKIP)
+MOST_IN_MEMORY = 100_000
+"""Labels that a process keeps; it forgets them all where there are more."""
+_READ: dict[str, Label] = {}
+"""The labels that this process has read, by the places of their files. A file of a label never changes."""
 LONGEST_NOTE = 2_000
 """Characters of a note."""
 LONGEST_NAME = 200
@@ -117,8 +121,21 @@ def withdraw(store: Store, batch: str, audio: str, person: str) -> Label:
 def read(store: Store, batch: str | None = None) -> list[Label]:
     """The labels of a batch, or of all, in the order of their times; those that are taken back too."""
     prefix = LABELS if batch is None else f"{LABELS}/{_batch(batch)}"
-    labels = [_parse(store.read_json(key), store.url(key)) for key in store.list(prefix, "*.json")]
-    return sorted(labels, key=lambda label: (label.at, label.id))
+    places = {store.url(key): key for key in store.list(prefix, "*.json")}
+    labels, unread = [], []
+    for place, key in places.items():
+        if label := _READ.get(place):
+            labels.append(label)
+        else:
+            unread.append(key)
+    new = {
+        store.url(key): _parse(store.parse_json(key, data), store.url(key))
+        for key, data in store.read_many(unread).items()
+    }
+    if len(_READ) > MOST_IN_MEMORY:
+        _READ.clear()
+    _READ.update(new)
+    return sorted([*labels, *new.values()], key=lambda label: (label.at, label.id))
 
 
 def standing(labels: Iterable[Label]) -> dict[tuple[str, str], dict[str, Label]]:
