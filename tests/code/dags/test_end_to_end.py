@@ -50,6 +50,7 @@ def airflow(tmp_path_factory, mails):
         "EMOTION_DATASETS": str(base / "datasets.yaml"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
+        "EMOTION_REVIEW_SCHEDULE": "",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(INCLUDE.parent / "plugins"),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
