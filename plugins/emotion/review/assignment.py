@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from emotion.review import labels, queue
+from emotion.review import clips, labels, queue
 from emotion.review.labels import SKIP, Label
 from emotion.review.queue import Item
 from emotion.store import Store
 
 
-def is_done(item: Item, standing: Mapping[str, Label]) -> bool:
-    """Whether as many persons as the clip needs have labelled it; ``standing``: its labels that count, by person."""
-    return sum(label.label != SKIP for label in standing.values()) >= item.people
+def is_done(item: Item, by_person: Mapping[str, Label]) -> bool:
+    """Whether as many persons as the clip needs have labelled it; ``by_person``: its labels that count."""
+    return sum(label.label != SKIP for label in by_person.values()) >= item.people
 
 
 def open_items(store: Store, batch: str | None, person: str) -> list[Item]:
@@ -33,23 +33,23 @@ def open_items(store: Store, batch: str | None, person: str) -> list[Item]:
     standing = labels.standing(labels.read(store, batch))
     offered: list[Item] = []
     skipped: list[Item] = []
-    for clips in queues:
-        if clips.expired:
+    for clips_of_batch in queues:
+        if clips_of_batch.expired:
             continue
-        for item in sorted(clips.items, key=lambda item: _order(person, item)):
-            said = standing.get(item.key, {})
-            if is_done(item, said):
+        for item in sorted(clips_of_batch.items, key=lambda item: _order(person, item)):
+            by_person = standing.get(item.key, {})
+            if is_done(item, by_person):
                 continue
-            if person not in said:
+            if person not in by_person:
                 offered.append(item)
-            elif said[person].label == SKIP:
+            elif by_person[person].label == SKIP:
                 skipped.append(item)
     return offered + skipped
 
 
 def next_item(store: Store, batch: str | None, person: str) -> Item | None:
-    """The first of :func:`open_items`; None if nothing is left."""
-    return next(iter(open_items(store, batch, person)), None)
+    """The first of :func:`open_items` whose audio is there; None if nothing is left."""
+    return next((item for item in open_items(store, batch, person) if clips.is_kept(store, item)), None)
 
 
 def left(store: Store, batch: str | None, person: str) -> int:
