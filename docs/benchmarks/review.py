@@ -40,7 +40,7 @@ from emotion.evaluation.scores import compute_scores
 from emotion.features.augmentation import VARIANTS
 from emotion.models.adaptation import measure, normalize_by_batch, normalize_by_speaker
 from emotion.models.classifier import Classifier
-from emotion.review import queue
+from emotion.review import drawing
 from emotion.settings import INCLUDE
 from emotion.training.rows import dataset_weights
 from emotion.vocabulary import EMOTIONS, probability_columns
@@ -221,7 +221,7 @@ def from_queue(simulation: Simulation, rows: np.ndarray, answers: np.ndarray, co
     table["path"] = table["sha256"] = [str(row) for row in rows]
     table["speaker"] = simulation.corpus.speakers[rows]
     table = table.assign(**NOT_IN_THE_SIMULATION)
-    items = queue.draw(table, pd.DataFrame(), size=count, emotions=EMOTIONS, drift="ok", seed=seed)
+    items = drawing.draw(table, pd.DataFrame(), size=count, emotions=EMOTIONS, drift="ok", seed=seed)
     return np.array([int(item["path"]) for item in items])
 
 

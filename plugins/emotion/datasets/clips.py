@@ -81,6 +81,8 @@ class SourceClips:
         The number of recordings that are left out, by their word for the emotion, which the catalogue maps to null.
     folds : tuple of tuple of str
         The speakers of each speaker-independent fold, where these depend on the clips; else empty.
+    folds_scheme : str
+        What these folds are called.
     """
 
     clips: list[SourceClip]
@@ -91,6 +93,7 @@ class SourceClips:
     archives: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)
     folds: tuple[tuple[str, ...], ...] = ()
+    folds_scheme: str = ""
 
 
 def speaker_name(entry: Entry, name: str) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,11 +32,9 @@ from typing import Any
 import pandas as pd
 import requests
 
-from emotion.datasets import reviewed
 from emotion.datasets.catalogue import (
     Entry,
     RepositoryEntry,
-    ReviewedEntry,
     SynthesizedEntry,
     ZenodoEntry,
     find_entry,
@@ -47,7 +46,6 @@ from emotion.datasets.http_client import Retry
 from emotion.datasets.manifest import manifest_rows, manifest_table, parse_manifest
 from emotion.datasets.published import expanded_bytes, from_archives
 from emotion.datasets.repository import fetch_repository
-from emotion.datasets.reviewed import GROUPS
 from emotion.datasets.sources import from_disk, resolve, synthesized
 from emotion.errors import ConfigurationError, DataError
 from emotion.progress import StageProgress, no_progress, stage_of
@@ -128,7 +126,7 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
 def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None = None) -> bool:
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
-    return _is_stored(store, entry, _inputs(store, entry, resolve(settings, entry, source)))
+    return _is_stored(store, entry, _inputs(entry, resolve(settings, entry, source), None))
 
 
 def check_entries(settings: Settings, names: Iterable[str], sources: Mapping[str, str]) -> None:
@@ -144,6 +142,7 @@ def obtain(
     name: str,
     *,
     source: Path | None = None,
+    reviewed: SourceClips | None = None,
     progress: StageProgress = no_progress,
     session: requests.Session | None = None,
     retry: Retry | None = None,
@@ -157,6 +156,8 @@ def obtain(
         path is looked for there. The folder of an entry of kind zenodo may hold its clips, its zips or both. It is
         imported again only if it has changed. Without it entries of kind zenodo and repository are downloaded, unless
         what is stored came out of the catalogue's archives.
+    reviewed : SourceClips, optional
+        Of an entry of kind reviewed, and of no other: :func:`emotion.review.training_clips.source_clips`.
     progress : callable
         Called with the stages ``download`` (unit ``B``), ``check`` and ``import`` (unit ``clips``).
     session : requests.Session, optional
@@ -175,20 +176,13 @@ def obtain(
     """
     entry = find_entry(settings.catalogue, name)
     source = resolve(settings, entry, source)
-    inputs = _inputs(store, entry, source)
+    inputs = _inputs(entry, source, reviewed)
     scratch = store.scratch(f"datasets/{name}")
     with store.lock(f"datasets/{name}"), ExitStack() as stack:
         if _is_stored(store, entry, inputs):
             _update_texts(store, entry)
         else:
-            if isinstance(entry, SynthesizedEntry):
-                clips = synthesized(entry)
-            elif isinstance(entry, ReviewedEntry):
-                clips = reviewed.from_review(store, entry)
-            elif source:
-                clips = _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
-            else:
-                clips = _downloaded_clips(store, settings, entry, scratch, stack, progress, session, retry)
+            clips = reviewed or _found_clips(store, settings, entry, source, scratch, stack, progress, session, retry)
             made_from = [inputs, inputs_hash(entry, None)] if clips.as_published else [inputs]
             _import(store, entry, clips, made_from, progress)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -199,12 +193,32 @@ def _key(name: str, file: str) -> str:
     return f"datasets/{name}/{file}"
 
 
-def _inputs(store: Store, entry: Entry, source: Path | None) -> str:
+def _inputs(entry: Entry, source: Path | None, reviewed: SourceClips | None) -> str:
     """A hash of all that decides which clips the dataset has and what their labels are."""
     of_entry = inputs_hash(entry, source)
-    if not isinstance(entry, ReviewedEntry):
+    if reviewed is None:
         return of_entry
-    return hashlib.sha256((of_entry + reviewed.labels_hash(store)).encode()).hexdigest()
+    of_clips = [[clip.path, clip.labels] for clip in reviewed.clips]
+    return hashlib.sha256(json.dumps([of_entry, of_clips, reviewed.folds]).encode()).hexdigest()
+
+
+def _found_clips(
+    store: Store,
+    settings: Settings,
+    entry: Entry,
+    source: Path | None,
+    scratch: Path,
+    stack: ExitStack,
+    progress: StageProgress,
+    session: requests.Session | None,
+    retry: Retry | None,
+) -> SourceClips:
+    """The clips of an entry, whatever its kind: synthesized, from a disk or downloaded."""
+    if isinstance(entry, SynthesizedEntry):
+        return synthesized(entry)
+    if source:
+        return _clips_from_disk(store, settings, entry, source, scratch, stack, progress)
+    return _downloaded_clips(store, settings, entry, scratch, stack, progress, session, retry)
 
 
 def _clips_from_disk(
@@ -297,7 +311,7 @@ def _import(store: Store, entry: Entry, clips: SourceClips, made_from: list[str]
     store.write_table(_key(entry.name, "manifest.csv"), manifest)
     facts = describe(entry) | _facts(clips, manifest)
     if clips.folds:
-        facts |= {"folds": clips.folds, "folds_scheme": GROUPS}
+        facts |= {"folds": clips.folds, "folds_scheme": clips.folds_scheme}
     store.write_json(marker, facts | {"made_from": made_from})
     for warning in clips.warnings:
         log.warning("%s: %s", entry.name, warning)

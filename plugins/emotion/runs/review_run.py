@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
-from emotion.datasets import importing, reviewed
+from emotion.datasets import importing
 from emotion.errors import DataError, EmotionError
 from emotion.metrics import Emitter
 from emotion.models import registry
+from emotion.review import training_clips
 from emotion.runs import accuracy_in_use
 from emotion.settings import Settings
 from emotion.store import Store
@@ -60,7 +61,7 @@ class ReviewRun:
             ``usable``, ``emotions`` (number of clips of each), ``new``: how many are not in the dataset
             ``reviewed`` as it was last imported, or have another emotion there; ``fingerprint`` of the usable labels.
         """
-        rows = reviewed.trainable(self.store)
+        rows = training_clips.trainable(self.store)
         known = _trained_on(self.store)
         is_new = [known.get(row.audio) != row.label for row in rows.itertuples()]
         labels = rows[["audio", "label", "speaker", "batch"]].to_csv(index=False)
@@ -102,7 +103,7 @@ class ReviewRun:
         if len(labels["emotions"]) < 2:
             raise NothingToTrain(
                 f"The {labels['usable']} labels that can be trained on are all of one emotion; two are needed, each "
-                f"with {reviewed.LEAST_CLIPS} clips."
+                f"with {training_clips.LEAST_CLIPS} clips."
             )
         return {
             "run_id": f"reviewed-{labels['usable']}-labels-{labels['fingerprint'][:12]}",

@@ -13,7 +13,7 @@ from typing import cast
 import pandas as pd
 
 from emotion import features, metrics
-from emotion.datasets import combining, importing, reviewed
+from emotion.datasets import combining, importing
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY
 from emotion.evaluation.held_out import protocol_scores, soft_vote
 from emotion.evaluation.selection import PROTOCOL, select
@@ -74,14 +74,15 @@ class TrainingRun(Run):
             Whether the reviewed clips are added once they can be used.
         """
         sources = sources or {}
-        datasets = reviewed.with_reviewed(self.store, datasets) if scheduled else datasets
+        datasets = collecting.with_reviewed(self.store, datasets) if scheduled else datasets
         combining.check_names(datasets, also_test_on, sources)
         importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
         facts = {}
         with self._stages("download") as progress:
             for name in (*datasets, *also_test_on):
                 source = Path(sources[name]) if name in sources else None
-                facts[name] = importing.obtain(self.store, self.settings, name, source=source, progress=progress).facts
+                obtained = collecting.obtain(self.store, self.settings, name, source=source, progress=progress)
+                facts[name] = obtained.facts
         combined = combining.combined_facts([facts[name] for name in datasets])
         self.store.write_json(self._key(EXTERNAL_FACTS), [facts[name] for name in also_test_on])
         self.store.write_json(self._key("dataset.json"), combined)
@@ -100,8 +101,7 @@ class TrainingRun(Run):
             self.store.write_table(self._key("refused.parquet"), plan.refused)
             shards = []
             for number, clips in enumerate(plan.shards, start=1):
-                key = self._key(f"shards/{number:04d}.json")
-                self.store.write_json(key, clips)
+                self.store.write_json(self._key(f"shards/{number:04d}.json"), clips)
                 shards.append({"shard": f"{number:04d}", "clips": len(clips)})
         for kind in ("total", "stored", "missing"):
             self.emitter.gauge(metrics.CLIPS, getattr(plan, kind), kind=kind)

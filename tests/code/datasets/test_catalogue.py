@@ -10,6 +10,7 @@ from emotion import metrics
 from emotion.datasets.catalogue import (
     FolderEntry,
     RepositoryEntry,
+    ReviewedEntry,
     SynthesizedEntry,
     ZenodoEntry,
     find_entry,
@@ -51,6 +52,7 @@ def test_the_shipped_catalogue():
         "savee": FolderEntry,
         "synthesized": SynthesizedEntry,
         "labelled-folder": FolderEntry,
+        "reviewed": ReviewedEntry,
     }
     speech, song = entries["ravdess-speech-song"].archives
     assert (speech,) == entries["ravdess-speech"].archives

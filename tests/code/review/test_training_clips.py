@@ -3,25 +3,40 @@
 import numpy as np
 import pytest
 
-from emotion.datasets.importing import is_ready, load, obtain, read_manifest
+from emotion.datasets.catalogue import find_entry
+from emotion.datasets.importing import load, obtain, read_manifest
 from emotion.errors import ConfigurationError
 from emotion.evaluation.folds import dataset_folds, speaker_folds
-from emotion.review import clips, labels
+from emotion.review import clips, labels, training_clips
 from emotion.review.labels import Label
+from emotion.store import Store
 from emotion.vocabulary import REVIEWED
 from review_data import label_all, make_queue
+from small_data import make_settings
 
 FIVE_OF_EACH = ["sad", "happy"] * 5
 
 
-def test_clips_on_which_all_agree_are_trained_on_and_the_others_are_left_out(place):
-    settings, store = place
+@pytest.fixture
+def local(tmp_path):
+    """Settings and a store in a folder."""
+    settings = make_settings(tmp_path)
+    return settings, Store(settings.home)
+
+
+def import_reviewed(store, settings):
+    entry = find_entry(settings.catalogue, REVIEWED)
+    return obtain(store, settings, REVIEWED, reviewed=training_clips.source_clips(store, entry))
+
+
+def test_clips_on_which_all_agree_are_trained_on_and_the_others_are_left_out(local):
+    settings, store = local
     first = make_queue(store, "monday", range(10), speakers=["anna"] * 5 + ["ben"] * 5)
     label_all(store, first, FIVE_OF_EACH)
     others = make_queue(store, "tuesday", range(20, 25))
     label_all(store, others, ["sad", "several", "no_speech", "angry", "skip"])
     label_all(store, others, ["happy", "several", "no_speech", "angry", "skip"], person="bob")
-    facts = obtain(store, settings, REVIEWED).facts
+    facts = import_reviewed(store, settings).facts
     manifest = read_manifest(store, REVIEWED)
     assert len(manifest) == 10, "a disagreement, words without an emotion, and an emotion with one clip"
     assert manifest["emotion"].value_counts().to_dict() == {"sad": 5, "happy": 5}
@@ -41,7 +56,7 @@ def test_no_speaker_call_or_batch_is_on_both_sides(local):
     label_all(store, call, ["sad", "happy", "sad"])
     again = make_queue(store, "call-again", range(60, 63), sha256="0f" * 32, start=7.0, end=9.0, channel="2")
     label_all(store, again, ["sad", "happy", "sad"])
-    facts = obtain(store, settings, REVIEWED).facts
+    facts = import_reviewed(store, settings).facts
     assert sorted(facts["folds"]) == [
         ["reviewed:anna", "reviewed:ben"],
         ["reviewed:batch friday"],
@@ -61,38 +76,38 @@ def test_it_is_made_again_when_a_label_comes_or_is_taken_back_and_only_then(loca
     settings, store = local
     made = make_queue(store, "monday", range(12))
     label_all(store, made, [*FIVE_OF_EACH, "skip", "skip"])
-    first = obtain(store, settings, REVIEWED).facts
-    assert is_ready(store, settings, REVIEWED)
-    assert obtain(store, settings, REVIEWED).facts == first
+    first = import_reviewed(store, settings).facts
+    stored = store.read_json("datasets/reviewed/dataset.json")
+    assert import_reviewed(store, settings).facts == first
+    assert store.read_json("datasets/reviewed/dataset.json") == stored
     labels.add(store, Label("monday", made.items[10].audio, "bob", "sad"))
-    assert not is_ready(store, settings, REVIEWED)
-    second = obtain(store, settings, REVIEWED).facts
+    second = import_reviewed(store, settings).facts
     assert second["clips"] == 11 and second["fingerprint"] != first["fingerprint"]
     labels.withdraw(store, "monday", made.items[10].audio, "bob")
-    assert obtain(store, settings, REVIEWED).facts["fingerprint"] == first["fingerprint"]
+    assert import_reviewed(store, settings).facts["fingerprint"] == first["fingerprint"]
     assert load(store, REVIEWED).facts["folds"] == first["folds"]
 
 
 def test_an_emotion_whose_audio_is_gone_is_no_clip_and_too_few_labels_are_an_error(local):
     settings, store = local
     with pytest.raises(ConfigurationError, match="has 0 clips of 0 emotions"):
-        obtain(store, settings, REVIEWED)
+        import_reviewed(store, settings)
     made = make_queue(store, "monday", range(12))
     label_all(store, made, [*FIVE_OF_EACH, "sad", "happy"])
     store.delete(clips.key_of(made.items[0].audio, "wav"))
-    assert obtain(store, settings, REVIEWED).facts["clips"] == 11
+    assert import_reviewed(store, settings).facts["clips"] == 11
     for item in made.items:
         store.delete(clips.key_of(item.audio, "wav"))
     labels.add(store, Label("monday", made.items[0].audio, "bob", "sad"))
     with pytest.raises(ConfigurationError, match="label more on the page Emotion review"):
-        obtain(store, settings, REVIEWED)
+        import_reviewed(store, settings)
 
 
 def test_the_same_audio_with_two_emotions_in_two_batches_is_left_out(local):
     settings, store = local
     label_all(store, make_queue(store, "monday", range(12)), [*FIVE_OF_EACH, "sad", "happy"])
     label_all(store, make_queue(store, "tuesday", [0]), ["happy"])
-    assert obtain(store, settings, REVIEWED).facts["clips"] == 11
+    assert import_reviewed(store, settings).facts["clips"] == 11
 
 
 def test_no_fold_trains_on_reviewed_clips_alone():
@@ -102,12 +117,11 @@ def test_no_fold_trains_on_reviewed_clips_alone():
     assert set(datasets[fold[1]]) == {REVIEWED}
 
 
-def test_another_name_or_another_kind_is_refused(local, tmp_path):
-    settings, _ = local
+def test_another_name_or_another_kind_is_refused(tmp_path):
     for text in ("reviewed: {title: a, kind: folder}", "mine: {title: a, kind: reviewed}"):
         file = tmp_path / "catalogue.yaml"
         file.write_text(text)
         with pytest.raises(
             ConfigurationError, match="expected the kind reviewed for the dataset that is named reviewed"
         ):
-            is_ready(None, settings.model_copy(update={"catalogue": file}), "mine")
+            find_entry(file, "mine")

@@ -1,4 +1,4 @@
-"""The clips that listeners have labelled in the review, as a dataset to train on.
+"""The clips that persons have labelled, as a dataset to train on: the dataset ``reviewed`` of the catalogue.
 
 A clip can be used if all who labelled it agree on an emotion. Clips on which two persons disagree are left out: in
 simulations, soft labels did not measure better (``docs/benchmarks/review.py``).
@@ -9,8 +9,6 @@ these, directly or by way of others, are one *group*, and a fold holds out whole
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
@@ -25,9 +23,6 @@ from emotion.datasets.clips import SourceClip, SourceClips, speaker_name
 from emotion.errors import ConfigurationError
 from emotion.review import clips, settled
 from emotion.store import Store
-from emotion.vocabulary import REVIEWED
-
-log = logging.getLogger(__name__)
 
 LEAST_CLIPS = 5
 """Of an emotion. The random folds of a training run need as many; an emotion with fewer clips is left out."""
@@ -62,8 +57,9 @@ def usable(labelled: pd.DataFrame) -> pd.DataFrame:
 def trainable(store: Store) -> pd.DataFrame:
     """The :func:`usable` labels of the store whose audio is still kept: what an import of the dataset takes."""
     rows = usable(settled.table(store))
-    is_kept = [store.exists(clips.key_of(row.audio, row.suffix)) for row in rows.itertuples()]
-    return rows[np.array(is_kept, dtype=bool)].reset_index(drop=True)
+    kept = set(store.list(clips.AUDIO))
+    is_kept = np.array([clips.key_of(row.audio, row.suffix) in kept for row in rows.itertuples()], dtype=bool)
+    return rows[is_kept].reset_index(drop=True)
 
 
 def can_be_used(rows: pd.DataFrame) -> bool:
@@ -73,18 +69,6 @@ def can_be_used(rows: pd.DataFrame) -> bool:
     (False, True)
     """
     return rows["label"].nunique() > 1
-
-
-def with_reviewed(store: Store, datasets: Sequence[str]) -> list[str]:
-    """The datasets of a scheduled training, and the reviewed clips too once they can be used; the log says whether."""
-    if REVIEWED in datasets:
-        return [*datasets]
-    rows = trainable(store)
-    if not can_be_used(rows):
-        log.info("%d labelled clips of fewer than two emotions: the training does without %s", len(rows), REVIEWED)
-        return [*datasets]
-    log.info("The training uses %s too: %d labelled clips", REVIEWED, len(rows))
-    return [*datasets, REVIEWED]
 
 
 def speakers_of(rows: pd.DataFrame) -> np.ndarray:
@@ -148,33 +132,25 @@ def folds_of(speakers: Iterable[str], groups: np.ndarray) -> list[list[str]]:
     return [sorted({speaker for speaker, group in names if group in fold}) for fold in folds]
 
 
-def labels_hash(store: Store) -> str:
-    """A hash of all labels, and of what decides the groups: with the same hash, the dataset is the same."""
-    rows = settled.table(store)[["audio", "outcome", "label", "speaker", "batch"]].sort_values(["audio", "batch"])
-    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
-
-
-def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
-    """The clips that can be trained on and whose audio is still kept, with their folds.
+def source_clips(store: Store, entry: ReviewedEntry) -> SourceClips:
+    """The clips that can be trained on and whose audio is still kept, with their folds; in the order of their audio.
 
     Raises
     ------
     ConfigurationError
         If there are clips of fewer than two emotions.
     """
-    labelled = settled.table(store)
-    rows = usable(labelled)
-    kept = np.array([store.exists(clips.key_of(row.audio, row.suffix)) for row in rows.itertuples()], dtype=bool)
-    rows = rows[kept].reset_index(drop=True)
-    if rows["label"].nunique() < 2:
+    rows = trainable(store)
+    if not can_be_used(rows):
+        labelled = len(settled.table(store))
         raise ConfigurationError(
-            f"{entry.name} has {len(rows)} clips of {rows['label'].nunique()} emotions to train on, of {len(labelled)} "
+            f"{entry.name} has {len(rows)} clips of {rows['label'].nunique()} emotions to train on, of {labelled} "
             f"that were labelled; expected two emotions or more, each with {LEAST_CLIPS} clips on which all who "
             "labelled them agree: label more on the page Emotion review"
         )
     names = speakers_of(rows)
     speakers = [speaker_name(entry, name) for name in names]
-    groups = groups_of(names, rows["sha256"].to_list(), rows["batch"].to_list())
+    groups = groups_of(names.tolist(), rows["sha256"].tolist(), rows["batch"].tolist())
     folds = folds_of(speakers, groups)
     return SourceClips(
         [
@@ -189,6 +165,7 @@ def from_review(store: Store, entry: ReviewedEntry) -> SourceClips:
         origin=f"labels of {rows['batch'].nunique()} batches",
         warnings=(ALONE,) if len(folds) == 1 else (),
         folds=tuple(map(tuple, folds)),
+        folds_scheme=GROUPS,
     )
 
 
