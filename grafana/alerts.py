@@ -171,11 +171,11 @@ def _accuracy_fell() -> Alert:
         window=DAY,
         evaluator=("gt", [0]),
         severity="critical",
-        summary="By the labels of listeners, the whole 95 % interval of the champion's accuracy lies more than 0.05 below "
-        "the accuracy on unheard speakers that its training promised.",
-        runbook="Open the report of the last batch: the section 'Accuracy in use' names what listeners heard in place of "
-        "what the model answered, and the section on drift says whether the audio differs from that of training. Label "
-        "more clips of it, and train on them together with the other datasets.",
+        summary="By the labels of listeners, the whole 95 % interval of the champion's accuracy lies more than 0.05 "
+        "below the accuracy on unheard speakers that its training promised.",
+        runbook="Open the report of the last batch: the section 'Accuracy in use' names what listeners heard in place "
+        "of what the model answered, and the section on drift says whether the audio differs from that of training. "
+        "Label more clips of it, and train on them together with the other datasets.",
         panel=("scoring", "Below the promised accuracy"),
     )
 

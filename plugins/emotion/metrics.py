@@ -251,8 +251,8 @@ ACCURACY_SHORT = _metric(
     "accuracy.short_by",
     "gauge",
     "ratio",
-    "How far the whole interval of the champion's realized accuracy lies below the promised accuracy less 0.05; 0 if it "
-    "does not, or if there are too few labels",
+    "How far the whole interval of the champion's realized accuracy lies below the promised accuracy less 0.05; 0 if "
+    "it does not, or if there are too few labels",
 )
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(

@@ -51,7 +51,7 @@ class Measured:
     >>> right, speakers = np.array([1, 1, 1, 1, 0, 0, 1, 1.0]), np.repeat(list("abcd"), 2)
     >>> share = weighted_mean(right, np.ones(8), [speakers])
     >>> {name: round(value, 2) for name, value in interval(share).items()}
-    {'value': 0.75, 'low': 0.34, 'high': 0.95}
+    {'value': 0.75, 'low': 0.28, 'high': 0.96}
     """
 
     value: float

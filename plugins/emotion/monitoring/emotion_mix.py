@@ -1,10 +1,10 @@
 """The mix of emotions in a batch, corrected for the model's confusions.
 
 To count answers is not to count emotions: a model that takes a tenth of the neutral clips for sad counts too many sad
-ones where most clips are neutral. The correction finds the mix under which the probabilities of all clips agree with each
-other, by expectation and maximization (EM; Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier
-to new a priori probabilities"). It takes for granted that a sad clip sounds as the sad clips of training do. So it is
-withheld where :mod:`emotion.monitoring.estimated` withholds the accuracy.
+ones where most clips are neutral. The correction finds the mix under which the probabilities of all clips agree with
+each other, by expectation and maximization (EM; Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a
+classifier to new a priori probabilities"). It takes for granted that a sad clip sounds as the sad clips of training do.
+So it is withheld where :mod:`emotion.monitoring.estimated` withholds the accuracy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ LEAST_CLIPS = 30
 """With fewer clips, the correction moves further by chance than the confusions do."""
 PRIOR_CLIPS = 1.0
 """Clips of each emotion that are added in each step, so that chance makes no emotion vanish."""
+LEAST_PRIOR = 1e-4
+"""An emotion that the model hardly expects has this share, so that the division is defined."""
 ROUNDS = 200
 STEADY = 1e-5
 DRAWS = 200
@@ -58,7 +60,7 @@ def corrected(clips: pd.DataFrame, reference: Reference, *, family: str, drift: 
         return figures
     models = list(reference.models)
     known = {mode: reference.priors[models.index(f"{family}/{mode}")] for mode in clips["mode"].unique()}
-    evidence = probabilities / np.stack([known[mode] for mode in clips["mode"]])
+    evidence = probabilities / np.stack([np.maximum(known[mode], LEAST_PRIOR) for mode in clips["mode"]])
     mix = find_mix(evidence)
     low, high, drawn = _interval(evidence, mix, clips["speaker"].to_numpy(dtype=str), seed)
     rows = zip(emotions, mix.tolist(), low.tolist(), high.tolist(), strict=True)

@@ -9,6 +9,8 @@ So there is no estimate where the batch is unlike it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
@@ -65,20 +67,15 @@ def estimate(clips: pd.DataFrame, reference: Reference, *, family: str, drift: d
     >>> estimate(new, reference, family="ensemble", drift={"verdict": "alarm"})["withheld"]
     'The batch is unlike the audio of training (drift: alarm), so the confidence cannot be taken at its word.'
     """
+    withheld = _reason(clips, reference, drift)
+    if withheld:
+        return not_estimated(withheld) | {"clips": len(clips)}
     probabilities = probabilities_of(clips).astype(float)
-    figures = {
-        "clips": len(clips),
-        "withheld": _reason(clips, reference, drift),
-        "accuracy": None,
-        "f1_macro": None,
-        "by_mode": {},
-        "confusion": None,
-    }
-    if figures["withheld"]:
-        return figures
     confusion = expected_confusion(probabilities)
     confidence, modes = probabilities.max(axis=1), clips["mode"].to_numpy()
-    return figures | {
+    return {
+        "clips": len(clips),
+        "withheld": None,
         "accuracy": _interval(clips, confidence, reference, family),
         "f1_macro": macro_f1(confusion) if len(clips) >= LEAST_FOR_F1 else None,
         "by_mode": {
@@ -96,7 +93,7 @@ def not_estimated(reason: str) -> dict:
     >>> not_estimated("The reference is damaged.")["withheld"]
     'The reference is damaged.'
     """
-    figures = dict.fromkeys(("accuracy", "f1_macro", "confusion"))
+    figures: dict[str, Any] = dict.fromkeys(("accuracy", "f1_macro", "confusion"))
     return {"clips": 0, "withheld": reason, "by_mode": {}} | figures
 
 
@@ -114,8 +111,8 @@ def cannot_hold(clips: pd.DataFrame, drift: dict) -> str | None:
     unfamiliar = float(clips["unfamiliar"].mean())
     if unfamiliar > MOST_UNFAMILIAR:
         return (
-            f"{unfamiliar:.0%} of the clips are unfamiliar, which is over {MOST_UNFAMILIAR:.0%}, so the confidence cannot "
-            "be taken at its word."
+            f"{unfamiliar:.0%} of the clips are unfamiliar, which is over {MOST_UNFAMILIAR:.0%}, so the confidence "
+            "cannot be taken at its word."
         )
     return None
 

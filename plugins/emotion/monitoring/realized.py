@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ LEAST_OF_EMOTION = 10
 """With fewer clips of an emotion, there is no figure of it."""
 AIM = 0.05
 """The half width of an interval that is narrow enough."""
+LABELS_OF_CHANCE = 384
+"""So many independent labels make the interval ± :data:`AIM`, if half of them agree with the model."""
 TOLERANCE = 0.05
 """Accuracy in use fell where the whole interval lies further than this below what training promised."""
 LISTED = 5
@@ -97,32 +100,41 @@ def realized_accuracy(settled: pd.DataFrame, *, promised: float | None) -> dict:
     >>> realized_accuracy(pd.DataFrame(few[:2]), promised=0.6)["message"]
     'Not enough labels yet: 382 more for ±5 points.'
     """
-    is_left_out = settled["outcome"].isin(LEFT_OUT)
-    counted = settled[~is_left_out]
+    counted = settled[~settled["outcome"].isin(LEFT_OUT)]
     votes = _votes(counted)
-    enough = len(counted) >= LEAST_LABELS
-    share = _accuracy(votes) if len(counted) else None
-    accuracy = clusters.interval(share) if share and enough else None
-    needed = clusters.labels_for(share, AIM) if share and enough else round(0.25 * (1.96 / AIM) ** 2)
-    narrow = accuracy is not None and accuracy["high"] - accuracy["low"] <= 2 * AIM
-    more = 0 if narrow else max(needed - len(counted), 1)
-    fallen = 0.0 if accuracy is None or promised is None else max(promised - TOLERANCE - accuracy["high"], 0.0)
     return {
         "labels": len(counted),
         "left_out": {outcome: int((settled["outcome"] == outcome).sum()) for outcome in LEFT_OUT},
         "speakers": int(counted.loc[counted["speaker"] != "", "speaker"].nunique()),
         "batches": int(counted["batch"].nunique()),
         "blind": float(counted["blind"].mean()) if len(counted) else None,
-        "accuracy": accuracy,
-        "f1_macro": clusters.interval(_f1_macro(votes)) if enough else None,
-        "promised": promised,
-        "short_by": fallen,
-        "more_labels": more,
-        "message": f"Not enough labels yet: {more:,} more for ±{100 * AIM:.0f} points." if more else "",
+        **_headline(votes, len(counted), promised),
         "per_emotion": _per_emotion(votes),
         "confusion": _confusion(votes),
         "over_time": _over_time(votes),
         "disagreements": disagreements(counted),
+    }
+
+
+def _headline(votes: pd.DataFrame, labels: int, promised: float | None) -> dict[str, Any]:
+    """Accuracy and macro F1 with their intervals, against what was promised, and how many labels are missing."""
+    accuracy, f1_macro, needed = None, None, LABELS_OF_CHANCE
+    if labels >= LEAST_LABELS:
+        share = _accuracy(votes)
+        accuracy, f1_macro = clusters.interval(share), clusters.interval(_f1_macro(votes))
+        needed = clusters.labels_for(share, AIM)
+    is_narrow = accuracy is not None and accuracy["high"] - accuracy["low"] <= 2 * AIM
+    more = 0 if is_narrow else max(needed - labels, 1)
+    short_by = 0.0
+    if accuracy is not None and promised is not None:
+        short_by = max(promised - TOLERANCE - accuracy["high"], 0.0)
+    return {
+        "accuracy": accuracy,
+        "f1_macro": f1_macro,
+        "promised": promised,
+        "short_by": short_by,
+        "more_labels": more,
+        "message": f"Not enough labels yet: {more:,} more for ±{100 * AIM:.0f} points." if more else "",
     }
 
 

@@ -128,10 +128,9 @@ class Reference:
         """From :meth:`to_bytes`; nothing is unpickled. Raises BundleError if it is no such file."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return cls(
-                    **{field.name: arrays[field.name] for field in fields(cls) if field.name not in _ADDED},
-                    **{name: arrays[name] if name in arrays else np.empty(shape) for name, shape in _ADDED.items()},
-                )
+                added = {name: np.empty(shape) for name, shape in _ADDED.items() if name not in arrays}
+                kept = {field.name: arrays[field.name] for field in fields(cls) if field.name not in added}
+                return cls(**kept, **added)
         except (ValueError, KeyError, OSError, BadZipFile) as error:
             raise BundleError(
                 f"{REFERENCE} cannot be read ({error}); expected the drift reference of a version of this code: train "
@@ -173,7 +172,6 @@ def build_reference(
     batches = [] if speaker_count < LEAST_SPEAKERS else _draw_batches(speakers, seed)
     frames = _held_out_rows(predictions, len(values))
     models = {name: probabilities_of(rows) for name, rows in frames.items()}
-    right = {name: _are_right(rows) for name, rows in frames.items()}
     return Reference(
         names=np.array(names),
         edges=edges,
@@ -194,9 +192,7 @@ def build_reference(
             [_prediction_levels(rows, batches, confidence_counts, confidence_drop) for rows in models.values()]
         ),
         quality=quality_counts(quality),
-        calibration_spread=np.array(
-            [_calibration_spread(rows.max(axis=1), right[name], speakers) for name, rows in models.items()]
-        ),
+        calibration_spread=np.array([_calibration_spread(rows, speakers) for rows in frames.values()]),
         priors=np.array([rows.mean(axis=0) for rows in models.values()]),
     )
 
@@ -260,21 +256,19 @@ def _held_out_rows(predictions: dict[str, pd.DataFrame], clips: int) -> dict[str
     return by_model
 
 
-def _are_right(rows: pd.DataFrame) -> np.ndarray:
-    """Whether each held-out prediction is right, bool, shape (n_clips,)."""
-    return np.array(emotions_of(rows))[probabilities_of(rows).argmax(axis=1)] == rows["emotion"].to_numpy()
-
-
-def _calibration_spread(confidence: np.ndarray, right: np.ndarray, speakers: np.ndarray) -> float:
+def _calibration_spread(rows: pd.DataFrame, speakers: np.ndarray) -> float:
     """See :class:`Reference`. Of a speaker's squared error, what chance adds at these confidences is subtracted."""
     known = np.unique(speakers)
     if len(known) < LEAST_SPEAKERS:
         return float("nan")
+    probabilities = probabilities_of(rows)
+    confidence = probabilities.max(axis=1)
+    right = np.array(emotions_of(rows))[probabilities.argmax(axis=1)] == rows["emotion"].to_numpy()
     squares = []
     for speaker in known:
-        rows = speakers == speaker
-        chance = (confidence[rows] * (1 - confidence[rows])).sum() / rows.sum() ** 2
-        squares.append((confidence[rows].mean() - right[rows].mean()) ** 2 - chance)
+        clips = speakers == speaker
+        chance = (confidence[clips] * (1 - confidence[clips])).sum() / clips.sum() ** 2
+        squares.append((confidence[clips].mean() - right[clips].mean()) ** 2 - chance)
     return float(np.sqrt(max(np.mean(squares), 0.0)))
 
 

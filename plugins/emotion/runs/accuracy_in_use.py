@@ -32,7 +32,7 @@ CHAMPION = "champion"
 
 def of_batch(
     store: Store, model: Mapping[str, Any], table: pd.DataFrame, *, drift: dict
-) -> tuple[dict[str, dict], list[str]]:
+) -> tuple[dict[str, dict | None], list[str]]:
     """What ``summary.json`` and the report of a batch say of accuracy; nothing here costs a prediction.
 
     Parameters
@@ -47,7 +47,7 @@ def of_batch(
 
     Returns
     -------
-    figures : dict of dict
+    figures : dict
         ``estimated_accuracy`` (:func:`emotion.monitoring.estimated.estimate`, and ``promised``), ``emotion_mix``
         (:func:`emotion.monitoring.emotion_mix.corrected`) and ``realized_accuracy`` (of the model so far,
         :func:`emotion.monitoring.realized.realized_accuracy`).
@@ -95,7 +95,7 @@ def promised(scores: Mapping[str, Mapping[str, float]], modes: Mapping[str, floa
     Examples
     --------
     >>> scores = {"speaker_independent": {"accuracy": 0.6}, "speaker_independent_batch": {"accuracy": 0.7}}
-    >>> promised(scores, {"plain": 1, "batch": 3}), promised(scores, {"speaker": 1})
+    >>> round(promised(scores, {"plain": 1, "batch": 3}), 3), promised(scores, {"speaker": 1})
     (0.675, None)
     """
     protocols = {mode: protocol for mode, protocol in MODES.items() if modes.get(mode)}
