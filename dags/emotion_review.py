@@ -104,8 +104,9 @@ def emotion_review():
         task_id="start_training",
         doc_md="Start the training on the champion's datasets and the reviewed clips.",
         trigger_dag_id=TRAINING,
-        trigger_run_id=training["run_id"],
-        conf=training["conf"],
+        # What a task returns is indexable, which the type of its call does not say.
+        trigger_run_id=training["run_id"],  # type: ignore[index]
+        conf=training["conf"],  # type: ignore[index]
         logical_date=None,
         skip_when_already_exists=True,
     )

@@ -39,6 +39,7 @@ from emotion_airflow.defaults import (
     SCORING_SCHEDULE,
     TASK_DEFAULTS,
     TRAINING_SCHEDULE,
+    approvers,
     days_between_runs,
     schedule_from,
 )
@@ -179,6 +180,7 @@ def emotion_training():
         response_timeout=timedelta(hours=24),
         reminder=timedelta(hours=4),
         notifiers=TELL_OF_QUESTION,
+        assigned_users=approvers(),
         execution_timeout=None,
     )
 

@@ -210,6 +210,15 @@ def test_people_are_told_of_the_question_and_again_four_hours_before_it_ends(bag
     assert question.reminder == timedelta(hours=4)
 
 
+@pytest.mark.parametrize(("variable", "expected"), [("", []), ("ann, bo", ["ann", "bo"])])
+def test_a_variable_names_who_may_answer(monkeypatch, variable, expected):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("EMOTION_APPROVERS", variable)
+    question = DagBag(str(PROJECT / "dags" / "emotion_training.py")).dags["emotion_training"].get_task("ask_a_person")
+    assert [user["id"] for user in question.assigned_users] == expected
+
+
 # --- Files --------------------------------------------------------------------------------------------------
 
 
