@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from emotion.audio import decode
@@ -30,8 +31,10 @@ MANIFEST = {
     "rate": "Int64",
     "channels": "Int64",
     "duplicate_of": "str",
+    "drawn": "float64",
 }
-"""The manifest's columns and their dtypes. What is not known is ``""`` in a text, NaN or NA in a number."""
+"""The manifest's columns and their dtypes. What is not known is ``""`` in a text, NaN or NA in a number. ``drawn`` is
+the probability with which the review drew a clip; only the dataset of reviewed clips has it."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How the files begin that Git leaves in place of large ones where its extension LFS is missing."""
@@ -96,14 +99,18 @@ def manifest_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def parse_manifest(data: bytes) -> pd.DataFrame:
-    """The manifest from its CSV, with the dtypes of ``MANIFEST``. A text that looks like no value stays a text."""
+    """The manifest from its CSV, with the dtypes of ``MANIFEST``. A text that looks like no value stays a text.
+
+    ``drawn`` is NaN in manifests that were stored before there was such a column.
+    """
     numbers = [column for column, dtype in MANIFEST.items() if dtype != "str"]
-    return pd.read_csv(
+    table = pd.read_csv(
         io.BytesIO(data),
         dtype=MANIFEST,
         keep_default_na=False,
         na_values={column: [""] for column in numbers},
     )
+    return table if "drawn" in table else table.assign(drawn=np.nan)
 
 
 def _header(data: bytes) -> dict[str, Any]:

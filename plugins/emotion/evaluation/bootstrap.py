@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypedDict
 
 import numpy as np
+import pandas as pd
 
 from emotion.vocabulary import emotion_codes
 
@@ -63,7 +64,8 @@ class Difference(Lead):
 class PairedAnswers(NamedTuple):
     """The answers of two models for the same clips: ``clips`` (their names), ``labels`` and ``speakers`` of shape
     (n_clips,); the probabilities of the ``first`` and of the ``second`` model, shape (n_clips, n_emotions); the
-    ``emotions`` in the order of their columns; and the dataset of each clip, None where all are of one."""
+    ``emotions`` in the order of their columns; the dataset of each clip, None where all are of one; and the weight of
+    each clip in the figures of its dataset, None where all weigh the same."""
 
     clips: np.ndarray
     labels: np.ndarray
@@ -72,6 +74,30 @@ class PairedAnswers(NamedTuple):
     second: np.ndarray
     emotions: tuple[str, ...]
     datasets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+
+def draw_weights(table: pd.DataFrame) -> np.ndarray | None:
+    """The weight of each clip in a comparison, shape (n_clips,); None where no clip was drawn by the review.
+
+    The review prefers clips on which the champion was in doubt. On such clips any other model looks better than it is.
+    So a clip that was drawn with probability p weighs 1 / p, relative to the mean of the drawn clips (Hájek 1971).
+    Other clips weigh 1.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per clip; ``drawn``, if it is there, is NaN for clips that were not drawn.
+
+    Examples
+    --------
+    >>> draw_weights(pd.DataFrame({"drawn": [np.nan, 0.25, 0.75]})).tolist()
+    [1.0, 1.5, 0.5]
+    """
+    if "drawn" not in table or table["drawn"].isna().all():
+        return None
+    weights = 1 / table["drawn"].to_numpy(dtype=float)
+    return np.where(np.isnan(weights), 1.0, weights / np.nanmean(weights))
 
 
 def by_dataset(test: PairedAnswers) -> list[PairedAnswers]:
@@ -95,6 +121,7 @@ def by_dataset(test: PairedAnswers) -> list[PairedAnswers]:
                 test.first[rows],
                 test.second[rows],
                 test.emotions,
+                weights=None if test.weights is None else test.weights[rows],
             )
         )
     return parts
@@ -213,7 +240,9 @@ def mean_lead(tests: Sequence[tuple[float, PairedAnswers]], *, score: str = "f1_
     changes = []
     for weight, test in tests:
         counts = [
-            _counts_by_speaker(test.labels, test.speakers, model.argmax(axis=1), test.emotions, names=names)
+            _counts_by_speaker(
+                test.labels, test.speakers, model.argmax(axis=1), test.emotions, names=names, weights=test.weights
+            )
             for model in (test.first, test.second)
         ]
         drawn = [
@@ -239,9 +268,29 @@ def _draws_of(counts: np.ndarray, seed: int) -> Iterator[np.ndarray]:
 def _mean_score(confusion: np.ndarray, score: str) -> np.ndarray:
     """Accuracy or macro F1 of each confusion matrix, shape (n,); 0 where it has no clip."""
     if score == "accuracy":
-        return np.trace(confusion, axis1=1, axis2=2) / np.maximum(confusion.sum(axis=(1, 2)), 1)
+        totals = confusion.sum(axis=(1, 2))
+        return np.trace(confusion, axis1=1, axis2=2) / np.where(totals > 0, totals, 1)
     f1, present = _f1(confusion)
     return (f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+
+
+def macro_f1(test: PairedAnswers) -> tuple[float, float]:
+    """The macro F1 of both models, with the weights of the clips.
+
+    >>> labels, speakers, sure = np.array(["happy", "sad"]), np.array(["a", "b"]), np.eye(2)
+    >>> test = PairedAnswers(labels, labels, speakers, sure[[0, 0]], sure, ("happy", "sad"))
+    >>> [round(figure, 3) for figure in macro_f1(test)]
+    [0.333, 1.0]
+    >>> [round(figure, 3) for figure in macro_f1(test._replace(weights=np.array([3, 1])))]
+    [0.429, 1.0]
+    """
+    first, second = (
+        _counts_by_speaker(test.labels, test.speakers, model.argmax(axis=1), test.emotions, weights=test.weights).sum(
+            axis=0
+        )
+        for model in (test.first, test.second)
+    )
+    return float(_mean_score(first[None], "f1_macro")[0]), float(_mean_score(second[None], "f1_macro")[0])
 
 
 def mean_interval(values: np.ndarray, speakers: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
@@ -267,14 +316,15 @@ def _counts_by_speaker(
     emotions: Sequence[str],
     *,
     names: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """A confusion matrix per speaker, rows true, shape (n_speakers, n_emotions, n_emotions); ``names``: all speakers,
-    sorted."""
+    sorted; ``weights``: of the clips."""
     names = np.unique(speakers) if names is None else names
     codes = np.searchsorted(names, speakers)
     true, classes = np.array(emotion_codes(labels, emotions)), len(emotions)
     cells = (codes * classes + true) * classes + predicted
-    return np.bincount(cells, minlength=len(names) * classes**2).reshape(-1, classes, classes).astype(float)
+    return np.bincount(cells, weights, minlength=len(names) * classes**2).reshape(-1, classes, classes).astype(float)
 
 
 def _draw_speakers(speakers: int, seed: int) -> Iterator[np.ndarray]:

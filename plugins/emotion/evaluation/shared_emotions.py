@@ -63,12 +63,13 @@ def pair_answers(
     first: ModelAnswers,
     second: ModelAnswers,
     datasets: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> PairedAnswers:
     """The answers of two models for the same clips, of the clips whose label both know, on the emotions that both know.
 
     Parameters
     ----------
-    clips, labels, speakers, datasets : array, shape (n_clips,)
+    clips, labels, speakers, datasets, weights : array, shape (n_clips,)
     first, second : ModelAnswers
         For these clips.
 
@@ -85,4 +86,5 @@ def pair_answers(
     rows = np.isin(labels, shared)
     before, after = (restrict(model.probabilities, model.emotions, shared)[rows] for model in (first, second))
     of_dataset = None if datasets is None else datasets[rows]
-    return PairedAnswers(clips[rows], labels[rows], speakers[rows], before, after, shared, of_dataset)
+    of_clips = None if weights is None else weights[rows]
+    return PairedAnswers(clips[rows], labels[rows], speakers[rows], before, after, shared, of_dataset, of_clips)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from emotion import features
 from emotion.errors import EmotionError
-from emotion.evaluation.bootstrap import PairedAnswers
+from emotion.evaluation.bootstrap import PairedAnswers, draw_weights
 from emotion.evaluation.folds import datasets_of
 from emotion.evaluation.shared_emotions import ModelAnswers, pair_answers
 from emotion.features import feature_table
@@ -79,6 +79,7 @@ def common_clips(
         ModelAnswers(answers.probabilities, answers.emotions),
         challenger._replace(probabilities=challenger.probabilities[answers.rows]),
         datasets_of(clips),
+        draw_weights(clips),
     )
     kept = _kept(store, champion)
     if kept is None:
@@ -174,4 +175,5 @@ def _joined(first: PairedAnswers, second: PairedAnswers) -> PairedAnswers:
         np.concatenate([first.second, second.second]),
         first.emotions,
         np.concatenate([first.datasets, second.datasets]),
+        None if first.weights is None else np.concatenate([first.weights, np.ones(len(second.clips))]),
     )

@@ -323,9 +323,7 @@ def _dataset_changes(clean: PairedAnswers, rules: Rules, seed: int) -> list[Data
         return []
     changes: list[DatasetChange] = []
     for name, part in zip(dict.fromkeys(map(str, clean.datasets)), parts, strict=True):
-        champion, challenger = (
-            scores.compute_scores(part.labels, each, part.emotions)["f1_macro"] for each in (part.first, part.second)
-        )
+        champion, challenger = bootstrap.macro_f1(part)
         lead = bootstrap.mean_lead([(1.0, part)], seed=seed)
         too_much = lead["interval"][1] < 0 and lead["difference"] < -rules["max_emotion_drop"]
         change = {"dataset": name, "champion_f1": champion, "challenger_f1": challenger, "too_much": too_much}

@@ -30,6 +30,11 @@ FOLDS = 6
 """At most so many; fewer where there are fewer groups."""
 GROUPS = "groups of speakers, calls and batches"
 """Name of the scheme of these folds."""
+DOUBTFUL = (
+    "Half of the reviewed clips were chosen because a model was in doubt, so figures on them are lower than in use. "
+    "The report of a scoring run has the accuracy in use. Champion and challenger are compared with weights that "
+    "undo the choice."
+)
 ALONE = (
     "The reviewed clips are one group: all share a speaker, a call or a batch with each other. They are held out as a "
     "whole; review clips of more batches for a better test."
@@ -156,14 +161,20 @@ def source_clips(store: Store, entry: ReviewedEntry) -> SourceClips:
         [
             SourceClip(
                 f"{row.audio}.{row.suffix}",
-                {"emotion": row.label, "speaker": speaker, "actor": row.speaker, "repetition": None},
+                {
+                    "emotion": row.label,
+                    "speaker": speaker,
+                    "actor": row.speaker,
+                    "repetition": None,
+                    "drawn": row.probability,
+                },
                 0,
                 partial(_read, store, clips.key_of(row.audio, row.suffix)),
             )
             for row, speaker in zip(rows.itertuples(), speakers, strict=True)
         ],
         origin=f"labels of {rows['batch'].nunique()} batches",
-        warnings=(ALONE,) if len(folds) == 1 else (),
+        warnings=(DOUBTFUL, ALONE) if len(folds) == 1 else (DOUBTFUL,),
         folds=tuple(map(tuple, folds)),
         folds_scheme=GROUPS,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from emotion.evaluation import bootstrap
@@ -123,3 +124,29 @@ def test_the_lead_over_several_tests_draws_the_same_speakers_for_all(score, monk
     assert lead["difference"] == pytest.approx(expected)
     assert lead["interval"] == pytest.approx([drawn, drawn])
     assert (lead["speakers"], lead["clips"]) == (8, 8 * 24)
+
+
+def test_clips_that_a_queue_preferred_do_not_make_the_challenger_better():
+    """Two models that err as often, in other clips; the queue prefers the clips in which the first one errs."""
+    random = np.random.default_rng(0)
+    speakers = np.repeat([f"speaker {number}" for number in range(50)], 40)
+    labels = random.choice(EMOTIONS, len(speakers))
+    right = np.eye(len(EMOTIONS))[[EMOTIONS.index(label) for label in labels]]
+    wrong = np.roll(right, 1, axis=1)
+    first_errs, second_errs = random.random((2, len(speakers), 1)) < 0.3
+    probability = np.where(first_errs[:, 0], 0.8, 0.2)
+    drawn = random.random(len(speakers)) < probability
+    table = pd.DataFrame({"drawn": probability[drawn]})
+    test = bootstrap.PairedAnswers(
+        np.flatnonzero(drawn),
+        labels[drawn],
+        speakers[drawn],
+        np.where(first_errs, wrong, right)[drawn],
+        np.where(second_errs, wrong, right)[drawn],
+        EMOTIONS,
+    )
+    assert bootstrap.mean_lead([(1.0, test)], seed=0)["difference"] > 0.2
+    weighted = test._replace(weights=bootstrap.draw_weights(table))
+    assert abs(bootstrap.mean_lead([(1.0, weighted)], seed=0)["difference"]) < 0.05
+    first, second = bootstrap.macro_f1(weighted)
+    assert abs(first - 0.7) < 0.05 and abs(second - 0.7) < 0.05
