@@ -1,4 +1,4 @@
-"""The defaults of every DAG: which errors are retried and how, time limits, schedules, and who may answer a question."""
+"""The defaults of every DAG: which errors are retried and how, time limits, schedules, and who may answer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from emotion.datasets import combining, importing
-from emotion.datasets.catalogue import ReviewedEntry, find_entry
+from emotion.datasets.catalogue import ReviewedEntry, find_entry, read_catalogue
 from emotion.datasets.importing import Dataset
 from emotion.features import feature_table
 from emotion.features.feature_table import Collected
@@ -44,9 +44,9 @@ class RunClips:
     rejected: pd.DataFrame
 
 
-def with_reviewed(store: Store, datasets: Sequence[str]) -> list[str]:
+def with_reviewed(store: Store, settings: Settings, datasets: Sequence[str]) -> list[str]:
     """The datasets of a scheduled training, and the reviewed clips too once they can be used; the log says whether."""
-    if REVIEWED in datasets:
+    if REVIEWED in datasets or REVIEWED not in read_catalogue(settings.catalogue):
         return [*datasets]
     rows = training_clips.trainable(store)
     if not training_clips.can_be_used(rows):

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from emotion.datasets import importing
-from emotion.errors import DataError, EmotionError
+from emotion.errors import ConfigurationError, DataError, EmotionError
 from emotion.metrics import Emitter
 from emotion.models import registry
 from emotion.review import training_clips
@@ -28,6 +28,7 @@ class ReviewRun:
     """
 
     def __init__(self, settings: Settings, emitter: Emitter):
+        self.settings = settings
         self.store = Store(settings.home)
         self.emitter = emitter
 
@@ -90,7 +91,7 @@ class ReviewRun:
         Raises
         ------
         NothingToTrain
-            If there is no champion yet, or there are too few labels.
+            If there is no champion yet, there are too few labels, or the champion's datasets cannot be had.
         """
         champion = registry.champion(self.store)
         if champion is None:
@@ -107,8 +108,30 @@ class ReviewRun:
             )
         return {
             "run_id": f"reviewed-{labels['usable']}-labels-{labels['fingerprint'][:12]}",
-            **_datasets(registry.champion_entry(self.store, champion)["dataset"]),
+            **self._datasets(registry.champion_entry(self.store, champion)["dataset"]),
         }
+
+    def _datasets(self, facts: dict) -> dict:
+        """The datasets of a version and the reviewed clips, with the sources of those that need one."""
+        parts = facts.get("datasets") or [facts]  # a version of an earlier release names its one dataset
+        corpora = [part for part in parts if part["name"] != REVIEWED]
+        names = [*(part["name"] for part in corpora), REVIEWED]
+        sources = {part["name"]: source for part in corpora if (source := self._source(part))}
+        try:
+            importing.check_entries(self.settings, names, sources)
+        except ConfigurationError as error:
+            raise NothingToTrain(f"What the champion was trained on cannot be had: {error}.") from None
+        return {"datasets": names, "sources": sources}
+
+    def _source(self, part: dict) -> str | None:
+        """Where recordings came from, if it was a disk and the store cannot do without it."""
+        origin = Path(part.get("origin") or "")
+        try:
+            if not origin.is_absolute() or importing.is_ready(self.store, self.settings, part["name"]):
+                return None
+        except ConfigurationError:  # recordings of one's own, for which the catalogue names no folder
+            return str(origin)
+        return str(origin) if origin.exists() else None
 
 
 def _trained_on(store: Store) -> dict[str, str]:
@@ -120,20 +143,3 @@ def _trained_on(store: Store) -> dict[str, str]:
     return {
         PurePosixPath(path).stem: emotion for path, emotion in manifest[["path", "emotion"]].itertuples(index=False)
     }
-
-
-def _datasets(facts: dict) -> dict:
-    """The datasets of a version and the reviewed clips, with the sources of those that came from a disk.
-
-    >>> _datasets({"name": "nemo", "kind": "zenodo", "origin": "https://zenodo.org/records/1"})
-    {'datasets': ['nemo', 'reviewed'], 'sources': {}}
-    """
-    parts = facts.get("datasets") or [facts]  # a version of an earlier release names its one dataset
-    names = [part["name"] for part in parts if part["name"] != REVIEWED]
-    origins = {part["name"]: (part.get("kind"), Path(part.get("origin") or "")) for part in parts}
-    sources = {
-        name: str(origin)
-        for name, (kind, origin) in origins.items()
-        if name != REVIEWED and origin.is_absolute() and (kind == "folder" or origin.exists())
-    }
-    return {"datasets": [*names, REVIEWED], "sources": sources}

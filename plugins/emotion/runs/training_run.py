@@ -74,7 +74,7 @@ class TrainingRun(Run):
             Whether the reviewed clips are added once they can be used.
         """
         sources = sources or {}
-        datasets = collecting.with_reviewed(self.store, datasets) if scheduled else datasets
+        datasets = collecting.with_reviewed(self.store, self.settings, datasets) if scheduled else datasets
         combining.check_names(datasets, also_test_on, sources)
         importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
         facts = {}

@@ -12,6 +12,7 @@ from emotion.models import registry
 from emotion.review import clips, labels, queue
 from emotion.runs.review_run import NothingToTrain, ReviewRun
 from emotion.runs.training_run import TrainingRun
+from emotion.settings import Settings
 from emotion.vocabulary import REVIEWED
 from review_data import label_all, make_queue
 from small_data import make_settings, wav
@@ -31,6 +32,17 @@ def promote(store, dataset: dict, *, version: str = "v", accuracy: float = 0.9) 
     files = {registry.bundle_name(FAMILY): version.encode()}
     registry.register(store, version, files=files, card="# Card", facts=facts | {"scores": scores})
     registry.promote_by_hand(store, version=version, family=FAMILY, reason="for the tests")
+
+
+def folder_of_calls(place: Path) -> Settings:
+    """Settings with the dataset ``calls`` in the catalogue, and its recordings."""
+    catalogue = {"calls": {"kind": "folder", "folder": "calls"}, REVIEWED: {"kind": "reviewed"}}
+    settings = make_settings(place, catalogue=catalogue)
+    for number in range(4):
+        file = settings.recordings[0] / "calls" / ("sad", "happy")[number % 2] / f"speaker{number}" / "a.wav"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(wav(100 + number))
+    return settings
 
 
 def label_batch(store, batch: str, seeds: range, words: list[str]):
@@ -93,32 +105,52 @@ def test_labels_of_one_emotion_start_no_training(run, store):
         run.plan_training(run.count_new_labels(), least_new_labels=5)
 
 
-def test_recordings_from_a_disk_are_trained_on_from_there(run, store, tmp_path):
-    (tmp_path / "there").mkdir()
-    folder = {"name": "labelled-folder", "kind": "folder", "origin": str(tmp_path / "gone")}
-    there = CORPUS | {"name": "nemo", "origin": str(tmp_path / "there")}
-    gone = CORPUS | {"name": "emodb", "origin": str(tmp_path / "gone")}
-    earlier = {"name": "synthesized"}
-    promote(store, {"name": "all", "datasets": [folder, there, gone, earlier]})
-    label_batch(store, "monday", range(10), ["sad", "happy"] * 5)
+def test_recordings_from_a_disk_are_taken_from_there_where_the_store_cannot_do_without(tmp_path):
+    settings = make_settings(tmp_path, catalogue={"own": {"kind": "folder"}, REVIEWED: {"kind": "reviewed"}})
+    run, calls = ReviewRun(settings, Emitter(None)), settings.recordings[0] / "calls"
+    own = {"name": "own", "kind": "folder", "origin": str(calls)}
+    promote(run.store, {"name": "own + reviewed", "datasets": [own, {"name": REVIEWED, "origin": "labels"}]})
+    label_batch(run.store, "monday", range(10), ["sad", "happy"] * 5)
+    with pytest.raises(NothingToTrain, match="cannot be had: the source .*calls is not there"):
+        run.plan_training(run.count_new_labels(), least_new_labels=10)
+    calls.mkdir()
     plan = run.plan_training(run.count_new_labels(), least_new_labels=10)
-    assert plan["sources"] == {"labelled-folder": str(tmp_path / "gone"), "nemo": str(tmp_path / "there")}
-    assert all(Path(source).is_absolute() for source in plan["sources"].values())
+    assert (plan["datasets"], plan["sources"]) == (["own", REVIEWED], {"own": str(calls)})
+
+
+def test_a_source_outside_the_allowed_folders_is_left_alone_where_the_store_has_the_dataset(tmp_path):
+    settings = folder_of_calls(tmp_path)
+    run, elsewhere = ReviewRun(settings, Emitter(None)), {"name": "calls", "kind": "zenodo", "origin": str(tmp_path)}
+    promote(run.store, elsewhere)
+    label_batch(run.store, "monday", range(10), ["sad", "happy"] * 5)
+    with pytest.raises(NothingToTrain, match="cannot be had: the source .* lies outside"):
+        run.plan_training(run.count_new_labels(), least_new_labels=10)
+    TrainingRun(settings, "a", Emitter(None)).download(datasets=["calls"])
+    assert run.plan_training(run.count_new_labels(), least_new_labels=10)["sources"] == {}
+
+
+@pytest.mark.parametrize("name", ["no-longer-there", REVIEWED])
+def test_a_dataset_that_the_catalogue_has_no_more_starts_no_training(tmp_path, name):
+    catalogue = {"calls": {"kind": "folder", "folder": "calls"}, REVIEWED: {"kind": "reviewed"}}
+    catalogue.pop(name, None)
+    run = ReviewRun(make_settings(tmp_path, catalogue=catalogue), Emitter(None))
+    (tmp_path / "recordings" / "calls").mkdir()
+    promote(run.store, {"name": "calls" if name == REVIEWED else name})
+    label_batch(run.store, "monday", range(10), ["sad", "happy"] * 5)
+    with pytest.raises(NothingToTrain, match=f"no dataset '{name}'"):
+        run.plan_training(run.count_new_labels(), least_new_labels=10)
 
 
 def test_a_scheduled_training_uses_the_labels_once_they_can_be_used(tmp_path):
-    catalogue = {"calls": {"kind": "folder", "folder": "calls"}, REVIEWED: {"kind": "reviewed"}}
-    settings = make_settings(tmp_path, catalogue=catalogue)
-    for number in range(4):
-        file = settings.recordings[0] / "calls" / ("sad", "happy")[number % 2] / f"speaker{number}" / "a.wav"
-        file.parent.mkdir(parents=True)
-        file.write_bytes(wav(100 + number))
-    run = TrainingRun(settings, "a", Emitter(None))
+    run = TrainingRun(folder_of_calls(tmp_path), "a", Emitter(None))
     assert run.download(datasets=["calls"], scheduled=True)["dataset"] == "calls"
     label_batch(run.store, "monday", range(10), ["sad", "happy"] * 5)
     assert run.download(datasets=["calls"])["dataset"] == "calls", "a person has chosen the datasets"
     assert run.download(datasets=["calls"], scheduled=True)["dataset"] == "calls + reviewed"
     assert run.download(datasets=[REVIEWED, "calls"], scheduled=True)["dataset"] == "reviewed + calls"
+    calls = {"calls": {"kind": "folder", "folder": "calls"}}
+    without = TrainingRun(make_settings(tmp_path, catalogue=calls), "b", Emitter(None))
+    assert without.download(datasets=["calls"], scheduled=True)["dataset"] == "calls", "a catalogue of one's own"
 
 
 def test_a_fall_of_the_accuracy_is_news_once(run, store):
