@@ -69,10 +69,10 @@ class Notifier(BaseNotifier):
     Parameters
     ----------
     compose : callable
-        From the context, the :class:`Message`, or None if there is nothing to tell.
+        From the context, the :class:`Message`.
     """
 
-    def __init__(self, compose: Callable[[Context], Message | None]):
+    def __init__(self, compose: Callable[[Context], Message]):
         super().__init__()
         self.compose = compose
 
@@ -82,24 +82,23 @@ class Notifier(BaseNotifier):
             message = self.compose(context)
         except Exception:
             log.exception("nobody is told: the message could not be written")
-            return
-        if message:
+        else:
             send(message)
 
 
 def send(message: Message) -> bool:
     """Send a message through the connection; returns whether it was sent. What fails is logged."""
     message = cleaned(message)
+    connection = None
     try:
         connection = Connection.get(CONNECTION)
+        (_send_mail if connection.conn_type == "smtp" else _post)(connection, message)
     except AirflowNotFoundException:
         log.info("There is no connection %s: nobody is told of %r", CONNECTION, message.subject)
         return False
-    try:
-        (_send_mail if connection.conn_type == "smtp" else _post)(connection, message)
     except Exception as error:
-        # The texts of other errors hold the address of the web hook, which is often a secret.
-        is_safe = connection.conn_type == "smtp" or isinstance(error, ConfigurationError)
+        # The text of an error may hold the address of the web hook, which is often a secret.
+        is_safe = isinstance(error, ConfigurationError) or connection is None or connection.conn_type == "smtp"
         reason = f"{type(error).__name__}: {error}" if is_safe else type(error).__name__
         log.error("nobody is told of %r: the connection %s failed: %s", message.subject, CONNECTION, reason)
         return False

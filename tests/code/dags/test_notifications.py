@@ -69,6 +69,15 @@ def test_without_a_connection_nobody_is_told_and_nothing_fails(monkeypatch, capl
     assert "nobody is told" in caplog.text
 
 
+def test_an_airflow_that_cannot_be_asked_fails_nothing(monkeypatch, caplog):
+    def refuse(conn_id):
+        raise OSError(f"no answer about {conn_id}")
+
+    monkeypatch.setattr(notifications.Connection, "get", refuse)
+    assert not send(MESSAGE)
+    assert "OSError: no answer about emotion_notify" in caplog.text
+
+
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_a_web_hook_that_refuses_is_a_line_in_the_log(monkeypatch, caplog, status):
     with web_hook(status) as (address, posts):
