@@ -1,7 +1,7 @@
 """
 ### Score new recordings and check for drift
 
-    find_new_audio ▸ score ×N ▸ collect_predictions ▸ watch_drift
+    find_new_audio ▸ score ×N ▸ collect_predictions ▸ watch_drift ▸ announce_drift
 
 Every 15 minutes the DAG scores the new files in the inboxes (`EMOTION_INBOXES`) with the champion.
 `EMOTION_SCORING_SCHEDULE`, a cron expression, changes the schedule. If it is empty, the DAG runs by hand only.
@@ -10,6 +10,9 @@ Press **Trigger** to score one folder, to use another model, or to compare two m
 Each file is scored once by a model, even if a run is killed: clear the failed tasks and the run continues where it
 stopped, or let the next sweep score the rest. A file that is still being copied is left for the next sweep. If there
 is no new file, or no champion yet, the run is skipped and its log says so.
+
+If the verdict on drift is *watch* or *alarm*, the asset `emotion_drift` is updated. Drift alone starts no training, as
+it brings no labels. People are told of an alarm and of a failed run, if there is a connection `emotion_notify`.
 
 Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`), to `scores/<run id>/`: `predictions.csv` and `predictions.parquet`, `summary.json`, `report.html`,
@@ -22,7 +25,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from emotion_airflow.defaults import (
@@ -32,10 +35,13 @@ from emotion_airflow.defaults import (
     days_between_runs,
     schedule_from,
 )
+from emotion_airflow.notifications import TELL_OF_FAILURE, tell_of_alarm
 from emotion_airflow.scoring_form import PARAMS
 
 if TYPE_CHECKING:
     from emotion.runs.scoring_run import ScoringRun
+
+DRIFT = Asset("emotion_drift")
 
 
 def scoring_run(run_id: str) -> ScoringRun:
@@ -60,6 +66,7 @@ def scoring_run(run_id: str) -> ScoringRun:
     params=PARAMS,
     tags=["emotion", "scoring"],
     default_args=TASK_DEFAULTS,
+    on_failure_callback=TELL_OF_FAILURE,
 )
 def emotion_scoring():
     @task
@@ -107,7 +114,18 @@ def emotion_scoring():
         """Compare the batch with the training set of the model (ok, watch, alarm, or unknown); write the report."""
         return scoring_run(run_id).watch_drift()
 
-    score.expand(shard=find_new_audio()) >> collect_predictions() >> watch_drift()
+    @task(outlets=[DRIFT])
+    def announce_drift(batch, *, run_id=None, outlet_events=None):
+        """Update the asset `emotion_drift` if the verdict is watch or alarm; tell people of an alarm."""
+        if batch["drift"] not in ("watch", "alarm"):
+            raise AirflowSkipException(f"The verdict on drift is {batch['drift']}: nothing to announce.")
+        outlet_events[DRIFT].extra = {key: batch[key] for key in ("batch", "cause")} | {"verdict": batch["drift"]}
+        if batch["drift"] == "alarm":
+            tell_of_alarm(run_id, batch)
+
+    verdict = watch_drift()
+    score.expand(shard=find_new_audio()) >> collect_predictions() >> verdict
+    announce_drift(verdict)
 
 
 emotion_scoring()

@@ -5,14 +5,18 @@
         { train_logistic_regression, train_random_forest, train_gradient_boosting } ▸
         compare ▸ explain ▸ register_challenger ▸ ( ask a person ) ▸ promote ▸ announce_champion
 
-Press **Trigger** for a form that explains every parameter. The DAG also runs weekly, with the defaults of the form.
-`EMOTION_TRAINING_SCHEDULE`, a cron expression, changes the schedule. If it is empty, the DAG runs by hand only.
+Press **Trigger** for a form that explains every parameter. The DAG also runs weekly, with the defaults of the form, and
+with the dataset *reviewed* as well once listeners have labelled enough. `EMOTION_TRAINING_SCHEDULE`, a cron expression,
+changes the schedule. If it is empty, the DAG runs by hand only. The DAG `emotion_review` starts a run when enough new
+labels have come.
 
 Every task calls one method of `plugins/emotion/runs/training_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`): `comparison.json`, `comparison.csv`, `report.html`, `rejected.csv` and `shap/` to `runs/<run id>/`,
 and the models to `models/<run id>/`. Features are stored by clip: a clip is never featurized twice with one recipe.
 
 No answer to `ask_a_person` within a day means no. Clearing the task asks again; an earlier answer no longer counts.
+People are told of the question, again four hours before the day ends, and of a failed run, if there is a connection
+`emotion_notify`.
 
 A task that fails on bad data fails at once, with what was found, what was expected and what to do; anything else is
 tried again.
@@ -35,9 +39,11 @@ from emotion_airflow.defaults import (
     SCORING_SCHEDULE,
     TASK_DEFAULTS,
     TRAINING_SCHEDULE,
+    approvers,
     days_between_runs,
     schedule_from,
 )
+from emotion_airflow.notifications import TELL_OF_FAILURE, TELL_OF_QUESTION
 from emotion_airflow.question import QuestionOperator
 from emotion_airflow.training_form import PARAMS, chosen_datasets
 
@@ -69,12 +75,14 @@ def training_run(run_id: str) -> TrainingRun:
     params=PARAMS,
     tags=["emotion", "training"],
     default_args=TASK_DEFAULTS,
+    on_failure_callback=TELL_OF_FAILURE,
 )
 def emotion_training():
     @task(retries=4, retry_delay=timedelta(seconds=30))
-    def download(*, run_id=None, params=None):
+    def download(*, run_id=None, params=None, dag_run=None):
         """Bring the recordings of all datasets into the artifact store, with their manifests."""
-        return training_run(run_id).download(**chosen_datasets(params))
+        scheduled = dag_run.run_type == "scheduled"
+        return training_run(run_id).download(**chosen_datasets(params), scheduled=scheduled)
 
     @task
     def plan_shards(_, *, run_id=None, params=None):
@@ -170,6 +178,9 @@ def emotion_training():
         options=[PROMOTE, KEEP],
         defaults=KEEP,
         response_timeout=timedelta(hours=24),
+        reminder=timedelta(hours=4),
+        notifiers=TELL_OF_QUESTION,
+        assigned_users=approvers(),
         execution_timeout=None,
     )
 

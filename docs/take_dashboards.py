@@ -75,6 +75,7 @@ def main(recordings: Path) -> None:
             "EMOTION_INBOXES": str(base / "inbox"),
             "EMOTION_TRAINING_SCHEDULE": "",
             "EMOTION_SCORING_SCHEDULE": "",
+            "EMOTION_REVIEW_SCHEDULE": "",
             "PYTHONPATH": str(PROJECT / "plugins"),
         }
         airflow = LocalAirflow(base / "airflow", free_port(), environment)

@@ -125,6 +125,7 @@ def main() -> None:
         "EMOTION_HOME": str(folder / "artifacts"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
+        "EMOTION_REVIEW_SCHEDULE": "",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(folder / "lib"), os.environ.get("PYTHONPATH")])),
     }
     airflow = LocalAirflow(folder / "airflow", free_port(), extra)

@@ -148,6 +148,7 @@ def environment(folder: Path) -> dict[str, str]:
         "EMOTION_INBOXES": str(folder / "inbox"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
+        "EMOTION_REVIEW_SCHEDULE": "",
         "AIRFLOW_HOME": str(folder / "airflow"),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -1,17 +1,23 @@
-"""The defaults of every DAG: which errors are retried and how, the time limit of a task, and the schedule."""
+"""The defaults of every DAG: which errors are retried and how, time limits, schedules, and who may answer."""
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from airflow.sdk import CronTriggerTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+
+if TYPE_CHECKING:
+    from airflow.sdk.execution_time.hitl import HITLUser
 
 TRAINING_SCHEDULE = {"variable": "EMOTION_TRAINING_SCHEDULE", "default": "@weekly"}
 """The schedule of the training DAG, as :func:`schedule_from` takes it."""
 SCORING_SCHEDULE = {"variable": "EMOTION_SCORING_SCHEDULE", "default": "*/15 * * * *"}
 """The schedule of the scoring DAG."""
+REVIEW_SCHEDULE = {"variable": "EMOTION_REVIEW_SCHEDULE", "default": "@hourly"}
+"""The schedule of the review DAG."""
 SCHEDULED_RUNS = 100
 """So many runs are looked at to find the longest time between two."""
 NOT_RETRIED = ("DataError", "ConfigurationError", "BundleError")
@@ -57,6 +63,17 @@ def schedule_from(*, variable: str, default: str) -> CronTriggerTimetable | None
     """
     cron = os.environ.get(variable, default)
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0)) if cron else None
+
+
+def approvers(*, variable: str = "EMOTION_APPROVERS") -> list[HITLUser]:
+    """The users who may answer whether a challenger is promoted, by an environment variable with their ids.
+
+    Empty where the variable is not set: then everyone may answer who may edit runs of the DAG.
+
+    >>> approvers(variable="A_VARIABLE_THAT_IS_NOT_SET")
+    []
+    """
+    return [{"id": name, "name": name} for name in os.environ.get(variable, "").replace(",", " ").split()]
 
 
 def days_between_runs(*, variable: str, default: str) -> float:

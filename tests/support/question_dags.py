@@ -9,6 +9,7 @@ from datetime import timedelta
 from airflow.sdk import dag
 from airflow.sdk.exceptions import TaskAwaitingInput
 
+from emotion_airflow.notifications import TELL_OF_QUESTION
 from emotion_airflow.question import QuestionOperator
 
 AT_ONCE = [f"at_once_{number}" for number in range(6)]
@@ -28,6 +29,13 @@ class KilledWhileAsking(QuestionOperator):
 class KilledWhenAnswered(QuestionOperator):
     def execute_complete(self, context, event):
         if context["ti"].try_number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute_complete(context, event)
+
+
+class KilledBeforeReminding(QuestionOperator):
+    def execute_complete(self, context, event):
+        if event["responded_by_user"] is None and context["ti"].try_number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().execute_complete(context, event)
 
@@ -52,6 +60,18 @@ def questions():
     QuestionOperator(task_id="unanswered", response_timeout=timedelta(seconds=1))
     for task_id in AT_ONCE:
         QuestionOperator(task_id=task_id)
+
+    told = {"notifiers": TELL_OF_QUESTION, "body": "It is a {{ 6 * 7 }}."}
+    QuestionOperator(
+        task_id="reminded",
+        subject="Unanswered?",
+        response_timeout=timedelta(seconds=12),
+        reminder=timedelta(seconds=8),
+        **told,
+    )
+    late = {"response_timeout": timedelta(hours=1), "reminder": timedelta(minutes=59, seconds=56)}
+    QuestionOperator(task_id="answered_late", subject="Late?", **late, **told)
+    KilledBeforeReminding(task_id="killed_before_reminding", subject="Killed?", **late, **told)
 
 
 questions()

@@ -231,7 +231,8 @@ def report_run(result: RunResult) -> str:
 
 def training_variables(sources: Iterable[str]) -> dict[str, str]:
     """The environment variables of one training run: no run that a schedule makes due, and the sources are allowed."""
-    variables = {"EMOTION_TRAINING_SCHEDULE": "", "EMOTION_SCORING_SCHEDULE": ""}
+    schedules = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE", "EMOTION_REVIEW_SCHEDULE")
+    variables = dict.fromkeys(schedules, "")
     if sources := list(sources):
         recordings = Settings.from_environment().recordings if os.environ.get("EMOTION_RECORDINGS") else ()
         variables["EMOTION_RECORDINGS"] = json.dumps([*map(str, recordings), *sources])

@@ -59,6 +59,23 @@ def usable(labelled: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.groupby("label")["audio"].transform("size") >= LEAST_CLIPS].reset_index(drop=True)
 
 
+def trainable(store: Store) -> pd.DataFrame:
+    """The :func:`usable` labels of the store whose audio is still kept: what an import of the dataset takes."""
+    rows = usable(settled.table(store))
+    kept = set(store.list(clips.AUDIO))
+    is_kept = np.array([clips.key_of(row.audio, row.suffix) in kept for row in rows.itertuples()], dtype=bool)
+    return rows[is_kept].reset_index(drop=True)
+
+
+def can_be_used(rows: pd.DataFrame) -> bool:
+    """Whether :func:`trainable` rows make a dataset: they show two emotions or more.
+
+    >>> can_be_used(pd.DataFrame({"label": ["sad", "sad"]})), can_be_used(pd.DataFrame({"label": ["sad", "happy"]}))
+    (False, True)
+    """
+    return rows["label"].nunique() > 1
+
+
 def speakers_of(rows: pd.DataFrame) -> np.ndarray:
     """The name by which each clip's speaker is held out, shape (n_clips,) of str.
 
@@ -128,14 +145,11 @@ def source_clips(store: Store, entry: ReviewedEntry) -> SourceClips:
     ConfigurationError
         If there are clips of fewer than two emotions.
     """
-    labelled = settled.table(store)
-    rows = usable(labelled)
-    kept = set(store.list(clips.AUDIO))
-    is_kept = np.array([clips.key_of(row.audio, row.suffix) in kept for row in rows.itertuples()], dtype=bool)
-    rows = rows[is_kept].reset_index(drop=True)
-    if rows["label"].nunique() < 2:
+    rows = trainable(store)
+    if not can_be_used(rows):
+        labelled = len(settled.table(store))
         raise ConfigurationError(
-            f"{entry.name} has {len(rows)} clips of {rows['label'].nunique()} emotions to train on, of {len(labelled)} "
+            f"{entry.name} has {len(rows)} clips of {rows['label'].nunique()} emotions to train on, of {labelled} "
             f"that were labelled; expected two emotions or more, each with {LEAST_CLIPS} clips on which all who "
             "labelled them agree: label more on the page Emotion review"
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from emotion.datasets import combining, importing
-from emotion.datasets.catalogue import ReviewedEntry, find_entry
+from emotion.datasets.catalogue import ReviewedEntry, find_entry, read_catalogue
 from emotion.datasets.importing import Dataset
 from emotion.features import feature_table
 from emotion.features.feature_table import Collected
@@ -18,7 +19,9 @@ from emotion.progress import StageProgress
 from emotion.review import training_clips
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import label_set
+from emotion.vocabulary import REVIEWED, label_set
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class RunClips:
     training: Collected
     external: pd.DataFrame
     rejected: pd.DataFrame
+
+
+def with_reviewed(store: Store, settings: Settings, datasets: Sequence[str]) -> list[str]:
+    """The datasets of a scheduled training, and the reviewed clips too once they can be used; the log says whether."""
+    if REVIEWED in datasets or REVIEWED not in read_catalogue(settings.catalogue):
+        return [*datasets]
+    rows = training_clips.trainable(store)
+    if not training_clips.can_be_used(rows):
+        log.info("%d labelled clips of fewer than two emotions: the training does without %s", len(rows), REVIEWED)
+        return [*datasets]
+    log.info("The training uses %s too: %d labelled clips", REVIEWED, len(rows))
+    return [*datasets, REVIEWED]
 
 
 def obtain(store: Store, settings: Settings, name: str, *, source: Path | None, progress: StageProgress) -> Dataset:

@@ -164,7 +164,7 @@ class ScoringRun(Run):
         batch.
 
         The predictions are there, and the batch is closed whatever fails here: ``failures`` in ``summary.json`` and the
-        report say what failed and why.
+        report say what failed and why. Returns the verdict as ``drift``, and its reasons as ``cause``.
         """
         plan = self._plan()
         if not self._is_committed():
@@ -288,7 +288,9 @@ class ScoringRun(Run):
 
     def _brief(self, figures: dict) -> dict:
         brief = {key: figures[key] for key in ("batch", "files", "scored", "needs_listener")}
-        return brief | ({"drift": figures["drift"]["verdict"]} if "drift" in figures else {})
+        if drift := figures.get("drift"):
+            brief |= {"drift": drift["verdict"], "cause": " ".join(drift["reasons"])}
+        return brief
 
     def _write_report(self, plan: Plan, summary: dict) -> None:
         """Write the report, or a page that says why there is none; adds what failed to the summary's ``failures``."""

@@ -58,6 +58,7 @@ class TrainingRun(Run):
         datasets: Sequence[str],
         sources: Mapping[str, str] | None = None,
         also_test_on: Sequence[str] = (),
+        scheduled: bool = False,
     ) -> dict:
         """Bring the datasets into the artifact store, with their manifests.
 
@@ -69,8 +70,11 @@ class TrainingRun(Run):
             Name → the folder, zip or CSV that a dataset is taken from.
         also_test_on : sequence of str
             Names in the catalogue, to test on alone.
+        scheduled : bool
+            Whether the reviewed clips are added once they can be used.
         """
         sources = sources or {}
+        datasets = collecting.with_reviewed(self.store, self.settings, datasets) if scheduled else datasets
         combining.check_names(datasets, also_test_on, sources)
         importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
         facts = {}
@@ -97,8 +101,7 @@ class TrainingRun(Run):
             self.store.write_table(self._key("refused.parquet"), plan.refused)
             shards = []
             for number, clips in enumerate(plan.shards, start=1):
-                key = self._key(f"shards/{number:04d}.json")
-                self.store.write_json(key, clips)
+                self.store.write_json(self._key(f"shards/{number:04d}.json"), clips)
                 shards.append({"shard": f"{number:04d}", "clips": len(clips)})
         for kind in ("total", "stored", "missing"):
             self.emitter.gauge(metrics.CLIPS, getattr(plan, kind), kind=kind)

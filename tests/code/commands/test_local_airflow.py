@@ -374,9 +374,9 @@ def test_a_source_may_have_any_path(monkeypatch, tmp_path, before):
 
 def test_no_schedule_makes_a_run_due_beside_the_training(monkeypatch):
     monkeypatch.setenv("EMOTION_SCORING_SCHEDULE", "* * * * *")
-    schedules = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE")
+    schedules = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE", "EMOTION_REVIEW_SCHEDULE")
     variables = environment(Path("/somewhere"), 1) | local_run.training_variables([])
-    assert [variables[name] for name in schedules] == ["", ""]
+    assert [variables[name] for name in schedules] == ["", "", ""]
 
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "²"])

@@ -32,6 +32,7 @@ def home(tmp_path_factory):
         patch.setenv("EMOTION_HOME", str(folder / "home"))
         patch.setenv("EMOTION_TRAINING_SCHEDULE", "")
         patch.setenv("EMOTION_SCORING_SCHEDULE", "")
+        patch.setenv("EMOTION_REVIEW_SCHEDULE", "")
         yield folder / "airflow"
 
 

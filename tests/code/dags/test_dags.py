@@ -1,4 +1,4 @@
-"""Policies that every DAG file must keep, also one that is added later; and the exact graphs of the two DAGs."""
+"""Policies that every DAG file must keep, also one that is added later; and the exact graphs of the three DAGs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ DAG_FILES = sorted((PROJECT / "dags").glob("**/*.py"))
 HEAVY = {"sklearn", "shap", "librosa", "pandas", "numpy", "scipy", "matplotlib"}
 LIGHT = {"__future__", "os", "datetime", "typing", "airflow", "emotion_airflow"}
 """What a DAG file may import at its top."""
+SCHEDULES = ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE", "EMOTION_REVIEW_SCHEDULE")
 PARSE_SECONDS = 30  # half a second on a machine at rest; a regression worth the name costs more than this
 TRAIN_TASKS = [f"train_{family}" for family in FAMILIES]
 
@@ -45,7 +46,15 @@ GRAPHS = {
         "find_new_audio": {"score"},
         "score": {"collect_predictions"},
         "collect_predictions": {"watch_drift"},
-        "watch_drift": set(),
+        "watch_drift": {"announce_drift"},
+        "announce_drift": set(),
+    },
+    "emotion_review": {
+        "measure_accuracy": {"count_new_labels"},
+        "count_new_labels": {"announce_reviews", "weigh_training"},
+        "announce_reviews": set(),
+        "weigh_training": {"start_training"},
+        "start_training": set(),
     },
 }
 
@@ -93,6 +102,12 @@ def runs_are_limited(dag):
     assert dag.catchup is False
     assert dag.max_active_runs == 1
     assert dag.dagrun_timeout is not None
+
+
+def people_are_told_of_a_failed_run(dag):
+    from emotion_airflow.notifications import TELL_OF_FAILURE
+
+    assert dag.on_failure_callback is TELL_OF_FAILURE
 
 
 def tasks_have_an_owner_and_a_description(dag):
@@ -147,6 +162,7 @@ def form_explains_every_parameter(dag):
 POLICIES = (
     dag_says_what_it_does,
     runs_are_limited,
+    people_are_told_of_a_failed_run,
     tasks_have_an_owner_and_a_description,
     tasks_are_tried_again_with_growing_delays,
     tasks_fail_at_once_on_bad_data,
@@ -186,6 +202,23 @@ def test_the_question_waits_for_a_person_no_longer_than_a_day(bag):
     assert question.defaults == ["Keep the champion"]
 
 
+def test_people_are_told_of_the_question_and_again_four_hours_before_it_ends(bag):
+    from emotion_airflow.notifications import TELL_OF_QUESTION
+
+    question = bag.dags["emotion_training"].get_task("ask_a_person")
+    assert question.notifiers == [TELL_OF_QUESTION]
+    assert question.reminder == timedelta(hours=4)
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("", []), ("ann, bo", ["ann", "bo"])])
+def test_a_variable_names_who_may_answer(monkeypatch, variable, expected):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("EMOTION_APPROVERS", variable)
+    question = DagBag(str(PROJECT / "dags" / "emotion_training.py")).dags["emotion_training"].get_task("ask_a_person")
+    assert [user["id"] for user in question.assigned_users] == expected
+
+
 # --- Files --------------------------------------------------------------------------------------------------
 
 
@@ -193,7 +226,7 @@ def test_the_question_waits_for_a_person_no_longer_than_a_day(bag):
 def test_file_parses_alone_fast_and_light_and_defines_the_dag_of_its_name(file):
     """In a process of its own: what this one has imported says nothing about a DAG processor."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "plugins")}
-    for name in ("EMOTION_TRAINING_SCHEDULE", "EMOTION_SCORING_SCHEDULE"):
+    for name in SCHEDULES:
         environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", PARSE, str(file)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -224,7 +257,7 @@ def test_defaults_do_not_change_between_parses(bag):
         assert dag.params.dump() == again.dags[dag_id].params.dump()
 
 
-# --- The two DAGs -------------------------------------------------------------------------------------------
+# --- The three DAGs -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dag_id", GRAPHS)
@@ -235,8 +268,8 @@ def test_graph(bag, dag_id):
 def test_an_empty_schedule_means_by_hand_only(monkeypatch):
     from airflow.dag_processing.dagbag import DagBag
 
-    monkeypatch.setenv("EMOTION_TRAINING_SCHEDULE", "")
-    monkeypatch.setenv("EMOTION_SCORING_SCHEDULE", "")
+    for name in SCHEDULES:
+        monkeypatch.setenv(name, "")
     unscheduled = DagBag(str(PROJECT / "dags"))
     assert unscheduled.import_errors == {}
     assert {type(unscheduled.dags[dag_id].timetable).__name__ for dag_id in GRAPHS} == {"NullTimetable"}
@@ -256,9 +289,25 @@ def test_no_answer_to_the_question_means_no(bag):
     assert question.defaults == ["Keep the champion"]
 
 
-def test_a_champion_is_announced_as_an_asset(bag):
-    outlets = bag.dags["emotion_training"].get_task("announce_champion").outlets
-    assert [asset.name for asset in outlets] == ["emotion_champion"]
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "asset"),
+    [
+        ("emotion_training", "announce_champion", "emotion_champion"),
+        ("emotion_scoring", "announce_drift", "emotion_drift"),
+        ("emotion_review", "announce_reviews", "emotion_reviews"),
+    ],
+)
+def test_news_is_announced_as_an_asset(bag, dag_id, task_id, asset):
+    outlets = [(task.task_id, outlet.name) for task in bag.dags[dag_id].tasks for outlet in task.outlets]
+    assert outlets == [(task_id, asset)]
+
+
+def test_labels_start_a_training_whose_form_takes_what_it_is_given(bag):
+    start = bag.dags["emotion_review"].get_task("start_training")
+    assert (start.trigger_dag_id, start.skip_when_already_exists) == ("emotion_training", True)
+    policy = bag.dags["emotion_review"].params.get_param("promotion")
+    assert policy.schema["enum"] == bag.dags["emotion_training"].params.get_param("promotion").schema["enum"]
+    trigger(bag, {"datasets": ["nemo", "reviewed"], "sources": {"nemo": "/x"}, "promotion": policy.value})
 
 
 def test_the_plugin_loader_loads_the_plugin_alone():

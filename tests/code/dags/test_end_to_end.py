@@ -1,4 +1,5 @@
-"""DAGs under a real scheduler: the training killed in mid-run, run again, asking a person; and questions alone."""
+"""DAGs under a real scheduler: the training killed in mid-run, run again, asking a person; questions alone; and labels
+that start a training."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from emotion.models import registry
 from emotion.settings import INCLUDE, PROJECT
 from emotion.store import Store, run_folder
 from emotion.vocabulary import PROTOCOLS
+from mail_server import body, mail_server
 from question_dags import AT_ONCE
+from review_data import label_all, make_queue
 
 pytestmark = pytest.mark.airflow
 
@@ -28,7 +31,16 @@ SPEAKERS = 6
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory):
+def mails():
+    """What the mail server of the connection ``emotion_notify`` got."""
+    with mail_server() as (connection, mails):
+        os.environ["AIRFLOW_CONN_EMOTION_NOTIFY"] = connection
+        yield mails
+        del os.environ["AIRFLOW_CONN_EMOTION_NOTIFY"]
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, mails):
     base = tmp_path_factory.mktemp("end-to-end")
     catalogue = yaml.safe_load((INCLUDE / "datasets.yaml").read_text())
     catalogue["synthesized"]["speakers"] = SPEAKERS
@@ -40,6 +52,7 @@ def airflow(tmp_path_factory):
         "EMOTION_DATASETS": str(base / "datasets.yaml"),
         "EMOTION_TRAINING_SCHEDULE": "",
         "EMOTION_SCORING_SCHEDULE": "",
+        "EMOTION_REVIEW_SCHEDULE": "",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(INCLUDE.parent / "plugins"),
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -116,7 +129,7 @@ def test_a_killed_task_and_a_killed_scheduler_lose_nothing(airflow, store):
     assert registry.champion(store)["version"] == "killed"
 
 
-def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
+def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store, mails):
     before, before_stress = stored_shards(store), stored_shards(store, "conditions")
     assert len(before_stress) == 2, "twelve clips, eight in a shard"
     airflow.trigger(CONF | {"promotion": "ask", "min_probability": 0.5}, run_id="second")
@@ -139,6 +152,10 @@ def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     assert first["stress"]["clips"] == 12 and first["stress"]["speakers"] == SPEAKERS
     assert registry.champion(store)["version"] == "killed", "promoted before anybody answered"
 
+    (mail,) = [mail for mail in mails if mail["Subject"] == "Promote second?"]
+    page = f"{airflow.url}/dags/{DAG_ID}/runs/second/tasks/ask_a_person/required_actions"
+    assert f'<a href="{page}">' in body(mail) and "Keep the champion" in body(mail)
+
     answer = {"chosen_options": ["Promote the challenger"], "params_input": {}}
     airflow.api("PATCH", f"{path}/-1/hitlDetails", json=answer)
     finish(airflow, "second")
@@ -148,7 +165,7 @@ def test_a_second_run_featurizes_nothing_and_asks_a_person(airflow, store):
     assert [event["extra"]["version"] for event in events] == ["killed", "second"]
 
 
-def test_bad_data_fails_at_once_with_its_own_error(airflow, store):
+def test_bad_data_fails_at_once_with_its_own_error_and_people_are_told(airflow, store, mails):
     airflow.trigger(CONF | {"datasets": ["no-such-set"]}, run_id="bad")
     wait_for(lambda: airflow.state("bad") == "failed", seconds=60, what="the failure")
     ((task, error),) = airflow.failures("bad")
@@ -156,6 +173,10 @@ def test_bad_data_fails_at_once_with_its_own_error(airflow, store):
     assert "no dataset 'no-such-set'" in error
     assert airflow.api("GET", f"/dags/{DAG_ID}/dagRuns/bad/taskInstances/download")["try_number"] == 1
     assert run_folder("bad") == "bad"
+    failed = "Emotion training failed"
+    wait_for(lambda: failed in [mail["Subject"] for mail in mails], seconds=60, what="a mail of the failure")
+    (mail,) = [mail for mail in mails if mail["Subject"] == failed]
+    assert "download" in body(mail) and f"{airflow.url}/dags/{DAG_ID}/runs/bad" in body(mail)
 
 
 class Questions:
@@ -211,18 +232,57 @@ class Questions:
         return value["chosen_options"], value["responded_by_user"] is not None
 
 
-def test_an_answer_counts_however_soon_and_whatever_happens_to_its_task(airflow):
+def told_of(mails) -> list[str]:
+    """The subjects of the mails on the questions of ``question_dags.py``."""
+    return [mail["Subject"] for mail in mails if "It is a 42." in body(mail)]
+
+
+def test_an_answer_counts_however_soon_and_whatever_happens_to_its_task(airflow, mails):
     questions = Questions(airflow)
     states = dict.fromkeys([*AT_ONCE, "killed_when_answered"], "awaiting_input")
     questions.answer_when(states | {"killed_while_asking": "up_for_retry"}, "yes")
-    tries = dict.fromkeys([*AT_ONCE, "unanswered"], 1) | {"killed_when_answered": 2, "killed_while_asking": 2}
+    reminded = ["Late?", "Killed?", "Unanswered?"]
+    subjects = [*reminded, *(f"Still unanswered: {subject}" for subject in reminded)]
+    wait_for(lambda: len(told_of(mails)) >= len(subjects), seconds=120, what="the reminders")
+    questions.answer_when(dict.fromkeys(["answered_late", "killed_before_reminding"], "awaiting_input"), "yes")
+    tries = dict.fromkeys([*AT_ONCE, "unanswered", "reminded", "answered_late"], 1)
+    tries |= {"killed_when_answered": 2, "killed_while_asking": 2, "killed_before_reminding": 2}
     assert questions.finish() == {task_id: ("success", number) for task_id, number in tries.items()}
-    assert questions.result("unanswered") == (["no"], False), "the default, which nobody chose"
-    for task_id in tries.keys() - {"unanswered"}:
-        assert questions.result(task_id) == (["yes"], True), task_id
+    for task_id in tries:
+        if task_id in ("unanswered", "reminded"):
+            assert questions.result(task_id) == (["no"], False), "the default, which nobody chose"
+        else:
+            assert questions.result(task_id) == (["yes"], True), task_id
+    assert sorted(told_of(mails)) == sorted(subjects), "people are told once, and reminded once"
 
     cleared = {"dry_run": False, "task_ids": [AT_ONCE[0]], "dag_run_id": "run", "only_failed": False}
     airflow.api("POST", "/dags/questions/clearTaskInstances", json=cleared)
     questions.answer_when({AT_ONCE[0]: "awaiting_input"}, "no")
     assert questions.finish()[AT_ONCE[0]] == ("success", 2)
     assert questions.result(AT_ONCE[0]) == (["no"], True), "the task was cleared: it asks again"
+
+
+def review(airflow: LocalAirflow, run_id: str) -> dict[str, str]:
+    """Run the review DAG once; the state of each task."""
+    path = f"/dags/emotion_review/dagRuns/{run_id}"
+    body = {"dag_run_id": run_id, "logical_date": None, "conf": {"least_new_labels": 10}}
+    airflow.api("POST", "/dags/emotion_review/dagRuns", json=body)
+    wait_for(
+        lambda: airflow.api("GET", path)["state"] in ("success", "failed"), seconds=200, what=f"the end of {run_id}"
+    )
+    tasks = airflow.api("GET", f"{path}/taskInstances")["task_instances"]
+    return {task["task_id"]: task["state"] for task in tasks}
+
+
+def test_labels_start_a_training_once(airflow, store):
+    label_all(store, make_queue(store, "monday", range(10)), ["sad", "happy"] * 5)
+    assert set(review(airflow, "review-1").values()) == {"success"}
+    runs = f"/dags/{DAG_ID}/dagRuns"
+    (started,) = [run for run in airflow.api("GET", runs)["dag_runs"] if run["dag_run_id"].startswith("reviewed-10-")]
+    assert started["conf"] == {"datasets": ["synthesized", "reviewed"], "sources": {}, "promotion": "ask"}
+    airflow.api("PATCH", f"{runs}/{started['dag_run_id']}", json={"state": "failed"})
+    states = review(airflow, "review-2")
+    skipped = dict.fromkeys(("announce_reviews", "weigh_training", "start_training"), "skipped")
+    assert states == {"measure_accuracy": "success", "count_new_labels": "success"} | skipped
+    extras = [event["extra"] for event in airflow.api("GET", "/assets/events")["asset_events"]]
+    assert [(extra["new"], extra["usable"]) for extra in extras if "usable" in extra] == [(10, 10)]

@@ -55,6 +55,7 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
             "EMOTION_INBOXES": str(inbox),
             "EMOTION_TRAINING_SCHEDULE": "",
             "EMOTION_SCORING_SCHEDULE": "",
+            "EMOTION_REVIEW_SCHEDULE": "",
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(settings.PROJECT / "plugins"), os.environ.get("PYTHONPATH")])
             ),
