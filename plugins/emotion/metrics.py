@@ -150,6 +150,18 @@ SHAP_EMOTION = _metric(
     "importance",
     "Mean |SHAP| of one of the top features for one emotion",
 )
+SHAP_GROUP = _metric(
+    "training.shap_group.{model}.{group}",
+    "gauge",
+    "ratio",
+    "Share of a group of features in the contributions to the output, all emotions; the groups add up to 1",
+)
+SHAP_GROUP_EMOTION = _metric(
+    "training.shap_group_emotion.{model}.{emotion}.{group}",
+    "gauge",
+    "ratio",
+    "Share of a group of features in the contributions to one emotion; the groups add up to 1",
+)
 CHALLENGE = _metric(
     "training.challenge.{statistic}",
     "gauge",
@@ -223,6 +235,12 @@ DRIFT_SHIFT = _metric(
     "gauge",
     "ratio",
     "Size of the shift of the mean of the features that moved most; 1 is as much as one new speaker's",
+)
+DRIFT_GROUP = _metric(
+    "scoring.drift_group.{group}",
+    "gauge",
+    "ratio",
+    "Mean size of the shifts of a group of features; 0.8 is a new speaker's",
 )
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(

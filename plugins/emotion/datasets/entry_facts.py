@@ -31,6 +31,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "folds": folds,
         "folds_scheme": entry.folds and entry.folds.scheme,
         "language": entry.language,
+        "listeners": entry.listeners and entry.listeners.model_dump(),
         "emotion_colours": {
             emotion: colour
             for emotion, colour in ({} if isinstance(entry, SynthesizedEntry) else entry.emotions).items()

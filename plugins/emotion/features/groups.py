@@ -141,7 +141,7 @@ GROUPS: tuple[Group, ...] = (
             Subgroup(
                 "roughness", (r"jitter|shimmer_db",), (Gauge(("jitter", "shimmer_db"), "rougher", "smoother", "voice"),)
             ),
-            Subgroup("harmonics", (rf"contrast_\d\d_{_STATIC}",)),
+            Subgroup("harmonics", (rf"(contrast_\d\d|flatness|entropy)_{_STATIC}",)),
         ),
     ),
     Group(
@@ -150,9 +150,7 @@ GROUPS: tuple[Group, ...] = (
         (
             Subgroup(
                 "brightness",
-                (
-                    rf"(centroid|bandwidth|skewness|kurtosis|rolloff_\d\d|flatness|entropy|zero_crossing_rate)_{_STATIC}",
-                ),
+                (rf"(centroid|bandwidth|skewness|kurtosis|rolloff_\d\d|zero_crossing_rate)_{_STATIC}",),
                 (Gauge(("centroid_mean", "rolloff_85_mean"), "brighter", "darker", "timbre"),),
             ),
             Subgroup("frequency bands", (rf"log_mel_\d\d_{_STATIC}",)),

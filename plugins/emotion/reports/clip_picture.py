@@ -24,8 +24,9 @@ def draw(clip: Clip) -> dict:
     Returns
     -------
     dict
-        ``seconds``; ``waveform`` and ``pitch``, the paths (``""`` without voiced frames), within :data:`WIDTH` and
-        :data:`HEIGHT`; ``f0_low`` and ``f0_high``, the range of the pitch in Hz, of most frames (None without voiced frames).
+        ``seconds``; ``waveform`` and ``pitch``, the paths, within :data:`WIDTH` and :data:`HEIGHT`; ``f0_low``
+        and ``f0_high``, the range of the pitch in Hz, of most frames. Without voiced frames there is no pitch: ``""``
+        and None.
 
     Examples
     --------

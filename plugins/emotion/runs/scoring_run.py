@@ -27,7 +27,7 @@ from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
 from emotion.metrics import Emitter
 from emotion.models import registry
-from emotion.monitoring import drift
+from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.progress import StageProgress, no_progress
@@ -226,6 +226,9 @@ class ScoringRun(Run):
                     )
                 sketch.merge(self.store.read_bytes(f"{part}.npz"))
             verdict = drift.judge(sketch)
+            if verdict["groups"]:
+                version = plan["models"][0]["version"]
+                verdict["last_batches"] = changes.note_batch(self.store, version, self.name, verdict["groups"])
             self.store.write_json(self._key("drift.json"), verdict)
         except Exception as error:
             failures.append(_failure("drift", error))

@@ -259,7 +259,7 @@ class TrainingRun(Run):
     def explain(self, *, seed: int, explained_clips: int) -> dict:
         """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions.
 
-        Returns the three most important features of each model.
+        Returns the share of each group of features in the contributions, by model, the largest first.
         """
         with self._stage("explain", unit="models") as progress:
             table, values = self.artifacts.clips()
@@ -276,9 +276,9 @@ class TrainingRun(Run):
                 Ensemble(members), [explanations[member.family] for member in members]
             )
             progress(len(explanations), len(MODELS))
-            top = {}
+            shares = {}
             for name, explanation in explanations.items():
-                importance = export.export(
+                importance, by_group = export.export(
                     self.store,
                     self._key("shap"),
                     family=name,
@@ -288,8 +288,10 @@ class TrainingRun(Run):
                     colours=colours,
                 )
                 training_metrics.emit_importance(self.emitter, name, importance)
-                top[name] = importance["feature"].head(3).tolist()
-        return top
+                training_metrics.emit_groups(self.emitter, name, by_group)
+                whole = by_group[by_group["subgroup"] == ""]
+                shares[name] = dict(zip(whole["group"], whole["share"].round(3).tolist(), strict=True))
+        return shares
 
     def register_challenger(
         self, *, policy: str, max_emotion_drop: float, margin: float = 0.0, min_probability: float = LEAST_PROBABILITY
@@ -366,9 +368,14 @@ class TrainingRun(Run):
             self.store,
             version,
             files=files,
-            card=model_card.render(result, version=version),
+            card=model_card.render(result, version=version, groups=self._selected_groups(result)),
             facts=training_results.version_facts(result),
         )
+
+    def _selected_groups(self, result: dict) -> pd.DataFrame | None:
+        """The importance of groups of features for the selected model; None where it was not explained."""
+        exported = export.read_export(self.store, self._key("shap"), [result["selected"]])
+        return exported[result["selected"]]["groups"] if exported else None
 
     def _ensemble_bundle(self, seed: int, vote: pd.DataFrame) -> Bundle:
         of_member = self.artifacts.bundle(FAMILIES[0])
