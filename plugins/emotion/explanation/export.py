@@ -91,7 +91,7 @@ def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dic
     """
     return {
         family: {
-            "groups": _read_groups(store, f"{prefix}/{family}_groups.csv"),
+            "groups": read_groups(store, prefix, family),
             "importance": pd.read_csv(store.open(f"{prefix}/{family}_importance.csv")),
             "plots": {name: store.read_bytes(f"{prefix}/{family}_{name}.png") for name in PLOTS},
         }
@@ -100,5 +100,7 @@ def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dic
     }
 
 
-def _read_groups(store: Store, key: str) -> pd.DataFrame | None:
+def read_groups(store: Store, prefix: str, family: str) -> pd.DataFrame | None:
+    """The importance of groups that :func:`export` wrote for a family; None where there is none."""
+    key = f"{prefix}/{family}_groups.csv"
     return pd.read_csv(store.open(key), keep_default_na=False) if store.exists(key) else None

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from emotion import features as acoustic
 from emotion.explanation import words
-from emotion.explanation.ranking import ordered_emotions
+from emotion.explanation.ranking import describe_contribution, ordered_emotions
 from emotion.explanation.values import Explanation
 from emotion.features.groups import groups_of
 from emotion.vocabulary import Mode
@@ -36,17 +35,8 @@ def group_contributions(
 ) -> list[dict]:
     """What each group contributed to one emotion for one clip, the largest contribution first.
 
-    Parameters
-    ----------
-    explanation : Explanation
-    row : int
-        Which of the explained clips.
-    emotion : str
-    feature_names : sequence of str
-    distances : float array, shape (n_features,)
-        How far the clip's features lie from what is usual, in standard deviations.
-    k : int
-        Features that are listed for each group.
+    Parameters as in :func:`emotion.explanation.ranking.top_contributions`; and ``distances``, shape (n_features,): how
+    far the clip's features lie from what is usual, in standard deviations.
 
     Returns
     -------
@@ -83,15 +73,7 @@ def group_contributions(
                 "subgroups": [
                     {"subgroup": name, "contribution": float(values[rows].sum())} for name, rows in subgroups.items()
                 ],
-                "features": [
-                    {
-                        "feature": feature_names[column],
-                        "description": acoustic.describe(feature_names[column]),
-                        "value": float(explanation.features[row, column]),
-                        "contribution": float(values[column]),
-                    }
-                    for column in largest
-                ],
+                "features": [describe_contribution(explanation, values, row, i, feature_names) for i in largest],
             }
         )
     return sorted(parts, key=lambda part: -abs(part["contribution"]))

@@ -93,7 +93,9 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
 
     Examples
     --------
-    >>>     >>> rows = np.float32([[1, 5], [2, 5], [8, 5], [9, 5]])
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> rows = np.float32([[1, 5], [2, 5], [8, 5], [9, 5]])
     >>> labels = np.array(["calm", "calm", "angry", "angry"])
     >>> pipeline = Pipeline([("scaler", StandardScaler()), ("classifier", LogisticRegression())]).fit(rows, labels)
     >>> model = Classifier(family="logistic_regression", pipeline=pipeline, emotions=("angry", "calm"))

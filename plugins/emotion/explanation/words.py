@@ -83,7 +83,7 @@ def describe_gauges(group: str, values: Mapping[str, float], *, audible: float =
     """The words of a group for the values of its gauges, by subgroup; ``""`` if none is audible.
 
     >>> describe_gauges("tempo", {"rate": -0.8, "pauses": 0.7})
-    'slower speech and more pauses'
+    'slower speech and longer pauses'
     """
     by_noun: dict[str, list[str]] = {}
     subgroups = next((each.subgroups for each in groups.GROUPS if each.name == group), ())

@@ -31,7 +31,7 @@ def draw(clip: Clip) -> dict:
     Examples
     --------
     >>> tone = np.sin(2 * np.pi * 200 / 16_000 * np.arange(16_000)).astype(np.float32)
-    >>> picture = draw(Clip(tone, 16_000, 1.0))
+    >>> picture = draw(Clip(tone, 16_000, 1.0, 16_000, 1))
     >>> round(picture["f0_low"]), round(picture["f0_high"]), picture["waveform"][:8]
     (200, 200, 'M0,45.0 ')
     """
@@ -92,7 +92,7 @@ def waterfall(explanation: Mapping) -> dict:
     low, high = min(0.0, float(ends.min())), max(1.0, float(ends.max()))
 
     def percent(value: float) -> float:
-        return round(100 * (value - low) / (high - low), 2)
+        return round(100 * float(value - low) / (high - low), 2)
 
     bars = [
         group

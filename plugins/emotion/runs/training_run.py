@@ -289,8 +289,7 @@ class TrainingRun(Run):
                 )
                 training_metrics.emit_importance(self.emitter, name, importance)
                 training_metrics.emit_groups(self.emitter, name, by_group)
-                whole = by_group[by_group["subgroup"] == ""]
-                shares[name] = dict(zip(whole["group"], whole["share"].round(3).tolist(), strict=True))
+                shares[name] = by_group[by_group["subgroup"] == ""].set_index("group")["share"].round(3).to_dict()
         return shares
 
     def register_challenger(
@@ -357,6 +356,7 @@ class TrainingRun(Run):
     def _register(self, result: dict) -> VersionEntry:
         """Register the run's models, under the run's name unless that is the name of other models already."""
         table, _ = self.artifacts.clips()
+        groups = export.read_groups(self.store, self._key("shap"), result["selected"])
         files = self.artifacts.files() | {
             REFERENCE: self._drift_reference(result["seed"]),
             HELD_OUT: held_out_file(table, {name: self.artifacts.predictions(name) for name in MODELS}),
@@ -368,14 +368,9 @@ class TrainingRun(Run):
             self.store,
             version,
             files=files,
-            card=model_card.render(result, version=version, groups=self._selected_groups(result)),
+            card=model_card.render(result, version=version, groups=groups),
             facts=training_results.version_facts(result),
         )
-
-    def _selected_groups(self, result: dict) -> pd.DataFrame | None:
-        """The importance of groups of features for the selected model; None where it was not explained."""
-        exported = export.read_export(self.store, self._key("shap"), [result["selected"]])
-        return exported[result["selected"]]["groups"] if exported else None
 
     def _ensemble_bundle(self, seed: int, vote: pd.DataFrame) -> Bundle:
         of_member = self.artifacts.bundle(FAMILIES[0])

@@ -106,8 +106,14 @@ def test_the_least_certain_come_first_with_reasons(page, batch):
     section = html[html.index('<section id="listen">') : html.index('<section id="comparison">')]
     places = [section.index(name) for name in clips["path"] if "<" not in name]
     assert places == sorted(places)
-    assert section.count("<h4>For ") == section.count("<h4>Against ") == LISTEN
-    assert section.count("<small>+") > LISTEN and section.count("<small>-") > LISTEN
+    assert (
+        section.count('<p class="sentence">')
+        == section.count('class="fall"')
+        == section.count('class="wave"')
+        == LISTEN
+    )
+    assert section.count("<b>+") > LISTEN and section.count("<b>−") > LISTEN
+    assert section.index('class="fall"') < section.index('<details class="parts"><summary>Features')
 
 
 def test_linked_terms_are_explained(page):
