@@ -65,7 +65,9 @@ class Trees:
     outputs: int
 
     @classmethod
-    def of(cls, trees: Sequence[Tree], *, columns: Sequence[int], outputs: int, factor: float = 1.0) -> Trees:
+    def of(
+        cls, trees: Sequence[Tree], *, columns: Sequence[int] | np.ndarray, outputs: int, factor: float = 1.0
+    ) -> Trees:
         """From scikit-learn's trees; their output is multiplied by ``factor``."""
         sizes = [tree.node_count for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
@@ -130,9 +132,21 @@ def _quadratures(features: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @_compiled
-def _add_row(  # pragma: no cover - compiled
-    row, out, roots, columns, left, right, feature, threshold, cover, value, depth, nodes, weights
-):
+def _add_row(
+    row: np.ndarray,
+    out: np.ndarray,
+    roots: np.ndarray,
+    columns: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    feature: np.ndarray,
+    threshold: np.ndarray,
+    cover: np.ndarray,
+    value: np.ndarray,
+    depth: int,
+    nodes: np.ndarray,
+    weights: np.ndarray,
+) -> None:
     """Add the contributions of each leaf of each tree for one row of inputs to ``out`` (n_inputs, outputs).
 
     A path is kept per depth: the different features on it, the share of training rows that fulfil all conditions on
@@ -168,7 +182,16 @@ def _add_row(  # pragma: no cover - compiled
 
 
 @_compiled
-def _extend(names, shares, fulfilled, counts, level, name, share, is_fulfilled):  # pragma: no cover - compiled
+def _extend(
+    names: np.ndarray,
+    shares: np.ndarray,
+    fulfilled: np.ndarray,
+    counts: np.ndarray,
+    level: int,
+    name: int,
+    share: float,
+    is_fulfilled: bool,
+) -> None:
     """The path at ``level``: that of the level above, with one more condition."""
     count = counts[level - 1]
     place = count
@@ -186,9 +209,19 @@ def _extend(names, shares, fulfilled, counts, level, name, share, is_fulfilled):
 
 
 @_compiled
-def _add_leaf(  # pragma: no cover - compiled
-    out, column, value, names, shares, fulfilled, count, nodes, weights, product, factors
-):
+def _add_leaf(
+    out: np.ndarray,
+    column: int,
+    value: np.ndarray,
+    names: np.ndarray,
+    shares: np.ndarray,
+    fulfilled: np.ndarray,
+    count: int,
+    nodes: np.ndarray,
+    weights: np.ndarray,
+    product: np.ndarray,
+    factors: np.ndarray,
+) -> None:
     """Add what the features on one leaf's path contribute."""
     if count == 0:
         return

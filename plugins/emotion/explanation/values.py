@@ -20,6 +20,7 @@ therefore adaptive: a piece of the path is halved until its contributions add up
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,25 +158,25 @@ class _MemberExplainer:
     """Explains one classifier on the scale of its margins."""
 
     def __init__(self, model: Classifier, background: Background):
-        self._model, self._background = model, background
+        self._model = model
         self._steps, classifier = model.pipeline[:-1], model.pipeline[-1]
         self._matrix, self._offset = affine(self._steps, background)
         self._is_forest = isinstance(classifier, RandomForestClassifier)
-        self._linear = self._trees = None
+        self._contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        """Of features (n, n_features) and what the steps make of them: (n, n_emotions, n_features)."""
         if isinstance(classifier, LogisticRegression):
-            self._linear, self._base = _linear_map(classifier, self._matrix, self._offset, background)
+            weights, self._base = _linear_map(classifier, self._matrix, self._offset, background)
+            self._contributions = lambda features, _: weights[None] * (features - background.centre)[:, None]
         else:
             inputs = np.asarray(self._steps.transform(background.rows[:1]))
-            self._trees, self._base = _tree_sum(classifier, inputs)
-            self._shares = Shares.of(self._matrix, background)
+            trees, self._base = _tree_sum(classifier, inputs)
+            shares = Shares.of(self._matrix, background)
+            self._contributions = lambda features, inputs: shares.propagate(trees.shap_values(inputs), features)
 
     def explain(self, features: np.ndarray) -> Explanation:
         inputs = np.asarray(self._steps.transform(features))
         check_affine(self._steps, features @ self._matrix.T + self._offset, inputs)
-        if self._linear is not None:
-            values = self._linear[None] * (features.astype(np.float64) - self._background.centre)[:, None]
-        else:
-            values = self._shares.propagate(self._trees.shap_values(inputs), features)
+        values = self._contributions(features, inputs)
         outputs = self._model.margins(features).astype(np.float64)
         return Explanation(
             emotions=self._model.emotions,

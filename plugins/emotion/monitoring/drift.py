@@ -188,7 +188,7 @@ def judge(sketch: Sketch) -> dict:
     head["recording"] = recording = _recording(sketch)
     if sketch.clips < SIZES[0]:
         reason = f"{sketch.clips} clips are too few to judge; at least {SIZES[0]} are needed."
-        nothing = {"features": None, "emotions": None, "confidence": None, "groups": [], "top": []}
+        nothing: dict = {"features": None, "emotions": None, "confidence": None, "groups": [], "top": []}
         return head | {"reasons": [reason]} | nothing
     moved = _feature_drift(sketch)
     features = _feature_figures(moved, watch=level_for(known.shift_levels, sketch.clips))
