@@ -17,7 +17,7 @@ from emotion.features.groups import groups_of
 from emotion.vocabulary import Mode
 
 NAMED = 0.005
-"""A sentence names the groups whose contribution is at least this: what is not 0.00 or 0.01 in print."""
+"""A sentence names the groups whose contribution is at least this: what does not print as 0.00."""
 DETAILS = 0.05
 """A group that contributes this much is not called usual."""
 NAMED_AGAINST = 2
@@ -109,7 +109,8 @@ def sentence(emotion: str, output: float, parts: Sequence[Mapping], mode: Mode) 
         for part in named:
             suffix = f" {than}" if than and words.is_comparison(part["words"]) else ""
             than = "" if suffix else than  # said once
-            phrases.append(f"{part['words']}{suffix} ({part['contribution']:+.2f})".replace("-", "−"))
+            contribution = f"{part['contribution']:+.2f}".replace("-", "−")
+            phrases.append(f"{part['words']}{suffix} ({contribution})")
         sides.append(", ".join(phrases))
     towards, against = sides
     reasons = "; against: ".join(filter(None, [towards or "nothing speaks for it in particular", against]))
