@@ -226,15 +226,23 @@ class ScoringRun(Run):
                     )
                 sketch.merge(self.store.read_bytes(f"{part}.npz"))
             verdict = drift.judge(sketch)
-            if verdict["groups"]:
-                version = plan["models"][0]["version"]
-                verdict["last_batches"] = changes.note_batch(self.store, version, self.name, verdict["groups"])
+            verdict["last_batches"] = self._compare_with_last(plan, verdict, failures)
             self.store.write_json(self._key("drift.json"), verdict)
         except Exception as error:
             failures.append(_failure("drift", error))
             verdict = drift.not_judged(f"Drift could not be judged: {describe_failure(error)}.")
             self.store.write_json(self._key("drift.json"), verdict)
         return verdict
+
+    def _compare_with_last(self, plan: Plan, verdict: dict, failures: list[dict]) -> dict | None:
+        """What has changed since the last batches of the model; None if there are none, or if this fails, which costs
+        no verdict and adds to ``failures``."""
+        try:
+            version = plan["models"][0]["version"]
+            return changes.note_batch(self.store, version, self.name, verdict["groups"]) if verdict["groups"] else None
+        except Exception as error:
+            failures.append(_failure("last_batches", error))
+            return None
 
     def _is_committed(self) -> bool:
         return batches.is_committed(self.store, self.name)
