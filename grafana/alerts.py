@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from panels import DAY
-from queries import HOUR, ROOTS, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path, scoring_age
+from queries import HOUR, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path, scoring_age
 
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL, SCORE
@@ -181,22 +181,21 @@ def _accuracy_fell() -> Alert:
 
 
 def _importance() -> Alert:
-    model_node = f"{ROOTS['gauge']}.{metrics.PREFIX}.{metrics.SHAP.name}".split(".").index("{model}")
-    # The five features of each model with the highest share at any time in the window.
-    top = f"applyByNode({path(metrics.SHAP)}, {model_node}, \"highest(%.*, 5, 'max')\")"
-    halved = f"divideSeriesLists(keepLastValue({top}), aggregateLine({top}, 'max', true))"
-    doubled = f"divideSeriesLists(aggregateLine({top}, 'min', true), keepLastValue({top}))"
+    share = path(metrics.SHAP_GROUP)
+    fallen = f"divideSeriesLists(keepLastValue({share}), aggregateLine({share}, 'max', true))"
+    risen = f"divideSeriesLists(aggregateLine({share}, 'min', true), keepLastValue({share}))"
     return Alert(
         uid="emotion-importance",
-        title="Importance of a top feature halved or doubled",
-        target=named(metrics.SHAP, "model", "feature", of=f"aggregateSeriesLists({halved}, {doubled}, 'min')"),
+        title="Importance of a group of features changed",
+        target=named(metrics.SHAP_GROUP, "model", "group", of=f"aggregateSeriesLists({fallen}, {risen}, 'min')"),
         window=60 * DAY,
-        evaluator=("lt", [0.5]),
-        summary="The share of a top feature in the SHAP importance is less than half of its highest, or more than "
-        "twice its lowest, share of the last 60 days: {{ .Labels.name }}.",
+        evaluator=("lt", [0.667]),
+        summary="A model listens to other things than before: the share of a group of features in what speaks for or "
+        "against the emotions is under two thirds of its highest, or over one and a half times its lowest, share of "
+        "the last 60 days: {{ .Labels.name }}.",
         runbook="Check whether the data or the features changed with this run. If the dataset grew and the scores "
         "rose, the model learned from the new clips. If nothing changed, check the audio of the new clips, and "
-        "compare the reports of the runs.",
+        "compare the section Explanation of the reports of the runs.",
         panel=("explanation", "Importance over runs"),
     )
 

@@ -1,4 +1,5 @@
-"""The dashboard *Explanation*: which features matter for which emotion, in which model, and does that change?"""
+"""The dashboard *Explanation*: which groups of features, and which features, matter for which emotion; does that
+change?"""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from emotion import metrics
 
 def explanation() -> dict:
     """The JSON of the dashboard."""
-    emotions = path(metrics.SHAP_EMOTION, model=MODELS[-1]).removesuffix(".*")
+    emotions = path(metrics.SHAP_GROUP_EMOTION, model=MODELS[-1]).removesuffix(".*")
     built = dashboard(
         "explanation",
         "Speech emotion: explanation",
-        "SHAP importance of the acoustic features: by model, by emotion, and from run to run.",
+        "What the models listen to: the importance of groups of acoustic features, and of single ones, by model, by "
+        "emotion, and from run to run.",
         since="now-90d",
         refresh="15m",
         variables=[
@@ -28,62 +30,88 @@ def explanation() -> dict:
     return with_rows(
         built,
         {
-            "Top features of each model": [_top_features(model) for model in MODELS],
-            "SHAP values: feature by emotion": [_features_of_each_emotion()],
+            "What each model listens to": [_groups_of(model) for model in MODELS],
+            "Groups by emotion": [_groups_of_each_emotion()],
             "From run to run": _importance_over_runs(),
+            "Single features": _single_features(),
         },
     )
 
 
-def _top_features(model: str) -> bargauge.Panel:
+def _groups_of(model: str) -> bargauge.Panel:
+    latest = latest_run(metrics.SHAP_GROUP, model=model)
     return bar_panel(
-        f"Top features: {model}",
-        "Share of a feature in the mean absolute SHAP value over all emotions, for the 20 features with the largest "
-        "shares. Last run.",
-        named(metrics.SHAP, "feature", of=f"highestCurrent({latest_run(metrics.SHAP, model=model)}, 20)"),
+        f"Groups of features: {model}",
+        "Share of each group of features in what speaks for or against an emotion (SHAP values, added up by group), "
+        "all emotions. The groups add up to 100 %. Last run.",
+        f"sortByMaxima({named(metrics.SHAP_GROUP, 'group', of=latest)})",
         unit="percentunit",
-        decimals=1,
-        shades=True,
-        size=(6, 16),
+        decimals=0,
+        size=(6, 8),
     )
 
 
-def _features_of_each_emotion() -> bargauge.Panel:
+def _groups_of_each_emotion() -> bargauge.Panel:
     # One panel per emotion of the variable: each version has emotions of its own. Before 9.2 no Grafana can lay out
-    # "feature x emotion" from series in one table.
-    latest = latest_run(metrics.SHAP_EMOTION, model="$explained", emotion="$emotion")
+    # "group x emotion" from series in one table.
+    latest = latest_run(metrics.SHAP_GROUP_EMOTION, model="$explained", emotion="$emotion")
     panel = bar_panel(
-        "Features of $emotion",
-        "Mean absolute SHAP value of the top features for one emotion, last run of the selected model. Blue is low and "
-        "red is high within a panel. The features are the same in every panel, in alphabetical order.",
-        f"sortByName({named(metrics.SHAP_EMOTION, 'feature', of=latest)})",
-        decimals=3,
+        "Groups for $emotion",
+        "Share of each group of features in what speaks for or against one emotion, last run of the selected model. "
+        "The groups are in the same order in every panel. Blue is low and red is high.",
+        f"sortByName({named(metrics.SHAP_GROUP_EMOTION, 'group', of=latest)})",
+        unit="percentunit",
+        decimals=0,
+        limits=(0, 0.5),
         shades=True,
-        size=(24, 16),
+        size=(24, 8),
     )
     return panel.repeat("emotion").repeat_direction("h").max_per_row(4)
 
 
 def _importance_over_runs() -> list:
-    top_features = f'highest({path(metrics.SHAP, model="$explained")}, 10, "max")'
-    importance = named(metrics.SHAP, "feature", of=top_features)
+    importance = named(metrics.SHAP_GROUP, "group", of=path(metrics.SHAP_GROUP, model="$explained"))
     return [
         time_panel(
             "Importance over runs",
-            "Share of a feature in the mean absolute SHAP value, one point per run, for the ten features with the "
-            "highest share in any run of the time range.",
+            "Share of each group of features, one point per run of the selected model.",
             importance,
             unit="percentunit",
-            decimals=1,
-            size=(24, 11),
+            decimals=0,
+            size=(24, 9),
         ),
         table_panel(
             "Change in importance",
             "Share in the first and in the last run of the time range, lowest and highest share, and last minus first.",
             importance,
             unit="percentunit",
-            decimals=2,
+            decimals=1,
             calculations=("firstNotNull", "lastNotNull", "min", "max", "diff"),
-            size=(24, 11),
+            size=(24, 9),
+        ),
+    ]
+
+
+def _single_features() -> list:
+    latest = latest_run(metrics.SHAP, model="$explained")
+    of_emotion = latest_run(metrics.SHAP_EMOTION, model="$explained")
+    return [
+        bar_panel(
+            "Top features",
+            "Share of a feature in the mean absolute SHAP value over all emotions, for the 20 features with the "
+            "largest shares. Last run of the selected model. There are some 2,000 features, so each has a small share.",
+            named(metrics.SHAP, "feature", of=f"highestCurrent({latest}, 20)"),
+            unit="percentunit",
+            decimals=2,
+            shades=True,
+            size=(12, 16),
+        ),
+        bar_panel(
+            "Top features, by emotion",
+            "Mean absolute SHAP value of a feature for one emotion: the 20 largest. Last run of the selected model.",
+            named(metrics.SHAP_EMOTION, "emotion", "feature", of=f"highestCurrent({of_emotion}, 20)"),
+            decimals=3,
+            shades=True,
+            size=(12, 16),
         ),
     ]

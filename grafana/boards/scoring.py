@@ -264,6 +264,15 @@ def _drift() -> list:
             size=(12, 8),
         ),
         bar_panel(
+            "Groups of features with the most drift",
+            "Mean size of the shifts of a group's features in the last batch. 0.8 is usual for one new speaker. The "
+            "report of the batch says in words what has changed.",
+            f"sortByMaxima({named(metrics.DRIFT_GROUP, 'group', of=latest_run(metrics.DRIFT_GROUP))})",
+            decimals=1,
+            limits=(0, 3),
+            size=(24, 8),
+        ),
+        bar_panel(
             "Features with the most drift",
             "Size of the shift of a feature's mean in the last batch, largest first. At 1, the feature lies as far "
             "from training as that of one new speaker.",

@@ -150,6 +150,18 @@ SHAP_EMOTION = _metric(
     "importance",
     "Mean |SHAP| of one of the top features for one emotion",
 )
+SHAP_GROUP = _metric(
+    "training.shap_group.{model}.{group}",
+    "gauge",
+    "ratio",
+    "Share of a group of features in the contributions to the output, all emotions; the groups add up to 1",
+)
+SHAP_GROUP_EMOTION = _metric(
+    "training.shap_group_emotion.{model}.{emotion}.{group}",
+    "gauge",
+    "ratio",
+    "Share of a group of features in the contributions to one emotion; the groups add up to 1",
+)
 CHALLENGE = _metric(
     "training.challenge.{statistic}",
     "gauge",
@@ -253,6 +265,12 @@ ACCURACY_SHORT = _metric(
     "ratio",
     "How far the whole interval of the champion's realized accuracy lies below the promised accuracy less 0.05; 0 if "
     "it does not, or if there are too few labels",
+)
+DRIFT_GROUP = _metric(
+    "scoring.drift_group.{group}",
+    "gauge",
+    "ratio",
+    "Mean size of the shifts of a group of features; 0.8 is a new speaker's",
 )
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(

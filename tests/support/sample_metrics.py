@@ -28,6 +28,7 @@ VALUES = {
     "kind": ("total", "stored", "missing", "rejected", "duplicates", "used"),
     "batch": ("single", "batch"),
     "feature": tuple(f"mfcc_{number:02d}_mean" for number in range(12)),
+    "group": ("effort", "pitch", "tempo", "voice quality", "timbre", "articulation"),
     "decision": ("promoted", "kept"),
     "reason": ("too_short", "silent"),
     "quantile": ("p50", "p95"),

@@ -6,15 +6,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, name_width, printable
-from emotion.errors import AudioError
+from emotion.errors import AudioError, ConfigurationError
 from emotion.settings import Settings
 
 if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
+
+MOST = 100
+"""Files of a page at most: each has its audio in it."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +33,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording")
     add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them, or the path of a bundle (.pkl)")
     parser.add_argument(
-        "--explain", action="store_true", help="list the features that speak most for and against the predicted emotion"
+        "--explain", action="store_true", help="say in words what speaks for and against the predicted emotion"
+    )
+    parser.add_argument(
+        "--features", action="store_true", help="with --explain: also list the features of each group of reasons"
+    )
+    parser.add_argument(
+        "--html", metavar="OUT.html", help="with --explain: write a page with a picture of each clip and its reasons"
     )
     parser.add_argument(
         "--trust",
@@ -66,14 +76,20 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     )
     if not options.json:
         progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
+    page: list[dict] = []
     failed = 0
     for answer in answers:
+        if options.html:
+            page.append(_with_picture(answer))
         failed += "error" in answer and "start" not in answer
         if options.json:
             progress.print(json.dumps(answer, allow_nan=False))
         else:
-            progress.print(_describe(answer, detailed=options.explain or len(options.files) == 1))
+            detailed = options.explain or len(options.files) == 1
+            progress.print(_describe(answer, detailed=detailed, features=options.features))
     progress.close()
+    if options.html:
+        _write_page(page, model, options.html)
     if failed:
         total = f"of {len(options.files)} files" if options.channels == "mix" else "channels or files"
         print(f"emotion: no answer for {failed} {total}", file=sys.stderr)
@@ -88,6 +104,32 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error("--hop needs --window")
     if options.explain and (options.window is not None or options.segments is not None):
         options.usage_error("--explain cannot be combined with --window or --segments")
+    if (options.features or options.html) and not options.explain:
+        options.usage_error(f"{'--features' if options.features else '--html'} needs --explain")
+    if options.html and len(options.files) > MOST:
+        options.usage_error(f"--html takes {MOST} files at most, found {len(options.files)}")
+
+
+def _with_picture(answer: dict) -> dict:
+    """An answer with what the page draws of it; a file that cannot be read any more has no picture."""
+    from emotion.inference import windows
+    from emotion.reports.clip_page import add_picture
+
+    try:
+        clip = None if "error" in answer else windows.read(answer["path"], channel=answer.get("channel"))
+    except AudioError:
+        clip = None
+    return add_picture(answer, clip)
+
+
+def _write_page(clips: list[dict], model: CustomEmotionModel, path: str) -> None:
+    from emotion.reports import clip_page
+
+    page = clip_page.render(clips, model=model.name, entry=model.entry).encode()
+    target = Path(path)
+    if target.is_dir():
+        raise ConfigurationError(f"--html {path} is a folder; expected a file, such as {Path(path, 'clips.html')}")
+    target.write_bytes(page)
 
 
 def _single_answers(
@@ -133,8 +175,8 @@ def _timelines(model: CustomEmotionModel, options: argparse.Namespace, progress:
             yield {"path": path, "error": error.reason, "message": str(error)}
 
 
-def _describe(answer: dict, *, detailed: bool) -> str:
-    """An answer as text: one line, or a line per emotion and feature if ``detailed``."""
+def _describe(answer: dict, *, detailed: bool, features: bool = False) -> str:
+    """An answer as text: one line; or a line per emotion and reason if ``detailed``, and the ``features`` of each."""
     path = printable(answer["path"]) + (f", channel {answer['channel']}" if "channel" in answer else "")
     if "start" in answer:
         span = f"{format_time(answer['start'])} – {format_time(answer['end'])}"
@@ -149,11 +191,18 @@ def _describe(answer: dict, *, detailed: bool) -> str:
     lines += [f"  {emotion:<{width}}  {draw_bar(share)}  {share:.2f}" for emotion, share in ranked]
     if "no_explanation" in answer:
         lines.append(f"  no explanation: {printable(answer['no_explanation'])}")
-    for side, features in (answer.get("explanation") or {}).items():
-        lines.append(f"  {side} {answer['emotion']}:")
-        lines += [
-            f"    {feature['contribution']:+.3f}  {feature['feature']} = {feature['value']:.4g}: "
-            f"{feature['description']}"
-            for feature in features
-        ]
+    if explanation := answer.get("explanation"):
+        lines += _describe_explanation(explanation, features=features)
     return "\n".join(lines)
+
+
+def _describe_explanation(explanation: dict, *, features: bool) -> list[str]:
+    lines = [f"  {explanation['sentence']}", f"    {explanation['base_value']:6.2f}  a mean training clip"]
+    for group in explanation["groups"]:
+        lines.append(f"    {group['contribution']:+6.2f}  {group['group']}: {group['words']}")
+        for feature in group["features"] if features else ():
+            lines.append(
+                f"        {feature['contribution']:+.3f}  {feature['feature']} = {feature['value']:.4g}: "
+                f"{feature['description']}"
+            )
+    return lines

@@ -27,6 +27,7 @@ from emotion.datasets.field_types import (
     Md5,
     Name,
     Sha256,
+    Share,
     SpeakerFolds,
     Strict,
     Text,
@@ -45,6 +46,16 @@ class Licence(Strict):
     name: Text
     url: Text | None
     model: Text
+
+
+class Listeners(Strict):
+    """How often people name the emotion that was meant, when they hear the recordings: from ``low`` to ``high``; in
+    words what was measured, and the source."""
+
+    low: Share
+    high: Share
+    measured: Text
+    source: Text
 
 
 class Folds(Strict):
@@ -82,6 +93,7 @@ class _Dataset(Strict):
     citation: Text
     folds: Folds | None
     language: Text | None = None
+    listeners: Listeners | None = None
 
     @property
     def speaker_prefix(self) -> str:

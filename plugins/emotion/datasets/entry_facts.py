@@ -39,6 +39,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "source": entry.source,
         "citation": entry.citation,
         "language": entry.language,
+        "listeners": entry.listeners and entry.listeners.model_dump(),
         "emotion_colours": {
             emotion: colour
             for emotion, colour in (

@@ -151,6 +151,7 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$"), _expect("lower-case letters, digits, - and _")
 ]
 Count = Annotated[int, Field(gt=0), _expect("a whole number above 0")]
+Share = Annotated[float, Field(gt=0, le=1), _expect("a number above 0, up to 1, such as 0.62")]
 Flag = Annotated[bool | None, _expect("true, false or null")]
 ZipName = Annotated[str, StringConstraints(pattern=r"^\w[\w .()-]*\.zip$"), _expect("a file name that ends in .zip")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$"), _expect("32 hexadecimal digits, in quotes")]

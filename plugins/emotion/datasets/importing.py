@@ -55,7 +55,7 @@ from emotion.vocabulary import EMOTIONS
 
 log = logging.getLogger(__name__)
 
-_OF_EARLIER_IMPORTS: dict[str, Any] = {"left_out": {}, "emotion_colours": {}, "language": None}
+_OF_EARLIER_IMPORTS: dict[str, Any] = {"left_out": {}, "emotion_colours": {}, "language": None, "listeners": None}
 """Facts that datasets lack which were stored before there were such facts; nothing of them was left out."""
 _NAME_BYTES = 255
 """The longest name of a file or folder that common file systems take."""
@@ -76,7 +76,8 @@ class Dataset:
         - complete: False if the catalogue expects other clips than these;
         - warnings, and notice, which is all of them in one text: to be shown wherever a figure of this dataset is;
         - fingerprint: SHA-256 over every clip's content, emotion and speaker;
-        - language, emotion_colours (of the emotions that the entry declares and gives a colour), as in the catalogue;
+        - language, listeners (low, high, measured, source; or None), emotion_colours (of the emotions that the entry
+          declares and gives a colour), as in the catalogue;
         - clips, unique (without byte-identical copies), speakers, unreadable (no duration in the header), seconds,
           bytes, emotions (number of clips of each: the eight, then others that are there);
         - left_out: number of recordings by word, of the words that the catalogue maps to null;

@@ -26,6 +26,7 @@ import itertools
 import re
 import wave
 import zlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numba
@@ -176,13 +177,16 @@ def names(*, speakers: int = 24, repetitions: int = 1) -> list[str]:
     ]
 
 
-def synthesize_clip(name: str) -> np.ndarray:
+def synthesize_clip(name: str, changes: Mapping[str, float] | None = None) -> np.ndarray:
     """Synthesize one clip.
 
     Parameters
     ----------
     name : str
         One of :func:`names`, with or without its folder.
+    changes : mapping, optional
+        What is added to controls of the voice, to hear what one of them does: ``pitch`` (semitones), ``tempo``
+        (octaves), ``bright`` (dB above 1 kHz: vocal effort), ``breath`` (dB of noise) and the others of the emotions.
 
     Returns
     -------
@@ -210,6 +214,8 @@ def synthesize_clip(name: str) -> np.ndarray:
     strength = _STRENGTH[int(intensity)] * voice.expressive
     take = np.array(_TAKE) * _normal(random, len(_TAKE))
     manner = _Manner(*(voice.manner + strength * acted + take))
+    for control, change in (changes or {}).items():
+        manner = manner._replace(**{control: getattr(manner, control) + change})
     return _speak(_STATEMENTS[statement], voice, manner, random)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from emotion.explanation.grouping import group_importance
 from emotion.explanation.plots import PLOTS, bar_plot, beeswarm_plot, heatmap_plot
 from emotion.explanation.ranking import importance
 from emotion.explanation.values import Explanation
@@ -22,12 +23,12 @@ def export(
     feature_names: tuple[str, ...],
     clips: pd.DataFrame,
     colours: Mapping[str, str],
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write the explanation of a model below ``prefix``.
 
     The files are ``<family>_values.parquet`` (a row per clip and emotion: sha256, path, emotion, base_value, output,
-    then a float32 column per feature), ``<family>_importance.csv``, and ``<family>_bar.png``, ``_heatmap.png`` and
-    ``_beeswarm.png``.
+    then a float32 column per feature), ``<family>_groups.csv`` (importance of groups of features),
+    ``<family>_importance.csv`` (of features), and ``<family>_bar.png``, ``_heatmap.png`` and ``_beeswarm.png``.
 
     Parameters
     ----------
@@ -44,10 +45,13 @@ def export(
 
     Returns
     -------
-    pandas.DataFrame
-        The importance of the features, see :func:`emotion.explanation.ranking.importance`.
+    tuple of pandas.DataFrame
+        The importance of the features, see :func:`emotion.explanation.ranking.importance`, and of their groups, see
+        :func:`emotion.explanation.grouping.group_importance`.
     """
     ranking = importance(explanation, feature_names=feature_names)
+    by_group = group_importance(explanation, feature_names=feature_names)
+    store.write_table(f"{prefix}/{family}_groups.csv", by_group)
     store.write_table(f"{prefix}/{family}_values.parquet", _values_table(explanation, feature_names, clips))
     store.write_table(f"{prefix}/{family}_importance.csv", ranking)
     plots = {
@@ -57,7 +61,7 @@ def export(
     }
     for name in PLOTS:
         store.write_bytes(f"{prefix}/{family}_{name}.png", plots[name])
-    return ranking
+    return ranking, by_group
 
 
 def _values_table(explanation: Explanation, feature_names: tuple[str, ...], clips: pd.DataFrame) -> pd.DataFrame:
@@ -82,13 +86,21 @@ def read_export(store: Store, prefix: str, families: list[str]) -> dict[str, dic
     Returns
     -------
     dict
-        ``{family: {"importance": DataFrame, "plots": {name: PNG}}}``, without families that were not explained.
+        ``{family: {"groups": DataFrame or None, "importance": DataFrame, "plots": {name: PNG}}}``, without families
+        that were not explained. Runs of earlier releases have no importance of groups.
     """
     return {
         family: {
+            "groups": read_groups(store, prefix, family),
             "importance": pd.read_csv(store.open(f"{prefix}/{family}_importance.csv")),
             "plots": {name: store.read_bytes(f"{prefix}/{family}_{name}.png") for name in PLOTS},
         }
         for family in families
         if store.exists(f"{prefix}/{family}_importance.csv")
     }
+
+
+def read_groups(store: Store, prefix: str, family: str) -> pd.DataFrame | None:
+    """The importance of groups that :func:`export` wrote for a family; None where there is none."""
+    key = f"{prefix}/{family}_groups.csv"
+    return pd.read_csv(store.open(key), keep_default_na=False) if store.exists(key) else None

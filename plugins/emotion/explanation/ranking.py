@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -46,17 +48,22 @@ def top_contributions(
     def strongest(sign: float) -> list[dict]:
         order = np.argsort(-sign * values, kind="stable")[:k]
         return [
-            {
-                "feature": feature_names[i],
-                "description": acoustic.describe(feature_names[i]),
-                "value": float(explanation.features[row, i]),
-                "contribution": float(values[i]),
-            }
-            for i in order
-            if sign * values[i] > 0
+            describe_contribution(explanation, values, row, i, feature_names) for i in order if sign * values[i] > 0
         ]
 
     return {"towards": strongest(1.0), "against": strongest(-1.0)}
+
+
+def describe_contribution(
+    explanation: Explanation, values: np.ndarray, row: int, column: int, feature_names: Sequence[str]
+) -> dict:
+    """A feature of a clip as an explanation lists it; ``values`` (n_features,): the contributions to one emotion."""
+    return {
+        "feature": feature_names[column],
+        "description": acoustic.describe(feature_names[column]),
+        "value": float(explanation.features[row, column]),
+        "contribution": float(values[column]),
+    }
 
 
 FACTS = ("feature", "description", "mean_abs", "share")

@@ -20,16 +20,17 @@ therefore adaptive: a piece of the path is halved until its contributions add up
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import shap
 from scipy.special import softmax
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
 from emotion.errors import DataError
+from emotion.explanation.propagation import ROUNDING, Background, Shares, affine, check_affine
+from emotion.explanation.trees import Trees
 from emotion.models.classifier import LEAST_PROBABILITY, Classifier, Ensemble
 from emotion.vocabulary import emotion_codes
 
@@ -40,8 +41,6 @@ PATH_ERROR = 1e-5
 """A piece of the path is halved while its contributions miss the change of the probabilities by more than this."""
 PATH_HALVINGS = 45
 """A piece is halved no further. Float64 then tells hardly more than a hundred points of it apart."""
-ROUNDING = 1e-3
-"""The largest error of float32 or of the quadrature, relative to the output, that is spread over the features."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
 
     Examples
     --------
+    >>> from sklearn.pipeline import Pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> rows = np.float32([[1, 5], [2, 5], [8, 5], [9, 5]])
     >>> labels = np.array(["calm", "calm", "angry", "angry"])
@@ -108,29 +108,84 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
     >>> bool(explanation.values[3, 0, 0] > 0), float(explanation.values[3, 0, 1])
     (True, 0.0)
     """
-    if isinstance(model, Ensemble):
-        return combine(model, [_explain_classifier(member, features, background) for member in model.members])
-    return _explain_classifier(model, features, background)
+    return Explainer(model, background).explain(features)
 
 
-def _explain_classifier(model: Classifier, features: np.ndarray, background: np.ndarray) -> Explanation:
-    steps, classifier = model.pipeline[:-1], model.pipeline[-1]
-    inputs = np.asarray(steps.transform(features))
-    matrix, offset = _affine(steps, features, inputs, background)
-    if isinstance(classifier, LogisticRegression):
-        values, base = _explain_linear(classifier, matrix, offset, features, background)
-    else:
-        values, base = _explain_trees(classifier, inputs)
-        values = _propagate(values, matrix, features, background)
-    outputs = model.margins(features).astype(np.float64)
-    return Explanation(
-        emotions=model.emotions,
-        features=features,
-        values=_complete(values, outputs - base),
-        base_values=base,
-        outputs=outputs,
-        scale=PROBABILITY if isinstance(classifier, RandomForestClassifier) else LOG_ODDS,
-    )
+class Explainer:
+    """Explains a model's output, clip by clip or many at once: what depends on the model alone is computed once.
+
+    Parameters
+    ----------
+    model : Classifier or Ensemble
+    background : float32 array, shape (n_background, n_features)
+        See :func:`explain_predictions`.
+
+    Raises
+    ------
+    DataError
+        If a step before the classifier is not affine.
+
+    Examples
+    --------
+    >>> rows, labels = np.eye(4, dtype=np.float32)[[0, 1] * 8], np.array(["sad", "happy"] * 8)
+    >>> explainer = Explainer(Classifier.fit("logistic_regression", rows, labels, seed=0), rows)
+    >>> explainer.explain(rows[:3]).values.shape
+    (3, 2, 4)
+    """
+
+    def __init__(self, model: Classifier | Ensemble, background: np.ndarray):
+        self._model = model
+        shared = Background.of(background)
+        members = model.members if isinstance(model, Ensemble) else [model]
+        self._members = [_MemberExplainer(member, shared) for member in members]
+
+    def explain(self, features: np.ndarray) -> Explanation:
+        """The output for some clips, float32 (n, n_features); see :func:`explain_predictions`."""
+        parts = [member.explain(features) for member in self._members]
+        return combine(self._model, parts) if isinstance(self._model, Ensemble) else parts[0]
+
+    def explain_probabilities(self, features: np.ndarray) -> Explanation:
+        """The same on the scale of calibrated probabilities, whatever the family: what a person reads.
+
+        The contributions add up to :meth:`Classifier.predict_proba`, for all emotions of the label set.
+        """
+        parts = [member.explain(features) for member in self._members]
+        model = self._model if isinstance(self._model, Ensemble) else Ensemble([self._model])
+        return combine(model, parts)
+
+
+class _MemberExplainer:
+    """Explains one classifier on the scale of its margins."""
+
+    def __init__(self, model: Classifier, background: Background):
+        self._model = model
+        self._steps, classifier = model.pipeline[:-1], model.pipeline[-1]
+        self._matrix, self._offset = affine(self._steps, background)
+        self._is_forest = isinstance(classifier, RandomForestClassifier)
+        self._contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        """Of features (n, n_features) and what the steps make of them: (n, n_emotions, n_features)."""
+        if isinstance(classifier, LogisticRegression):
+            weights, self._base = _linear_map(classifier, self._matrix, self._offset, background)
+            self._contributions = lambda features, _: weights[None] * (features - background.centre)[:, None]
+        else:
+            inputs = np.asarray(self._steps.transform(background.rows[:1]))
+            trees, self._base = _tree_sum(classifier, inputs)
+            shares = Shares.of(self._matrix, background)
+            self._contributions = lambda features, inputs: shares.propagate(trees.shap_values(inputs), features)
+
+    def explain(self, features: np.ndarray) -> Explanation:
+        inputs = np.asarray(self._steps.transform(features))
+        check_affine(self._steps, features @ self._matrix.T + self._offset, inputs)
+        values = self._contributions(features, inputs)
+        outputs = self._model.margins(features).astype(np.float64)
+        return Explanation(
+            emotions=self._model.emotions,
+            features=features,
+            values=_complete(values, outputs - self._base),
+            base_values=self._base,
+            outputs=outputs,
+            scale=PROBABILITY if self._is_forest else LOG_ODDS,
+        )
 
 
 def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:
@@ -165,114 +220,41 @@ def _mean(arrays: list[np.ndarray]) -> np.ndarray:
     return total / len(arrays)
 
 
-def _affine(
-    steps: Pipeline, features: np.ndarray, inputs: np.ndarray, background: np.ndarray
+def _linear_map(
+    classifier: LogisticRegression, matrix: np.ndarray, offset: np.ndarray, background: Background
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix`` (n_inputs, n_features) and ``offset`` (n_inputs,) of all steps before the classifier.
-
-    They are found by probing: the steps transform the mean, and the mean with one feature changed at a time.
-    ``inputs`` (n, n_inputs) is what the steps make of ``features``.
-    """
-    centre = background.mean(axis=0, dtype=np.float64)
-    # An affine map gives the same matrix at any distance; at a large one, the rounding of float32 matters less.
-    distance = 1000 * _spread(background)
-    probes = steps.transform(np.vstack([centre, centre + np.diag(distance)])).astype(np.float64)
-    matrix = ((probes[1:] - probes[0]) / distance[:, None]).T
-    offset = probes[0] - matrix @ centre
-    expected = features @ matrix.T + offset
-    error = np.abs(expected - inputs).max(initial=0.0)
-    if error > ROUNDING * (1 + np.abs(expected).max(initial=0.0)):
-        names = ", ".join(type(step).__name__ for _, step in steps.steps)
-        raise DataError(
-            f"the steps before the classifier ({names}) differ from an affine map by {error:.3g}; expected scaling, "
-            "selection and linear projections, through which contributions can be propagated back to the features"
-        )
-    return matrix, offset
-
-
-def _explain_linear(
-    classifier: LogisticRegression,
-    matrix: np.ndarray,
-    offset: np.ndarray,
-    features: np.ndarray,
-    background: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """SHAP values (n, n_emotions, n_features) and base values (n_emotions,) of a linear model after an affine map."""
+    """Weights (n_emotions, n_features) and base values (n_emotions,) of a linear model after an affine map."""
     coefficients = np.asarray(classifier.coef_, dtype=np.float64)
     intercept = np.asarray(classifier.intercept_, dtype=np.float64)
     if len(coefficients) == 1:  # two emotions: the log-odds of the second
         coefficients = np.vstack([-coefficients, coefficients])
         intercept = np.append(-intercept, intercept)
-    centre = background.mean(axis=0, dtype=np.float64)
-    values = (coefficients @ matrix)[None] * (features.astype(np.float64) - centre)[:, None]
-    return values, coefficients @ (matrix @ centre + offset) + intercept
+    return coefficients @ matrix, coefficients @ (matrix @ background.centre + offset) + intercept
 
 
-def _explain_trees(
-    classifier: RandomForestClassifier | GradientBoostingClassifier, inputs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Path-dependent SHAP values (n, n_emotions, n_inputs) and base values (n_emotions,) of trees."""
+def _tree_sum(
+    classifier: RandomForestClassifier | GradientBoostingClassifier, probe: np.ndarray
+) -> tuple[Trees, np.ndarray]:
+    """The trees whose sum is the output, and base values (n_emotions,); ``probe``: one row of inputs."""
     if not isinstance(classifier, GradientBoostingClassifier):
-        explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
-        values = explainer.shap_values(inputs, check_additivity=False)
-        return values.transpose(0, 2, 1), np.asarray(explainer.expected_value, dtype=np.float64)
-    rate = classifier.learning_rate
-    values, base = [], []
-    probe = inputs[:1].astype(np.float32)
-    start = np.ravel(classifier.decision_function(probe))
-    for trees, output in zip(classifier.estimators_.T, start, strict=True):
-        explainer = shap.TreeExplainer(
-            {"trees": [tree.tree_ for tree in trees], "input_dtype": np.float32},
-            feature_perturbation="tree_path_dependent",
-        )
-        values.append(rate * explainer.shap_values(inputs, check_additivity=False))
-        prior = output - rate * sum(tree.tree_.predict(probe).item() for tree in trees)
-        base.append(prior + rate * np.ravel(explainer.expected_value)[0])
-    if len(values) == 1:
-        values, base = [-values[0], values[0]], [-base[0], base[0]]
-    return np.stack(values, axis=1), np.array(base)
-
-
-def _propagate(values: np.ndarray, matrix: np.ndarray, features: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Propagate values (n, n_emotions, n_inputs) of projected inputs back to the features: (n, n_emotions, n_features).
-
-    The share of feature i in input j, against background row b, is c_ij(b) / s_j(b), where
-    c_ij(b) = matrix_ji (x_i − b_i) and s_j(b) is the sum of these over i. The average over background rows weighs each
-    row by s_j(b)². So a row that (nearly) equals the clip in input j, for which the share is undefined, does not count.
-    The average has a closed form, whose denominator is at least the variance of input j::
-
-        share_ij = matrix_ji (d_i s_j + cov(i, j)) / (s_j² + var(j))
-
-    with d the clip's distance from the background's mean, and s = matrix d. The shares in an input add up to 1. If an
-    input is made of one feature only, that feature gets its whole value.
-    """
-    used = np.any(values, axis=(0, 1))  # for one or two clips, trees usually look at few of many inputs
-    values, matrix = values[:, :, used], matrix[used]
-    reached: np.ndarray = np.any(matrix, axis=0)
-    contributions = np.zeros((*values.shape[:2], len(reached)))
-    matrix, features, background = matrix[:, reached], features[:, reached], background[:, reached]
-
-    spread = _spread(background)
-    centre = background.mean(axis=0, dtype=np.float64)
-    matrix = matrix * spread
-    distances = (features - centre) / spread
-    background_distances = (background - centre) / spread
-    sums = distances @ matrix.T
-    covariance = matrix * ((background_distances @ matrix.T).T @ background_distances) / len(background_distances)
-    # An input that is constant over the background is shared as if the features varied independently.
-    independent = matrix**2
-    constant = covariance.sum(axis=1) <= 1e-12 * independent.sum(axis=1)
-    covariance[constant] = independent[constant]
-    variance = covariance.sum(axis=1)
-    scaled = values / (sums**2 + variance)[:, None]
-    contributions[:, :, reached] = (scaled * sums[:, None]) @ matrix * distances[:, None] + scaled @ covariance
-    return contributions
-
-
-def _spread(background: np.ndarray) -> np.ndarray:
-    """Standard deviation of each feature, 1 for a constant one."""
-    spread = background.std(axis=0, dtype=np.float64)
-    return np.where(spread > 0, spread, 1.0)
+        members = [tree.tree_ for tree in classifier.estimators_]
+        outputs = len(classifier.classes_)
+        forest = Trees.of(members, columns=[0] * len(members), outputs=outputs, factor=1 / len(members))
+        return forest, forest.base()
+    rate, estimators = classifier.learning_rate, classifier.estimators_
+    outputs = estimators.shape[1]
+    columns = np.tile(np.arange(outputs), len(estimators))
+    members = [estimator.tree_ for estimator in estimators.ravel()]
+    boosted = Trees.of(members, columns=columns, outputs=outputs, factor=rate)
+    sums = np.zeros(outputs)
+    np.add.at(sums, columns, [rate * tree.predict(probe.astype(np.float32)).item() for tree in members])
+    prior = np.ravel(classifier.decision_function(probe.astype(np.float32))) - sums
+    base = prior + boosted.base()
+    if outputs == 1:  # two emotions: the log-odds of the second
+        both = Trees.of(members * 2, columns=[0] * len(members) + [1] * len(members), outputs=2, factor=rate)
+        both.value[: len(both.value) // 2] *= -1
+        return both, np.append(-base, base)
+    return boosted, base
 
 
 def _through_softmax(model: Classifier, explanation: Explanation) -> Explanation:

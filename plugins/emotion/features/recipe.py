@@ -20,7 +20,7 @@ A user adds features by a function in a module that workers can import. It is re
     # company/speech_features.py
     from emotion import features
 
-    @features.register("crossings", names=("count", "per_second"))
+    @features.register("crossings", names=("count", "per_second"), group="timbre")
     def crossings(samples, sample_rate):
         count = ((samples[1:] >= 0) != (samples[:-1] >= 0)).sum()
         return count, count * sample_rate / len(samples)
@@ -44,6 +44,7 @@ from functools import lru_cache
 import numpy as np
 
 from emotion.errors import ConfigurationError
+from emotion.features import groups
 from emotion.features.descriptors import DESCRIPTORS, VIEWS
 from emotion.features.frames import Speech
 from emotion.features.functionals import FRAMES, FUNCTIONALS, Functional
@@ -70,20 +71,25 @@ class _Registered:
 _registered: dict[str, _Registered] = {}
 
 
-def register(name: str, names: Sequence[str]) -> Callable[[Compute], Compute]:
+def register(name: str, names: Sequence[str], *, group: str = groups.OWN) -> Callable[[Compute], Compute]:
     """Decorator: adds the numbers that the function returns to the features, as ``<name>_<each of names>``.
+
+    ``group``: where explanations count them: a name of :data:`emotion.features.groups.GROUPS`, such as ``pitch``, or
+    another one. Their subgroup is ``name``.
 
     Raises
     ------
     ConfigurationError
         If a name is taken, or if a feature's name is not made of letters, digits and ``_``, or if the function's source
-        cannot be read.
+        cannot be read, or if the group is no name.
     """
 
     def enter(function: Compute) -> Compute:
         new_names = tuple(f"{name}_{part}" for part in names)
         _check_new_names(name, new_names)
-        _registered[name] = _Registered(new_names, function, _module_source(name, function))
+        entry = _Registered(new_names, function, _module_source(name, function))
+        groups.enter(new_names, group=group, subgroup=name)
+        _registered[name] = entry
         _forget_names()
         return function
 

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from emotion.inference.adapting import Group, normalize_in_groups
-from emotion.inference.explaining import add_explanations
+from emotion.inference.explaining import AnswerExplainer
 from emotion.models.bundle import Bundle
 from emotion.vocabulary import MODES, Mode
 
 
 def answer_in_groups(
-    bundle: Bundle, values: np.ndarray, groups: Sequence[Group | None], *, explain: bool | np.ndarray
+    bundle: Bundle,
+    values: np.ndarray,
+    groups: Sequence[Group | None],
+    *,
+    explain: bool | np.ndarray,
+    explainer: AnswerExplainer,
 ) -> list[dict]:
     """The answers for clips, each normalized by its group (None: as it is), without the name of the version.
 
@@ -25,6 +30,8 @@ def answer_in_groups(
     groups : sequence of Group or None, length n
     explain : bool, or bool array, shape (n,)
         Which answers have an ``explanation``.
+    explainer : AnswerExplainer
+        Of the same bundle.
 
     Returns
     -------
@@ -36,7 +43,7 @@ def answer_in_groups(
     for mode in MODES:
         rows = np.flatnonzero([(group.mode if group else "plain") == mode for group in groups])
         if len(rows):
-            new_answers = _answer(bundle, normalize_in_groups(values, groups, rows), mode, explain[rows])
+            new_answers = _answer(bundle, normalize_in_groups(values, groups, rows), mode, explain[rows], explainer)
             for row, answer in zip(rows, new_answers, strict=True):
                 answers[row] = answer
     if answers:
@@ -45,7 +52,9 @@ def answer_in_groups(
     return answers
 
 
-def _answer(bundle: Bundle, rows: np.ndarray, mode: Mode, explain: np.ndarray) -> list[dict]:
+def _answer(
+    bundle: Bundle, rows: np.ndarray, mode: Mode, explain: np.ndarray, explainer: AnswerExplainer
+) -> list[dict]:
     answers = []
     for probabilities in bundle[mode].predict_proba(rows).tolist():
         confidence = max(probabilities)
@@ -60,5 +69,5 @@ def _answer(bundle: Bundle, rows: np.ndarray, mode: Mode, explain: np.ndarray) -
         )
     if explain.any():
         explained = [answer for answer, is_wanted in zip(answers, explain, strict=True) if is_wanted]
-        add_explanations(explained, rows[explain], mode, bundle)
+        explainer.add_to(explained, rows[explain], mode)
     return answers

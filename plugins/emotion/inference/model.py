@@ -18,6 +18,7 @@ from emotion.inference.adapting import Group, Groups, Part
 from emotion.inference.answer_queue import AnswerQueue, ListedClip, list_clips, read_clip
 from emotion.inference.answering import answer_in_groups
 from emotion.inference.cutting import MAX_CLIP_SECONDS
+from emotion.inference.explaining import AnswerExplainer
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
 from emotion.models import registry
 from emotion.models.bundle import Bundle
@@ -85,10 +86,16 @@ class CustomEmotionModel:
                        then means nothing
     ``quality``        of the recording: ``level_db``, ``snr_db``, ``bandwidth_hz``, ``clipped_share`` and
                        ``seconds_of_speech`` (:class:`emotion.features.quality.Quality`); None is not known
-    ``explanation``    only if asked for: the features that spoke most ``towards`` the answer and ``against`` it, as two
-                       lists of ``{"feature", "description", "value", "contribution"}``; None if it failed
+    ``explanation``    only if asked for: see below; None if it failed
     ``no_explanation`` only if the explanation failed: why. The answer itself is as good as any other
     ================== ==============================================================================================
+
+    An ``explanation`` has contributions to the confidence: added to ``base_value`` (of a mean training clip), those of
+    all ``groups`` give ``output``, which is the confidence. Its keys: ``sentence``; ``scale`` (``probability``);
+    ``base_value``; ``output``; ``groups``, the largest contribution first, of each its ``group``, ``words``,
+    ``contribution``, ``subgroups`` and most important ``features``
+    (:func:`emotion.explanation.grouping.group_contributions`); and the features that spoke most ``towards`` the answer
+    and ``against`` it, as two lists of ``{"feature", "description", "value", "contribution"}``.
 
     Examples
     --------
@@ -98,7 +105,7 @@ class CustomEmotionModel:
         answer = model.predict_emotion_from_file("call.wav", explain=True)
         answer["emotion"], answer["confidence"]             # ('angry', 0.83)
         answer["probabilities"]["sad"]                      # 0.04
-        answer["explanation"]["towards"][0]["feature"]      # 'f0_semitone_voiced_mean'
+        answer["explanation"]["sentence"]                   # 'angry, 0.83: stronger voice than usual (+0.41), ...
 
     The champion of the artifact store, and samples that are in memory already::
 
@@ -165,6 +172,7 @@ class CustomEmotionModel:
         # Bundles of earlier releases name the run here, of which there may be several versions.
         self.metadata = bundle["metadata"] | {"version": self.version}
         self._bundle = bundle
+        self._explainer = AnswerExplainer(bundle)
 
     def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:
         """Answer for a recording of at most 60 s.
@@ -257,7 +265,7 @@ class CustomEmotionModel:
         self, values: np.ndarray, groups: Sequence[Group | None], *, explain: bool | np.ndarray = False
     ) -> list[dict]:
         """Answer as :meth:`predict_features` does, for clips whose groups are known (None: as they are)."""
-        answers = answer_in_groups(self._bundle, values, groups, explain=explain)
+        answers = answer_in_groups(self._bundle, values, groups, explain=explain, explainer=self._explainer)
         return [{**answer, "model": self.version} for answer in answers]
 
     def predict_batch(

@@ -24,6 +24,7 @@ import pandas as pd
 from scipy.stats import chi2, false_discovery_control
 
 from emotion import features as acoustic
+from emotion.monitoring.changes import group_drift
 from emotion.monitoring.recording import causes, medians, quality_counts
 from emotion.monitoring.reference import SHIFT_FLOOR, SIZES, Reference, bin_counts, level_for
 from emotion.monitoring.statistics import (
@@ -144,9 +145,11 @@ class Sketch:
 
 @dataclass(frozen=True, eq=False)
 class _FeatureDrift:
-    """Per feature, shape (n_features,): the batch's mean, its shift, PSI, KS statistic and adjusted p."""
+    """Per feature, shape (n_features,): the batch's mean, its distance from training's in units of the distance of one
+    new speaker, its shift, PSI, KS statistic and adjusted p."""
 
     mean: np.ndarray
+    distance: np.ndarray
     shift: np.ndarray
     psi: np.ndarray
     ks: np.ndarray
@@ -172,6 +175,9 @@ def judge(sketch: Sketch) -> dict:
         ``recording``: medians of the recordings' quality in the ``batch`` and in ``training``, and ``causes``:
         sentences that name what differs. Where the features drift, the reasons have them too.
 
+        ``groups``: the groups of features, the farthest moved first, in words
+        (:func:`emotion.monitoring.changes.group_drift`).
+
         ``top``: the features with the largest shifts (feature, description, shift, psi, ks, p adjusted, mean,
         training_mean).
 
@@ -183,7 +189,8 @@ def judge(sketch: Sketch) -> dict:
     head["recording"] = recording = _recording(sketch)
     if sketch.clips < SIZES[0]:
         reason = f"{sketch.clips} clips are too few to judge; at least {SIZES[0]} are needed."
-        return head | {"reasons": [reason], "features": None, "emotions": None, "confidence": None, "top": []}
+        nothing: dict = {"features": None, "emotions": None, "confidence": None, "groups": [], "top": []}
+        return head | {"reasons": [reason]} | nothing
     moved = _feature_drift(sketch)
     features = _feature_figures(moved, watch=level_for(known.shift_levels, sketch.clips))
     emotions, confidence = _prediction_drift(sketch)
@@ -200,6 +207,7 @@ def judge(sketch: Sketch) -> dict:
             "The audio, the predicted emotions and the confidence differ from the training set no more than those of "
             f"single training speakers ({known.speakers}) do."
         ],
+        "groups": group_drift(moved.shift, moved.distance, known.names.tolist()),
         "top": _most_shifted(moved, known),
     }
 
@@ -211,7 +219,7 @@ def not_judged(reason: str) -> dict:
     'unknown'
     """
     figures = dict.fromkeys(("features", "emotions", "confidence", "recording"))
-    return {"verdict": UNKNOWN, "clips": 0, "speakers": 0, "reasons": [reason], "top": []} | figures
+    return {"verdict": UNKNOWN, "clips": 0, "speakers": 0, "reasons": [reason], "groups": [], "top": []} | figures
 
 
 def _recording(sketch: Sketch) -> dict:
@@ -228,6 +236,9 @@ def _feature_drift(sketch: Sketch) -> _FeatureDrift:
     distance = ks_statistic(sketch.counts, known.counts)
     return _FeatureDrift(
         mean=batch_mean,
+        distance=np.divide(
+            batch_mean - known.mean, known.spread, out=np.zeros_like(batch_mean), where=known.spread > 0
+        ),
         shift=mean_shift(batch_mean, sketch.clips, known.mean, known.deviation, known.spread),
         psi=stability_index(batch_bins, training_bins),
         ks=distance,

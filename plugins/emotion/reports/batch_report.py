@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from emotion.models.documents import colours, known_emotions
+from emotion.reports import clip_picture
 from emotion.reports.page import environment
 from emotion.reports.players import with_address
 from emotion.reports.terms import select_terms
@@ -30,6 +31,7 @@ TERMS = (
     "drift",
     "emotion_mix",
     "estimated_accuracy",
+    "feature_group",
     "ks",
     "macro_f1",
     "mcnemar",
@@ -105,8 +107,12 @@ def render_failures(summary: dict) -> str:
 
 
 def _player(clip: dict, emotions: Sequence[str]) -> dict:
-    """A clip with its audio as the address of a player, and its probabilities by emotion."""
-    return with_address(clip) | {"probabilities": {emotion: clip[f"p_{emotion}"] for emotion in emotions}}
+    """A clip with its audio as the address of a player, its probabilities by emotion, and its reasons as a picture."""
+    explanation = clip["explanation"]
+    return with_address(clip) | {
+        "probabilities": {emotion: clip[f"p_{emotion}"] for emotion in emotions},
+        "fall": explanation and clip_picture.waterfall(explanation),
+    }
 
 
 def _timelines(table: pd.DataFrame, timeline: pd.DataFrame, segments: str) -> list[dict]:

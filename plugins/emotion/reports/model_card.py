@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emotion.reports import dataset_figures
@@ -10,7 +11,7 @@ from emotion.settings import INCLUDE
 from emotion.vocabulary import DATASET_PROTOCOLS, EMOTIONS, protocols_of
 
 
-def render(comparison: dict, *, version: str) -> str:
+def render(comparison: dict, *, version: str, groups: pd.DataFrame | None = None) -> str:
     """The card as Markdown, from a run's ``comparison.json``.
 
     Parameters
@@ -19,6 +20,9 @@ def render(comparison: dict, *, version: str) -> str:
         Must hold every model with every protocol.
     version : str
         Name of the version that the run registers.
+    groups : pandas.DataFrame, optional
+        Importance of the groups of features for the selected model, see
+        :func:`emotion.explanation.grouping.group_importance`; None where it was not explained.
 
     Raises
     ------
@@ -32,6 +36,7 @@ def render(comparison: dict, *, version: str) -> str:
     return jinja.get_template("model_card.md.j2").render(
         comparison,
         version=version,
+        groups=[] if groups is None else groups[groups["subgroup"] == ""].to_dict("records"),
         protocols=protocols_of(models[comparison["selected"]]),
         dataset_protocols=DATASET_PROTOCOLS,
         standard_emotions=list(EMOTIONS),

@@ -72,6 +72,14 @@ TERMS = {
         "figures count only the emotions that the dataset and the model share. They do not decide which model is "
         "chosen.",
     ),
+    "feature_group": Term(
+        "Group of features",
+        "The features that measure one aspect of the voice: vocal effort and dynamics, pitch, tempo, voice quality, "
+        "timbre, articulation. SHAP values add up, so what a group contributes is the exact sum of what its features "
+        "contribute. The words (higher, breathier …) come from the clip's own values, compared with what is usual; "
+        "the number says whether they speak for an emotion or against it. In its details: what has a word is as usual, "
+        "and other features of the group speak. Clips are brought to one level, so no word says how loud they are.",
+    ),
     "fold": Term(
         "Fold",
         "One division of the clips into a training side and a test side. Each clip is on the test side of one fold of "

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from emotion.audio.conditions import CLEAN
+from emotion.explanation.grouping import emotion_shares
+from emotion.features.groups import describe_group
 from emotion.models.documents import colours, known_emotions
 from emotion.reports import dataset_figures
 from emotion.reports.page import environment, format_figure
@@ -67,6 +69,7 @@ TERMS = (
     "confidence",
     "coverage",
     "external_dataset",
+    "feature_group",
     "fold",
     "interval",
     "log_loss",
@@ -221,12 +224,35 @@ def _of_100(share: float) -> int:
 
 
 def _explanation(family: str, exported: dict) -> dict:
-    """What the page shows of one family's SHAP values: its most important features and its plots with titles."""
+    """What the page shows of one family's SHAP values: groups of features (none in runs of earlier releases), its most
+    important features, and its plots with titles."""
     return {
         "family": family,
+        **_groups(exported.get("groups")),
         "top": exported["importance"].head(TOP_FEATURES).to_dict("records"),
         "plots": [{"title": PLOT_TITLES[name], "png": png} for name, png in exported["plots"].items()],
     }
+
+
+def _groups(importance: pd.DataFrame | None) -> dict[str, Any]:
+    """The groups with their shares, in all and by emotion, and the subgroups by share; from
+    :func:`emotion.explanation.grouping.group_importance`."""
+    if importance is None:
+        return {"groups": [], "subgroups": [], "emotions": []}
+    by_emotion = emotion_shares(importance)
+    is_whole = importance["subgroup"] == ""
+    groups = [
+        {
+            "name": row["group"],
+            "description": describe_group(row["group"]).partition(": ")[2],
+            "features": row["features"],
+            "share": row["share"],
+            "emotions": by_emotion.loc[row["group"]].to_dict(),
+        }
+        for row in importance[is_whole].to_dict("records")
+    ]
+    subgroups = importance[~is_whole].sort_values("share", ascending=False, kind="stable").to_dict("records")
+    return {"groups": groups, "subgroups": subgroups, "emotions": list(by_emotion.columns)}
 
 
 def _best_scores(models: dict[str, dict], protocols: Iterable[str]) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from emotion.errors import AudioError, EmotionError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
 from emotion.inference.adapting import Groups
-from emotion.reports import batch_report, players, training_report
+from emotion.reports import batch_report, clip_picture, players, training_report
 from emotion.scoring import inbox
 from emotion.scoring.adapted import folder_of, read_part, read_vectors
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
@@ -53,15 +53,15 @@ def least_confident_clips(
     inboxes = decoded_paths(plan["inboxes"])
     for row in rows.to_dict("records"):
         entry = entries[row["path"], row["sha256"]]
-        excerpt: bytes | None = None
+        heard: dict = {"audio": None, "picture": None}
         try:
             with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
-                channel = int(row["channel"]) if row["channel"] else None
-                excerpt = players.excerpt(windows.read(handle, channel=channel))
+                clip = windows.read(handle, channel=int(row["channel"]) if row["channel"] else None)
+            heard = {"audio": players.excerpt(clip), "picture": clip_picture.draw(clip)}
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
-        yield row | {"audio": excerpt} | _reasons(store, entry["part"], row, model, groups)
+        yield row | heard | _reasons(store, entry["part"], row, model, groups)
 
 
 def suspicious_clips(store: Store, key: str) -> Iterator[dict]:
@@ -103,8 +103,7 @@ def _reasons(store: Store, part: str, row: dict, model: CustomEmotionModel, grou
     except Exception as error:
         log.warning("%s: the answer gets no explanation", row["path"], exc_info=True)
         answer = {"explanation": None, "no_explanation": describe_failure(error)}
-    reasons = answer["explanation"] or {"towards": [], "against": []}
-    return reasons | {"no_explanation": answer.get("no_explanation", "")}
+    return {"explanation": answer["explanation"], "no_explanation": answer.get("no_explanation", "")}
 
 
 def _explain(store: Store, part: str, row: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:

@@ -63,6 +63,8 @@ def emit_drift(emitter: Emitter, verdict: dict) -> None:
         emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["shift"], signal="shift")
         emitter.gauge(metrics.DRIFT_SHARE, verdict["emotions"]["psi"], signal="emotions")
         emitter.gauge(metrics.DRIFT_SHARE, verdict["confidence"]["ks"], signal="confidence")
+    for group in verdict["groups"]:
+        emitter.gauge(metrics.DRIFT_GROUP, group["shift"], group=group["group"])
     for feature in verdict["top"]:
         emitter.gauge(metrics.DRIFT_FEATURE, feature["psi"], feature=feature["feature"])
         emitter.gauge(metrics.DRIFT_SHIFT, abs(feature["shift"]), feature=feature["feature"])

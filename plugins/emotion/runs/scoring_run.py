@@ -27,7 +27,7 @@ from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
 from emotion.metrics import Emitter
 from emotion.models import registry
-from emotion.monitoring import drift
+from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.progress import StageProgress, no_progress
@@ -231,6 +231,7 @@ class ScoringRun(Run):
                     )
                 sketch.merge(self.store.read_bytes(f"{part}.npz"))
             verdict = drift.judge(sketch)
+            verdict["last_batches"] = self._compare_with_last(plan, verdict, failures)
             self.store.write_json(self._key("drift.json"), verdict)
         except Exception as error:
             failures.append(_failure("drift", error))
@@ -257,6 +258,16 @@ class ScoringRun(Run):
         except Exception as error:
             failures.append(_failure("review", error))
         return {"clips": queued}
+
+    def _compare_with_last(self, plan: Plan, verdict: dict, failures: list[dict]) -> dict | None:
+        """What has changed since the last batches of the model; None if there are none, or if this fails, which costs
+        no verdict and adds to ``failures``."""
+        try:
+            version = plan["models"][0]["version"]
+            return changes.note_batch(self.store, version, self.name, verdict["groups"]) if verdict["groups"] else None
+        except Exception as error:
+            failures.append(_failure("last_batches", error))
+            return None
 
     def _is_committed(self) -> bool:
         return batches.is_committed(self.store, self.name)

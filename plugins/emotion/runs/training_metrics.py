@@ -11,6 +11,7 @@ from emotion import metrics
 from emotion.audio.conditions import CLEAN, CONDITIONS
 from emotion.evaluation.selection import PROTOCOL
 from emotion.evaluation.stress import SUMMARIES
+from emotion.explanation.grouping import emotion_shares
 from emotion.explanation.ranking import FACTS
 from emotion.metrics import Emitter
 from emotion.vocabulary import MODES, SCORES, protocols_of
@@ -82,6 +83,17 @@ def emit_importance(emitter: Emitter, name: str, importance: pd.DataFrame) -> No
         emitter.gauge(metrics.SHAP, row["share"], model=name, feature=row["feature"])
         for emotion in emotions:
             emitter.gauge(metrics.SHAP_EMOTION, row[emotion], model=name, emotion=emotion, feature=row["feature"])
+
+
+def emit_groups(emitter: Emitter, name: str, importance: pd.DataFrame) -> None:
+    """The importance of the groups of features for one model, over all emotions and for each; see
+    :func:`emotion.explanation.grouping.group_importance`."""
+    shares = emotion_shares(importance)
+    whole = importance[importance["subgroup"] == ""].set_index("group")["share"]
+    for group, share in whole.items():
+        emitter.gauge(metrics.SHAP_GROUP, share, model=name, group=str(group))
+        for emotion, emotion_share in shares.loc[group].items():
+            emitter.gauge(metrics.SHAP_GROUP_EMOTION, emotion_share, model=name, emotion=str(emotion), group=str(group))
 
 
 def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:

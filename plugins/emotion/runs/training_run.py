@@ -262,7 +262,7 @@ class TrainingRun(Run):
     def explain(self, *, seed: int, explained_clips: int) -> dict:
         """SHAP values, importance and plots of every model, for a sample of the clips balanced over emotions.
 
-        Returns the three most important features of each model.
+        Returns the share of each group of features in the contributions, by model, the largest first.
         """
         with self._stage("explain", unit="models") as progress:
             table, values = self.artifacts.clips()
@@ -279,9 +279,9 @@ class TrainingRun(Run):
                 Ensemble(members), [explanations[member.family] for member in members]
             )
             progress(len(explanations), len(MODELS))
-            top = {}
+            shares = {}
             for name, explanation in explanations.items():
-                importance = export.export(
+                importance, by_group = export.export(
                     self.store,
                     self._key("shap"),
                     family=name,
@@ -291,8 +291,9 @@ class TrainingRun(Run):
                     colours=colours,
                 )
                 training_metrics.emit_importance(self.emitter, name, importance)
-                top[name] = importance["feature"].head(3).tolist()
-        return top
+                training_metrics.emit_groups(self.emitter, name, by_group)
+                shares[name] = by_group[by_group["subgroup"] == ""].set_index("group")["share"].round(3).to_dict()
+        return shares
 
     def register_challenger(
         self, *, policy: str, max_emotion_drop: float, margin: float = 0.0, min_probability: float = LEAST_PROBABILITY
@@ -358,6 +359,7 @@ class TrainingRun(Run):
     def _register(self, result: dict) -> VersionEntry:
         """Register the run's models, under the run's name unless that is the name of other models already."""
         table, _ = self.artifacts.clips()
+        groups = export.read_groups(self.store, self._key("shap"), result["selected"])
         files = self.artifacts.files() | {
             REFERENCE: self._drift_reference(result["seed"]),
             HELD_OUT: held_out_file(table, {name: self.artifacts.predictions(name) for name in MODELS}),
@@ -369,7 +371,7 @@ class TrainingRun(Run):
             self.store,
             version,
             files=files,
-            card=model_card.render(result, version=version),
+            card=model_card.render(result, version=version, groups=groups),
             facts=training_results.version_facts(result),
         )
 

@@ -28,7 +28,7 @@ import graphite_stack
 from emotion.commands import console, doctor, main
 from emotion.datasets.synthesis import NOTICE
 from emotion.errors import DataError
-from emotion.explanation import values
+from emotion.explanation.values import Explainer
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry
 from emotion.settings import PROJECT, Settings
@@ -361,23 +361,47 @@ def test_predict_in_json_is_the_models_answer(run, clips):
 
 def test_predict_explains(run, clips):
     code, out, _ = run("predict", "--explain", clips[0])
-    emotion = out.splitlines()[1].split()[-1]
-    towards, against = out.split(f"  towards {emotion}:\n")[1].split(f"  against {emotion}:\n")
     assert code == 0
-    for part, sign in ((towards, r"\+"), (against, "-")):
-        lines = part.splitlines()
-        assert len(lines) == 5
-        for line in lines:
-            assert re.fullmatch(rf"    {sign}\d\.\d{{3}}  \w+ = \S+: .+", line)
     (answer,) = map(json.loads, run("predict", "--explain", "--json", clips[0])[1].splitlines())
-    assert answer["explanation"]["towards"][0]["feature"] in towards.splitlines()[0]
+    explanation = answer["explanation"]
+    assert f"  {explanation['sentence']}\n" in out and explanation["sentence"].startswith(answer["emotion"])
+    reasons = re.findall(r"^    +([+-]\d\.\d\d)  ([\w ]+): (.+)$", out, re.MULTILINE)
+    assert [reason[1:] for reason in reasons] == [(group["group"], group["words"]) for group in explanation["groups"]]
+    printed = sum(float(contribution) for contribution, _, _ in reasons)
+    assert printed + explanation["base_value"] == pytest.approx(answer["confidence"], abs=0.04)
+    detailed = run("predict", "--explain", "--features", clips[0])[1]
+    assert len(re.findall(r"^        [+-]\d\.\d{3}  \w+ = \S+: .+$", detailed, re.MULTILINE)) == 5 * len(reasons)
+
+
+def test_predict_writes_a_page(run, clips, tmp_path):
+    page = tmp_path / "page.html"
+    name = tmp_path / "<script>alert(1).wav"
+    name.write_bytes(Path(clips[0]).read_bytes())
+    assert run("predict", "--explain", "--html", page, name, clips[1], tmp_path / "none.wav")[0] == 1
+    html = page.read_text()
+    assert "<script" not in html and "&lt;script&gt;" in html and "default-src 'none'" in html
+    assert html.count('class="fall"') == html.count('class="wave"') == html.count("<audio") == 2
+    assert "No answer (unreadable)" in html
+
+
+@pytest.mark.parametrize("option", ["--features", "--html=page.html"])
+def test_details_of_an_explanation_need_one(run, clips, option):
+    code, _, errors = run("predict", option, clips[0])
+    assert code == 2 and f"{option.partition('=')[0]} needs --explain" in errors
+
+
+def test_a_page_has_so_many_clips(run, clips, tmp_path):
+    code, _, errors = run("predict", "--explain", "--html", tmp_path / "page.html", *[clips[0]] * 101)
+    assert code == 2 and "100 files at most, found 101" in errors
+    code, _, errors = run("predict", "--explain", "--html", tmp_path, clips[0])
+    assert code != 0 and "is a folder; expected a file" in errors
 
 
 def test_predict_answers_without_an_explanation_where_that_fails(run, clips, monkeypatch):
     def fail(*arguments, **options):
         raise DataError("the contributions miss the model's output")
 
-    monkeypatch.setattr(values, "explain_predictions", fail)
+    monkeypatch.setattr(Explainer, "explain_probabilities", fail)
     code, out, _ = run("predict", "--explain", *clips[:2])
     assert code == 0 and out.count("no explanation: the contributions miss") == 2
     code, out, _ = run("predict", "--explain", "--json", *clips[:2])

@@ -296,7 +296,7 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
         {"sha256": [f"{i:064x}" for i in range(len(rows))], "path": [f"{i}.wav" for i in range(len(rows))]}
     )
     facts = {"feature_names": NAMES, "clips": table, "colours": emotion_colours(EMOTIONS)}
-    ranking = export.export(store, "runs/r/shap", family=model.family, explanation=explanation, **facts)
+    ranking, by_group = export.export(store, "runs/r/shap", family=model.family, explanation=explanation, **facts)
     values = store.read_table(f"runs/r/shap/{model.family}_values.parquet")
     assert list(values.columns) == ["sha256", "path", "emotion", "base_value", "output", *NAMES]
     assert len(values) == len(rows) * len(EMOTIONS)
@@ -308,6 +308,9 @@ def test_export_writes_what_it_says(eight, members, tmp_path):
     read = export.read_export(store, "runs/r/shap", [*FAMILIES, "ensemble"])
     assert list(read) == [model.family]
     pd.testing.assert_frame_equal(read[model.family]["importance"], ranking)
+    pd.testing.assert_frame_equal(read[model.family]["groups"], by_group)
+    store.delete(f"runs/r/shap/{model.family}_groups.csv")  # as a run of an earlier release
+    assert export.read_export(store, "runs/r/shap", [model.family])[model.family]["groups"] is None
     for name in ("beeswarm", "bar", "heatmap"):
         image = Image.open(io.BytesIO(read[model.family]["plots"][name]))
         assert image.format == "PNG" and min(image.size) > 300

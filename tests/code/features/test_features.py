@@ -293,6 +293,21 @@ def test_registered_features_that_cannot_be_used(tmp_path, source, message):
     assert "ConfigurationError" in output and message in output
 
 
+def test_registered_features_are_in_the_group_that_they_name(tmp_path):
+    ask = (
+        "from emotion.features.groups import OWN, groups_of; from emotion import features;"
+        "tree = groups_of(features.feature_names()); print([(g, s) for g in tree for s in tree[g] if s == 'mine'], OWN)"
+    )
+    (tmp_path / "mine.py").write_text(REGISTRATION)
+    assert probe(tmp_path, ask) == "[('own features', 'mine')] own features"
+    for group in ("pitch", "breathing pattern"):
+        named = REGISTRATION.replace('"peak"))', f'"peak"), group="{group}")')
+        (tmp_path / "mine.py").write_text(named)
+        assert probe(tmp_path, ask).startswith(f"[('{group}', 'mine')]")
+    (tmp_path / "mine.py").write_text(named.replace("breathing pattern", "<b>"))
+    assert "expected letters, digits, spaces" in probe(tmp_path, ask)
+
+
 def test_register_refuses_a_function_without_source():
     with pytest.raises(ConfigurationError, match="source"):
         features.register("length", names=("x",))(len)

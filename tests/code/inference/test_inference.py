@@ -22,12 +22,12 @@ from sklearn.ensemble import RandomForestClassifier
 from emotion import features
 from emotion.audio import decode
 from emotion.errors import AudioError, BundleError, ConfigurationError, DataError
-from emotion.explanation import values
 from emotion.explanation.ranking import top_contributions
-from emotion.explanation.values import explain_predictions
+from emotion.explanation.values import Explainer
 from emotion.features import feature_table
 from emotion.features.feature_table import ORIGINAL
 from emotion.inference import CustomEmotionModel
+from emotion.inference.adapting import Group
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import registry
@@ -427,12 +427,33 @@ def test_an_explanation_needs_nothing_but_the_bundle(trained_store, corpus, fami
             assert reason["description"] == features.describe(reason["feature"])
 
 
+@pytest.mark.parametrize("family", MODELS)
+def test_groups_add_up_to_the_confidence(trained_store, corpus, family):
+    """In every mode; the words of a mode compare with what features are normalized by."""
+    model = CustomEmotionModel.from_store(trained_store, "second", family)
+    rows = np.stack([features.extract(decode.load(path).samples) for path in corpus[:12]])
+    said = {"plain": "than usual", "batch": "in this batch", "speaker": "than this speaker's usual"}
+    for mode, than in said.items():
+        statistics = model._bundle["training"]
+        group = None if mode == "plain" else Group(mode, "one", 12, True, "", statistics, None)
+        answers = model.predict_in_groups(rows, [group] * 12, explain=True)
+        for answer in answers:
+            reasons = answer["explanation"]
+            added = reasons["base_value"] + sum(part["contribution"] for part in reasons["groups"])
+            assert answer["mode"] == mode and reasons["scale"] == "probability"
+            assert added == pytest.approx(answer["confidence"], abs=1e-6)
+            assert reasons["output"] == pytest.approx(answer["confidence"], abs=1e-6)
+            assert reasons["sentence"].startswith(f"{answer['emotion']}, {answer['confidence']:.2f}: ")
+        assert any(than in answer["explanation"]["sentence"] for answer in answers)
+
+
 def test_only_the_answers_asked_for_are_explained(model):
     rows = model._bundle["background"]["plain"][:5]
     explain = np.array([False, True, False, False, True])
     answers = model.predict_features(rows, adaptation="none", explain=explain)
     assert ["explanation" in answer for answer in answers] == explain.tolist()
-    whole = explain_predictions(model._bundle["plain"], rows, background=model._bundle["background"]["plain"])
+    explainer = Explainer(model._bundle["plain"], model._bundle["background"]["plain"])
+    whole = explainer.explain_probabilities(rows)
     expected = top_contributions(whole, 4, answers[4]["emotion"], 5, feature_names=features.feature_names())
     assert [reason["feature"] for reason in answers[4]["explanation"]["towards"]] == [
         reason["feature"] for reason in expected["towards"]
@@ -444,12 +465,13 @@ def test_an_explanation_that_fails_costs_no_answer(model, corpus, monkeypatch, c
     explained = list(model.predict_batch(corpus[:3], explain=True))
     worst = features.extract(decode.load(corpus[1]).samples)
 
-    def fail_for_one(bundle_model, rows, *, background):
+    def fail_for_one(explainer, rows):
         if (rows == worst).all(axis=1).any():
             raise DataError("the contributions miss the model's output")
-        return explain_predictions(bundle_model, rows, background=background)
+        return explain(explainer, rows)
 
-    monkeypatch.setattr(values, "explain_predictions", fail_for_one)
+    explain = Explainer.explain_probabilities
+    monkeypatch.setattr(Explainer, "explain_probabilities", fail_for_one)
     answers = list(model.predict_batch(corpus[:3], explain=True))
     assert [answer["explanation"] is None for answer in answers] == [False, True, False]
     assert answers[1].pop("no_explanation") == "the contributions miss the model's output"

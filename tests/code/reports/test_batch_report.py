@@ -59,6 +59,21 @@ def page(batch):
     return Path(store.path("scores/one/report.html"))
 
 
+WAVES = """return [...document.querySelectorAll('svg.wave')].map(wave => {
+  const shape = wave.querySelector('.shape').getBoundingClientRect(), box = wave.getBoundingClientRect();
+  return box.height > 60 && shape.width > 0.9 * box.width && shape.height > 0.5 * box.height;
+});"""
+"""Whether each waveform fills its box."""
+WATERFALLS = """return [...document.querySelectorAll('.fall')].map(fall => {
+  const bars = [...fall.querySelectorAll('.bar-track i')];
+  return bars.length > 7 && bars.every(bar => {
+    const place = bar.getBoundingClientRect(), track = bar.parentElement.getBoundingClientRect();
+    return track.width > 60 && place.width >= 2 && place.left >= track.left - 3 && place.right <= track.right + 3;
+  });
+});"""
+"""Whether each waterfall has a bar for each group and two marks, all on their tracks."""
+
+
 @pytest.mark.browser
 def test_the_page_in_a_browser(page, batch, tmp_path):
     _, summary = batch
@@ -72,10 +87,12 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
             assert "owned" not in browser.run("return document.title")
             assert browser.run("return document.documentElement.scrollWidth") <= width
             drawn = (
-                "return [...document.querySelectorAll('svg')].map("
+                "return [...document.querySelectorAll('svg:not(.wave)')].map("
                 "s => s.getBoundingClientRect().height > 20 && s.querySelectorAll('rect').length > 5)"
             )
             assert browser.run(drawn) == [True] * 3
+            assert browser.run(WAVES) == [True] * LISTEN
+            assert browser.run(WATERFALLS) == [True] * LISTEN
             browser.screenshot(tmp_path / f"{width}.png", whole=True)
         players = browser.run("return document.querySelectorAll('audio').length")
         assert players == LISTEN
@@ -106,8 +123,14 @@ def test_the_least_certain_come_first_with_reasons(page, batch):
     section = html[html.index('<section id="listen">') : html.index('<section id="comparison">')]
     places = [section.index(name) for name in clips["path"] if "<" not in name]
     assert places == sorted(places)
-    assert section.count("<h4>For ") == section.count("<h4>Against ") == LISTEN
-    assert section.count("<small>+") > LISTEN and section.count("<small>-") > LISTEN
+    assert (
+        section.count('<p class="sentence">')
+        == section.count('class="fall"')
+        == section.count('class="wave"')
+        == LISTEN
+    )
+    assert section.count("<b>+") > LISTEN and section.count("<b>−") > LISTEN
+    assert section.index('class="fall"') < section.index('<details class="parts"><summary>Features')
 
 
 def test_linked_terms_are_explained(page):

@@ -6,6 +6,7 @@ import copy
 import io
 import re
 
+import pandas as pd
 import pytest
 
 import several_datasets
@@ -255,6 +256,19 @@ def test_comparison_rows_have_further_rows_for_each_dataset(comparison):
     assert [row[score] for score in SCORES] == [expected[score] for score in SCORES]
     assert row["n"] == 48
     assert set(training_report.comparison_rows(of_one_dataset(comparison))["dataset"]) == {""}
+
+
+def test_the_model_card_has_listeners_and_groups(comparison):
+    heard = copy.deepcopy(comparison)
+    listeners = {"low": 0.62, "high": 0.67, "measured": "by voice alone", "source": "Listener (2018)"}
+    heard["dataset"]["datasets"][0]["listeners"] = listeners
+    groups = pd.DataFrame(
+        {"group": ["pitch", "pitch"], "subgroup": ["", "height"], "features": [110, 4], "share": [0.18, 0.02]}
+    )
+    card = model_card.render(heard, version="v", groups=groups)
+    assert "in 62 to 67 % of the answers (by voice alone; Listener (2018))" in card
+    assert "| pitch | 18 % | 110 |" in card and "height" not in card
+    assert "What it listens to" not in model_card.render(comparison, version="v")
 
 
 def test_the_model_card_names_every_dataset_licence_and_figure(comparison):

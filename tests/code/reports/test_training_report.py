@@ -525,3 +525,42 @@ def test_in_a_real_browser(full, bare, tmp_path):
                 assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
             assert set(browser.requested()) == {target.as_uri()}
             assert browser.console() == []
+
+
+def test_listeners_stand_beside_the_accuracy(comparison, full):
+    assert "What listeners get right" not in full, "the dataset says nothing of listeners"
+    heard = copy.deepcopy(comparison)
+    measured = {"low": 0.62, "high": 0.67, "measured": HOSTILE, "source": "Listener (2018)"}
+    for facts in (heard["dataset"], *heard["dataset"].get("datasets", ())):
+        facts["listeners"] = measured
+    page = training_report.render(comparison=heard, challenge=None, decision=None, shap={})
+    accuracy = heard["models"][heard["selected"]]["speaker_independent"]["accuracy"]
+    tiles = page[page.index('<div class="tiles">') : page.index("<h3>Promotion")]
+    assert f"<b>{accuracy:.0%}</b><span>accuracy on unheard speakers" in tiles and "62% to 67%" in tiles
+    assert "Source: Listener (2018)" in page and "<script" not in page
+
+
+def test_groups_come_before_features(full, shap):
+    section = full[full.index('<section id="explanation">') : full.index('<section id="champion">')]
+    family = section[section.index("<details open>") :]
+    places = ["Group of features", '<table class="matrix groups">', "<summary>Single features", "<img "]
+    assert [family.index(text) for text in places] == sorted(family.index(text) for text in places)
+    shares = shap["ensemble"]["groups"].query("subgroup == ''").set_index("group")["share"]
+    for group, share in shares.items():
+        assert re.search(rf"{group.capitalize()}<br>.*?<td>{share:.0%}</td>", family), group
+
+
+def test_a_run_of_an_earlier_release_shows_its_features(comparison, shap):
+    earlier = {family: exported | {"groups": None} for family, exported in shap.items()}
+    page = training_report.render(comparison=comparison, challenge=None, decision=None, shap=earlier)
+    section = page[page.index('<section id="explanation">') :]
+    assert "Share of all<br>SHAP values" in section and "Group of features</th>" not in section
+    assert section.count("<img ") == len(PLOTS) * len(shap)
+
+
+def test_the_name_of_a_group_is_text(comparison, shap):
+    table = shap["ensemble"]["groups"]
+    table = table.replace({"group": {table["group"][0]: HOSTILE}})
+    hostile = {"ensemble": shap["ensemble"] | {"groups": table}}
+    page = training_report.render(comparison=comparison, challenge=None, decision=None, shap=hostile)
+    assert "<script" not in page and "&lt;script&gt;" in page

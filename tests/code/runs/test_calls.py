@@ -180,7 +180,7 @@ def test_the_least_certain_channels_can_be_heard_and_are_explained(scored):
     settings, _, _, _ = scored
     html = Store(settings.home).read_bytes("scores/one/report.html").decode()
     section = html[html.index('<section id="listen">') : html.index('<section id="rejected">')]
-    assert section.count("<audio ") == 2 and section.count("<h4>For ") == 2
+    assert section.count("<audio ") == 2 and section.count('class="fall"') == 2
     assert "short.wav · channel 1" in section and "short.wav · channel 2" in section
     assert "No explanation" not in section
 

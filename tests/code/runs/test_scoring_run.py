@@ -22,13 +22,13 @@ from markupsafe import escape
 from emotion import features, metrics
 from emotion.audio import decode
 from emotion.errors import ConfigurationError, DataError
-from emotion.explanation import values
+from emotion.explanation.values import Explainer
 from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.inference.adapting import MIN_BATCH_CLIPS
 from emotion.metrics import Emitter
 from emotion.models import bundle, registry
-from emotion.monitoring import drift
+from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
 from emotion.reports import batch_report, players
@@ -555,12 +555,13 @@ def broken(*arguments, **options):
 @pytest.mark.parametrize(
     ("place", "name", "step"),
     [
-        (values, "explain_predictions", "explanation"),
+        (Explainer, "explain_probabilities", "explanation"),
         (listening, "_explain", "explanation"),
         (drift, "judge", "drift"),
         (Sketch, "merge", "drift"),
         (Sketch, "add_clips", "drift"),
         (Reference, "from_bytes", "drift"),
+        (changes, "note_batch", "last_batches"),
         (batch_report, "render", "report"),
     ],
 )
@@ -602,7 +603,7 @@ def test_a_batch_that_an_explanation_ended_is_completed_by_the_next_sweep(home, 
     run.score(part=shard["part"])
     run.collect_predictions()  # its watch_drift failed, in code that let an explanation end it
     os.unlink(box / "b.wav")
-    monkeypatch.setattr(values, "explain_predictions", broken)
+    monkeypatch.setattr(Explainer, "explain_probabilities", broken)
     dag_run(home, "second")
     assert predictions(home, "second")["error"].to_dict() == {"a.wav": "", "b.wav": ""}
     shutil.copy(voices[2], box / "c.wav")

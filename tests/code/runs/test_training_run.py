@@ -15,6 +15,7 @@ from emotion.evaluation.stress import SUMMARIES
 from emotion.inference import CustomEmotionModel
 from emotion.models import registry, rescoring, stress
 from emotion.reports.training_report import LISTEN
+from emotion.runs.training_metrics import TOP_FEATURES
 from emotion.runs.training_run import TrainingRun
 from emotion.vocabulary import FAMILIES, MODES, PROTOCOLS, SCORES, probability_columns
 from small_data import make_settings, wav
@@ -109,7 +110,11 @@ def test_the_run_leaves_what_it_promises(trained):
     listed = pd.read_csv(store.open(f"{folder}/suspicious_labels.csv"))
     report = store.read_bytes(f"{folder}/report.html").decode()
     assert len(listed) > 0 and report.count("<audio controls") == min(len(listed), LISTEN)
-    assert "licence" in store.read_bytes(f"models/{run.name}/model_card.md").decode().lower()
+    card = store.read_bytes(f"models/{run.name}/model_card.md").decode()
+    assert "licence" in card.lower() and "## What it listens to" in card and "| voice quality |" in card
+    assert (
+        report.count('<table class="matrix groups">') == len(MODELS) and report.count('<th scope="row">tempo</th>') > 3
+    )
 
 
 def test_comparison(trained):
@@ -217,8 +222,12 @@ def test_metrics_are_those_of_the_table(trained):
             assert metrics.SCORE.path(model=model, protocol=protocol, score="f1_macro") in sent
         assert metrics.STRESS_CHANGED.path(model=model, mode="batch", condition="mp3") in sent
         assert metrics.STRESS_SUMMARY.path(model=model, mode="speaker", summary="worst_ece") in sent
-    top = returned["explain"]["ensemble"][0]
-    assert metrics.SHAP.path(model="ensemble", feature=top) in sent
+    shares = returned["explain"]["ensemble"]
+    assert list(shares.values()) == sorted(shares.values(), reverse=True) and 0.99 < sum(shares.values()) < 1.01
+    for group in shares:
+        assert metrics.SHAP_GROUP.path(model="ensemble", group=group) in sent
+        assert metrics.SHAP_GROUP_EMOTION.path(model="ensemble", emotion="sad", group=group) in sent
+    assert sum(name.startswith("emotion.training.shap.ensemble.") for name in sent) == TOP_FEATURES
     assert metrics.PROMOTION.path(decision="promoted") in sent
 
 

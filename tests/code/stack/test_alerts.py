@@ -20,7 +20,7 @@ CONFIDENCE = GAUGE + "scoring.batch_confidence.mean"
 SEEN, HOURS = GAUGE + "scoring.last_seen", GAUGE + "scoring.every_hours"
 VERDICT = GAUGE + "scoring.drift.verdict"
 SHORT = GAUGE + "accuracy.short_by"
-SHAP = GAUGE + "training.shap.random_forest."
+SHAP = GAUGE + "training.shap_group.random_forest."
 FAILED = COUNT + "ti.finish.emotion_training.featurize.failed"
 BEAT = COUNT + "scheduler_heartbeat"
 
@@ -116,16 +116,13 @@ CASES = {
     },
     "importance": {
         "firing": {
-            "halved": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.02) + weekly(SHAP + "rms_mean", 0.04, 0.04, 0.04),
-            "doubled": weekly(SHAP + "f0_mean", 0.02, 0.02, 0.05),
+            "fell": weekly(SHAP + "pitch", 0.18, 0.18, 0.11) + weekly(SHAP + "tempo", 0.14, 0.14, 0.14),
+            "rose": weekly(SHAP + "pitch", 0.12, 0.12, 0.19),
         },
         "quiet": {
-            "a little": weekly(SHAP + "f0_mean", 0.05, 0.05, 0.03),
-            "not a top feature": [
-                *weekly(SHAP + "minor", 0.01, 0.01, 0.002),
-                *(point for name in "abcde" for point in weekly(SHAP + name, 0.05, 0.05, 0.05)),
-            ],
-            "first run": weekly(SHAP + "f0_mean", 0.05),
+            "a little": weekly(SHAP + "pitch", 0.18, 0.18, 0.14),
+            "a single feature": weekly(GAUGE + "training.shap.random_forest.jitter", 0.002, 0.002, 0.0005),
+            "first run": weekly(SHAP + "pitch", 0.18),
             "no run": [],
         },
     },

@@ -160,8 +160,8 @@ def test_a_picture_has_a_copy_of_a_repeated_panel_for_each_emotion(generator):
     pictures = importlib.import_module("pictures")
     emotions = ["angry", "bored", "calm", "polite", "sad"]
     drawn = pictures.with_copies(json.loads(json.dumps(DASHBOARDS["explanation"])), lambda query: emotions)["panels"]
-    copies = [panel for panel in drawn if panel["title"].startswith("Features of ")]
-    assert [panel["title"] for panel in copies] == [f"Features of {emotion}" for emotion in emotions]
+    copies = [panel for panel in drawn if panel["title"].startswith("Groups for ")]
+    assert [panel["title"] for panel in copies] == [f"Groups for {emotion}" for emotion in emotions]
     for panel, emotion in zip(copies, emotions, strict=True):
         assert f"$explained.{emotion}.*" in panel["targets"][0]["target"]
     taken = set()
