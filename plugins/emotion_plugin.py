@@ -1,5 +1,5 @@
-"""The Airflow plugin: the tabs *Emotion report* and *Emotion review* on the pages of DAGs and of their runs, and the entry
-*Emotion review* in the menu.
+"""The Airflow plugin: the tabs *Emotion report* and *Emotion review* on the pages of DAGs and of their runs, and the
+menu entry *Emotion review*.
 
 The only file below ``plugins/`` that Airflow loads by itself. Every process of Airflow loads it; it therefore imports
 the pages only when the API server asks for them.

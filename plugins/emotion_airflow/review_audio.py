@@ -34,7 +34,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 def playable(file: BinaryIO) -> tuple[BinaryIO, str]:
     """A file that browsers play, and its content type.
 
-    What a browser may not play, such as AIFF, telephone codecs in WAV or Ogg on older phones, becomes a 16-bit WAV, mono.
+    What a browser may not play (AIFF, telephone codecs in WAV, Ogg on older phones) becomes a 16-bit mono WAV.
 
     Raises
     ------

@@ -76,11 +76,11 @@ class Undo(BaseModel):
 def refuse_other_sites(request: Request) -> None:
     """Refuse a request that another site's page makes the browser send.
 
-    Airflow's cookie is ``SameSite=Lax``, so a browser does not send it with another site's POST. This holds as well
-    where that is not enough: another port or subdomain is the same site, and ``make airflow`` has no login. So a request
-    must have the content type JSON, which no form can have, and which a script of another origin can send only after a
-    preflight that nobody here answers; and the browser must not name another origin. ``Sec-Fetch-Site`` and ``Origin``
-    cannot be set by a page. A program that sends neither has no cookie that somebody else could use.
+    Airflow's cookie is ``SameSite=Lax``, so a browser does not send it with another site's POST. That is not enough
+    alone: another port or subdomain is the same site, and ``make airflow`` has no login. So a request must have the
+    content type JSON, which no form can have, and which a script of another origin can send only after a preflight
+    that nobody here answers; and the browser must not name another origin. No page can set ``Sec-Fetch-Site`` and
+    ``Origin``. A program that sends neither has no cookie that somebody else could use.
 
     Raises
     ------

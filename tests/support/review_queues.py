@@ -67,26 +67,22 @@ def make_item(batch: str, number: int, audio: bytes, *, suffix: str = "wav", peo
 def write_queue(
     store: Store,
     batch: str,
-    items: list[tuple[Item, bytes]],
+    sounds: list[tuple[Item, bytes]],
     *,
     label_set: tuple[str, ...] = EMOTIONS,
-    made_at: str = "",
+    made_at: str = "2026-01-02T03:04:05+00:00",
 ) -> list[Item]:
     """Write a queue and the audio of its items."""
-    for item, audio in items:
+    for item, audio in sounds:
         store.write_bytes(clips.key_of(item.audio, item.suffix), audio)
+    items = [item for item, _ in sounds]
     model = {"version": "first", "family": "ensemble"}
-    made_at = made_at or "2026-01-02T03:04:05+00:00"
-    only = tuple(item for item, _ in items)
-    queue.write(store, Queue(batch, made_at, model, label_set, 10 * len(items), only))
-    return [*only]
+    queue.write(store, Queue(batch, made_at, model, label_set, 10 * len(items), tuple(items)))
+    return items
 
 
-def simple_queue(store: Store, batch: str, size: int, *, people: int = 1, seed: int = 0, **changes) -> list[Item]:
+def simple_queue(store: Store, batch: str, size: int, *, seed: int = 0, **changes) -> list[Item]:
     """A queue of so many clips."""
     sounds = [sound(seed + number) for number in range(size)]
-    return write_queue(
-        store,
-        batch,
-        [(make_item(batch, number, audio, people=people, **changes), audio) for number, audio in enumerate(sounds)],
-    )
+    items = [make_item(batch, number, audio, **changes) for number, audio in enumerate(sounds)]
+    return write_queue(store, batch, list(zip(items, sounds, strict=True)))
