@@ -6,6 +6,7 @@ atomic by itself. A key is a path relative to the root, with ``/`` between its p
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import fcntl
 import hashlib
@@ -17,7 +18,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
@@ -101,6 +102,13 @@ class Store:
             if path.match(pattern) and not path.name.startswith(".writing-")
         )
 
+    def modified(self, key: str) -> dt.datetime:
+        """When a file was written, UTC. Raises DataError if there is no such file."""
+        try:
+            return self._fs.modified(self.path(key)).astimezone(dt.UTC)
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
+
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading: binary, seekable. Raises DataError if there is no such file."""
         try:
@@ -112,6 +120,32 @@ class Store:
         """The whole file. Raises DataError if there is no such file."""
         with self.open(key) as handle:
             return handle.read()
+
+    def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Many small files, by key; those of an object store come many at a time. A file that is deleted meanwhile is
+        left out.
+
+        >>> store = Store("memory://many-example")
+        >>> store.write_bytes("a", b"1")
+        >>> store.read_many(["a", "b"])
+        {'a': b'1'}
+        """
+        paths = {self.path(key): key for key in keys}
+        if not self.is_local:
+            content = self._fs.cat(list(paths), on_error="omit") if paths else {}
+            return {key: content[path] for path, key in paths.items() if path in content}
+        files = {}
+        for path, key in paths.items():
+            with suppress(FileNotFoundError), open(path, "rb") as handle:
+                files[key] = handle.read()
+        return files
+
+    def stamp(self, key: str) -> str:
+        """A text that changes when the file is written again. Raises DataError if there is no such file."""
+        try:
+            return repr(sorted(self._fs.info(self.path(key)).items()))
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write the whole file, or nothing."""
@@ -144,8 +178,12 @@ class Store:
         DataError
             If there is no such file, or it is not JSON, for example because it was cut off.
         """
+        return self.parse_json(key, self.read_bytes(key))
+
+    def parse_json(self, key: str, data: bytes) -> Any:
+        """The value of a JSON document that was read from a file; raises DataError as :meth:`read_json`."""
         try:
-            return json.loads(self.read_bytes(key))
+            return json.loads(data)
         except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
             raise DataError(
                 f"{self.url(key)} is damaged: expected a JSON document ({error}). Restore it from a backup, or delete "

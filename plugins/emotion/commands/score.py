@@ -41,6 +41,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "confidence below 0.5)",
     )
     parser.add_argument(
+        "--review-clips",
+        type=int,
+        default=20,
+        metavar="N",
+        help="put so many clips into the queue of the review, for persons to hear and label; their audio is kept in "
+        "EMOTION_HOME; 0: none (default: 20)",
+    )
+    parser.add_argument(
         "--batch",
         metavar="NAME",
         help="name of the batch (default: made from the time); the name of an interrupted batch continues it",
@@ -68,6 +76,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
                 channels=options.channels,
                 segments=options.segments,
                 least_accuracy=options.least_accuracy,
+                review_clips=options.review_clips,
             ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,
@@ -112,6 +121,8 @@ def _describe(summary: dict) -> str:
     lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")
     if summary["unfamiliar"]:
         lines.append(f"Unfamiliar files, which are probably not speech: {summary['unfamiliar']}")
+    if summary["review"]["clips"]:
+        lines.append(f"Clips to hear and label: {summary['review']['clips']}; `emotion review export DIR` writes them")
     verdict = "not judged" if drift["verdict"] == "unknown" else drift["verdict"]
     lines.append(f"Drift: {' '.join([verdict + '.', *drift['reasons']])}")
     if summary["model"]["notice"]:

@@ -32,6 +32,8 @@ from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
+from emotion.review.clips import expire
+from emotion.review.making import make_queue
 from emotion.runs import listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
@@ -169,6 +171,7 @@ class ScoringRun(Run):
             with self._stage("watch_drift"):
                 summary = self.store.read_json(self._key("figures.json"))
                 summary["drift"] = verdict = self._judge_drift(plan, summary["failures"])
+                summary["review"] = self._queue_for_review(plan, verdict["verdict"], summary["failures"])
                 self._write_report(plan, summary)
                 self._plan()  # raises if another batch has taken over this one meanwhile
                 self.store.write_json(self._key("summary.json"), summary)
@@ -232,6 +235,19 @@ class ScoringRun(Run):
             verdict = drift.not_judged(f"Drift could not be judged: {describe_failure(error)}.")
             self.store.write_json(self._key("drift.json"), verdict)
         return verdict
+
+    def _queue_for_review(self, plan: Plan, drift_verdict: str, failures: list[dict]) -> dict:
+        """Write the queue of clips that a person should hear, and delete audio whose time is over; returns how many
+        clips are in the queue. Adds to ``failures`` if that fails."""
+        size = Options(**plan["options"]).review_clips
+        queued = 0
+        try:
+            if size and (made := make_queue(self.store, plan, size=size, drift=drift_verdict)):
+                queued = len(made.items)
+            expire(self.store, self.settings.review_days)
+        except Exception as error:
+            failures.append(_failure("review", error))
+        return {"clips": queued}
 
     def _is_committed(self) -> bool:
         return batches.is_committed(self.store, self.name)
