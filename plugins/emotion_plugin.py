@@ -1,4 +1,5 @@
-"""The Airflow plugin: the tab *Emotion report* on the pages of the two DAGs and of their runs.
+"""The Airflow plugin: the tabs *Emotion report* and *Emotion review* on the pages of DAGs and of their runs, and the
+menu entry *Emotion review*.
 
 The only file below ``plugins/`` that Airflow loads by itself. Every process of Airflow loads it; it therefore imports
 the pages only when the API server asks for them.
@@ -11,7 +12,9 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/emotion"
-"""Path of the pages on Airflow's API server."""
+"""Path of the report pages on Airflow's API server."""
+REVIEW_PREFIX = "/emotion-review"
+"""Path of the review pages."""
 
 
 class EmotionPlugin(AirflowPlugin):
@@ -32,14 +35,39 @@ class EmotionPlugin(AirflowPlugin):
             "destination": "dag_run",
             "url_route": "emotion_run_report",
         },
+        {
+            "name": "Emotion review",
+            "href": f"{REVIEW_PREFIX[1:]}/",
+            "destination": "nav",
+            "url_route": "emotion_review",
+        },
+        {
+            "name": "Emotion review",
+            "href": f"{REVIEW_PREFIX[1:]}/dags/{{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "emotion_dag_review",
+        },
+        {
+            "name": "Emotion review",
+            "href": f"{REVIEW_PREFIX[1:]}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "emotion_run_review",
+        },
     ]
 
     @cached_property  # Airflow only reads it
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The application, made when the API server asks for it: no other process needs what it imports."""
-        from emotion_airflow.report_pages import application
+        """The applications, made when the API server asks for them: no other process needs what they import."""
+        from emotion_airflow import report_pages, review_pages
 
-        return [{"app": application(PREFIX), "url_prefix": PREFIX, "name": "Speech emotion: reports"}]
+        return [
+            {"app": report_pages.application(PREFIX), "url_prefix": PREFIX, "name": "Speech emotion: reports"},
+            {
+                "app": review_pages.application(REVIEW_PREFIX),
+                "url_prefix": REVIEW_PREFIX,
+                "name": "Speech emotion: review",
+            },
+        ]
 
     @cached_property
     def fastapi_root_middlewares(self) -> list[dict[str, Any]]:  # type: ignore[override]

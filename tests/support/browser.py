@@ -80,6 +80,17 @@ class Browser:
         """Type into a field."""
         self._call("POST", f"/element/{self.find(css)}/value", text=text)
 
+    def press(self, key: str) -> None:
+        """Press and release a key: a character, or the name of a key such as ``Enter``."""
+        code = f"Digit{key}" if key.isdigit() else f"Key{key.upper()}" if len(key) == 1 and key.isalpha() else key
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        self.devtools("Input.dispatchKeyEvent", type="keyDown", key=key, code=code, text=text)
+        self.devtools("Input.dispatchKeyEvent", type="keyUp", key=key, code=code)
+
+    def enter_frame(self, number: int | None = 0) -> None:
+        """Let scripts run in a frame of the page from now on; None: in the page itself."""
+        self._call("POST", "/frame", id=number)
+
     def console(self) -> list[str]:
         """Warnings and errors on the console since the last call."""
         entries = self._call("POST", "/se/log", type="browser")

@@ -1,0 +1,218 @@
+"""What the page *Emotion review* shows to a person: a clip, what is left, and the answer once the person has chosen."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+from emotion.review import assignment, clips, labels, queue
+from emotion.review.labels import LABELS, SKIP, SPECIAL, Label, words_for
+from emotion.review.queue import QUEUES, Item
+from emotion.review.status import status
+from emotion.store import Store
+from emotion.vocabulary import emotion_colours
+
+RECENT = 30
+"""How many of a person's newest labels the page lists, and can go back to."""
+LABELS_IN_MEMORY = 20_000
+QUEUES_IN_MEMORY = 2_000
+
+
+class CachingStore(Store):
+    """A store that reads each label and queue once per process, and a queue again once its file has changed.
+
+    Each answer of the page needs all labels, one small file each. The file of a label is written once, never changed.
+    """
+
+    _listed: dict[tuple[str, str], builtins.list[str]] | None = None
+
+    def __init__(self, root: str):
+        super().__init__(root)
+        read = super().read_json
+        self._read_label = lru_cache(LABELS_IN_MEMORY)(read)
+        self._read_queue = lru_cache(QUEUES_IN_MEMORY)(lambda key, _: read(key))
+
+    def snapshot(self) -> CachingStore:
+        """This store for one answer of the page: it lists each folder once."""
+        snapshot = copy.copy(self)
+        snapshot._listed = {}
+        return snapshot
+
+    def list(self, prefix: str, pattern: str = "*") -> builtins.list[str]:
+        """As in :class:`Store`, and new each time: fsspec keeps the listing of an object store."""
+        if self._listed is not None and (prefix, pattern) in self._listed:
+            return self._listed[prefix, pattern]
+        self._fs.invalidate_cache()
+        keys = super().list(prefix, pattern)
+        if self._listed is not None:
+            self._listed[prefix, pattern] = keys
+        return keys
+
+    def read_json(self, key: str) -> Any:
+        """As in :class:`Store`; what is returned must not be changed."""
+        if key.startswith(f"{LABELS}/"):
+            return self._read_label(key)
+        if key.startswith(f"{QUEUES}/") and self.exists(key):
+            return self._read_queue(key, self._fs.ukey(self.path(key)))
+        return super().read_json(key)
+
+
+class Reviewer:
+    """One person at the review of one batch, or of all.
+
+    Parameters
+    ----------
+    store : CachingStore
+    person : str
+    batch : str or None
+        None: all batches.
+    """
+
+    def __init__(self, store: CachingStore, person: str, batch: str | None):
+        self.store = store
+        self.person = person
+        self.batch = batch
+
+    def next_clip(self, *, blind: bool) -> dict[str, Any]:
+        """The next clip for the person, or None for it, and the overview.
+
+        Raises
+        ------
+        DataError
+            If the batch has no queue.
+        """
+        if self.batch:
+            queue.read(self.store, self.batch)
+        now = self.store.snapshot()
+        open_items = assignment.open_items(now, None, self.person)
+        item = next((item for item in open_items if self.batch in (None, item.batch)), None)
+        return {
+            "clip": item and self.clip(item.batch, item.audio, blind=blind),
+            "overview": self._overview(now, open_items),
+        }
+
+    def clip(self, batch: str, audio: str, *, blind: bool) -> dict[str, Any]:
+        """A clip as the person may see it now.
+
+        ``answer`` is None while ``blind`` holds and the person has not labelled the clip; nothing else in it tells what
+        the model said, why the clip was drawn, or the name of its file, as people put emotions into names.
+
+        Raises
+        ------
+        DataError
+            If there is no such clip in a queue.
+        """
+        all_clips = queue.read(self.store, batch)
+        item = all_clips.item(audio)
+        own_labels = [
+            label for label in labels.read(self.store, batch) if (label.key, label.person) == (item.key, self.person)
+        ]
+        current = labels.standing(own_labels).get(item.key, {}).get(self.person)
+        words = [word for word in words_for(all_clips.label_set) if word not in SPECIAL]
+        names = ("batch", "audio", "channel", "start", "end", "speaker", "duration", "people")
+        return {name: getattr(item, name) for name in names} | {
+            "kept": not all_clips.expired and clips.is_kept(self.store, item),
+            "emotions": [word for word in words if word in all_clips.label_set],
+            "more_emotions": [word for word in words if word not in all_clips.label_set],
+            "colours": emotion_colours(words),
+            "label": current and _own(current),
+            "seen_before": any(label.label not in ("", SKIP) for label in own_labels),
+            "answer": _answer(item, all_clips.model) if not blind or (current and current.label != SKIP) else None,
+        }
+
+    def store_label(
+        self, batch: str, audio: str, *, label: str, note: str, speaker: str, blind: bool
+    ) -> dict[str, Any]:
+        """Store what the person said; returns the clip with the model's answer, and the overview.
+
+        A label counts as blind if the page had hidden the answer, and if the person had not labelled the clip before,
+        as the answer is shown then. To store the same label again, with another note, changes nothing about that.
+
+        Raises
+        ------
+        DataError
+            If there is no such clip, or the label is not what it must be.
+        """
+        before = self.clip(batch, audio, blind=True)
+        current = before["label"]
+        if current and current["label"] == label:
+            blind = current["blind"]
+        elif before["seen_before"]:
+            blind = False
+        labels.add(self.store, Label(batch, audio, self.person, label, note=note, speaker=speaker, blind=blind))
+        return self._changed(batch, audio)
+
+    def take_back(self, batch: str, audio: str, label_id: str) -> dict[str, Any]:
+        """Take back a label of the person; returns the clip and the overview.
+
+        Raises
+        ------
+        DataError
+            If the person has no such label of this clip.
+        """
+        labels.add(self.store, Label(batch, audio, self.person, "", withdraws=label_id))
+        return self._changed(batch, audio)
+
+    def list_clips(self) -> list[dict[str, Any]]:
+        """The clips of the batch with the person's own label, in the order of the queue."""
+        own = {label.key: label.label for label in self._standing(self.store)}
+        return [
+            {"batch": item.batch, "audio": item.audio, "duration": item.duration, "label": own.get(item.key)}
+            for item in queue.read(self.store, self.batch or "").items
+        ]
+
+    def _changed(self, batch: str, audio: str) -> dict[str, Any]:
+        """A clip that the person has labelled or taken back, and the overview."""
+        now = self.store.snapshot()
+        open_items = assignment.open_items(now, None, self.person)
+        return {"clip": self.clip(batch, audio, blind=True), "overview": self._overview(now, open_items)}
+
+    def _overview(self, now: CachingStore, open_items: list[Item]) -> dict[str, Any]:
+        """How far the review is, and the person's newest labels, the newest first.
+
+        Parameters
+        ----------
+        now : CachingStore
+            A snapshot.
+        open_items : list of Item
+            What the person may still label, of all batches.
+        """
+        left = Counter(item.batch for item in open_items)
+        figures = status(now)
+        rows = [{**row, "left": left[row["batch"]]} for row in figures["batches"]]
+        shown = [row for row in rows if row["batch"] == self.batch] if self.batch else [figures["all"]]
+        return {
+            "batches": [{name: row[name] for name in ("batch", "items", "left")} for row in rows],
+            "figures": shown[0] if shown else None,
+            "left": left[self.batch] if self.batch else len(open_items),
+            "recent": [
+                _own(label) | {"batch": label.batch, "audio": label.audio, "model": (label.shown or {}).get("emotion")}
+                for label in self._standing(now)[:RECENT]
+            ],
+        }
+
+    def _standing(self, store: Store) -> list[Label]:
+        """The person's labels that count, the newest first."""
+        standing = labels.standing(labels.read(store, self.batch))
+        own = [by_person[self.person] for by_person in standing.values() if self.person in by_person]
+        return sorted(own, key=lambda label: (label.at, label.id), reverse=True)
+
+
+def _own(label: Label) -> dict[str, Any]:
+    return {name: getattr(label, name) for name in ("id", "label", "note", "speaker", "blind", "at")}
+
+
+def _answer(item: Item, model: dict[str, str]) -> dict[str, Any]:
+    """The model's answer, and all that would tell it, for a person who has chosen."""
+    names = ("path", "challenger", "unfamiliar", "probability")
+    ranked = sorted(item.answer["probabilities"].items(), key=lambda pair: -pair[1])
+    return {name: getattr(item, name) for name in names} | {
+        "emotion": item.answer["emotion"],
+        "confidence": item.answer["confidence"],
+        "probabilities": ranked,
+        "reasons": [*item.reasons],
+        "model": f"{model['version']}/{model['family']}",
+    }
