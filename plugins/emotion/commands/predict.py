@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, name_width, printable
-from emotion.errors import AudioError, ConfigurationError
+from emotion.errors import AudioError
 from emotion.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error("--explain cannot be combined with --window or --segments")
     if (options.features or options.html) and not options.explain:
         options.usage_error(f"{'--features' if options.features else '--html'} needs --explain")
+    if options.html and (not options.html.lower().endswith((".html", ".htm")) or Path(options.html).is_dir()):
+        # It would overwrite a recording where the name of the page was forgotten.
+        options.usage_error(f"--html {options.html}: expected the name of a file that ends in .html")
     if options.html and len(options.files) > MOST:
         options.usage_error(f"--html takes {MOST} files at most, found {len(options.files)}")
 
@@ -125,11 +128,7 @@ def _with_picture(answer: dict) -> dict:
 def _write_page(clips: list[dict], model: CustomEmotionModel, path: str) -> None:
     from emotion.reports import clip_page
 
-    page = clip_page.render(clips, model=model.name, entry=model.entry).encode()
-    target = Path(path)
-    if target.is_dir():
-        raise ConfigurationError(f"--html {path} is a folder; expected a file, such as {Path(path, 'clips.html')}")
-    target.write_bytes(page)
+    Path(path).write_bytes(clip_page.render(clips, model=model.name, entry=model.entry).encode())
 
 
 def _single_answers(

@@ -393,8 +393,20 @@ def test_details_of_an_explanation_need_one(run, clips, option):
 def test_a_page_has_so_many_clips(run, clips, tmp_path):
     code, _, errors = run("predict", "--explain", "--html", tmp_path / "page.html", *[clips[0]] * 101)
     assert code == 2 and "100 files at most, found 101" in errors
-    code, _, errors = run("predict", "--explain", "--html", tmp_path, clips[0])
-    assert code != 0 and "is a folder; expected a file" in errors
+
+
+@pytest.mark.parametrize("name", ["call.wav", "folder.html", "page"])
+def test_a_page_never_takes_the_place_of_a_recording(run, clips, tmp_path, name):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "call.wav").write_bytes(b"a recording")
+    code, _, errors = run("predict", "--explain", "--html", tmp_path / name, clips[0])
+    assert code == 2 and "expected the name of a file that ends in .html" in errors
+    assert (tmp_path / "call.wav").read_bytes() == b"a recording"
+
+
+def test_a_page_that_cannot_be_written(run, clips, tmp_path):
+    code, _, errors = run("predict", "--explain", "--html", tmp_path / "none" / "page.html", clips[0])
+    assert code != 0 and "none" in errors and "Traceback" not in errors
 
 
 def test_predict_answers_without_an_explanation_where_that_fails(run, clips, monkeypatch):
