@@ -35,6 +35,10 @@ from emotion.models.classifier import LEAST_PROBABILITY, Classifier, Ensemble
 from emotion.vocabulary import emotion_codes
 
 LOG_ODDS, PROBABILITY = "log-odds", "probability"
+CHECKED = 8
+"""So many clips of a training run are checked by shap."""
+LARGEST_ERROR = 1e-9
+"""Of a contribution of a tree, against shap."""
 PATH_NODES = 32
 """Nodes of the Gauss-Legendre quadrature on each piece of the path through the softmax."""
 PATH_ERROR = 1e-5
@@ -90,7 +94,8 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
     Raises
     ------
     DataError
-        If a step before the classifier is not affine, or the values do not add up to the output.
+        If a step before the classifier is not affine, the values do not add up to the output, or those of the trees
+        are not those of shap's TreeExplainer, by which some of the clips are checked.
 
     Examples
     --------
@@ -108,7 +113,9 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
     >>> bool(explanation.values[3, 0, 0] > 0), float(explanation.values[3, 0, 1])
     (True, 0.0)
     """
-    return Explainer(model, background).explain(features)
+    explainer = Explainer(model, background)
+    explainer.check_by_shap(features[:CHECKED])
+    return explainer.explain(features)
 
 
 class Explainer:
@@ -153,6 +160,14 @@ class Explainer:
         model = self._model if isinstance(self._model, Ensemble) else Ensemble([self._model])
         return combine(model, parts)
 
+    def check_by_shap(self, features: np.ndarray) -> None:
+        """Raise DataError if the values of the trees are not those of shap's TreeExplainer for these clips.
+
+        The trees are read from scikit-learn's private arrays. A release that changes their meaning is noticed here.
+        """
+        for member in self._members:
+            member.check_by_shap(features)
+
 
 class _MemberExplainer:
     """Explains one classifier on the scale of its margins."""
@@ -162,6 +177,7 @@ class _MemberExplainer:
         self._steps, classifier = model.pipeline[:-1], model.pipeline[-1]
         self._matrix, self._offset = affine(self._steps, background)
         self._is_forest = isinstance(classifier, RandomForestClassifier)
+        self._trees: Trees | None = None
         self._contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
         """Of features (n, n_features) and what the steps make of them: (n, n_emotions, n_features)."""
         if isinstance(classifier, LogisticRegression):
@@ -172,6 +188,7 @@ class _MemberExplainer:
             trees, self._base = _tree_sum(classifier, inputs)
             shares = Shares.of(self._matrix, background)
             self._contributions = lambda features, inputs: shares.propagate(trees.shap_values(inputs), features)
+            self._trees = trees
 
     def explain(self, features: np.ndarray) -> Explanation:
         inputs = np.asarray(self._steps.transform(features))
@@ -186,6 +203,35 @@ class _MemberExplainer:
             outputs=outputs,
             scale=PROBABILITY if self._is_forest else LOG_ODDS,
         )
+
+    def check_by_shap(self, features: np.ndarray) -> None:
+        if self._trees is None:
+            return
+        inputs = np.asarray(self._steps.transform(features), dtype=np.float32)
+        values = self._trees.shap_values(inputs)
+        error = np.abs(values - shap_values(self._model.pipeline[-1], inputs)).max(initial=0.0)
+        if not error < LARGEST_ERROR:
+            raise DataError(
+                f"the contributions of {self._model.family} differ from those of shap by {error:.2g}; expected less "
+                f"than {LARGEST_ERROR}: this scikit-learn may store its trees in another way"
+            )
+
+
+def shap_values(classifier: RandomForestClassifier | GradientBoostingClassifier, inputs: np.ndarray) -> np.ndarray:
+    """The values that shap's TreeExplainer gives for the inputs of trees (n, n_inputs): (n, n_emotions, n_inputs)."""
+    import shap  # takes seconds, and an answer in use does not need it
+
+    if isinstance(classifier, RandomForestClassifier):
+        explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
+        return explainer.shap_values(inputs, check_additivity=False).transpose(0, 2, 1)
+    by_emotion = []
+    for column in classifier.estimators_.T:
+        trees = {"trees": [estimator.tree_ for estimator in column], "input_dtype": np.float32}
+        explainer = shap.TreeExplainer(trees, feature_perturbation="tree_path_dependent")
+        by_emotion.append(classifier.learning_rate * explainer.shap_values(inputs, check_additivity=False))
+    if len(by_emotion) == 1:  # two emotions: the log-odds of the second
+        by_emotion.insert(0, -by_emotion[0])
+    return np.stack(by_emotion, axis=1)
 
 
 def combine(ensemble: Ensemble, members: list[Explanation]) -> Explanation:

@@ -18,6 +18,7 @@ from emotion import features
 from emotion.errors import DataError
 from emotion.explanation import export, values
 from emotion.explanation.ranking import importance, top_contributions
+from emotion.explanation.trees import Trees
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.models import pipelines
 from emotion.models.classifier import Classifier, Ensemble
@@ -335,3 +336,16 @@ def test_export_of_few_emotions(emotions, tmp_path):
         colours=emotion_colours(emotions),
     )
     assert len(list((tmp_path / "shap").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("family", ["random_forest", "gradient_boosting"])
+@pytest.mark.parametrize("emotions", [2, 3])
+def test_a_training_run_checks_its_explanations_by_shap(family, emotions, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    labels = np.array(["happy", "sad", "angry"])[np.digitize(rows[:, 0] + rows[:, 1], [0.0, 1.0][: emotions - 1])]
+    model = Classifier.fit(family, rows, labels, seed=0)
+    explain_predictions(model, rows, background=rows)
+    right = Trees.shap_values
+    monkeypatch.setattr(Trees, "shap_values", lambda trees, inputs: 1.01 * right(trees, inputs))
+    with pytest.raises(DataError, match="differ from those of shap"):
+        explain_predictions(model, rows, background=rows)
