@@ -50,7 +50,7 @@ ADAPTATIONS: dict[Adaptation, bool] = {"none": False, "batch": False, "speaker":
 SIZES = {"1 speaker, 60 clips": (1, 60), "5 speakers, 300 clips": (5, 300)}
 DRAWS = {CLEAN: 6}
 """For each version and kind: batches as recorded; 2 of every other condition."""
-MIXES = 20
+MIXES = 40
 """Batches with a random mix, for each version."""
 
 

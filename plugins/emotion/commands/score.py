@@ -121,6 +121,8 @@ def _describe(summary: dict) -> str:
     lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")
     if summary["unfamiliar"]:
         lines.append(f"Unfamiliar files, which are probably not speech: {summary['unfamiliar']}")
+    if summary["review"]["clips"]:
+        lines.append(f"Clips to hear and label: {summary['review']['clips']}; `emotion review export DIR` writes them")
     verdict = "not judged" if drift["verdict"] == "unknown" else drift["verdict"]
     lines.append(f"Drift: {' '.join([verdict + '.', *drift['reasons']])}")
     if estimate := summary.get("estimated_accuracy"):  # not in a batch that an earlier release has closed
