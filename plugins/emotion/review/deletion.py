@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 import pandas as pd
 import pyarrow.parquet
 
-from emotion.datasets.manifest import parse_manifest
 from emotion.errors import ConfigurationError
 from emotion.review import labels, queue
 from emotion.review.clips import AUDIO
@@ -47,7 +46,7 @@ class Deleted:
     def count(self, number: int, what: str) -> None:
         """Note that so many of something were removed; nothing is noted for none."""
         if number:
-            self.removed.append(f"{number} {what}")
+            self.removed.append(f"{what} ({number})")
 
 
 def delete(store: Store, sha256: str) -> Deleted:
@@ -73,11 +72,11 @@ def delete(store: Store, sha256: str) -> Deleted:
     items = [item for clips in queue.read_all(store) for item in clips.items if sha256 in (item.sha256, item.audio)]
     checksums = {sha256, *(item.audio for item in items)}
     deleted.count(_delete_labels(store, items), "labels")
-    deleted.count(_delete_audio(store, checksums), "files of audio that was kept for the review")
-    deleted.count(_delete_features(store, checksums), "files of features had it, and have it no more")
+    deleted.count(_delete_audio(store, checksums), "audio that was kept for the review")
+    deleted.count(_delete_features(store, checksums), "its features, in files")
     _delete_from_datasets(store, checksums, deleted)
     _delete_predictions(store, sha256, deleted)
-    deleted.count(_delete_items(store, items), "clips of queues")
+    deleted.count(_delete_items(store, items), "clips in queues")
     _say_what_remains(store, checksums, deleted)
     return deleted
 
@@ -128,8 +127,7 @@ def _delete_from_datasets(store: Store, checksums: Set[str], deleted: Deleted) -
     """Delete the dataset that is made of labels, if it has the recording; name others that have it."""
     for key in store.list("datasets", "manifest.csv"):
         name = PurePosixPath(key).parts[1]
-        manifest = parse_manifest(store.read_bytes(key))
-        if not manifest["sha256"].isin(checksums).any():
+        if not store.read_table(key, ["sha256"])["sha256"].isin(checksums).any():
             continue
         if name == REVIEWED:
             with store.lock(f"datasets/{name}"):
@@ -154,7 +152,7 @@ def _delete_predictions(store: Store, sha256: str, deleted: Deleted) -> None:
         for name in ("timeline", "predictions"):  # the table that is searched comes last
             _rewrite_table(store, f"scores/{batch}/{name}", sha256)
         deleted.batches.append(batch)
-    deleted.count(len(deleted.batches), "batches had its predictions, and have them no more")
+    deleted.count(len(deleted.batches), "its predictions and excerpts, in batches")
 
 
 def _rewrite_table(store: Store, stem: str, sha256: str) -> None:
