@@ -252,7 +252,9 @@ def test_the_command_deletes_and_says_what_remains(store, monkeypatch, capsys):
     sha256 = queue.read(store, "one").items[0].sha256
     assert main(["review", "delete", sha256]) == 0
     output = capsys.readouterr().out
-    assert "Removed: audio that was kept for the review (1)" in output and "Remains: the recording in the inbox" in output
+    assert (
+        "Removed: audio that was kept for the review (1)" in output and "Remains: the recording in the inbox" in output
+    )
     assert main(["review", "delete", sha256]) == 0
     assert "Nothing was removed" in capsys.readouterr().out
     assert main(["review", "delete", "abc"]) == 1
