@@ -50,8 +50,10 @@ ADAPTATIONS: dict[Adaptation, bool] = {"none": False, "batch": False, "speaker":
 SIZES = {"1 speaker, 60 clips": (1, 60), "5 speakers, 300 clips": (5, 300)}
 DRAWS = {CLEAN: 6}
 """For each version and kind: batches as recorded; 2 of every other condition."""
-MIXES = 20
-"""Batches with a random mix, for each version."""
+MIXES = 30
+"""Batches with a random mix, for each version and kind of mix."""
+EVENNESS = {"uneven": 1.0, "nearly even": 5.0}
+"""Kind of mix → the parameter of the Dirichlet distribution that it is drawn from."""
 
 
 def true_accuracy(answers: pd.DataFrame) -> float:
@@ -161,8 +163,8 @@ def mixes(versions: list[Setting]) -> pd.DataFrame:
     for version in versions:
         clips = version.clips[CLEAN]
         known_emotions = label_set(clips.labels)
-        for _ in range(MIXES):
-            mix = random.dirichlet(np.ones(len(known_emotions)))
+        for kind in [kind for kind in EVENNESS for _ in range(MIXES)]:
+            mix = random.dirichlet(np.full(len(known_emotions), EVENNESS[kind]))
             weights = np.array([mix[known_emotions.index(label)] for label in clips.labels])
             batch = clips.take(random.choice(len(weights), 200, p=weights / weights.sum()))
             for adaptation, known in ADAPTATIONS.items():
@@ -178,7 +180,12 @@ def mixes(versions: list[Setting]) -> pd.DataFrame:
                     share["low"] - 1e-9 <= is_true <= share["high"] for share, is_true in zip(shares, true, strict=True)
                 ]
                 rows.append(
-                    {"adaptation": adaptation, "given": verdict["verdict"] == "ok", "raw": np.abs(raw - true).mean()}
+                    {
+                        "mix": kind,
+                        "adaptation": adaptation,
+                        "given": verdict["verdict"] == "ok",
+                        "raw": np.abs(raw - true).mean(),
+                    }
                     | {"corrected": np.abs(value - true).mean(), "held": np.mean(held)}
                 )
     return pd.DataFrame(rows)
@@ -220,12 +227,12 @@ def print_estimates(rows: pd.DataFrame) -> None:
 
 
 def print_mixes(rows: pd.DataFrame) -> None:
-    print("\n| normalized by | given | error of a share, counted | corrected | 95 % interval holds |")
-    print(f"|{'---|' * 5}")
-    for adaptation, part in rows.groupby("adaptation", sort=False):
+    print("\n| mix | normalized by | given | error of a share, counted | corrected | 95 % interval holds |")
+    print(f"|{'---|' * 6}")
+    for (kind, adaptation), part in rows.groupby(["mix", "adaptation"], sort=False):
         means = part[["given", "raw", "corrected", "held"]].mean()
         errors = f"{means['raw']:.3f} | {means['corrected']:.3f}"
-        print(f"| {adaptation} | {means['given']:.0%} | {errors} | {means['held']:.0%} |")
+        print(f"| {kind} | {adaptation} | {means['given']:.0%} | {errors} | {means['held']:.0%} |")
 
 
 def main() -> None:

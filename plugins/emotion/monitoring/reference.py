@@ -207,8 +207,19 @@ def _trust(frames: dict[str, pd.DataFrame], speakers: np.ndarray, seed: int) -> 
     return {
         "calibration_spread": np.array([_calibration_spread(rows, speakers) for rows in frames.values()]),
         "priors": np.array([probabilities_of(rows).mean(axis=0) for rows in frames.values()]),
-        "mix_spread": np.array([_mix_spread(rows, speakers, seed) for rows in frames.values()]),
+        "mix_spread": _mix_spreads(frames, speakers, seed),
     }
+
+
+def _mix_spreads(frames: dict[str, pd.DataFrame], speakers: np.ndarray, seed: int) -> np.ndarray:
+    """See :class:`Reference`.
+
+    In the other modes it is at least that of the plain mode: held-out groups all have the mix of training, and what
+    normalization does to another mix does not show.
+    """
+    spreads = {name: _mix_spread(rows, speakers, seed) for name, rows in frames.items()}
+    plain = [spreads[f"{name.rpartition('/')[0]}/plain"] for name in spreads]
+    return np.maximum(list(spreads.values()), plain)
 
 
 def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

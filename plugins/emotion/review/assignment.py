@@ -20,7 +20,8 @@ def open_items(store: Store, batch: str | None, person: str) -> list[Item]:
     """The clips that a person may still label, in the order in which he or she gets them.
 
     The clips of the newest batch come first; within a batch, the order is another one for each person, so that two who
-    work at the same time rarely get the same clip. What the person has skipped comes last.
+    work at the same time rarely get the same clip. What the person has skipped comes last. Audio that the person has
+    labelled in whatever batch is left out.
 
     Parameters
     ----------
@@ -30,7 +31,8 @@ def open_items(store: Store, batch: str | None, person: str) -> list[Item]:
     person : str
     """
     queues = queue.read_all(store) if batch is None else [queue.read(store, batch)]
-    standing = labels.standing(labels.read(store, batch))
+    standing = labels.standing(labels.read(store))
+    heard = _labelled_audio(standing, person)
     offered: list[Item] = []
     skipped: list[Item] = []
     for clips_of_batch in queues:
@@ -38,12 +40,9 @@ def open_items(store: Store, batch: str | None, person: str) -> list[Item]:
             continue
         for item in sorted(clips_of_batch.items, key=lambda item: _order(person, item)):
             by_person = standing.get(item.key, {})
-            if is_done(item, by_person):
+            if is_done(item, by_person) or item.audio in heard:
                 continue
-            if person not in by_person:
-                offered.append(item)
-            elif by_person[person].label == SKIP:
-                skipped.append(item)
+            (skipped if person in by_person else offered).append(item)
     return offered + skipped
 
 
@@ -55,6 +54,13 @@ def next_item(store: Store, batch: str | None, person: str) -> Item | None:
 def left(store: Store, batch: str | None, person: str) -> int:
     """How many clips a person may still label, those that he or she skipped included."""
     return len(open_items(store, batch, person))
+
+
+def _labelled_audio(standing: Mapping[tuple[str, str], Mapping[str, Label]], person: str) -> set[str]:
+    """The audio that a person has labelled, in whatever batch; what he or she skipped is not among it."""
+    return {
+        audio for (_, audio), by_person in standing.items() if person in by_person and by_person[person].label != SKIP
+    }
 
 
 def _order(person: str, item: Item) -> str:

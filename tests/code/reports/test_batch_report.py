@@ -90,6 +90,7 @@ def test_the_page_in_a_browser(page, batch, tmp_path):
     assert "new\nline 🎤.wav" in text and "{{ 7*7 }}" in text and "49.wav" not in text
     for heading in (
         "Drift",
+        "Accuracy in use",
         "Predicted emotions and confidence",
         "Long recordings",
         "The least certain clips",

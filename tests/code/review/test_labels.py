@@ -170,6 +170,15 @@ def test_a_person_gets_what_is_left_for_him_or_her(store):
     assert {item.audio for item in assignment.open_items(store, None, "cleo")} == {other.audio, double.audio}
 
 
+def test_nobody_is_asked_twice_for_the_same_audio_in_two_batches(store):
+    first, again = make_queue(store), make_queue(store, "again")
+    say(store, first.items[0], "ann", "sad")
+    say(store, first.items[1], "ann", "skip")
+    offered = [item.audio for item in assignment.open_items(store, "again", "ann")]
+    assert sorted(offered) == [item.audio for item in again.items[1:]]
+    assert assignment.left(store, "again", "ben") == 3 and assignment.left(store, None, "ann") == 4
+
+
 def test_a_skipped_clip_comes_back_when_nothing_else_is_left(store, monkeypatch):
     monkeypatch.setattr(assignment.clips, "is_kept", lambda store, item: True)
     made = make_queue(store)

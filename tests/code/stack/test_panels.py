@@ -94,7 +94,8 @@ def test_no_list_of_bars_is_cut_off(fed_graphite):
 
 
 NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Time since promotion"}
-"""Tiles that only count or name a time: blue."""
+NOT_HEALTH |= {"Labels of the champion", "Estimated accuracy", "Accuracy withheld"}
+"""Tiles that only count, measure or name a time: blue."""
 
 
 def test_no_tile_is_green_or_has_a_value_before_anything_came(graphite):
@@ -116,6 +117,10 @@ def healthy(then: float) -> list[tuple[str, float, float]]:
         f"{GAUGE}emotion.scoring.latency_quantile.total.p95": 20,
         f"{GAUGE}emotion.scoring.last_seen": then,
         f"{GAUGE}emotion.scoring.every_hours": 0.25,
+        f"{GAUGE}emotion.scoring.estimated_accuracy.value": 0.7,
+        f"{GAUGE}emotion.accuracy.realized.champion.labels": 200,
+        f"{GAUGE}emotion.accuracy.short_by": 0,
+        f"{COUNT}emotion.scoring.estimates.given": 1,
         f"{COUNT}emotion.scoring.clips.scored": 9,
         f"{COUNT}emotion.scoring.clips.rejected": 0,
         f"{COUNT}emotion.scoring.unfamiliar": 0,
