@@ -65,7 +65,7 @@ def emotion_review():
     def measure_accuracy(*, run_id=None):
         """Measure the accuracy of every model from the labels; tell people if the champion's fell."""
         champion = review_run().measure_accuracy()
-        if champion and champion["fell"]:
+        if champion.get("is_news"):
             tell_of_accuracy(run_id, champion)
         return champion
 

@@ -32,26 +32,21 @@ class ReviewRun:
         self.store = Store(settings.home)
         self.emitter = emitter
 
-    def measure_accuracy(self) -> dict | None:
-        """Measure the realized accuracy of all models; returns what is news of the champion's.
+    def measure_accuracy(self) -> dict:
+        """Measure the realized accuracy of all models.
 
         Returns
         -------
-        dict or None
-            ``name`` of the champion, ``labels``, ``accuracy`` (value, low, high), ``promised``, and ``fell``: whether
-            the accuracy lies clearly below what training promised and did not do so when it was measured before. None
-            without a champion.
+        dict
+            What :func:`emotion.runs.accuracy_in_use.measure_accuracy` returns of the champion, and ``is_news``: whether
+            its accuracy fell, and had not fallen when it was measured before. {} without a champion.
         """
         before = (accuracy_in_use.read_accuracy(self.store) or {}).get("champion")
-        champion = accuracy_in_use.measure_accuracy(self.store, self.emitter)["champion"]
-        if champion is None:
-            return None
-        figures = champion["figures"]
-        had_fallen = before is not None and before["name"] == champion["name"] and before["figures"]["short_by"] > 0
-        return {key: figures[key] for key in ("labels", "accuracy", "promised")} | {
-            "name": champion["name"],
-            "fell": figures["short_by"] > 0 and not had_fallen,
-        }
+        champion = accuracy_in_use.measure_accuracy(self.store, self.emitter)
+        if not champion:
+            return {}
+        is_known = before and before["name"] == champion["name"] and before["figures"]["short_by"] > 0
+        return champion | {"is_news": champion["fell"] and not is_known}
 
     def count_new_labels(self) -> dict:
         """Count the labels that can be trained on, and those among them that no training has used.
