@@ -2,62 +2,27 @@
 
 from __future__ import annotations
 
-import builtins
-import copy
 from collections import Counter
-from functools import lru_cache
 from typing import Any
 
 from emotion.review import assignment, clips, labels, queue
-from emotion.review.labels import LABELS, SKIP, SPECIAL, Label, words_for
-from emotion.review.queue import QUEUES, Item
+from emotion.review.labels import SKIP, SPECIAL, Label, words_for
+from emotion.review.queue import Item
 from emotion.review.status import status
 from emotion.store import Store
 from emotion.vocabulary import emotion_colours
 
 RECENT = 30
 """How many of a person's newest labels the page lists, and can go back to."""
-LABELS_IN_MEMORY = 20_000
-QUEUES_IN_MEMORY = 2_000
 
 
-class CachingStore(Store):
-    """A store that reads each label and queue once per process, and a queue again once its file has changed.
+class FreshStore(Store):
+    """A store that sees at once what other processes write: fsspec keeps the listings of an object store otherwise."""
 
-    Each answer of the page needs all labels, one small file each. The file of a label is written once, never changed.
-    """
-
-    _listed: dict[tuple[str, str], builtins.list[str]] | None = None
-
-    def __init__(self, root: str):
-        super().__init__(root)
-        read = super().read_json
-        self._read_label = lru_cache(LABELS_IN_MEMORY)(read)
-        self._read_queue = lru_cache(QUEUES_IN_MEMORY)(lambda key, _: read(key))
-
-    def snapshot(self) -> CachingStore:
-        """This store for one answer of the page: it lists each folder once."""
-        snapshot = copy.copy(self)
-        snapshot._listed = {}
-        return snapshot
-
-    def list(self, prefix: str, pattern: str = "*") -> builtins.list[str]:
-        """As in :class:`Store`, and new each time: fsspec keeps the listing of an object store."""
-        if self._listed is not None and (prefix, pattern) in self._listed:
-            return self._listed[prefix, pattern]
+    def list(self, prefix: str, pattern: str = "*") -> list[str]:
+        """As in :class:`Store`."""
         self._fs.invalidate_cache()
-        keys = super().list(prefix, pattern)
-        if self._listed is not None:
-            self._listed[prefix, pattern] = keys
-        return keys
-
-    def read_json(self, key: str) -> Any:
-        """As in :class:`Store`; what is returned must not be changed."""
-        if key.startswith(f"{LABELS}/"):
-            return self._read_label(key)
-        if key.startswith(f"{QUEUES}/") and self.exists(key):
-            return self._read_queue(key, self._fs.ukey(self.path(key)))
-        return super().read_json(key)
+        return super().list(prefix, pattern)
 
 
 class Reviewer:
@@ -65,13 +30,13 @@ class Reviewer:
 
     Parameters
     ----------
-    store : CachingStore
+    store : Store
     person : str
     batch : str or None
         None: all batches.
     """
 
-    def __init__(self, store: CachingStore, person: str, batch: str | None):
+    def __init__(self, store: Store, person: str, batch: str | None):
         self.store = store
         self.person = person
         self.batch = batch
@@ -86,12 +51,12 @@ class Reviewer:
         """
         if self.batch:
             queue.read(self.store, self.batch)
-        now = self.store.snapshot()
-        open_items = assignment.open_items(now, None, self.person)
-        item = next((item for item in open_items if self.batch in (None, item.batch)), None)
+        open_items = assignment.open_items(self.store, None, self.person)
+        in_scope = (item for item in open_items if self.batch in (None, item.batch))
+        item = next((item for item in in_scope if clips.is_kept(self.store, item)), None)
         return {
             "clip": item and self.clip(item.batch, item.audio, blind=blind),
-            "overview": self._overview(now, open_items),
+            "overview": self._overview(open_items),
         }
 
     def clip(self, batch: str, audio: str, *, blind: bool) -> dict[str, Any]:
@@ -158,7 +123,7 @@ class Reviewer:
 
     def list_clips(self) -> list[dict[str, Any]]:
         """The clips of the batch with the person's own label, in the order of the queue."""
-        own = {label.key: label.label for label in self._standing(self.store)}
+        own = {label.key: label.label for label in self._standing()}
         return [
             {"batch": item.batch, "audio": item.audio, "duration": item.duration, "label": own.get(item.key)}
             for item in queue.read(self.store, self.batch or "").items
@@ -166,22 +131,19 @@ class Reviewer:
 
     def _changed(self, batch: str, audio: str) -> dict[str, Any]:
         """A clip that the person has labelled or taken back, and the overview."""
-        now = self.store.snapshot()
-        open_items = assignment.open_items(now, None, self.person)
-        return {"clip": self.clip(batch, audio, blind=True), "overview": self._overview(now, open_items)}
+        open_items = assignment.open_items(self.store, None, self.person)
+        return {"clip": self.clip(batch, audio, blind=True), "overview": self._overview(open_items)}
 
-    def _overview(self, now: CachingStore, open_items: list[Item]) -> dict[str, Any]:
+    def _overview(self, open_items: list[Item]) -> dict[str, Any]:
         """How far the review is, and the person's newest labels, the newest first.
 
         Parameters
         ----------
-        now : CachingStore
-            A snapshot.
         open_items : list of Item
             What the person may still label, of all batches.
         """
         left = Counter(item.batch for item in open_items)
-        figures = status(now)
+        figures = status(self.store)
         rows = [{**row, "left": left[row["batch"]]} for row in figures["batches"]]
         shown = [row for row in rows if row["batch"] == self.batch] if self.batch else [figures["all"]]
         return {
@@ -190,13 +152,13 @@ class Reviewer:
             "left": left[self.batch] if self.batch else len(open_items),
             "recent": [
                 _own(label) | {"batch": label.batch, "audio": label.audio, "model": (label.shown or {}).get("emotion")}
-                for label in self._standing(now)[:RECENT]
+                for label in self._standing()[:RECENT]
             ],
         }
 
-    def _standing(self, store: Store) -> list[Label]:
+    def _standing(self) -> list[Label]:
         """The person's labels that count, the newest first."""
-        standing = labels.standing(labels.read(store, self.batch))
+        standing = labels.standing(labels.read(self.store, self.batch))
         own = [by_person[self.person] for by_person in standing.values() if self.person in by_person]
         return sorted(own, key=lambda label: (label.at, label.id), reverse=True)
 

@@ -275,13 +275,20 @@ def tree(browser: Browser) -> set[tuple[str, str]]:
 
 
 def test_a_clip_whose_audio_is_gone_says_so_and_is_skipped(airflow, store, anna):
-    (item,) = simple_queue(store, "gone", 1)
+    items = simple_queue(store, "gone", 2)
     open_review(anna, airflow, "/batches/gone")
-    store.delete(clips.key_of(item.audio, item.suffix))
-    open_review(anna, airflow, "/batches/gone")
+    first = audio_of(anna)
+    (gone,) = (item for item in items if item.audio != first)
+    store.delete(clips.key_of(gone.audio, gone.suffix))
+    anna.click("#clips-card summary")
+    anna.click(f"#clips [data-place='gone/{gone.audio}']")
+    when(lambda: anna.run("return !busy") and audio_of(anna) == gone.audio)
     assert "not kept any more" in anna.run("return document.querySelector('#missing').innerText")
     anna.press("k")
-    when(lambda: said(store, "gone") == {"anna": {item.audio: "skip"}})
+    when(lambda: anna.run("return !busy") and audio_of(anna) == first)
+    assert said(store, "gone") == {"anna": {gone.audio: "skip"}}
+    label(anna, "1")
+    assert "not kept any more" in anna.run("return document.querySelector('#done').innerText")
 
 
 def test_without_a_queue_the_page_says_what_to_do(airflow, store, anna):

@@ -352,13 +352,3 @@ def test_hostile_names_and_notes_travel_as_text_in_json(app, store):
     assert reply.json()["clip"]["answer"]["path"] == HOSTILE
     assert reply.json()["clip"]["label"]["note"] == HOSTILE
     assert stored(store)[0].person == EVIL_NAME
-
-
-def test_the_labels_are_read_once_by_a_process(anna, items, store, monkeypatch):
-    for item in items:
-        anna.say(item, "sad")
-    reads = []
-    read_json = Store.read_json
-    monkeypatch.setattr(Store, "read_json", lambda self, key: reads.append(key) or read_json(self, key))
-    anna.next()
-    assert not [key for key in reads if key.startswith(labels.LABELS)]
