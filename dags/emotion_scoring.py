@@ -13,7 +13,8 @@ is no new file, or no champion yet, the run is skipped and its log says so.
 
 Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`), to `scores/<run id>/`: `predictions.csv` and `predictions.parquet`, `summary.json`, `report.html`,
-`drift.json`, and for long recordings `timeline.csv`.
+`drift.json`, and for long recordings `timeline.csv`. Some clips of each batch are put into the queue of
+*Emotion review*, for persons to hear and label.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def emotion_scoring():
         run.emitter.gauge(metrics.TRAINING_EVERY, days_between_runs(**TRAINING_SCHEDULE))
         options = {key: params[key] for key in ("labels", "speakers", "adaptation", "settle_seconds", "rescore")}
         options |= {key: params[key] for key in ("window_seconds", "min_confidence", "least_accuracy")}
-        options |= {key: params[key] for key in ("files_per_shard", "channels", "segments")}
+        options |= {key: params[key] for key in ("files_per_shard", "channels", "segments", "review_clips")}
         try:
             return run.find_new_audio(
                 folder=params["folder"],

@@ -62,6 +62,7 @@ def alerts() -> list[Alert]:
         _latency(),
         _confidence(),
         _drift(),
+        _accuracy_fell(),
         _importance(),
         _task_failures(),
         _scheduler(),
@@ -159,6 +160,23 @@ def _drift() -> Alert:
         runbook="Find the features that drifted. Level or spectrum: another microphone, codec or gain. Pitch: "
         "other speakers. If this kind of audio will keep coming, label some of it and train on it.",
         panel=("scoring", "Features with the most drift"),
+    )
+
+
+def _accuracy_fell() -> Alert:
+    return Alert(
+        uid="emotion-accuracy-fell",
+        title="Accuracy in use fell",
+        target=alias(path(metrics.ACCURACY_SHORT), "champion"),
+        window=DAY,
+        evaluator=("gt", [0]),
+        severity="critical",
+        summary="By the labels of listeners, the whole 95 % interval of the champion's accuracy lies more than 0.05 "
+        "below the accuracy on unheard speakers that its training promised.",
+        runbook="Open the report of the last batch: the section 'Accuracy in use' names what listeners heard in place "
+        "of what the model answered, and the section on drift says whether the audio differs from that of training. "
+        "Label more clips of it, and train on them together with the other datasets.",
+        panel=("scoring", "Below the promised accuracy"),
     )
 
 

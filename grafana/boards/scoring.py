@@ -23,7 +23,7 @@ def scoring() -> dict:
     built = dashboard(
         "scoring",
         "Speech emotion: scoring",
-        "Throughput, latency, confidence, predicted emotions and drift of the scored batches.",
+        "Throughput, latency, confidence, predicted emotions, drift and accuracy of the scored batches.",
         since="now-24h",
         refresh="1m",
         variables=[choose("emotion", "Emotion", "Predicted emotions to show", path(metrics.PREDICTED))],
@@ -37,6 +37,7 @@ def scoring() -> dict:
             "Confidence": _confidence(),
             "Predictions and rejected files": _predictions(),
             "Drift": _drift(),
+            "Accuracy in use": _accuracy(),
         },
     )
 
@@ -287,5 +288,83 @@ def _drift() -> list:
             decimals=2,
             steps=DRIFT_STEPS,
             size=(12, 16),
+        ),
+    ]
+
+
+def _accuracy() -> list:
+    of_champion = path(metrics.REALIZED, model="champion", figure="{value,low,high,promised}")
+    given = path(metrics.ESTIMATES, outcome="given")
+    withheld = or_zero(path(metrics.ESTIMATES, outcome="withheld"), "withheld", alive=given)
+    return [
+        stat_panel(
+            "Below the promised accuracy",
+            "How far the whole 95 % interval of the champion's accuracy in use lies below what training promised, less "
+            "0.05. Above 0, the alert 'Accuracy in use fell' fires. Measured each hour from the labels of the last 90 "
+            "days.",
+            recent(path(metrics.ACCURACY_SHORT), "champion", within="2 h"),
+            decimals=2,
+            steps=[(None, "green"), (0.001, "red")],
+            since="30d",
+            size=(6, 4),
+        ),
+        stat_panel(
+            "Labels of the champion",
+            "Number of labels of the last 90 days by which the champion's accuracy in use is measured.",
+            recent(path(metrics.REALIZED, model="champion", figure="labels"), "champion", within="2 h"),
+            decimals=0,
+            steps=NEUTRAL,
+            since="30d",
+            size=(6, 4),
+        ),
+        stat_panel(
+            "Estimated accuracy",
+            "Accuracy of the last batch that could be estimated, from its confidence and without labels. Grey if there "
+            "was none for 2 hours.",
+            recent(path(metrics.ESTIMATED, figure="value"), "last batch", within="2 h"),
+            decimals=2,
+            steps=NEUTRAL,
+            size=(6, 4),
+        ),
+        stat_panel(
+            "Accuracy withheld",
+            "Number of batches in the time range whose accuracy was not estimated: their audio is unlike that of "
+            "training, or they are too small. Their reports say why.",
+            alias(withheld, "withheld", condense="sum"),
+            calculation="sum",
+            steps=NEUTRAL,
+            size=(6, 4),
+        ),
+        time_panel(
+            "Accuracy in use of the champion",
+            "By the labels of listeners, over the last 90 days: value, and low and high of the 95 % interval; and what "
+            "training promised on unheard speakers.",
+            named(metrics.REALIZED, "figure", of=of_champion),
+            decimals=2,
+            limits=(0, 1),
+        ),
+        time_panel(
+            "Estimated accuracy of batches",
+            "From the confidence of each batch, without labels: value, and low and high of the 95 % interval; and what "
+            "training promised on unheard speakers.",
+            named(metrics.ESTIMATED, "figure", of=path(metrics.ESTIMATED, figure="{value,low,high,promised,f1_macro}")),
+            decimals=2,
+            limits=(0, 1),
+        ),
+        bar_panel(
+            "Accuracy in use by model",
+            "By the labels of listeners, of the models with the newest labels.",
+            named(metrics.REALIZED, "model", of=path(metrics.REALIZED, figure="value")),
+            decimals=2,
+            limits=(0, 1),
+            size=(12, 8),
+        ),
+        bar_panel(
+            "Mix of emotions, corrected",
+            "Share of each emotion in the last batch for which it could be corrected for the model's confusions.",
+            named(metrics.EMOTION_MIX, "emotion", of=path(metrics.EMOTION_MIX, emotion="$emotion")),
+            decimals=2,
+            limits=(0, 1),
+            size=(12, 8),
         ),
     ]

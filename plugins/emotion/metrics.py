@@ -242,6 +242,36 @@ DRIFT_GROUP = _metric(
     "ratio",
     "Mean size of the shifts of a group of features; 0.8 is a new speaker's",
 )
+ESTIMATED = _metric(
+    "scoring.estimated_accuracy.{figure}",
+    "gauge",
+    "ratio",
+    "Accuracy of the last batch that could be estimated, without labels: value, low and high of its 95% interval, "
+    "f1_macro, and promised (by training, for the modes of the batch)",
+)
+ESTIMATES = _metric(
+    "scoring.estimates.{outcome}", "counter", "batches", "Batches whose accuracy was estimated: given or withheld"
+)
+EMOTION_MIX = _metric(
+    "scoring.emotion_mix.{emotion}",
+    "gauge",
+    "ratio",
+    "Share of an emotion in the last batch, corrected for the model's confusions",
+)
+REALIZED = _metric(
+    "accuracy.realized.{model}.{figure}",
+    "gauge",
+    "value",
+    "Accuracy in use by the labels of listeners: value, low and high of its 95% interval, f1_macro, promised (by "
+    "training) and labels. The model 'champion' is the champion, over the last 90 days",
+)
+ACCURACY_SHORT = _metric(
+    "accuracy.short_by",
+    "gauge",
+    "ratio",
+    "How far the whole interval of the champion's realized accuracy lies below the promised accuracy less 0.05; 0 if "
+    "it does not, or if there are too few labels",
+)
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(
     "process.{stage}.{resource}",

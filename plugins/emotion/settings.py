@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     inboxes : tuple of Path
         ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, separated as in ``PATH``
         or as a JSON list.
+    review_days : float or None
+        ``EMOTION_REVIEW_DAYS``: how many days the audio of clips to review is kept; None: for good.
     statsd : tuple of (str, int) or None
         ``EMOTION_STATSD``, as ``host:port`` or ``[::1]:port``: where the command line sends its metrics; inside an
         Airflow task Airflow's own settings hold.
@@ -138,6 +140,7 @@ class Settings(BaseSettings):
         default_factory=lambda values: _default_folders(values, "recordings"), alias="EMOTION_RECORDINGS"
     )
     inboxes: Folders = Field(default_factory=lambda values: _default_folders(values, "inbox"), alias="EMOTION_INBOXES")
+    review_days: Annotated[float | None, Field(ge=1, allow_inf_nan=False)] = Field(None, alias="EMOTION_REVIEW_DAYS")
     statsd: Address = Field(None, alias="EMOTION_STATSD")
 
     @classmethod

@@ -6,6 +6,7 @@ atomic by itself. A key is a path relative to the root, with ``/`` between its p
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import fcntl
 import hashlib
@@ -100,6 +101,13 @@ class Store:
             for path in paths
             if path.match(pattern) and not path.name.startswith(".writing-")
         )
+
+    def modified(self, key: str) -> dt.datetime:
+        """When a file was written, UTC. Raises DataError if there is no such file."""
+        try:
+            return self._fs.modified(self.path(key)).astimezone(dt.UTC)
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading: binary, seekable. Raises DataError if there is no such file."""

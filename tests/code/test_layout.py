@@ -25,6 +25,7 @@ ROOMS = (
     "inference",
     "monitoring",
     "scoring",
+    "review",
     "reports",
     "runs",
     "commands",

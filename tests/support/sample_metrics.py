@@ -42,13 +42,22 @@ VALUES = {
     "statistic": ("mean", "std", "min", "max", "p10", "p50", "p90"),
 }
 """Label → values that the workflow sends."""
-OUTCOMES = {metrics.FEATURIZED: ("featurized", "rejected"), metrics.SCORED: ("scored", "rejected")}
+OUTCOMES = {
+    metrics.FEATURIZED: ("featurized", "rejected"),
+    metrics.SCORED: ("scored", "rejected"),
+    metrics.ESTIMATES: ("given", "withheld"),
+}
 OWN_VALUES = {
     metrics.EXTERNAL: {
         "model": (*FAMILIES, "ensemble", "champion"),
         "score": ("accuracy", "uar", "ece", "confidence"),
     },
     metrics.DATASET_SCORE: {"score": ("accuracy", "uar", "f1_macro", "ece")},
+    metrics.ESTIMATED: {"figure": ("value", "low", "high", "f1_macro", "promised")},
+    metrics.REALIZED: {
+        "model": ("champion", "2026-11-01/ensemble"),
+        "figure": ("value", "low", "high", "f1_macro", "promised", "labels"),
+    },
 }
 """Metric → its labels that have other values there."""
 

@@ -41,6 +41,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "confidence below 0.5)",
     )
     parser.add_argument(
+        "--review-clips",
+        type=int,
+        default=20,
+        metavar="N",
+        help="put so many clips into the queue of the review, for persons to hear and label; their audio is kept in "
+        "EMOTION_HOME; 0: none (default: 20)",
+    )
+    parser.add_argument(
         "--batch",
         metavar="NAME",
         help="name of the batch (default: made from the time); the name of an interrupted batch continues it",
@@ -68,6 +76,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
                 channels=options.channels,
                 segments=options.segments,
                 least_accuracy=options.least_accuracy,
+                review_clips=options.review_clips,
             ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,

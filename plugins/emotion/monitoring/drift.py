@@ -68,6 +68,7 @@ class Sketch:
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(60, 1)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 12)
     >>> answers = pd.DataFrame(rng.dirichlet(np.ones(2), 60), columns=["p_happy", "p_sad"]).assign(row=range(60))
+    >>> answers["emotion"] = "sad"
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> name = acoustic.feature_names()[0]
     >>> quality, predictions = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 60), {"random_forest": held_out}

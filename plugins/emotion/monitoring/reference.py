@@ -20,7 +20,7 @@ from emotion.monitoring.statistics import (
     overall_shift,
     stability_index,
 )
-from emotion.vocabulary import MODES, probabilities_of
+from emotion.vocabulary import MODES, emotions_of, probabilities_of
 
 REFERENCE = "drift_reference.npz"
 """File name of a version's reference."""
@@ -38,6 +38,9 @@ SHIFT_FLOOR = 3.0
 UNCALIBRATED = 4.0
 PRIOR_SPEAKERS = 4
 """Degrees of freedom of the prior for the between-speaker variances of features (Smyth 2004)."""
+
+_ADDED = {"calibration_spread": (0,), "priors": (0, 0)}
+"""What a reference of an earlier release lacks, and the shape that stands for it."""
 
 SpeakerBatch = tuple[str, np.ndarray]
 """A speaker, and the row numbers of some of the speaker's clips."""
@@ -73,6 +76,13 @@ class Reference:
         size; NaN where there are too few speakers to calibrate.
     quality : int64 array, shape (5, recording.BINS)
         Training clips by the quality of their recording: see :func:`emotion.monitoring.recording.quality_counts`.
+    calibration_spread : float64 array, shape (n_models,)
+        How far the mean confidence of one new speaker's clips lies from their accuracy, beyond what the number of
+        clips explains (root mean square over held-out speakers); NaN where there are too few speakers. A reference of
+        an earlier release has no such figures, and shape (0,).
+    priors : float64 array, shape (n_models, n_emotions)
+        The mean of the held-out probabilities: the mix of emotions that the probabilities take for granted. Shape
+        (0, 0) in a reference of an earlier release.
 
     Examples
     --------
@@ -80,6 +90,7 @@ class Reference:
     >>> rng = np.random.default_rng(0)
     >>> values, speakers = rng.normal(size=(40, 2)).astype(np.float32), np.repeat(["a", "b", "c", "d", "e"], 8)
     >>> answers = pd.DataFrame(rng.dirichlet(np.ones(2), 40), columns=["p_happy", "p_sad"]).assign(row=range(40))
+    >>> answers["emotion"] = "sad"
     >>> held_out = pd.concat([answers.assign(protocol=protocol) for protocol in MODES.values()])
     >>> quality = pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 40)
     >>> predictions = {"random_forest": held_out}
@@ -103,6 +114,8 @@ class Reference:
     emotion_levels: np.ndarray
     confidence_levels: np.ndarray
     quality: np.ndarray
+    calibration_spread: np.ndarray
+    priors: np.ndarray
 
     def to_bytes(self) -> bytes:
         """As an ``.npz`` file."""
@@ -115,7 +128,9 @@ class Reference:
         """From :meth:`to_bytes`; nothing is unpickled. Raises BundleError if it is no such file."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+                added = {name: np.empty(shape) for name, shape in _ADDED.items() if name not in arrays}
+                kept = {field.name: arrays[field.name] for field in fields(cls) if field.name not in added}
+                return cls(**kept, **added)
         except (ValueError, KeyError, OSError, BadZipFile) as error:
             raise BundleError(
                 f"{REFERENCE} cannot be read ({error}); expected the drift reference of a version of this code: train "
@@ -139,7 +154,7 @@ def build_reference(
     values : float32 array, shape (n_clips, n_features)
     speakers : array of str, shape (n_clips,)
     predictions : dict of pandas.DataFrame
-        Per family its held-out predictions: protocol, row (of ``values``) and probabilities.
+        Per family its held-out predictions: protocol, row (of ``values``), emotion and probabilities.
     names : tuple of str, length n_features
     quality : pandas.DataFrame
         Of each clip: the columns of :data:`emotion.features.quality.COLUMNS`.
@@ -155,7 +170,8 @@ def build_reference(
     mean, deviation, spread = _speaker_spread(values, speakers)
     speaker_count = len(np.unique(speakers))
     batches = [] if speaker_count < LEAST_SPEAKERS else _draw_batches(speakers, seed)
-    models = _held_out_probabilities(predictions, len(values))
+    frames = _held_out_rows(predictions, len(values))
+    models = {name: probabilities_of(rows) for name, rows in frames.items()}
     return Reference(
         names=np.array(names),
         edges=edges,
@@ -176,6 +192,8 @@ def build_reference(
             [_prediction_levels(rows, batches, confidence_counts, confidence_drop) for rows in models.values()]
         ),
         quality=quality_counts(quality),
+        calibration_spread=np.array([_calibration_spread(rows, speakers) for rows in frames.values()]),
+        priors=np.array([rows.mean(axis=0) for rows in models.values()]),
     )
 
 
@@ -223,8 +241,8 @@ def _shift_levels(values: np.ndarray, speakers: np.ndarray, batches: list[Speake
     return np.maximum(_largest_by_size(shifts), SHIFT_FLOOR)
 
 
-def _held_out_probabilities(predictions: dict[str, pd.DataFrame], clips: int) -> dict[str, np.ndarray]:
-    """``<family>/<mode>`` → held-out probabilities in the order of the clips, shape (n_clips, n_emotions)."""
+def _held_out_rows(predictions: dict[str, pd.DataFrame], clips: int) -> dict[str, pd.DataFrame]:
+    """``<family>/<mode>`` → held-out predictions in the order of the clips."""
     by_model = {}
     for family, frame in predictions.items():
         for mode, protocol in MODES.items():
@@ -234,8 +252,24 @@ def _held_out_probabilities(predictions: dict[str, pd.DataFrame], clips: int) ->
                     f"found {len(rows)} held-out predictions of {family}/{mode} for {rows['row'].nunique()} clips; "
                     f"expected one for each of {clips} clips"
                 )
-            by_model[f"{family}/{mode}"] = probabilities_of(rows)
+            by_model[f"{family}/{mode}"] = rows
     return by_model
+
+
+def _calibration_spread(rows: pd.DataFrame, speakers: np.ndarray) -> float:
+    """See :class:`Reference`. Of a speaker's squared error, what chance adds at these confidences is subtracted."""
+    known = np.unique(speakers)
+    if len(known) < LEAST_SPEAKERS:
+        return float("nan")
+    probabilities = probabilities_of(rows)
+    confidence = probabilities.max(axis=1)
+    right = np.array(emotions_of(rows))[probabilities.argmax(axis=1)] == rows["emotion"].to_numpy()
+    squares = []
+    for speaker in known:
+        clips = speakers == speaker
+        chance = (confidence[clips] * (1 - confidence[clips])).sum() / clips.sum() ** 2
+        squares.append((confidence[clips].mean() - right[clips].mean()) ** 2 - chance)
+    return float(np.sqrt(max(np.mean(squares), 0.0)))
 
 
 def _prediction_levels(

@@ -55,6 +55,17 @@ TERMS = {
         "is ok, watch (listen to some files) or alarm (do not rely on the answers). Only the features can raise an "
         "alarm; predicted emotions and confidence, which also change with what people say, raise a watch at most.",
     ),
+    "emotion_mix": Term(
+        "Corrected mix of emotions",
+        "The share of each emotion in the batch. To count answers is not enough: a model that takes some neutral clips "
+        "for sad counts too many sad ones. The correction finds the mix under which the probabilities of all clips "
+        "agree with each other.",
+    ),
+    "estimated_accuracy": Term(
+        "Estimated accuracy",
+        "The accuracy that the confidence of the answers promises, without labels: the mean confidence of the batch. "
+        "It is withheld where the batch is unlike the audio of training, as confidence means little there.",
+    ),
     "external_dataset": Term(
         "External dataset",
         "A dataset that the models are tested on and never trained on. It is one batch for a prediction by batch. Its "
@@ -124,6 +135,12 @@ TERMS = {
         "Measured from the samples. The signal-to-noise ratio compares speech with the noise in its pauses; it is not "
         "known where there are no pauses. The bandwidth is the highest frequency at which speech is above the noise: "
         "about 4,000 Hz from a telephone. The level is that of the speech, below full scale.",
+    ),
+    "realized_accuracy": Term(
+        "Realized accuracy",
+        "The accuracy by the labels of listeners. Doubtful clips are drawn for them more often than others, so each "
+        "label counts by one divided by the probability with which its clip was drawn. The interval respects that "
+        "clips of one speaker, one file or one batch are alike.",
     ),
     "random_split": Term(
         "Random split",

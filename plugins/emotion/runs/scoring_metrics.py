@@ -68,3 +68,16 @@ def emit_drift(emitter: Emitter, verdict: dict) -> None:
     for feature in verdict["top"]:
         emitter.gauge(metrics.DRIFT_FEATURE, feature["psi"], feature=feature["feature"])
         emitter.gauge(metrics.DRIFT_SHIFT, abs(feature["shift"]), feature=feature["feature"])
+
+
+def emit_accuracy(emitter: Emitter, summary: dict) -> None:
+    """The estimated accuracy and the corrected mix of a batch; what is withheld is counted, and not sent."""
+    estimate, mix = summary["estimated_accuracy"], summary["emotion_mix"]
+    emitter.count(metrics.ESTIMATES, outcome="withheld" if estimate["withheld"] else "given")
+    if estimate["accuracy"]:
+        figures = estimate["accuracy"] | {name: estimate[name] for name in ("f1_macro", "promised")}
+        for figure, value in figures.items():
+            if value is not None:
+                emitter.gauge(metrics.ESTIMATED, value, figure=figure)
+    for emotion, share in (mix["corrected"] or {}).items():
+        emitter.gauge(metrics.EMOTION_MIX, share["value"], emotion=emotion)

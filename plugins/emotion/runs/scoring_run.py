@@ -32,7 +32,9 @@ from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
-from emotion.runs import listening, scoring_metrics
+from emotion.review.clips import expire
+from emotion.review.making import make_queue
+from emotion.runs import accuracy_in_use, listening, scoring_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring.adapted import adapt, find_groups, read_part, read_vectors
@@ -169,10 +171,13 @@ class ScoringRun(Run):
             with self._stage("watch_drift"):
                 summary = self.store.read_json(self._key("figures.json"))
                 summary["drift"] = verdict = self._judge_drift(plan, summary["failures"])
+                summary |= self._accuracy(plan, verdict, summary["failures"])
+                summary["review"] = self._queue_for_review(plan, verdict["verdict"], summary["failures"])
                 self._write_report(plan, summary)
                 self._plan()  # raises if another batch has taken over this one meanwhile
                 self.store.write_json(self._key("summary.json"), summary)
             scoring_metrics.emit_drift(self.emitter, verdict)
+            scoring_metrics.emit_accuracy(self.emitter, summary)
         batches.close_batch(self.store, plan)
         return self._brief(self.store.read_json(self._key("summary.json")))
 
@@ -235,6 +240,26 @@ class ScoringRun(Run):
             verdict = drift.not_judged(f"Drift could not be judged: {describe_failure(error)}.")
             self.store.write_json(self._key("drift.json"), verdict)
         return verdict
+
+    def _accuracy(self, plan: Plan, verdict: dict, failures: list[dict]) -> dict:
+        """The accuracy of the batch, estimated, and of the model in use so far; adds to ``failures`` what fails."""
+        table = self.store.read_table(self._key("predictions.parquet"))
+        figures, faults = accuracy_in_use.of_batch(self.store, plan["models"][0], table, drift=verdict)
+        failures += [{"step": "accuracy", "path": "", "message": fault} for fault in faults]
+        return figures
+
+    def _queue_for_review(self, plan: Plan, drift_verdict: str, failures: list[dict]) -> dict:
+        """Write the queue of clips that a person should hear, and delete audio whose time is over; returns how many
+        clips are in the queue. Adds to ``failures`` if that fails."""
+        size = Options(**plan["options"]).review_clips
+        queued = 0
+        try:
+            if size and (made := make_queue(self.store, plan, size=size, drift=drift_verdict)):
+                queued = len(made.items)
+            expire(self.store, self.settings.review_days)
+        except Exception as error:
+            failures.append(_failure("review", error))
+        return {"clips": queued}
 
     def _is_committed(self) -> bool:
         return batches.is_committed(self.store, self.name)

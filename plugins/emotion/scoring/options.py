@@ -13,6 +13,7 @@ from emotion.vocabulary import ADAPTATIONS, CHANNELS, SEGMENTS, Adaptation, requ
 
 LONG = 5
 """A recording that is longer than this many windows gets a timeline."""
+MOST_REVIEW_CLIPS = 1_000
 SPEAKERS = ("labels", "subfolder", "none")
 
 
@@ -51,12 +52,14 @@ class Options:
         its own.
     segments : str
         How a long recording is cut: into ``windows`` of ``window_seconds``, or at its pauses into ``utterances``.
+    review_clips : int
+        How many clips of the batch a person should hear and label; 0 to 1,000.
 
     Raises
     ------
     ConfigurationError
-        If ``speakers``, ``adaptation``, ``window_seconds``, ``channels``, ``segments`` or ``least_accuracy`` is not
-        one of these values.
+        If ``speakers``, ``adaptation``, ``window_seconds``, ``channels``, ``segments``, ``least_accuracy`` or
+        ``review_clips`` is not one of these values.
 
     Examples
     --------
@@ -79,6 +82,7 @@ class Options:
     adaptation: Adaptation = "auto"
     channels: str = "mix"
     segments: str = "windows"
+    review_clips: int = 20
 
     @property
     def long_seconds(self) -> float:
@@ -96,6 +100,8 @@ class Options:
         require_word("segments", self.segments, SEGMENTS)
         if self.least_accuracy is not None and not 0 <= self.least_accuracy <= 1:
             raise ConfigurationError(f"a least accuracy of {self.least_accuracy}; expected 0 to 1, such as 0.8")
+        if not 0 <= self.review_clips <= MOST_REVIEW_CLIPS:
+            raise ConfigurationError(f"{self.review_clips} clips to review; expected 0 to {MOST_REVIEW_CLIPS:,}")
         shortest, longest = MIN_WINDOW_SECONDS, MAX_CLIP_SECONDS
         if not shortest <= self.window_seconds <= longest:
             raise ConfigurationError(f"windows of {self.window_seconds} s; expected {shortest:g} to {longest:g} s")

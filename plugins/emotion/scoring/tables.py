@@ -82,7 +82,7 @@ def clip_table(rows: list[dict], *, emotions: Sequence[str], limits: Mapping[str
     numbers += ["unfamiliarity", *quality.COLUMNS]
     table[numbers] = table[numbers].astype(float)
     for column in ("emotion", "mode", "challenger_emotion", "heard_in_training"):
-        table[column] = _words(table[column])
+        table[column] = words(table[column])
     table["unfamiliar"] = table["unfamiliarity"] > 1
     table["needs_listener"] = needs_listener(table, limits)
     return table
@@ -110,7 +110,7 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
     columns = prediction_columns(emotions_of(table))
     table = table.reindex(columns=[*table, *(name for name in columns if name not in table)])
     for column in ("heard_in_training", "channel"):
-        table[column] = _words(table[column])
+        table[column] = words(table[column])
     numbers = ["unfamiliarity", *quality.COLUMNS]
     table[numbers] = table[numbers].astype(float)
     table["unfamiliar"] = table["unfamiliarity"] > 1
@@ -122,11 +122,16 @@ def timeline_table(rows: list[dict], *, emotions: Sequence[str]) -> pd.DataFrame
     table = pd.DataFrame(rows, columns=timeline_columns(emotions))
     numbers = ["start", "end", "confidence", *probability_columns(emotions)]
     table[numbers] = table[numbers].astype(float)
-    table["emotion"] = _words(table["emotion"])
+    table["emotion"] = words(table["emotion"])
     return table
 
 
-def _words(column: pd.Series) -> pd.Series:
+def words(column: pd.Series) -> pd.Series:
+    """A column as text; what is missing is ``""``.
+
+    >>> words(pd.Series(["sad", None, float("nan")])).tolist()
+    ['sad', '', '']
+    """
     return column.astype(object).where(column.notna(), "").astype(str)
 
 

@@ -38,8 +38,13 @@ def answers(rng, count, *, sharpness=1.0):
 
 
 def held_out(probabilities):
+    """Calibrated held-out predictions in every mode: an emotion is true as often as its probability says."""
+    chances = np.random.default_rng(1).random((len(probabilities), 1))
+    emotions = np.array(EMOTIONS)[np.minimum((probabilities.cumsum(axis=1) < chances).sum(axis=1), 7)]
     frames = [
-        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(protocol=protocol, row=np.arange(len(probabilities)))
+        pd.DataFrame(probabilities, columns=PROBABILITIES).assign(
+            protocol=protocol, row=np.arange(len(probabilities)), emotion=emotions
+        )
         for protocol in MODES.values()
     ]
     return {"forest": pd.concat(frames)}

@@ -20,6 +20,7 @@ CONFIDENCE = GAUGE + "scoring.batch_confidence.mean"
 SEEN, HOURS = GAUGE + "scoring.last_seen", GAUGE + "scoring.every_hours"
 VERDICT = GAUGE + "scoring.drift.verdict"
 SHAP = GAUGE + "training.shap_group.random_forest."
+SHORT = GAUGE + "accuracy.short_by"
 FAILED = COUNT + "ti.finish.emotion_training.featurize.failed"
 BEAT = COUNT + "scheduler_heartbeat"
 
@@ -99,6 +100,18 @@ CASES = {
             "watch": [(VERDICT, 1, 0.01)],
             "over": [(VERDICT, 2, 0.5), (VERDICT, 0, 0.01)],
             "nothing scored": [],
+        },
+    },
+    "accuracy-fell": {
+        "firing": {
+            "by 0.02 more": [(SHORT, 0, 0.5), (SHORT, 0.02, 0.01)],
+            "for hours": [(SHORT, 0.02, hours / 24) for hours in range(5, 0, -1)],
+        },
+        "quiet": {
+            "as promised": [(SHORT, 0, 0.01)],
+            "recovered": [(SHORT, 0.1, 0.5), (SHORT, 0, 0.01)],
+            "no labels": [],
+            "measured two days ago": [(SHORT, 0.1, 2)],
         },
     },
     "importance": {

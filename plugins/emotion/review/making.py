@@ -1,0 +1,211 @@
+"""Makes the queue of a batch that is being closed: draws the clips, keeps their audio, writes the queue.
+
+It may be killed anywhere and tried again: the sample depends on the content of the batch alone, audio is kept under its
+checksum, and the queue is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from emotion.errors import AudioError, describe_failure
+from emotion.models import registry
+from emotion.review import clips, labels, queue
+from emotion.review.clips import Span
+from emotion.review.drawing import candidates, draw
+from emotion.review.queue import Item, Queue
+from emotion.scoring import inbox, ledger
+from emotion.scoring.batches import is_committed
+from emotion.scoring.plan import Plan, decoded_paths, listed_file
+from emotion.scoring.tables import timeline_table
+from emotion.store import Store
+
+log = logging.getLogger(__name__)
+Place = tuple[str, str]
+"""A recording of a batch: path and sha256."""
+
+
+class Kept(NamedTuple):
+    """The audio of an item, once it is kept."""
+
+    audio: str
+    suffix: str
+
+
+def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | None:
+    """Draw the clips of a batch that a person should hear, keep their audio, and write the queue.
+
+    Left out before the drawing are recordings that are no longer in the inbox as they were scored, and audio that has a
+    label. If a recording vanishes only while its audio is being kept, the clips are drawn again without it. So the
+    probabilities of the items hold for the clips that could be heard.
+
+    Parameters
+    ----------
+    store : Store
+        With the predictions of the batch.
+    plan : Plan
+    size : int
+        How many clips to draw.
+    drift : str
+        The verdict on the batch.
+
+    Returns
+    -------
+    Queue or None
+        The queue that is there already, if there is one; None where there is no clip to hear.
+    """
+    batch, emotions = plan["batch"], plan["models"][0]["emotions"]
+    if store.exists(queue.key_of(batch)):
+        return queue.read(store, batch)
+    _remove_unfinished(store, batch)
+    table = store.read_table(f"scores/{batch}/predictions.parquet")
+    timeline = _read_timeline(store, batch)
+    seed = _seed(candidates(table, timeline, emotions))
+    table, timeline = _without_labelled(store, table, timeline)
+    recordings = _Recordings(store, plan)
+    gone = {place for place in _places(table) if not recordings.is_there(place)}
+    while True:
+        table, timeline = _without(table, gone), _without(timeline, gone)
+        drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
+        gone = recordings.keep(drawn)
+        if not gone:
+            break
+    items = _with_audio(batch, drawn, recordings.kept)
+    if not items:
+        return None
+    made = Queue(
+        batch=batch,
+        made_at=registry.now(),
+        model={name: plan["models"][0][name] for name in ("version", "family")},
+        label_set=tuple(emotions),
+        candidates=len(candidates(table, timeline, emotions)),
+        items=items,
+    )
+    queue.write(store, made)
+    return made
+
+
+def _remove_unfinished(store: Store, batch: str) -> None:
+    """Delete the queues of dead batches that this one took over, unless somebody has labelled a clip of them.
+
+    Such a batch died after it had written its queue. Its clips are in this batch, and would be asked for twice.
+    """
+    for name in ledger.predecessors(store, batch):
+        if not is_committed(store, name) and not labels.read(store, name):
+            store.delete(queue.key_of(name))
+
+
+def _read_timeline(store: Store, batch: str) -> pd.DataFrame:
+    key = f"scores/{batch}/timeline.parquet"
+    return store.read_table(key) if store.exists(key) else timeline_table([], emotions=[])
+
+
+def _seed(clips_of_batch: pd.DataFrame) -> int:
+    """A number that depends on the content of the batch alone."""
+    content = clips_of_batch[["sha256", "channel", "start", "end", "emotion", "confidence"]]
+    return int.from_bytes(hashlib.sha256(content.to_csv(index=False).encode()).digest()[:8], "big")
+
+
+def _without_labelled(store: Store, table: pd.DataFrame, timeline: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables without the audio that has a label: another model answered it in another batch."""
+    whole: set[tuple[str, str]] = set()
+    parts: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for item in labels.labelled_items(store):
+        if item.start is None or item.end is None:
+            whole.add((item.sha256, item.channel))
+        else:
+            parts.setdefault((item.sha256, item.channel), []).append((item.start, item.end))
+    is_labelled = [
+        windows == 0 and (sha256, channel or "") in whole
+        for sha256, channel, windows in zip(table["sha256"], table["channel"], table["windows"], strict=True)
+    ]
+    overlaps = [
+        any(
+            start < other_end and other_start < end for other_start, other_end in parts.get((sha256, channel or ""), ())
+        )
+        for sha256, channel, start, end in timeline[["sha256", "channel", "start", "end"]].itertuples(index=False)
+    ]
+    return table[~np.array(is_labelled, dtype=bool)], timeline[~np.array(overlaps, dtype=bool)]
+
+
+def _places(table: pd.DataFrame) -> set[Place]:
+    """The recordings of a table that have an answer."""
+    answered = table[table["error"] == ""]
+    return set(zip(answered["path"], answered["sha256"], strict=True))
+
+
+def _without(table: pd.DataFrame, places: set[Place]) -> pd.DataFrame:
+    stays = [place not in places for place in zip(table["path"], table["sha256"], strict=True)]
+    return table[np.array(stays, dtype=bool)]
+
+
+def _key(clip: Mapping[str, Any]) -> tuple:
+    """What names a clip within its batch before its audio is kept."""
+    return clip["path"], clip["sha256"], clip["channel"], clip["start"], clip["end"]
+
+
+class _Recordings:
+    """The recordings of a batch in their inboxes. ``kept``: the audio of the clips that was kept from them."""
+
+    def __init__(self, store: Store, plan: Plan):
+        self._store = store
+        self._inboxes = decoded_paths(plan["inboxes"])
+        self._files = {(entry["path"], entry["sha256"]): listed_file(entry) for entry in plan["files"]}
+        self.kept: dict[tuple, Kept] = {}
+
+    def is_there(self, place: Place) -> bool:
+        """Whether a recording is there as it was scored."""
+        try:
+            with inbox.reopen(self._files[place], inboxes=self._inboxes):
+                return True
+        except (AudioError, OSError):
+            return False
+
+    def keep(self, drawn: list[dict[str, Any]]) -> set[Place]:
+        """Keep the audio of clips; returns the recordings that are not there any more."""
+        by_place: dict[Place, list[dict[str, Any]]] = {}
+        for clip in drawn:
+            if _key(clip) not in self.kept:
+                by_place.setdefault((clip["path"], clip["sha256"]), []).append(clip)
+        gone = set()
+        for place, clips_of_place in by_place.items():
+            try:
+                pieces = self._cut(place, clips_of_place)
+            except (AudioError, OSError) as error:
+                log.warning("%s: no clip of it can be reviewed (%s)", place[0], describe_failure(error))
+                gone.add(place)
+                continue
+            for clip, (data, suffix) in zip(clips_of_place, pieces, strict=True):
+                self.kept[_key(clip)] = Kept(clips.keep(self._store, data, suffix), suffix)
+        return gone
+
+    def _cut(self, place: Place, drawn: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
+        """The audio of clips of one recording, each with the ending of its name."""
+        file = self._files[place]
+        with inbox.reopen(file, inboxes=self._inboxes) as handle:
+            is_whole = all(clip["start"] is None and not clip["channel"] for clip in drawn)
+            if is_whole and file.size <= clips.LARGEST:
+                data = handle.read()
+                if hashlib.sha256(data).hexdigest() != file.sha256:
+                    raise AudioError("changed", f"{file.path} changed while it was kept")
+                return [(data, clips.suffix_of(file.path))] * len(drawn)
+            spans = [
+                Span(int(clip["channel"]) if clip["channel"] else None, clip["start"], clip["end"]) for clip in drawn
+            ]
+            return [(data, "flac") for data in clips.cut_out(handle, spans)]
+
+
+def _with_audio(batch: str, drawn: list[dict[str, Any]], kept: Mapping[tuple, Kept]) -> tuple[Item, ...]:
+    """The items of a queue. Of two clips with the same audio, which are copies in other files, the first counts."""
+    items: dict[str, Item] = {}
+    for clip in drawn:
+        audio, suffix = kept[_key(clip)]
+        reasons = tuple(clip["reasons"])
+        items.setdefault(audio, Item(**clip | {"batch": batch, "audio": audio, "suffix": suffix, "reasons": reasons}))
+    return tuple(items.values())
