@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -108,5 +107,5 @@ def _announce_champion(store: Store, settings: Settings) -> None:
     emitter = metrics.statsd_emitter(settings.statsd)
     for score, value in registry.entry(store, champion["version"])["scores"][champion["family"]][PROTOCOL].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
-    emitter.gauge(metrics.CHAMPION_SINCE, time.time())
+    registry.emit_champion(emitter, champion)
     print(f"The champion is now {champion['version']} ({champion['family']}).")

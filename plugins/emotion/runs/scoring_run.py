@@ -93,7 +93,10 @@ class ScoringRun(Run):
         ConfigurationError
             If a folder or a model is not there.
         """
-        if scheduled and model == CHAMPION and registry.champion(self.store) is None:
+        champion = registry.champion(self.store)
+        if champion:
+            registry.emit_champion(self.emitter, champion)
+        if scheduled and model == CHAMPION and champion is None:
             raise NothingToScore("No champion yet: the sweep waits until emotion_training has promoted a model.")
         inboxes = self.settings.inboxes
         folders = [inbox.confine(folder, inboxes)] if folder else [Path(os.path.realpath(path)) for path in inboxes]

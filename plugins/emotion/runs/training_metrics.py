@@ -121,5 +121,3 @@ def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:
     if champion and champion["scores"]:
         for score in SCORES:
             emitter.gauge(metrics.CHAMPION_SCORE, champion["scores"][score], protocol=PROTOCOL, score=score)
-    if is_promoted:
-        emitter.gauge(metrics.CHAMPION_SINCE, time.time())

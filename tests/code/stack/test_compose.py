@@ -118,6 +118,7 @@ def test_no_secret_has_a_default():
         "EMOTION_EXECUTOR",
         "EMOTION_SLOTS",
         "AIRFLOW_PORT",
+        "AIRFLOW_URL",
         "GRAFANA_PORT",
         "GRAPHITE_PORT",
         "STATSD_PORT",
