@@ -152,7 +152,7 @@ def _throughput_and_latency() -> list:
                 "quantile",
                 of=path(metrics.LATENCY_QUANTILE, quantile="{p50,p95}"),
             ),
-            limit=alias(f"scale({usual(TOTAL_P95)}, 2)", "alert: total p95 above"),
+            limit=alias(f"scale({usual(TOTAL_P95)}, 2)", "alert: total.p95 above"),
             unit="ms",
         ),
         time_panel(

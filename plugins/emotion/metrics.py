@@ -234,8 +234,8 @@ DRIFT_SHARE = _metric(
     "gauge",
     "value",
     "features (share drifted), shift (99th percentile over features; 1 is a new speaker's), shift_watch and "
-    "shift_alarm (the levels of shift from which on the verdict on this batch is watch or alarm), emotions (PSI), confidence (KS "
-    "statistic)",
+    "shift_alarm (the levels of shift from which on the verdict on this batch is watch or alarm), emotions (PSI), "
+    "confidence (KS statistic)",
 )
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")
 DRIFT_SHIFT = _metric(
