@@ -337,7 +337,7 @@ def _accuracy() -> list:
             recent(path(metrics.ACCURACY_SHORT), "champion", within="2 h"),
             decimals=2,
             steps=[(None, "green"), (0.001, "red")],
-            since="30d",
+            since="9d",  # by the minute: of more days Graphite has a value an hour
             size=(6, 4),
         ),
         stat_panel(
@@ -346,7 +346,7 @@ def _accuracy() -> list:
             recent(path(metrics.REALIZED, model="champion", figure="labels"), "champion", within="2 h"),
             decimals=0,
             steps=NEUTRAL,
-            since="30d",
+            since="9d",  # by the minute: of more days Graphite has a value an hour
             size=(6, 4),
         ),
         stat_panel(
