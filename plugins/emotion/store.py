@@ -18,7 +18,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
@@ -121,6 +121,32 @@ class Store:
         with self.open(key) as handle:
             return handle.read()
 
+    def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Many small files, by key; those of an object store come many at a time. A file that is deleted meanwhile is
+        left out.
+
+        >>> store = Store("memory://many-example")
+        >>> store.write_bytes("a", b"1")
+        >>> store.read_many(["a", "b"])
+        {'a': b'1'}
+        """
+        paths = {self.path(key): key for key in keys}
+        if not self.is_local:
+            content = self._fs.cat(list(paths), on_error="omit") if paths else {}
+            return {key: content[path] for path, key in paths.items() if path in content}
+        files = {}
+        for path, key in paths.items():
+            with suppress(FileNotFoundError), open(path, "rb") as handle:
+                files[key] = handle.read()
+        return files
+
+    def stamp(self, key: str) -> str:
+        """A text that changes when the file is written again. Raises DataError if there is no such file."""
+        try:
+            return repr(sorted(self._fs.info(self.path(key)).items()))
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
+
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write the whole file, or nothing."""
         target = self.path(key)
@@ -152,8 +178,12 @@ class Store:
         DataError
             If there is no such file, or it is not JSON, for example because it was cut off.
         """
+        return self.parse_json(key, self.read_bytes(key))
+
+    def parse_json(self, key: str, data: bytes) -> Any:
+        """The value of a JSON document that was read from a file; raises DataError as :meth:`read_json`."""
         try:
-            return json.loads(self.read_bytes(key))
+            return json.loads(data)
         except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8
             raise DataError(
                 f"{self.url(key)} is damaged: expected a JSON document ({error}). Restore it from a backup, or delete "

@@ -121,8 +121,25 @@ def _describe(summary: dict) -> str:
     lines.append(f"Files to listen to (confidence below {limit}, or unfamiliar): {summary['needs_listener']}")
     if summary["unfamiliar"]:
         lines.append(f"Unfamiliar files, which are probably not speech: {summary['unfamiliar']}")
+    if summary["review"]["clips"]:
+        lines.append(f"Clips to hear and label: {summary['review']['clips']}; `emotion review export DIR` writes them")
     verdict = "not judged" if drift["verdict"] == "unknown" else drift["verdict"]
     lines.append(f"Drift: {' '.join([verdict + '.', *drift['reasons']])}")
+    if estimate := summary.get("estimated_accuracy"):  # not in a batch that an earlier release has closed
+        lines.append(_describe_estimate(estimate))
     if summary["model"]["notice"]:
         lines.append(f"About the model: {summary['model']['notice']}")
     return "\n".join(lines)
+
+
+def _describe_estimate(estimate: dict) -> str:
+    """The estimated accuracy of a batch as a line of text.
+
+    >>> _describe_estimate({"withheld": None, "accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}})
+    'Accuracy, estimated without labels: 70% (95% interval 60% to 80%)'
+    """
+    if estimate["withheld"]:
+        return f"Accuracy: not estimated. {estimate['withheld']}"
+    share = estimate["accuracy"]
+    interval = f"{share['low']:.0%} to {share['high']:.0%}"
+    return f"Accuracy, estimated without labels: {share['value']:.0%} (95% interval {interval})"

@@ -10,7 +10,7 @@ import csv
 import io
 import posixpath
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emotion.datasets.field_types import normal_word
@@ -109,7 +109,7 @@ def read_label_table(
     >>> table.ignored
     ('age',)
     """
-    header, records = _parse(data, name)
+    header, records = read_csv(data, name, LABEL_COLUMNS)
     _check_columns(header, name, needs_emotions)
     rows = _rows(header, records, name)
     words = [(row.word, f"line {row.line}") for row in rows if row.word or needs_emotions]
@@ -187,11 +187,36 @@ def _rows(header: list[str], records: list[tuple[int, list[str]]], name: str) ->
     return rows
 
 
-def _parse(data: bytes, name: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of the columns, and the lines with their numbers; lines without any value are left out."""
+def read_csv(data: bytes, name: str, columns: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a table that a person may have edited with a spreadsheet: see :func:`read_label_table` for its form.
+
+    Parameters
+    ----------
+    data : bytes
+    name : str
+        How errors name the file.
+    columns : sequence of str
+        The names of columns that may be there. What separates values is what finds most of them in the first line.
+
+    Returns
+    -------
+    tuple
+        The names of the columns that are there, in lower case, and the lines with their numbers; lines without any
+        value are left out.
+
+    Raises
+    ------
+    DataError
+        If the file is no such text.
+
+    Examples
+    --------
+    >>> read_csv(b"Path;Emotion\\n1.wav;sad\\n;\\n", "labels.csv", ["path", "emotion"])
+    (['path', 'emotion'], [(2, ['1.wav', 'sad'])])
+    """
     try:
         text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text))
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text, columns))
         header = _columns(next(reader, []))
         return header, [(reader.line_num, values) for values in reader if any(value.strip() for value in values)]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -201,12 +226,12 @@ def _parse(data: bytes, name: str) -> tuple[list[str], list[tuple[int, list[str]
         ) from None
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, columns: Sequence[str]) -> str:
     """What separates the names of the columns: that which finds most of those that are known."""
 
     def known_columns(delimiter: str) -> int:
         header = _columns(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
-        return len(set(LABEL_COLUMNS) & set(header))
+        return len(set(columns) & set(header))
 
     return max(DELIMITERS, key=known_columns)
 

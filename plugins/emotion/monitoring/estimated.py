@@ -48,24 +48,6 @@ def estimate(clips: pd.DataFrame, reference: Reference, *, family: str, drift: d
         ``clips``; ``withheld``: a sentence that says why there is no estimate, or None; ``accuracy`` (value, low, high)
         and ``f1_macro``, each None where there is none; ``by_mode``: of each mode that occurs, clips and value;
         ``confusion``: the expected number of clips by answer (columns) and true emotion (rows).
-
-    Examples
-    --------
-    >>> from emotion.features.quality import Quality
-    >>> from emotion.monitoring.reference import build_reference
-    >>> rng = np.random.default_rng(0)
-    >>> sure = np.where(rng.random(60) < 0.8, 0.8, 0.2)  # right in 80 % of the clips
-    >>> answers = pd.DataFrame({"p_happy": 0.8, "p_sad": 0.2, "emotion": np.where(sure > 0.5, "happy", "sad")})
-    >>> held_out = pd.concat([answers.assign(protocol=name, row=range(60)) for name in MODES.values()])
-    >>> values, quality = rng.normal(size=(60, 1)).astype(np.float32), pd.DataFrame([Quality(-30, 50, 8000, 0, 2)] * 60)
-    >>> reference = build_reference(
-    ...     values, np.repeat(list("abcdef"), 10), {"ensemble": held_out}, names=("f0",), quality=quality, seed=0
-    ... )
-    >>> new = answers.head(40).assign(mode="plain", speaker="", unfamiliar=False)
-    >>> round(estimate(new, reference, family="ensemble", drift={"verdict": "ok"})["accuracy"]["value"], 2)
-    0.8
-    >>> estimate(new, reference, family="ensemble", drift={"verdict": "alarm"})["withheld"]
-    'The batch is unlike the audio of training (drift: alarm), so the confidence cannot be taken at its word.'
     """
     withheld = _reason(clips, reference, drift)
     if withheld:
@@ -151,8 +133,9 @@ def macro_f1(confusion: np.ndarray) -> float:
 def _interval(clips: pd.DataFrame, confidence: np.ndarray, reference: Reference, family: str) -> dict[str, float]:
     """The mean confidence and its 95 % interval.
 
-    It varies by chance, as many clips do at these confidences, and by speaker, as training speakers did when they were
-    held out. All clips of unknown speakers count as those of one.
+    It varies by chance, as so many clips do at these confidences, and by speaker, as training speakers did when they
+    were held out; the calibration itself comes from these few speakers. All clips of unknown speakers count as those
+    of one.
     """
     shares = clips["mode"].value_counts(normalize=True)
     models = list(reference.models)
@@ -160,7 +143,8 @@ def _interval(clips: pd.DataFrame, confidence: np.ndarray, reference: Reference,
         share * reference.calibration_spread[models.index(f"{family}/{mode}")] ** 2 for mode, share in shares.items()
     )
     voices = clips["speaker"].value_counts(normalize=True)
-    variance = spread * (voices**2).sum() + (confidence * (1 - confidence)).sum() / len(confidence) ** 2
+    chance = (confidence * (1 - confidence)).sum() / len(confidence) ** 2
+    variance = spread * ((voices**2).sum() + 1 / reference.speakers) + chance
     half = float(student.ppf(LEVEL, int(reference.speakers) - 1) * np.sqrt(variance))
     value = float(confidence.mean())
     return {"value": value, "low": max(value - half, 0.0), "high": min(value + half, 1.0)}

@@ -47,20 +47,20 @@ def of_model(settled: pd.DataFrame, *, version: str, family: str, trained_at: st
         A row per labelled item, see :mod:`emotion.review.settled`.
     version, family : str
     trained_at : str
-        When the version was made, ISO 8601 in UTC. A clip of a recording that had a label before then does not count:
-        the version may have been trained on it.
+        When the version was made, ISO 8601 in UTC. A clip of a recording that listeners had labelled a clip of, in a
+        queue of before then, does not count: the version may have been trained on it.
 
     Examples
     --------
     >>> rows = {"version": ["one", "two", "two"], "family": "ensemble", "sha256": ["a", "a", "b"]}
-    >>> rows |= {"labelled_at": ["2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z"]}
+    >>> rows |= {"made_at": ["2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z"]}
     >>> of_model(pd.DataFrame(rows), version="two", family="ensemble", trained_at="2026-02-01T00:00:00Z").index.tolist()
     [2]
     """
     is_of_model = (settled["version"] == version) & (settled["family"] == family)
     if trained_at:
-        moments = pd.to_datetime(settled["labelled_at"], utc=True, format="ISO8601")
-        heard = settled.loc[moments < pd.Timestamp(trained_at), "sha256"]
+        moments = pd.to_datetime(settled["made_at"], utc=True, format="ISO8601")
+        heard = settled.loc[moments < pd.to_datetime(trained_at, utc=True), "sha256"]
         is_of_model &= ~settled["sha256"].isin(set(heard) - {""})
     return settled[is_of_model]
 
@@ -151,9 +151,9 @@ def _votes(counted: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(right=(rows["heard"] == rows["emotion"]).astype(float))
 
 
-def _clusters(votes: pd.DataFrame) -> list[np.ndarray]:
+def _clusters(votes: pd.DataFrame) -> dict[str, np.ndarray]:
     """The kinds of clusters, each with the cluster of every vote."""
-    return [votes[name].to_numpy(dtype=str) for name in ("voice", "file", "batch")]
+    return {kind: votes[kind].to_numpy(dtype=str) for kind in clusters.USUAL}
 
 
 def _accuracy(votes: pd.DataFrame) -> Measured:

@@ -16,7 +16,10 @@ from emotion.monitoring.statistics import (
     confidence_counts,
     confidence_drop,
     emotion_counts,
+    evidence_of,
+    find_mix,
     mean_shift,
+    mix_deviation,
     overall_shift,
     stability_index,
 )
@@ -39,7 +42,7 @@ UNCALIBRATED = 4.0
 PRIOR_SPEAKERS = 4
 """Degrees of freedom of the prior for the between-speaker variances of features (Smyth 2004)."""
 
-_ADDED = {"calibration_spread": (0,), "priors": (0, 0)}
+_ADDED = {"calibration_spread": (0,), "priors": (0, 0), "mix_spread": (0, 0)}
 """What a reference of an earlier release lacks, and the shape that stands for it."""
 
 SpeakerBatch = tuple[str, np.ndarray]
@@ -82,7 +85,10 @@ class Reference:
         an earlier release has no such figures, and shape (0,).
     priors : float64 array, shape (n_models, n_emotions)
         The mean of the held-out probabilities: the mix of emotions that the probabilities take for granted. Shape
-        (0, 0) in a reference of an earlier release.
+        (0, 0) in a reference of an earlier release, as that of the next.
+    mix_spread : float64 array, shape (n_models, n_emotions)
+        How far the share of an emotion, found by :func:`emotion.monitoring.statistics.find_mix`, lies from the true one
+        among one new speaker's clips, beyond chance; as ``calibration_spread`` otherwise.
 
     Examples
     --------
@@ -116,6 +122,7 @@ class Reference:
     quality: np.ndarray
     calibration_spread: np.ndarray
     priors: np.ndarray
+    mix_spread: np.ndarray
 
     def to_bytes(self) -> bytes:
         """As an ``.npz`` file."""
@@ -168,8 +175,7 @@ def build_reference(
     """
     edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], axis=0).T.astype(np.float32)
     mean, deviation, spread = _speaker_spread(values, speakers)
-    speaker_count = len(np.unique(speakers))
-    batches = [] if speaker_count < LEAST_SPEAKERS else _draw_batches(speakers, seed)
+    batches = _draw_batches(speakers, seed) if len(np.unique(speakers)) >= LEAST_SPEAKERS else []
     frames = _held_out_rows(predictions, len(values))
     models = {name: probabilities_of(rows) for name, rows in frames.items()}
     return Reference(
@@ -180,7 +186,7 @@ def build_reference(
         deviation=deviation,
         spread=spread,
         clips=np.array(len(values)),
-        speakers=np.array(speaker_count),
+        speakers=np.array(len(np.unique(speakers))),
         shift_levels=_shift_levels(values, speakers, batches),
         models=np.array(list(models)),
         emotions=np.array([emotion_counts(rows) for rows in models.values()]),
@@ -192,9 +198,28 @@ def build_reference(
             [_prediction_levels(rows, batches, confidence_counts, confidence_drop) for rows in models.values()]
         ),
         quality=quality_counts(quality),
-        calibration_spread=np.array([_calibration_spread(rows, speakers) for rows in frames.values()]),
-        priors=np.array([rows.mean(axis=0) for rows in models.values()]),
+        **_trust(frames, speakers, seed),
     )
+
+
+def _trust(frames: dict[str, pd.DataFrame], speakers: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """How far the probabilities of each model can be taken at their word: the last fields of :class:`Reference`."""
+    return {
+        "calibration_spread": np.array([_calibration_spread(rows, speakers) for rows in frames.values()]),
+        "priors": np.array([probabilities_of(rows).mean(axis=0) for rows in frames.values()]),
+        "mix_spread": _mix_spreads(frames, speakers, seed),
+    }
+
+
+def _mix_spreads(frames: dict[str, pd.DataFrame], speakers: np.ndarray, seed: int) -> np.ndarray:
+    """See :class:`Reference`.
+
+    In the other modes it is at least that of the plain mode: held-out groups all have the mix of training, and what
+    normalization does to another mix does not show.
+    """
+    spreads = {name: _mix_spread(rows, speakers, seed) for name, rows in frames.items()}
+    plain = [spreads[f"{name.rpartition('/')[0]}/plain"] for name in spreads]
+    return np.maximum(list(spreads.values()), plain)
 
 
 def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -270,6 +295,22 @@ def _calibration_spread(rows: pd.DataFrame, speakers: np.ndarray) -> float:
         chance = (confidence[clips] * (1 - confidence[clips])).sum() / clips.sum() ** 2
         squares.append((confidence[clips].mean() - right[clips].mean()) ** 2 - chance)
     return float(np.sqrt(max(np.mean(squares), 0.0)))
+
+
+def _mix_spread(rows: pd.DataFrame, speakers: np.ndarray, seed: int) -> np.ndarray:
+    """See :class:`Reference`; shape (n_emotions,)."""
+    known, emotions = np.unique(speakers), emotions_of(rows)
+    if len(known) < LEAST_SPEAKERS:
+        return np.full(len(emotions), np.nan)
+    probabilities = probabilities_of(rows)
+    evidence = evidence_of(probabilities, probabilities.mean(axis=0))
+    is_true = rows["emotion"].to_numpy()[:, None] == np.array(emotions)
+    squares = []
+    for speaker in known:
+        clips = speakers == speaker
+        error = find_mix(evidence[clips]) - is_true[clips].mean(axis=0)
+        squares.append(error**2 - mix_deviation(evidence[clips], seed) ** 2)
+    return np.sqrt(np.maximum(np.mean(squares, axis=0), 0.0))
 
 
 def _prediction_levels(

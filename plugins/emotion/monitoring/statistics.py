@@ -1,4 +1,4 @@
-"""The statistics of drift: population stability index, Kolmogorov-Smirnov, shift of means."""
+"""The statistics of drift: population stability index, Kolmogorov-Smirnov, shift of means; and the mix of emotions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from scipy.stats import kstwobign
 
 PSI_BINS = 10
 CONFIDENCE_BINS = 100
+LEAST_PRIOR = 1e-4
+"""An emotion that a model hardly expects has this share, so that a division by it is defined."""
+PRIOR_CLIPS = 1.0
+"""Clips of each emotion that are added in each step of :func:`find_mix`, so that chance makes no emotion vanish."""
+ROUNDS = 300
+STEADY = 1e-5
+MIX_DRAWS = 60
 PRIOR_COUNT = 0.5
 """Added to each PSI bin (Jeffreys' prior), so that an empty bin gives a large PSI, but not an infinite one."""
 SHIFT_QUANTILE = 0.99
@@ -124,3 +131,55 @@ def overall_shift(shift: np.ndarray) -> float:
     0.99
     """
     return float(np.quantile(np.abs(shift), SHIFT_QUANTILE))
+
+
+def evidence_of(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """What the sound of each clip says of its emotion, whatever mix is expected: probabilities (n, n_emotions) divided
+    by the mix that they take for granted, of all clips or of each."""
+    return probabilities / np.maximum(prior, LEAST_PRIOR)
+
+
+def find_mix(evidence: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """The mix of emotions under which the probabilities of all clips agree (Saerens, Latinne & Decaestecker 2002).
+
+    Parameters
+    ----------
+    evidence : float array, shape (n, n_emotions)
+        From :func:`evidence_of`.
+    counts : float array, shape (..., n), optional
+        How often each clip counts, for one mix or for several at once.
+
+    Returns
+    -------
+    float array, shape (..., n_emotions)
+
+    Examples
+    --------
+    The model expects that half of the clips are sad, and is right in nine of ten clips of either emotion. It called 26
+    of 100 clips sad: 18 of the 20 that were, and 8 of the 80 others.
+
+    >>> probabilities = np.array([[0.9, 0.1]] * 74 + [[0.1, 0.9]] * 26)
+    >>> find_mix(evidence_of(probabilities, np.array([0.5, 0.5]))).round(2).tolist()
+    [0.79, 0.21]
+    """
+    counts = np.ones(len(evidence)) if counts is None else counts
+    mix = np.full((*counts.shape[:-1], evidence.shape[1]), 1 / evidence.shape[1])
+    for _ in range(ROUNDS):
+        expected = (counts / (mix @ evidence.T)) @ evidence * mix + PRIOR_CLIPS
+        new = expected / expected.sum(axis=-1, keepdims=True)
+        if np.abs(new - mix).max() < STEADY:
+            return new
+        mix = new
+    return mix
+
+
+def mix_deviation(evidence: np.ndarray, seed: int) -> np.ndarray:
+    """The standard deviation that chance gives each share of :func:`find_mix`, by drawing clips with replacement.
+
+    >>> evidence = evidence_of(np.array([[0.9, 0.1], [0.1, 0.9]] * 50), np.array([0.5, 0.5]))
+    >>> bool(0.04 < mix_deviation(evidence, 0)[0] < 0.08)
+    True
+    """
+    clips = len(evidence)
+    counts = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=MIX_DRAWS)
+    return find_mix(evidence, counts.astype(float)).std(axis=0)

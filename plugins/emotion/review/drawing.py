@@ -68,8 +68,7 @@ def _parts(timeline: pd.DataFrame, long: pd.DataFrame) -> pd.DataFrame:
     """The usable parts of the long recordings, each with the speaker and the mode of its recording."""
     if not len(timeline) or not len(long):
         return pd.DataFrame()
-    channel = words(timeline.get("channel", pd.Series("", timeline.index)))
-    parts = timeline.assign(channel=channel, duration=timeline["end"] - timeline["start"])
+    parts = timeline.assign(duration=timeline["end"] - timeline["start"])
     return parts[parts["error"] == ""].merge(long, on=["path", "sha256", "channel"])
 
 

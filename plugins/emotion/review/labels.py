@@ -25,6 +25,10 @@ SKIP = "skip"
 WITHOUT_EMOTION = ("several", "none_of_these", "no_speech", "cannot_tell")
 """What a person can say of a clip in place of one emotion."""
 SPECIAL = (*WITHOUT_EMOTION, SKIP)
+MOST_IN_MEMORY = 100_000
+"""Labels that a process keeps; it forgets them all where there are more."""
+_READ: dict[str, Label] = {}
+"""The labels that this process has read, by the places of their files. A file of a label never changes."""
 LONGEST_NOTE = 2_000
 """Characters of a note."""
 LONGEST_NAME = 200
@@ -92,14 +96,17 @@ def add(store: Store, label: Label) -> Label:
     """
     clips = queue.read(store, label.batch)
     item = clips.item(label.audio)
-    _check(store, label, clips)
+    if label.withdraws is None:
+        check(label, clips)
+    else:
+        _check_withdrawal(store, label)
     complete = replace(
         label,
         id=uuid.uuid4().hex,
         at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
         shown=_shown(item, clips),
     )
-    store.write_json(_key(complete), asdict(complete))
+    store.write_json(key_of(complete), asdict(complete))
     return complete
 
 
@@ -117,8 +124,21 @@ def withdraw(store: Store, batch: str, audio: str, person: str) -> Label:
 def read(store: Store, batch: str | None = None) -> list[Label]:
     """The labels of a batch, or of all, in the order of their times; those that are taken back too."""
     prefix = LABELS if batch is None else f"{LABELS}/{_batch(batch)}"
-    labels = [_parse(store.read_json(key), store.url(key)) for key in store.list(prefix, "*.json")]
-    return sorted(labels, key=lambda label: (label.at, label.id))
+    places = {store.url(key): key for key in store.list(prefix, "*.json")}
+    labels, unread = [], []
+    for place, key in places.items():
+        if label := _READ.get(place):
+            labels.append(label)
+        else:
+            unread.append(key)
+    new = {
+        store.url(key): _parse(store.parse_json(key, data), store.url(key))
+        for key, data in store.read_many(unread).items()
+    }
+    if len(_READ) > MOST_IN_MEMORY:
+        _READ.clear()
+    _READ.update(new)
+    return sorted([*labels, *new.values()], key=lambda label: (label.at, label.id))
 
 
 def standing(labels: Iterable[Label]) -> dict[tuple[str, str], dict[str, Label]]:
@@ -166,7 +186,8 @@ def _batch(batch: str) -> str:
     return batch
 
 
-def _key(label: Label) -> str:
+def key_of(label: Label) -> str:
+    """The key of the file of a label in the artifact store."""
     return f"{LABELS}/{_batch(label.batch)}/{label.id}.json"
 
 
@@ -175,24 +196,30 @@ def _shown(item: Item, clips: Queue) -> dict[str, Any]:
     return answer | {name: clips.model[name] for name in ("version", "family")}
 
 
-def _check(store: Store, label: Label, clips: Queue) -> None:
-    """Raise DataError for a field that is not what it must be."""
+def check(label: Label, clips: Queue) -> None:
+    """Raise DataError for a field of a label that is not what it must be; ``clips``: the queue of its batch."""
     words = words_for(clips.label_set)
-    if label.withdraws is None and label.label not in words:
+    if label.label not in words:
         raise DataError(f"the label {label.label!r} is none of {', '.join(words)}")
-    if label.withdraws is not None:
-        if label.label:
-            raise DataError(f"a label that takes another one back is empty; found {label.label!r}")
-        others = {
-            other.id for other in read(store, label.batch) if (other.key, other.person) == (label.key, label.person)
-        }
-        if label.withdraws not in others:
-            raise DataError(f"{label.person} has no label {label.withdraws!r} for this clip; nothing was taken back")
+    _check_texts(label)
+
+
+def _check_texts(label: Label) -> None:
     check_text("person", label.person, longest=LONGEST_NAME)
     if not label.person.strip():
         raise DataError("a label without a person; expected the name of the person who listened")
     check_text("speaker", label.speaker, longest=LONGEST_NAME)
     check_text("note", label.note, longest=LONGEST_NOTE, allowed="\n\t")
+
+
+def _check_withdrawal(store: Store, label: Label) -> None:
+    """Raise DataError unless a label only takes back a label of the same person for the same clip."""
+    if label.label:
+        raise DataError(f"a label that takes another one back is empty; found {label.label!r}")
+    _check_texts(label)
+    earlier = {other.id for other in read(store, label.batch) if (other.key, other.person) == (label.key, label.person)}
+    if label.withdraws not in earlier:
+        raise DataError(f"{label.person} has no label {label.withdraws!r} for this clip; nothing was taken back")
 
 
 def check_text(name: str, text: str, *, longest: int, allowed: str = "") -> None:

@@ -23,7 +23,7 @@ from emotion.review.queue import Item, Queue
 from emotion.scoring import inbox, ledger
 from emotion.scoring.batches import is_committed
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
-from emotion.scoring.tables import timeline_table
+from emotion.scoring.tables import complete, timeline_table, words
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     if store.exists(queue.key_of(batch)):
         return queue.read(store, batch)
     _remove_unfinished(store, batch)
-    table = store.read_table(f"scores/{batch}/predictions.parquet")
-    timeline = _read_timeline(store, batch)
+    table, timeline = _read_tables(store, batch)
     seed = _seed(candidates(table, timeline, emotions))
     table, timeline = _without_labelled(store, table, timeline)
     recordings = _Recordings(store, plan)
@@ -101,9 +100,12 @@ def _remove_unfinished(store: Store, batch: str) -> None:
             store.delete(queue.key_of(name))
 
 
-def _read_timeline(store: Store, batch: str) -> pd.DataFrame:
+def _read_tables(store: Store, batch: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions and the timelines of a batch; those that an earlier release collected lack some columns."""
+    table = complete(store.read_table(f"scores/{batch}/predictions.parquet"))
     key = f"scores/{batch}/timeline.parquet"
-    return store.read_table(key) if store.exists(key) else timeline_table([], emotions=[])
+    timeline = store.read_table(key) if store.exists(key) else timeline_table([], emotions=[])
+    return table, timeline.assign(channel=words(timeline.get("channel", pd.Series("", timeline.index))))
 
 
 def _seed(clips_of_batch: pd.DataFrame) -> int:
@@ -122,13 +124,11 @@ def _without_labelled(store: Store, table: pd.DataFrame, timeline: pd.DataFrame)
         else:
             parts.setdefault((item.sha256, item.channel), []).append((item.start, item.end))
     is_labelled = [
-        windows == 0 and (sha256, channel or "") in whole
+        windows == 0 and (sha256, channel) in whole
         for sha256, channel, windows in zip(table["sha256"], table["channel"], table["windows"], strict=True)
     ]
     overlaps = [
-        any(
-            start < other_end and other_start < end for other_start, other_end in parts.get((sha256, channel or ""), ())
-        )
+        any(start < other_end and other_start < end for other_start, other_end in parts.get((sha256, channel), ()))
         for sha256, channel, start, end in timeline[["sha256", "channel", "start", "end"]].itertuples(index=False)
     ]
     return table[~np.array(is_labelled, dtype=bool)], timeline[~np.array(overlaps, dtype=bool)]

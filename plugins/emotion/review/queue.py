@@ -17,6 +17,8 @@ FORMAT = 1
 REASONS = ("chance", "low_confidence", "unfamiliar", "models_disagree", "drift")
 """Why a clip is in the queue."""
 Reason = Literal["chance", "low_confidence", "unfamiliar", "models_disagree", "drift"]
+MOST_IN_MEMORY = 5_000
+"""Queues that a process keeps; it forgets them all where there are more."""
 _BATCH = re.compile(r"[A-Za-z0-9_-]{1,240}")
 
 
@@ -153,6 +155,10 @@ class Queue:
         }
 
 
+_READ: dict[str, tuple[str, Queue]] = {}
+"""The queues that this process has read, by the places of their files, each with the stamp of its file."""
+
+
 def key_of(batch: str) -> str:
     """The key of a queue in the artifact store. Raises DataError for what is no name of a batch.
 
@@ -169,7 +175,19 @@ def read(store: Store, batch: str) -> Queue:
     key = key_of(batch)
     if not store.exists(key):
         raise DataError(f"batch {batch} has no queue of clips to review; `emotion review status` lists those that have")
-    return _parse(store.read_json(key), store.url(key))
+    return _read(store, key)
+
+
+def _read(store: Store, key: str) -> Queue:
+    """A queue, from its file or from the memory of this process if the file was not written again since."""
+    place, stamp = store.url(key), store.stamp(key)
+    known_stamp, queue = _READ.get(place, ("", None))
+    if queue is None or known_stamp != stamp:
+        queue = _parse(store.read_json(key), place)
+        if len(_READ) >= MOST_IN_MEMORY:
+            _READ.clear()
+        _READ[place] = stamp, queue
+    return queue
 
 
 def _parse(content: Any, name: str) -> Queue:
@@ -206,5 +224,5 @@ def batches(store: Store) -> list[str]:
 
 def read_all(store: Store) -> list[Queue]:
     """The queues of all batches, the newest first."""
-    queues = [_parse(store.read_json(key), store.url(key)) for key in store.list(QUEUES, "*.json")]
+    queues = [_read(store, key) for key in store.list(QUEUES, "*.json")]
     return sorted(queues, key=lambda queue: (queue.made_at, queue.batch), reverse=True)

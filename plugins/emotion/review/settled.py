@@ -60,26 +60,26 @@ def table(store: Store) -> pd.DataFrame:
     rows = []
     for clips in reversed(queue.read_all(store)):
         for item in clips.items:
-            said = [label for label in standing.get(item.key, {}).values() if label.label != SKIP]
-            if said:
-                rows.append(_row(item, clips, sorted(said, key=lambda label: (label.at, label.id))))
+            of_item = [label for label in standing.get(item.key, {}).values() if label.label != SKIP]
+            if of_item:
+                rows.append(_row(item, clips, sorted(of_item, key=lambda label: (label.at, label.id))))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(item: Item, clips: Queue, said: list[Label]) -> dict[str, Any]:
+def _row(item: Item, clips: Queue, of_item: list[Label]) -> dict[str, Any]:
     row = {name: getattr(item, name) for name in COLUMNS[:14] if name != "made_at"}
     row |= {"made_at": clips.made_at, "version": clips.model["version"], "family": clips.model["family"]}
     row |= {name: item.answer[name] for name in ("mode", "emotion", "confidence", "probabilities")}
-    words = [label.label for label in said]
+    words = [label.label for label in of_item]
     outcome = outcome_of(words)
     return row | {
-        "speaker": _speaker(item, said),
-        "people": len(said),
+        "speaker": _speaker(item, of_item),
+        "people": len(of_item),
         "labels": words,
         "label": words[0] if outcome == "emotion" else "",
         "outcome": outcome,
-        "blind": all(label.blind for label in said),
-        "labelled_at": said[-1].at,
+        "blind": all(label.blind for label in of_item),
+        "labelled_at": of_item[-1].at,
     }
 
 
@@ -94,12 +94,12 @@ def outcome_of(words: list[str]) -> str:
     return words[0] if words[0] in WITHOUT_EMOTION else "emotion"
 
 
-def _speaker(item: Item, said: list[Label]) -> str:
+def _speaker(item: Item, of_item: list[Label]) -> str:
     """The speaker that persons named, if they named one; else that of the item."""
-    named = {label.speaker for label in said} - {""}
+    named = {label.speaker for label in of_item} - {""}
     return named.pop() if len(named) == 1 else item.speaker
 
 
 def units(standing: Mapping[tuple[str, str], Mapping[str, Label]]) -> list[list[str]]:
     """What persons said of each clip, without skips, for :func:`emotion.review.agreement.krippendorff_alpha`."""
-    return [[label.label for label in said.values() if label.label != SKIP] for said in standing.values()]
+    return [[label.label for label in by_person.values() if label.label != SKIP] for by_person in standing.values()]

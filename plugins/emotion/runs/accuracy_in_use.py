@@ -106,8 +106,8 @@ def promised(scores: Mapping[str, Mapping[str, float]], modes: Mapping[str, floa
     return float(sum(modes[mode] * known[mode] for mode in known) / sum(modes[mode] for mode in known))
 
 
-def _of_model(table: pd.DataFrame, store: Store, version: str, family: str) -> dict:
-    """The realized figures of one model, from all settled labels."""
+def _of_model(table: pd.DataFrame, store: Store, version: str, family: str, *, days: float | None = None) -> dict:
+    """The realized figures of one model, from all settled labels; ``days``: of the batches of the last days alone."""
     try:
         entry = registry.entry(store, version)
         scores, trained_at = entry["scores"].get(family, {}), entry["created"]
@@ -115,36 +115,44 @@ def _of_model(table: pd.DataFrame, store: Store, version: str, family: str) -> d
         log.warning("what training promised of %s is not known: %s", version, error)
         scores, trained_at = {}, ""
     rows = realized.of_model(table, version=version, family=family, trained_at=trained_at)
-    weights = (1 / rows["probability"]).groupby(rows["mode"]).sum().to_dict()
+    if days is not None:
+        since = pd.Timestamp(time.time() - days * 86_400, unit="s", tz="UTC")
+        rows = rows[pd.to_datetime(rows["made_at"], utc=True, format="ISO8601") >= since]
+    counted = rows[~rows["outcome"].isin(realized.LEFT_OUT)]
+    weights = (1 / counted["probability"]).groupby(counted["mode"]).sum().to_dict()
     return realized.realized_accuracy(rows, promised=promised(scores, weights))
 
 
 def measure_accuracy(store: Store, emitter: Emitter) -> dict[str, Any]:
-    """Measure the realized accuracy of every model with labels; write it to :data:`ACCURACY` and send the metrics.
+    """Measure the realized accuracy of every model with labels; write it to :data:`ACCURACY`, and send the metrics.
 
     Returns
     -------
     dict
-        ``measured_at``; ``champion``: its name and its figures of the last :data:`RECENT_DAYS` days, None without a
-        champion; ``models``: name → all its figures (:func:`emotion.monitoring.realized.realized_accuracy`), the one
-        with the newest label first.
+        The champion's ``name`` and, of the last :data:`RECENT_DAYS` days, its ``labels``, ``accuracy``, ``promised``,
+        ``short_by`` and ``message``; ``fell``: whether ``short_by`` is above 0. {} without a champion. The file has,
+        besides ``measured_at``, all figures (:func:`emotion.monitoring.realized.realized_accuracy`) of the
+        ``champion`` in these days (None without one), and of all ``models`` by name, the one with the newest label
+        first.
     """
     table = settled.table(store)
     newest = table.groupby(["version", "family"])["labelled_at"].max().sort_values(ascending=False)
     models = {f"{version}/{family}": _of_model(table, store, version, family) for version, family in newest.index}
     champion = _champion(table, store)
-    result = {"measured_at": registry.now(), "champion": champion, "models": models}
-    store.write_json(ACCURACY, result)
+    store.write_json(ACCURACY, {"measured_at": registry.now(), "champion": champion, "models": models})
     for name in list(models)[:MOST_MODELS]:
         _emit(emitter, name, models[name])
-    if champion:
-        _emit(emitter, CHAMPION, champion["figures"])
-        emitter.gauge(metrics.ACCURACY_SHORT, champion["figures"]["short_by"])
-    return result
+    if champion is None:
+        return {}
+    figures = champion["figures"]
+    _emit(emitter, CHAMPION, figures)
+    emitter.gauge(metrics.ACCURACY_SHORT, figures["short_by"])
+    brief = {key: figures[key] for key in ("labels", "accuracy", "promised", "short_by", "message")}
+    return {"name": champion["name"], "fell": figures["short_by"] > 0} | brief
 
 
 def read_accuracy(store: Store) -> dict | None:
-    """What :func:`measure_accuracy` last measured; None before it was first called."""
+    """What :func:`measure_accuracy` last wrote; None before it was first called."""
     return store.read_json(ACCURACY) if store.exists(ACCURACY) else None
 
 
@@ -152,9 +160,7 @@ def _champion(table: pd.DataFrame, store: Store) -> dict[str, Any] | None:
     champion = registry.champion(store)
     if champion is None:
         return None
-    since = pd.Timestamp(time.time() - RECENT_DAYS * 86_400, unit="s", tz="UTC")
-    recent = table[pd.to_datetime(table["made_at"], utc=True, format="ISO8601") >= since]
-    figures = _of_model(recent, store, champion["version"], champion["family"])
+    figures = _of_model(table, store, champion["version"], champion["family"], days=RECENT_DAYS)
     return {"name": f"{champion['version']}/{champion['family']}", "figures": figures}
 
 

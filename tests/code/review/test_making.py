@@ -14,12 +14,13 @@ import soundfile
 
 from emotion.audio import decode
 from emotion.errors import DataError
-from emotion.review import clips, labels, making, queue
+from emotion.review import assignment, clips, deletion, labels, making, queue, settled
 from emotion.review.clips import Span
 from emotion.review.labels import Label
 from emotion.review.making import make_queue
 from emotion.scoring import ledger
 from emotion.scoring.tables import timeline_table
+from emotion.store import Store
 from emotion.vocabulary import EMOTIONS
 from review_batches import add_batch, add_queue, predictions, write_recording
 
@@ -175,6 +176,28 @@ def test_audio_that_has_a_label_is_not_asked_for_again(store, box):
     labels.withdraw(store, "one", whole.audio, "ann")
     third = make_queue(store, add_batch(store, "three", box, both, timeline), size=20, drift="ok")
     assert whole.audio in {item.audio for item in third.items}
+
+
+def test_tables_that_an_earlier_release_collected_are_drawn_from(store, box):
+    table, timeline = long_call(box)
+    old = table.drop(columns=["heard_in_training", "channel", "unfamiliar", "unfamiliarity", "snr_db", "is_right"])
+    plan = add_batch(store, "one", box, old, timeline.drop(columns="channel"))
+    made = make_queue(store, plan, size=20, drift="unknown")
+    assert sorted(item.start for item in made.items) == [0, 3, 6, 9]
+    assert {(item.channel, item.unfamiliar) for item in made.items} == {("", False)}
+
+
+def test_the_review_works_in_an_object_store(box):
+    remote = Store("memory://review-test")
+    made = add_queue(remote, box)
+    for item in made.items:
+        labels.add(remote, Label(*item.key, "ann", "sad"))
+    assert len(labels.read(remote)) == len(settled.table(remote)) == 5 and assignment.left(remote, None, "ben") <= 1
+    with clips.open_audio(remote, made.items[0]) as handle:
+        assert handle.read() == (box / made.items[0].path).read_bytes()
+    assert "labels (1)" in deletion.delete(remote, made.items[0].sha256).removed and len(labels.read(remote)) == 4
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(days=40)
+    assert len(clips.expire(remote, 30, now=later)) == 4 and queue.read(remote, "monday").expired
 
 
 def test_a_queue_is_written_once(store, box):

@@ -1,0 +1,29 @@
+"""Deletes what is stored of a recording, and writes the reports of its batches again."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emotion.reports import batch_report
+from emotion.review.deletion import Deleted, delete
+from emotion.store import Store
+
+
+def delete_recording(store: Store, sha256: str) -> Deleted:
+    """As :func:`emotion.review.deletion.delete`; the reports of its batches are written again, without excerpts."""
+    deleted = delete(store, sha256)
+    for batch in deleted.batches:
+        key = f"scores/{batch}/summary.json"
+        if not store.exists(key):
+            continue
+        table = store.read_table(f"scores/{batch}/predictions.parquet")
+        timeline = f"scores/{batch}/timeline.parquet"
+        rows = store.read_table(timeline) if store.exists(timeline) else pd.DataFrame()
+        page = batch_report.render(store.read_json(key), table, rows, listen=[])
+        store.write_bytes(f"scores/{batch}/report.html", page.encode())
+    if deleted.batches:
+        deleted.remains.append(
+            f"counts and figures of the batches {', '.join(deleted.batches)}. Their reports were written again, "
+            "without excerpts to hear"
+        )
+    return deleted
