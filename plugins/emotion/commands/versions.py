@@ -101,11 +101,12 @@ def _announce_champion(store: Store, settings: Settings) -> None:
     from emotion import metrics
     from emotion.evaluation.selection import PROTOCOL
     from emotion.models import registry
+    from emotion.runs.training_metrics import emit_champion
 
     champion = registry.champion(store)
     assert champion is not None, "called after a promotion"
     emitter = metrics.statsd_emitter(settings.statsd)
     for score, value in registry.entry(store, champion["version"])["scores"][champion["family"]][PROTOCOL].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
-    registry.emit_champion(emitter, champion)
+    emit_champion(emitter, champion)
     print(f"The champion is now {champion['version']} ({champion['family']}).")

@@ -10,19 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
-from emotion import metrics
 from emotion.errors import BundleError, ConfigurationError, DataError
 from emotion.evaluation.coverage import CoveragePoint
-from emotion.metrics import Emitter
 from emotion.models import documents
 from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
 from emotion.store import Store
-
-log = logging.getLogger(__name__)
 
 ENTRY = "version.json"
 CHAMPION = "models/champion.json"
@@ -212,21 +207,6 @@ def champion(store: Store) -> ChampionPointer | None:
     words: dict[str, type] = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
     documents.check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
     return pointer
-
-
-def emit_champion(emitter: Emitter, pointer: ChampionPointer) -> None:
-    """Send which model is the champion, and since when, as metrics for the dashboards.
-
-    >>> emit_champion(Emitter(None), {"version": "first", "family": "ensemble", "file": "", "sha256": "", "reasons": [],
-    ...                               "since": "2026-01-02T03:04:05+00:00"})  # sends nothing
-    """
-    try:
-        since = dt.datetime.fromisoformat(pointer["since"]).timestamp()
-    except ValueError:  # a pointer that was edited by hand: no reason to score nothing
-        log.warning("%s: 'since' is no time: %r", CHAMPION, pointer["since"])
-        return
-    emitter.gauge(metrics.CHAMPION_SINCE, since)
-    emitter.gauge(metrics.CHAMPION, since, version=pointer["version"], family=pointer["family"])
 
 
 def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
