@@ -14,6 +14,7 @@ ENV PYTHONPATH=/opt/airflow/plugins \
 COPY --chown=airflow:0 include /opt/airflow/include
 COPY --chown=airflow:0 plugins /opt/airflow/plugins
 COPY --chown=airflow:0 dags /opt/airflow/dags
+COPY --chown=airflow:0 docs/monitoring.md /opt/airflow/docs/monitoring.md
 
 # Compiled here, once, and not by every first task. The folders are there so that volumes begin as the airflow user's.
 RUN mkdir -p /opt/airflow/emotion-home /opt/airflow/auth /opt/airflow/logs \

@@ -159,7 +159,7 @@ def _drift() -> Alert:
         summary="The last batch differs strongly from the training set of the model: the drift verdict is alarm.",
         runbook="Find the features that drifted. Level or spectrum: another microphone, codec or gain. Pitch: "
         "other speakers. If this kind of audio will keep coming, label some of it and train on it.",
-        panel=("scoring", "Features with the most drift"),
+        panel=("scoring", "Shift of the features"),
     )
 
 
@@ -196,7 +196,7 @@ def _importance() -> Alert:
         runbook="Check whether the data or the features changed with this run. If the dataset grew and the scores "
         "rose, the model learned from the new clips. If nothing changed, check the audio of the new clips, and "
         "compare the section Explanation of the reports of the runs.",
-        panel=("explanation", "Importance over runs"),
+        panel=("explanation", "Importance against its extremes of 60 days"),
     )
 
 

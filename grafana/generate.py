@@ -9,7 +9,8 @@ Grafana 7.5 and every later version can open the dashboards. Three rules follow 
 target that names its data source by uid. A panel names no data source, because 7.5 takes only names there; the
 provisioned data source is the default. Panel types, options and transformations are those that 7.5 has.
 
-An alert rule contains no ``$``, which Grafana would take for an environment variable. Graphite's functions therefore do
+An alert rule contains no ``$`` but in the address of its runbook, which begins with the environment variable
+``EMOTION_AIRFLOW_URL``: Grafana replaces it. Graphite's functions therefore do
 the arithmetic, and Grafana only reduces the result and compares it with a threshold.
 """
 

@@ -1,4 +1,4 @@
-"""The four kinds of panels of the dashboards. Grafana 7.5 and every later version can draw them."""
+"""The kinds of panels of the dashboards. Grafana 7.5 and every later version can draw them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ QUALITY: Steps = [(None, "red"), (0.5, "orange"), (0.65, "yellow"), (0.8, "green
 """For accuracy, F1 and other scores. Guessing among eight emotions gives 0.125, among four 0.25."""
 ERROR: Steps = [(None, "green"), (0.1, "yellow"), (0.2, "red")]
 """For calibration errors."""
+SHARE: Steps = [(None, "green"), (0.02, "yellow"), (0.2, "red")]
+"""For the share of files that cannot be used."""
 NONE_IS_GOOD: Steps = [(None, "green"), (1, "red")]
 AGE: Steps = [(None, "green"), (7 * DAY, "yellow"), (8 * DAY, "red")]
 
@@ -84,6 +86,19 @@ def _in_colour(panel, colours: dict[str, str]):
     return panel
 
 
+AGES = {"/^ago$/": "blue", "/^no data for$/": GREY, "/^no schedule$/": GREY, "/^late by$/": "red"}
+"""Name of the series of an age → its colour."""
+
+
+def _ages(panel) -> None:
+    """Show the series of ages as times, whatever the unit and the words of the other values are."""
+    for pattern, colour in AGES.items():
+        settings = {"color": {"mode": "fixed", "fixedColor": colour}, "unit": "s", "decimals": 0, "mappings": []}
+        panel.override_by_regexp(
+            pattern, [model.DynamicConfigValue(id_val=key, value=value) for key, value in settings.items()]
+        )
+
+
 def _colours(mode: model.FieldColorModeId) -> board.FieldColor:
     return board.FieldColor().mode(mode)
 
@@ -104,9 +119,11 @@ def stat_panel(
     since: str = "",
     no_data: str = "no data",
     colours: dict[str, str] | None = None,
+    age: str = "",
+    links: list | None = None,
     size: tuple[int, int] = (4, 4),
 ) -> stat.Panel:
-    """A stat panel: one number on its colour, and the name of its series.
+    """A stat panel: one number on its colour, and the name of its series; below it the age of the number, if given.
 
     Without a value the colour is that of the lowest threshold: grey, or red where ``steps`` begin with red.
 
@@ -121,6 +138,10 @@ def stat_panel(
     colours : dict, optional
         Name of a series as a regular expression → colour, in place of the thresholds. A value that is old has a name
         that begins with "none for", and is grey.
+    age : str
+        Query of the age, whose series have the names of :data:`AGES`.
+    links : list
+        What a click on the panel opens.
     """
     (_, lowest), *higher = steps
     if lowest != "red":
@@ -129,7 +150,7 @@ def stat_panel(
         stat.Panel(),
         title,
         description,
-        targets,
+        (*targets, age) if age else targets,
         size=size,
         unit=unit,
         steps=steps,
@@ -142,6 +163,11 @@ def stat_panel(
     if since:
         panel.time_from(since)
     _in_colour(panel, {"/^none for/": GREY} | (colours or {}))
+    if age:
+        _ages(panel)
+        panel.orientation(common_model.VizOrientation.HORIZONTAL)  # one below the other
+    if links:
+        panel.data_links(links)
     return (
         panel.color_scheme(_colours(model.FieldColorModeId.THRESHOLDS))
         .reduce_options(_reduced(calculation))
@@ -202,9 +228,13 @@ def time_panel(
     limits: tuple[float | None, float | None] = (0, None),
     links: list | None = None,
     colours: dict[str, str] | None = None,
+    limit: str = "",
     size: tuple[int, int] = (12, 8),
 ) -> timeseries.Panel:
     """A time series as ``line`` (with points, across gaps), ``points`` or ``bars``; ``steps`` are drawn as lines.
+
+    ``limit``: query of the values beyond which an alert fires, where they change with time; drawn as red lines without
+    points. The names of its series begin with "alert".
 
     A bar is drawn to the right of its time, which is the start of what it counts.
     """
@@ -212,7 +242,7 @@ def time_panel(
         timeseries.Panel(),
         title,
         description,
-        targets,
+        (*targets, limit) if limit else targets,
         size=size,
         unit=unit,
         steps=steps,
@@ -226,6 +256,11 @@ def time_panel(
     if style == "bars":
         panel.bar_alignment(common_model.BarAlignment.AFTER)
     _in_colour(panel, colours or {})
+    if limit:
+        settings = {"color": {"mode": "fixed", "fixedColor": "red"}, "custom.showPoints": "never"}
+        panel.override_by_regexp(
+            "/^alert/", [model.DynamicConfigValue(id_val=key, value=value) for key, value in settings.items()]
+        )
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     if len(steps) > 1:
@@ -235,6 +270,32 @@ def time_panel(
     legend = common.VizLegendOptions().display_mode(common_model.LegendDisplayMode.TABLE)
     panel.legend(legend.placement(common_model.LegendPlacement.RIGHT).show_legend(True).calcs(["lastNotNull", "max"]))
     return panel.tooltip(common.VizTooltipOptions().mode(common_model.TooltipDisplayMode.MULTI))
+
+
+def alert_list(title: str, description: str, *, labels: str, size: tuple[int, int]) -> board.Panel:
+    """The alerts that fire or are pending, of those with the labels, such as ``{project="emotion"}``."""
+    width, height = size
+    options = {
+        "viewMode": "list",
+        "groupMode": "default",
+        "groupBy": [],
+        "maxItems": 20,
+        "sortOrder": 3,  # the newest first
+        "dashboardAlerts": False,
+        "alertName": "",
+        "alertInstanceLabelFilter": labels,
+        "showInstances": True,
+        "stateFilter": {"firing": True, "pending": True, "error": True, "noData": False, "normal": False},
+    }
+    return (
+        board.Panel()
+        .type("alertlist")
+        .title(title)
+        .description(description)
+        .span(width)
+        .height(height)
+        .options(options)
+    )
 
 
 def table_panel(

@@ -60,6 +60,9 @@ def draw(graphite: str, dashboard: dict) -> Image.Image:
             continue
         paint.rectangle((left, top, left + width, top + height), fill=PANEL)
         paint.text((left + 8, top + 5), filled(dashboard, panel["title"]), fill=TEXT, font=FONTS[13])
+        if panel["type"] == "alertlist":
+            paint.text((left + 8, top + 40), "Grafana lists alerts here.", fill=TEXT, font=FONTS[11])
+            continue
         targets = [filled(dashboard, query["target"]) for query in panel["targets"]]
         since = f"-{_seconds(panel['timeFrom'])}s" if "timeFrom" in panel else dashboard_since
         inner = (left + 8, top + 26, width - 16, height - 32)
@@ -181,18 +184,27 @@ Rows = list[tuple[str, list[float]]]
 
 
 def _stat(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> None:
-    """One number on a background of its colour."""
+    """Each number on a background of its colour, one below the other."""
     left, top, width, height = box
-    defaults = panel["fieldConfig"]["defaults"]
-    name, value = (rows[0][0], rows[0][1][0]) if rows else ("", None)
-    text = defaults["noValue"] if value is None else _words(value, defaults)
-    overrides = panel["fieldConfig"]["overrides"]
-    fixed = [each for each in overrides if name and re.search(each["matcher"]["options"].strip("/"), name)]
-    colour = fixed[0]["properties"][0]["value"]["fixedColor"] if fixed else ""
-    colour = COLOURS.get(colour, colour) or _colour(value, defaults)
-    paint.rectangle((left, top, left + width, top + height), fill=colour)
-    paint.text((left + 12, top + 4), name, fill="white", font=FONTS[11])
-    paint.text((left + 12, top + height / 2 - 12), text, fill="white", font=FONTS[26])
+    step = height / max(len(rows), 1)
+    for number, (name, values) in enumerate(rows or [("", [])]):
+        defaults, y = panel["fieldConfig"]["defaults"], top + number * step
+        colour = ""
+        for override in panel["fieldConfig"]["overrides"]:
+            if name and re.search(override["matcher"]["options"].strip("/"), name):
+                settings = {each["id"]: each["value"] for each in override["properties"]}
+                colour = settings.pop("color")["fixedColor"]
+                defaults = defaults | settings
+                break
+        value = values[0] if values else None
+        text = defaults["noValue"] if value is None else _words(value, defaults)
+        paint.rectangle(
+            (left, y, left + width, y + step - 2), fill=COLOURS.get(colour, colour) or _colour(value, defaults)
+        )
+        paint.text((left + 12, y + 2), name, fill="white", font=FONTS[11])
+        is_large = len(rows) < 3 and len(text) < 14
+        x = left + (12 if len(rows) < 3 else width / 2)
+        paint.text((x, y + step / 2 - 8), text, fill="white", font=FONTS[26 if is_large else 13])
 
 
 def _lines(box: tuple, rows: Rows) -> Iterator[tuple[float, float, str, list[float]]]:

@@ -120,6 +120,59 @@ def latest_run(metric: Metric, **labels: str) -> str:
     return f"currentAbove(transformNull({hourly}, -1, {hourly}), -0.5)"
 
 
+def gated(condition: str, expression: str) -> str:
+    """The expression if ``condition`` gives a series, else nothing."""
+    return f'applyByNode({condition}, 0, "{expression}")'
+
+
+def since_last(paths: str, *, least: float | None = None) -> str:
+    """Seconds since a series of ``paths`` last had a value, as a horizontal line; no series if none had one.
+
+    ``least``: values below it do not count, such as the 0 that StatsD sends for an idle counter.
+    """
+    counted = "%" if least is None else f"removeBelowValue(%, {least})"
+    times = f"multiplySeries(timeFunction('then'), removeBelowValue(isNonNull({counted}), 1))"
+    return f'minSeries(applyByNode({paths}, {paths.count(".")}, "{_seconds_since(times)}"))'
+
+
+def aged(expression: str, *, within: str) -> str:
+    """An age, named "ago"; or "no data for" if it is over a number of hours or days, such as ``2 h``."""
+    number, unit = within.split()
+    seconds = int(number) * {"min": 60, "h": HOUR, "d": 24 * HOUR}[unit]
+    return (
+        f"fallbackSeries({alias(f'currentBelow({expression}, {seconds})', 'ago')}, {alias(expression, 'no data for')})"
+    )
+
+
+def champion_age() -> str:
+    """Seconds since the champion was promoted, named by its family and version.
+
+    Each model that was ever the champion has a series; that of today's champion has the latest time.
+    """
+    every = path(metrics.CHAMPION)
+    ages = f'applyByNode({every}, {every.count(".")}, "{_seconds_since("%")}", "%")'
+    return named(metrics.CHAMPION, "family", "version", of=f"limit(sortByMinima({ages}), 1)")
+
+
+def rejected_share() -> str:
+    """Rejected files as a share of all that went through scoring in the time range; none if there were none."""
+    scored, rejected = (path(metrics.SCORED, outcome=outcome) for outcome in ("scored", "rejected"))
+    rejected = f"aggregateLine({or_zero(rejected, 'rejected', alive=scored)}, 'sum')"
+    every = path(metrics.SCORED, outcome="{scored,rejected}")
+    return f"divideSeries({rejected}, aggregateLine(sumSeries({every}), 'sum'))"
+
+
+def usual(expression: str) -> str:
+    """The median of the last seven days, at every time of a graph; of the last value of each quarter of an hour, which
+    is how often scoring runs: a median of single minutes would take Graphite seconds."""
+    return f"movingMedian(summarize({expression}, '15min', 'last'), '7d')"
+
+
+def between(low: str, high: str) -> str:
+    """Both series in one query."""
+    return f"group({low}, {high})"
+
+
 def scoring_age(*, late: bool = False) -> str:
     """Seconds since scoring was last seen at work; ``late``: less the time that lies between two scheduled runs."""
     scheduled = f"scale(aggregateLine({path(metrics.SCORING_EVERY)}, 'last'), {HOUR})"
@@ -137,15 +190,20 @@ def age(metric: Metric, *, less: str = "") -> str:
     """Seconds since the Unix time that a gauge was last set to, as a horizontal line; no series if it never was.
 
     ``less``: an expression whose value is subtracted, if it has one.
-
-    If one series of a difference is missing or empty, Graphite returns the other one, here 56 years. Therefore
-    ``applyByNode``, which returns nothing if there is no gauge, and the 1, which requires a value of both series.
-    The last point of ``timeFunction`` lies up to a minute back, and Graphite cuts the time to whole seconds; the 61 s
-    that are added keep the age above 0.
     """
-    now, then = "aggregateLine(timeFunction('now'), 'max')", "aggregateLine(%, 'max')"
-    gauge = path(metric)
-    seconds = f"offset(aggregate(group({now}, {then}), 'diff', 1), 61)"
+    gauge, seconds = path(metric), _seconds_since("%")
     if less:  # a difference to a series that is missing is the first series
         seconds = f"diffSeries({seconds}, {less})"
     return f'applyByNode({gauge}, {gauge.count(".")}, "{seconds}")'
+
+
+def _seconds_since(times: str) -> str:
+    """What ``applyByNode`` makes of a series %: the seconds since the latest of ``times``, Unix times.
+
+    If one series of a difference is missing or empty, Graphite returns the other one, here 56 years. Therefore
+    ``applyByNode``, which returns nothing if there is no series %, and the 1, which requires a value of both series.
+    The last point of ``timeFunction`` lies up to a minute back, and Graphite cuts the time to whole seconds; the 61 s
+    that are added keep the age above 0.
+    """
+    now = "aggregateLine(timeFunction('now'), 'max')"
+    return f"offset(aggregate(group({now}, aggregateLine({times}, 'max')), 'diff', 1), 61)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from alerts import Alert, alerts
@@ -13,6 +14,8 @@ from grafana_foundation_sdk.models import alerting as alert_model
 from panels import DATASOURCE, Query
 
 FOLDER = "emotion"
+RUNBOOK = "${EMOTION_AIRFLOW_URL}/emotion/runbook#"
+"""Grafana replaces the variable by its environment's value when it provisions the rules."""
 
 
 @dataclass
@@ -71,11 +74,12 @@ def rule(definition: Alert, panel_ids: dict[tuple[str, str], int]) -> dict:
         .for_val(definition.pending)
         .no_data_state(definition.no_data)
         .exec_err_state("Error")
-        .labels({"severity": definition.severity})
+        .labels({"severity": definition.severity, "project": FOLDER})
         .annotations(
             {
                 "summary": definition.summary,
                 "runbook": definition.runbook,
+                "runbook_url": RUNBOOK + re.sub("[^a-z0-9 -]", "", definition.title.lower()).replace(" ", "-"),
                 "__dashboardUid__": f"emotion-{dashboard}",
                 "__panelId__": str(panel_ids[dashboard, title]),
             }

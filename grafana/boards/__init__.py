@@ -1,4 +1,4 @@
-"""The four dashboards, one module each; ``frame`` is what they have in common."""
+"""The dashboards, one module each; ``frame`` is what they have in common."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from boards.airflow import airflow
 from boards.explanation import explanation
+from boards.overview import overview
 from boards.scoring import scoring
 from boards.training import training
 
 DASHBOARDS: dict[str, Callable[[], dict]] = {
+    "overview": overview,
     "training": training,
     "explanation": explanation,
     "scoring": scoring,

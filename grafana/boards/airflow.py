@@ -89,8 +89,10 @@ def _scheduler() -> list:
     return [
         time_panel(
             "Heartbeats per minute",
-            "Heartbeats of the scheduler, the DAG processor and the triggerer.",
+            "Heartbeats of the scheduler, the DAG processor and the triggerer. Red: under one of the scheduler in five "
+            "minutes, the alert fires.",
             *(f"aliasByMetric({per_minute(path(metric))})" for metric in beats),
+            steps=[(None, "red"), (0.2, "green")],
         ),
         time_panel(
             "Scheduler loop",
@@ -126,7 +128,8 @@ def _runs_and_tasks() -> list:
         ),
         time_panel(
             "Task failures by task",
-            "Task instances per ten minutes that failed after their last retry, by DAG and task.",
+            "Task instances per ten minutes that failed after their last retry, by DAG and task. Each of them is an "
+            "alert, for an hour.",
             or_zero(
                 named(queries.TASK_FINISHED, "dag", "task", of=summed(FAILED, every="10min")),
                 "none",

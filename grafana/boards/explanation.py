@@ -7,8 +7,11 @@ from grafana_foundation_sdk.builders import bargauge
 from panels import bar_panel, table_panel, time_panel
 from queries import latest_run, named, path
 
-from boards.frame import MODELS, TRAINING_DAG, choose, choose_one, dashboard, runs_link, with_rows
+from boards.frame import MODELS, TRAINING_DAG, choose, choose_one, dashboard, promotions, runs_link, with_rows
 from emotion import metrics
+
+IMPORTANCE_LIMIT = 0.667
+"""Of the alert on importance."""
 
 
 def explanation() -> dict:
@@ -27,6 +30,7 @@ def explanation() -> dict:
         ],
     )
     built.link(runs_link(TRAINING_DAG))
+    built.annotation(promotions())
     return with_rows(
         built,
         {
@@ -35,6 +39,7 @@ def explanation() -> dict:
             "From run to run": _importance_over_runs(),
             "Single features": _single_features(),
         },
+        reports_of=TRAINING_DAG,
     )
 
 
@@ -70,6 +75,9 @@ def _groups_of_each_emotion() -> bargauge.Panel:
 
 
 def _importance_over_runs() -> list:
+    share = path(metrics.SHAP_GROUP)
+    fallen = f"divideSeriesLists({share}, movingMax({share}, '60d'))"
+    risen = f"divideSeriesLists(movingMin({share}, '60d'), {share})"
     importance = named(metrics.SHAP_GROUP, "group", of=path(metrics.SHAP_GROUP, model="$explained"))
     return [
         time_panel(
@@ -78,6 +86,16 @@ def _importance_over_runs() -> list:
             importance,
             unit="percentunit",
             decimals=0,
+            size=(24, 9),
+        ),
+        time_panel(
+            "Importance against its extremes of 60 days",
+            "Share of each group of features, of every model, as a part of its highest share of 60 days, or its lowest "
+            "share as a part of it, whichever is less. Below the red line, the alert fires.",
+            named(metrics.SHAP_GROUP, "model", "group", of=f"aggregateSeriesLists({fallen}, {risen}, 'min')"),
+            decimals=2,
+            limits=(0, 1),
+            steps=[(None, "red"), (IMPORTANCE_LIMIT, "green")],
             size=(24, 9),
         ),
         table_panel(

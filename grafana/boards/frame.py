@@ -8,9 +8,10 @@ from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
-from panels import STATES, Steps, stat_panel, time_panel
-from queries import RUN, named, path, recent
+from panels import STATES, Query, Steps, stat_panel, time_panel
+from queries import RUN, aged, alias, named, path, recent, since_last
 
+from emotion import metrics
 from emotion.vocabulary import FAMILIES
 
 SCHEMA_VERSION = 27
@@ -38,6 +39,30 @@ def runs_link(dag: str) -> board.DashboardLink:
     """A link to the runs of a DAG in the time range, in the Airflow UI."""
     url = f"${{airflow}}/dags/{dag}/runs?run_after_gte=${{__from:date:iso}}&run_after_lte=${{__to:date:iso}}"
     return link(f"Airflow: runs of {dag}", url, tooltip="The runs in the time range, in the Airflow UI")
+
+
+def report_link(dag: str) -> board.DashboardLink:
+    """A link from a point to the report of the run that was at work at its time."""
+    url = f"${{airflow}}/emotion/dags/{dag}/at/${{__value.time}}"
+    return link(f"Report of the run of {dag} at this time", url, tooltip="")
+
+
+def board_link(name: str, title: str) -> board.DashboardLink:
+    """A link to another dashboard, with the same time range and variables."""
+    url = f"/d/emotion-{name}?${{__url_time_range}}&${{__all_variables}}"
+    return link(title, url, tooltip="").target_blank(False)
+
+
+def promotions() -> board.AnnotationQuery:
+    """Marks at the times at which a challenger became champion."""
+    promoted = f"removeBelowValue({path(metrics.PROMOTION, decision='promoted')}, 1)"
+    return (
+        board.AnnotationQuery()
+        .name("Promotions")
+        .enable(True)
+        .icon_color("purple")
+        .target(Query(alias(promoted, "a new champion"), "Anno", {"fromAnnotations": True}))
+    )
 
 
 def choose(name: str, label: str, description: str, query: str) -> board.QueryVariable:
@@ -119,19 +144,33 @@ def dashboard(uid: str, title: str, description: str, *, since: str, refresh: st
     return built
 
 
-def with_rows(built: board.Dashboard, rows: dict[str, list]) -> dict:
-    """The JSON of a dashboard with these rows: title of a row → its panels."""
+def with_rows(built: board.Dashboard, rows: dict[str, list], *, reports_of: str = "") -> dict:
+    """The JSON of a dashboard with these rows: title of a row → its panels. An empty title makes no row.
+
+    ``reports_of``: a DAG to the reports of whose runs the points of every time series lead.
+    """
     for title, panels in rows.items():
-        built.with_row(board.Row(title))
+        if title:
+            built.with_row(board.Row(title))
         for panel in panels:
             built.with_panel(panel)
     finished = built.build()
     finished.schema_version = SCHEMA_VERSION
     for index, panel in enumerate(finished.panels, start=1):
         panel.id_val = index
+        if reports_of and panel.type_val == "timeseries":
+            defaults = panel.field_config.defaults
+            defaults.links = [report_link(reports_of).build(), *(defaults.links or ())]
     for each in (*finished.links, *(finished.annotations.list_val or ())):
         each.placement = None  # the SDK's default hides them in a menu
     return json.loads(json.dumps(finished, cls=JSONEncoder))
+
+
+def last_run(dag: str, *, within: str) -> str:
+    """The query of how the last run of a DAG ended: 1 where it succeeded, 2 where it failed."""
+    success, failed = (path(RUN, outcome=outcome, dag=dag) for outcome in ("success", "failed"))
+    both = f"maxSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
+    return recent(f"removeBelowValue({both}, 1)", "last run", within=within)
 
 
 def run_state(dag: str, *, within: str, size: tuple[int, int] = (4, 4)) -> stat.Panel:
@@ -140,13 +179,13 @@ def run_state(dag: str, *, within: str, size: tuple[int, int] = (4, 4)) -> stat.
     The panel looks at nine days, for which Graphite has a value a minute. Of more days it has a value an hour, and two
     runs that ended in the same hour could not be told apart.
     """
-    success, failed = (path(RUN, outcome=outcome, dag=dag) for outcome in ("success", "failed"))
-    both = f"maxSeries(isNonNull({success}), scale(isNonNull({failed}), 2))"
+    ended = path(RUN, outcome="{success,failed}", dag=dag)
     return stat_panel(
         "Last run",
-        f"How the last run of {dag} in the last nine days ended (1: succeeded; 2: failed). Grey if no run ended for "
-        f"{within}.",
-        recent(f"removeBelowValue({both}, 1)", "last run", within=within),
+        f"How the last run of {dag} in the last nine days ended (1: succeeded; 2: failed), and how long ago. Grey if "
+        f"no run ended for {within}.",
+        last_run(dag, within=within),
+        age=aged(since_last(ended), within=within),
         words=OUTCOMES,
         steps=FAILED_IS_BAD,
         since="9d",
@@ -165,6 +204,6 @@ def run_durations(dag: str, *, size: tuple[int, int] = (12, 8)) -> timeseries.Pa
         unit="ms",
         style="points",
         colours=STATES,
-        links=[runs_link(dag)] if "$" not in dag else None,
+        links=[report_link(each) for each in (TRAINING_DAG, SCORING_DAG)] if "$" in dag else [runs_link(dag)],
         size=size,
     )

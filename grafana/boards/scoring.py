@@ -5,10 +5,26 @@ from __future__ import annotations
 from functools import partial
 
 from grafana_foundation_sdk.builders import bargauge
-from panels import GREY, NEUTRAL, STATES, Steps, bar_panel, stat_panel, time_panel
-from queries import alias, last_sweep, latest_run, named, or_zero, path, per_minute, recent, summed, total
+from panels import GREY, NEUTRAL, SHARE, STATES, Steps, bar_panel, stat_panel, time_panel
+from queries import (
+    aged,
+    alias,
+    between,
+    last_sweep,
+    latest_run,
+    named,
+    or_zero,
+    path,
+    per_minute,
+    recent,
+    rejected_share,
+    since_last,
+    summed,
+    total,
+    usual,
+)
 
-from boards.frame import SCORING_DAG, choose, dashboard, run_state, runs_link, with_rows
+from boards.frame import SCORING_DAG, choose, dashboard, promotions, run_state, runs_link, with_rows
 from emotion import metrics
 
 TYPICAL: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
@@ -16,6 +32,8 @@ TYPICAL: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
 DRIFT_STEPS: Steps = [(None, "green"), (0.1, "yellow"), (0.25, "red")]
 SCORED = path(metrics.SCORED, outcome="scored")
 REJECTED = or_zero(path(metrics.SCORED, outcome="rejected"), "rejected", alive=SCORED)
+TOTAL_P95 = path(metrics.LATENCY_QUANTILE, stage="total", quantile="p95")
+MEAN_CONFIDENCE = path(metrics.BATCH_CONFIDENCE, statistic="mean")
 
 
 def scoring() -> dict:
@@ -29,6 +47,7 @@ def scoring() -> dict:
         variables=[choose("emotion", "Emotion", "Predicted emotions to show", path(metrics.PREDICTED))],
     )
     built.link(runs_link(SCORING_DAG))
+    built.annotation(promotions())
     return with_rows(
         built,
         {
@@ -39,6 +58,7 @@ def scoring() -> dict:
             "Drift": _drift(),
             "Accuracy in use": _accuracy(),
         },
+        reports_of=SCORING_DAG,
     )
 
 
@@ -65,11 +85,12 @@ def _now() -> list:
             steps=NEUTRAL,
         ),
         tile(
-            "Clips rejected",
-            "Number of files in the time range that could not be scored.",
-            alias(REJECTED, "rejected", condense="sum"),
-            calculation="sum",
-            steps=[(None, "green"), (1, "yellow"), (50, "red")],
+            "Files rejected",
+            "Share of the files in the time range that could not be scored.",
+            alias(rejected_share(), "rejected"),
+            unit="percentunit",
+            decimals=1,
+            steps=SHARE,
         ),
         tile(
             "Audio scored",
@@ -99,6 +120,7 @@ def _now() -> list:
             "Verdict on the last batch that could be judged (0: ok; 1: watch; 2: alarm). Grey if there was none for 2 "
             "hours.",
             recent(path(metrics.DRIFT_VERDICT), "last batch", within="2 h"),
+            age=aged(since_last(path(metrics.DRIFT_VERDICT)), within="2 h"),
             words={0: "ok", 1: "watch", 2: "alarm"},
             steps=[(None, "green"), (1, "yellow"), (2, "red")],
         ),
@@ -122,13 +144,15 @@ def _throughput_and_latency() -> list:
         ),
         time_panel(
             "Latency p50 and p95 by stage",
-            "Median and 95th percentile of the time per clip in each batch: decode, features, model, and total.",
+            "Median and 95th percentile of the time per clip in each batch: decode, features, model, and total. Red: "
+            "twice the 7-day median of the total p95, above which the alert fires.",
             named(
                 metrics.LATENCY_QUANTILE,
                 "stage",
                 "quantile",
                 of=path(metrics.LATENCY_QUANTILE, quantile="{p50,p95}"),
             ),
+            limit=alias(f"scale({usual(TOTAL_P95)}, 2)", "alert: total.p95 above"),
             unit="ms",
         ),
         time_panel(
@@ -173,8 +197,13 @@ def _confidence() -> list:
         by_emotion("p90", "Confidence: p90", "10 % of the clips have a higher confidence."),
         time_panel(
             "Confidence over time",
-            "Confidence over all clips of a batch: mean, p10, p50 and p90.",
+            "Confidence over all clips of a batch: mean, p10, p50 and p90. Red: 0.1 below and above the 7-day median "
+            "of the mean, beyond which the alert fires.",
             named(metrics.BATCH_CONFIDENCE, "statistic", of=path(metrics.BATCH_CONFIDENCE)),
+            limit=between(
+                alias(f"offset({usual(MEAN_CONFIDENCE)}, -0.1)", "alert: mean below"),
+                alias(f"offset({usual(MEAN_CONFIDENCE)}, 0.1)", "alert: mean above"),
+            ),
             decimals=2,
             limits=(0, 1),
         ),
@@ -234,8 +263,11 @@ def _drift() -> list:
         time_panel(
             "Shift of the features",
             "How far the feature means of the batch lie from those of the training set. At 1, the batch differs as "
-            "much as one new speaker does. The drift verdict depends on this value.",
+            "much as one new speaker does. Above the level shift_watch of its size, the verdict on the batch is watch; "
+            "above the red line it is alarm, and the alert fires.",
             alias(path(metrics.DRIFT_SHARE, signal="shift"), "shift"),
+            alias(path(metrics.DRIFT_SHARE, signal="shift_watch"), "watch above"),
+            limit=alias(path(metrics.DRIFT_SHARE, signal="shift_alarm"), "alert: shift above"),
             decimals=2,
             size=(8, 8),
         ),
@@ -305,7 +337,7 @@ def _accuracy() -> list:
             recent(path(metrics.ACCURACY_SHORT), "champion", within="2 h"),
             decimals=2,
             steps=[(None, "green"), (0.001, "red")],
-            since="30d",
+            since="9d",  # by the minute: of more days Graphite has a value an hour
             size=(6, 4),
         ),
         stat_panel(
@@ -314,7 +346,7 @@ def _accuracy() -> list:
             recent(path(metrics.REALIZED, model="champion", figure="labels"), "champion", within="2 h"),
             decimals=0,
             steps=NEUTRAL,
-            since="30d",
+            since="9d",  # by the minute: of more days Graphite has a value an hour
             size=(6, 4),
         ),
         stat_panel(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import bargauge, timeseries
-from grafana_foundation_sdk.builders import dashboard as board
-from panels import AGE, ERROR, GOOD, NEUTRAL, QUALITY, STATES, Query, Steps, bar_panel, stat_panel, time_panel
-from queries import age, alias, named, path, recent, summed
+from panels import AGE, ERROR, GOOD, NEUTRAL, QUALITY, SHARE, STATES, Steps, bar_panel, stat_panel, time_panel
+from queries import age, alias, champion_age, named, path, recent, summed
 
 from boards.frame import (
     MODELS,
@@ -13,6 +12,7 @@ from boards.frame import (
     choose,
     choose_one,
     dashboard,
+    promotions,
     run_durations,
     run_state,
     runs_link,
@@ -61,14 +61,7 @@ def training() -> dict:
         ],
     )
     built.link(runs_link(TRAINING_DAG))
-    promoted = f"removeBelowValue({path(metrics.PROMOTION, decision='promoted')}, 1)"
-    built.annotation(
-        board.AnnotationQuery()
-        .name("Promotions")
-        .enable(True)
-        .icon_color("purple")
-        .target(Query(alias(promoted, "a new champion"), "Anno", {"fromAnnotations": True}))
-    )
+    built.annotation(promotions())
     return with_rows(
         built,
         {
@@ -85,10 +78,12 @@ def training() -> dict:
             "Champion": _champion(),
             "Pipeline": [*_work_and_clips(), *_cost_of_models_and_stages()],
         },
+        reports_of=TRAINING_DAG,
     )
 
 
 def _now() -> list:
+    clips = path(metrics.CLIPS, kind="rejected")
     return [
         run_state(TRAINING_DAG, within="8 d"),
         stat_panel(
@@ -108,18 +103,25 @@ def _now() -> list:
             steps=QUALITY,
         ),
         stat_panel(
-            "Time since promotion",
-            "Time since the champion was promoted.",
-            alias(age(metrics.CHAMPION_SINCE), "champion for"),
+            "Champion, and since when",
+            "Family and run of the model in use, and the time since it was promoted.",
+            champion_age(),
             unit="s",
             decimals=1,
             steps=NEUTRAL,
         ),
         stat_panel(
             "Rejected clips",
-            "Clips that the last run could not use. The file rejected.csv of the run lists them with their reasons.",
-            recent(path(metrics.CLIPS, kind="rejected"), "last run", within="8 d"),
-            steps=[(None, "green"), (1, "yellow"), (50, "red")],
+            "Share of the clips that the last run could not use. The file rejected.csv of the run lists them with "
+            "their reasons.",
+            recent(
+                f"applyByNode({clips}, {clips.count('.') - 1}, 'divideSeries(%.rejected, %.total)')",
+                "last run",
+                within="8 d",
+            ),
+            unit="percentunit",
+            decimals=1,
+            steps=SHARE,
         ),
         stat_panel(
             "Promotions",
@@ -338,15 +340,18 @@ def _outside() -> list:
 
 
 def _champion() -> list:
+    f1 = path(metrics.CHAMPION_SCORE, protocol=PROTOCOL, score=SCORE)
     return [
         time_panel(
             "Champion over time",
-            "Scores of the champion on unheard speakers; each run scores it again. Purple marks are promotions.",
+            "Scores of the champion on unheard speakers; each run scores it again. Purple marks are promotions. Red: "
+            "0.05 below the highest macro F1 of 30 days, below which the alert fires.",
             named(
                 metrics.CHAMPION_SCORE,
                 "score",
                 of=path(metrics.CHAMPION_SCORE, score="{accuracy,f1_macro,uar}", protocol=PROTOCOL),
             ),
+            limit=alias(f"offset(movingMax({f1}, '30d'), -0.05)", "alert: f1_macro below"),
             decimals=3,
             limits=(None, None),
         ),

@@ -175,6 +175,13 @@ CHAMPION_SCORE = _metric(
     "champion.score.{protocol}.{score}", "gauge", "ratio", "The champion's scores, as it was promoted or last re-scored"
 )
 CHAMPION_SINCE = _metric("champion.since", "gauge", "s", "Unix time of the champion's promotion")
+CHAMPION = _metric(
+    "champion.is.{version}.{family}",
+    "gauge",
+    "s",
+    "Unix time since which this model is the champion; the latest time is that of today's champion. Each promotion, "
+    "each decision of a training run and each scoring run sends it",
+)
 
 SCORING_EVERY = _metric(
     "scoring.every_hours",
@@ -226,7 +233,8 @@ DRIFT_SHARE = _metric(
     "scoring.drift.{signal}",
     "gauge",
     "value",
-    "features (share drifted), shift (99th percentile over features; 1 is a new speaker's), emotions (PSI), "
+    "features (share drifted), shift (99th percentile over features; 1 is a new speaker's), shift_watch and "
+    "shift_alarm (the levels of shift from which on the verdict on this batch is watch or alarm), emotions (PSI), "
     "confidence (KS statistic)",
 )
 DRIFT_FEATURE = _metric("scoring.drift_feature.{feature}", "gauge", "PSI", "PSI of the features that moved most")

@@ -1,4 +1,5 @@
-"""The web pages of the tab *Emotion report*: the report of a run, and a link to Grafana.
+"""The web pages of the tab *Emotion report*: the report of a run, and a link to Grafana; and two pages to which Grafana
+links: the run that was at work at a time, and what to do about alerts.
 
 A report shows the names of files that somebody sent in. It is therefore served with a policy that runs no script,
 loads nothing and gives the page no origin: whatever the report contains cannot use the reader's session.
@@ -8,19 +9,22 @@ loads nothing and gives the page no origin: whatever the report contains cannot 
 
 import os
 import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 from urllib.parse import quote, urlencode
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from airflow.models import DagRun
-from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from emotion.settings import INCLUDE, Settings
 from emotion.store import Store, run_folder
+from emotion_airflow.runbook import runbook_html
 
 FOLDERS = {"emotion_training": "runs", "emotion_scoring": "scores"}
 """DAG → folder of the artifact store in which its runs write their reports."""
@@ -28,6 +32,8 @@ DASHBOARDS = {"emotion_training": "emotion-training", "emotion_scoring": "emotio
 """DAG → uid of its Grafana dashboard."""
 MARGIN_MS = 10 * 60 * 1000
 """Grafana shows this much time before and after a run, in milliseconds, so that no point lies on the edge."""
+LATEST_MS = 4_102_444_800_000
+"""The year 2100: later times of a point are refused."""
 NEWEST_RUNS = 50
 """The page of a DAG looks for a report among this many runs."""
 REPORT_POLICY = (
@@ -78,6 +84,32 @@ def find_run(session: SessionDep, dag_id: str, run_id: str) -> DagRun:
     return run
 
 
+def run_at(session: SessionDep, dag_id: str, when: datetime) -> DagRun:
+    """The run of a DAG that was at work at the time of a point of a dashboard.
+
+    Graphite rounds the time of a point down to a minute, or to an hour where the point is old, and StatsD sends what it
+    got up to ten seconds late. So the first of these counts: the first run that was at work in the minute that begins
+    at ``when``; the last one that ended in the minute before; the last one that started in the hour after.
+
+    Raises
+    ------
+    HTTPException
+        404 if there is none.
+    """
+    minute, hour = timedelta(minutes=1), timedelta(hours=1)
+    start, end = DagRun.start_date, DagRun.end_date
+    of_dag = select(DagRun).where(DagRun.dag_id == dag_id)
+    choices = (
+        of_dag.where(start < when + minute, or_(end.is_(None), end >= when)).order_by(start),
+        of_dag.where(end < when, end >= when - minute).order_by(end.desc()),
+        of_dag.where(start >= when, start < when + hour).order_by(start.desc()),
+    )
+    for choice in choices:
+        if run := session.scalar(choice.limit(1)):
+            return run
+    raise HTTPException(404, f"No run of {dag_id!r} was at work at {when:%Y-%m-%d %H:%M} UTC")
+
+
 def page(request: Request, prefix: str, dag_id: str, run: DagRun | None, *, has_report: bool) -> HTMLResponse:
     """The page around a report: a header with the links, and the report in a frame."""
     airflow = str(request.base_url).rstrip("/")
@@ -97,7 +129,8 @@ def page(request: Request, prefix: str, dag_id: str, run: DagRun | None, *, has_
 
 
 def application(prefix: str) -> FastAPI:
-    """``/dags/{dag_id}`` and ``/dags/{dag_id}/runs/{run_id}`` are the tabs; ``…/report`` is the report alone.
+    """``/dags/{dag_id}`` and ``/dags/{dag_id}/runs/{run_id}`` are the tabs; ``…/report`` is the report alone. From
+    ``/dags/{dag_id}/at/{milliseconds}``, a Unix time, one is led to a run; ``/runbook`` says what to do about alerts.
 
     Every request asks Airflow's auth manager whether the person may see the runs of the DAG.
 
@@ -130,6 +163,22 @@ def application(prefix: str) -> FastAPI:
     def run_page(request: Request, dag_id: str, run_id: str, session: SessionDep) -> HTMLResponse:
         run = find_run(session, dag_id, run_id) if dag_id in FOLDERS else None
         return page(request, prefix, dag_id, run, has_report=run is not None and has_report(run))
+
+    @app.get("/dags/{dag_id}/at/{milliseconds}")
+    def run_at_time(
+        request: Request, dag_id: str, milliseconds: Annotated[int, Path(ge=0, le=LATEST_MS)], session: SessionDep
+    ) -> Response:
+        run = run_at(session, dag_id, datetime.fromtimestamp(milliseconds / 1000, UTC))
+        airflow = str(request.base_url).rstrip("/")
+        return RedirectResponse(
+            f"{airflow}{prefix}/dags/{quote(dag_id, safe='')}/runs/{quote(run.run_id, safe='')}", headers=HEADERS
+        )
+
+    @app.get("/runbook")
+    def runbook() -> Response:
+        nonce = secrets.token_urlsafe(16)
+        html = TEMPLATES.get_template("runbook.html.j2").render(content=runbook_html(), nonce=nonce)
+        return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)})
 
     @app.get("/dags/{dag_id}")
     def dag_page(request: Request, dag_id: str, session: SessionDep) -> HTMLResponse:

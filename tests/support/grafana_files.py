@@ -13,7 +13,7 @@ from graphite_stack import Graphite
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "grafana"
-NAMES = ("training", "explanation", "scoring", "airflow")
+NAMES = ("overview", "training", "explanation", "scoring", "airflow")
 DASHBOARDS = {name: json.loads((GRAFANA / "dashboards" / f"{name}.json").read_text()) for name in NAMES}
 RULES = yaml.safe_load((GRAFANA / "provisioning/alerting/rules.yaml").read_text())["groups"][0]["rules"]
 RULE_OF = {rule["uid"].removeprefix("emotion-"): rule for rule in RULES}
@@ -22,8 +22,8 @@ POINTS = (50, 100, 500, 43_200)
 
 
 def panels(name: str) -> list[dict]:
-    """The panels of a dashboard, without the rows that group them."""
-    return [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] != "row"]
+    """The panels of a dashboard that ask Graphite: without rows, and without the list of alerts."""
+    return [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] not in ("row", "alertlist")]
 
 
 # --- Queries ------------------------------------------------------------------------------------------------
@@ -103,20 +103,31 @@ def colour(panel: dict, series: str, value: float | None) -> str:
     return [first, *(step for step in higher if value is not None and value >= step["value"])][-1]["color"]
 
 
-def tile(graphite: Graphite, dashboard: dict, panel: dict, *, points: int = 500) -> tuple[float | None, str, str]:
-    """Value, name and colour that a stat panel shows."""
+Tile = tuple[float | None, str, str]
+"""Value, name and colour that a stat panel shows of a series."""
+
+
+def tiles(graphite: Graphite, dashboard: dict, panel: dict, *, points: int = 500) -> list[Tile]:
+    """What a stat panel shows: its value, or values, and its age."""
     since = panel.get("timeFrom", dashboard["time"]["from"].removeprefix("now-"))
     seconds = int(since[:-1]) * {"m": 60, "h": 3600, "d": 86_400}[since[-1]]
-    [target] = panel["targets"]
-    [query, *_] = filled(dashboard, target["target"], lambda query: ["*"])
-    answer = [each for each in graphite.render(query, since=f"-{seconds}s", points=points) if has_values([each])]
-    if not answer:
-        return None, panel["fieldConfig"]["defaults"]["noValue"], colour(panel, "", None)
-    [series] = answer
-    values = [value for value, _ in series["datapoints"] if value is not None]
-    [calculation] = panel["options"]["reduceOptions"]["calcs"]
-    value = {"lastNotNull": values[-1], "sum": sum(values), "mean": sum(values) / len(values)}[calculation]
-    return value, series["target"], colour(panel, series["target"], value)
+    texts = [filled(dashboard, target["target"], lambda query: ["*"])[0] for target in panel["targets"]]
+    answers = [graphite.render(text, since=f"-{seconds}s", points=points) for text in texts]
+    series = [each for answer in answers for each in answer if has_values([each])]
+    if not series:
+        return [(None, panel["fieldConfig"]["defaults"]["noValue"], colour(panel, "", None))]
+    shown = []
+    for each in series:
+        values = [value for value, _ in each["datapoints"] if value is not None]
+        [calculation] = panel["options"]["reduceOptions"]["calcs"]
+        value = {"lastNotNull": values[-1], "sum": sum(values), "mean": sum(values) / len(values)}[calculation]
+        shown.append((value, each["target"], colour(panel, each["target"], value)))
+    return shown
+
+
+def tile(graphite: Graphite, dashboard: dict, panel: dict, *, points: int = 500) -> Tile:
+    """The first value of a stat panel."""
+    return tiles(graphite, dashboard, panel, points=points)[0]
 
 
 # --- Alerts -------------------------------------------------------------------------------------------------
@@ -168,3 +179,32 @@ def _state(graphite: Graphite, rule: dict, points: int) -> str:
     evaluator = threshold["conditions"][0]["evaluator"]
     fires = [EVALUATORS[evaluator["type"]](value, *evaluator["params"]) for value in reduced]
     return "firing" if any(fires) else "quiet"
+
+
+def panel_of_rule(rule: dict) -> tuple[dict, dict]:
+    """The dashboard and the panel that a rule points to."""
+    dashboard = DASHBOARDS[rule["dashboardUid"].removeprefix("emotion-")]
+    [panel] = [panel for panel in dashboard["panels"] if panel["id"] == rule["panelId"]]
+    return dashboard, panel
+
+
+def is_beyond_limit(graphite: Graphite, rule: dict) -> bool:
+    """Whether the panel of an alert shows that its limit is passed: a red tile, or a line beyond one of its limits."""
+    dashboard, panel = panel_of_rule(rule)
+    if panel["type"] == "stat":
+        return tile(graphite, dashboard, panel)[2] == "red"
+    since = dashboard["time"]["from"].removeprefix("now")
+    last = {}
+    for target in panel["targets"]:
+        for series in graphite.render(
+            filled(dashboard, target["target"], graphite.find)[0], since=since, points=43_200
+        ):
+            values = [value for value, _ in series["datapoints"] if value is not None]
+            last |= {series["target"]: values[-1]} if values else {}
+    limits = [re.fullmatch("alert: (.+) (above|below)", name) for name in last]
+    for limit in filter(None, limits):
+        value = last[limit[1]]
+        if value > last[limit[0]] if limit[2] == "above" else value < last[limit[0]]:
+            return True
+    lines = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]
+    return any(value < line["value"] for value in last.values() for line in lines)

@@ -33,7 +33,9 @@ VALUES = {
     "reason": ("too_short", "silent"),
     "quantile": ("p50", "p95"),
     "figure": ("snr_db", "level_db", "bandwidth_hz"),
-    "signal": ("features", "shift", "emotions", "confidence"),
+    "version": ("run-1",),
+    "family": FAMILIES,
+    "signal": ("features", "shift", "shift_watch", "shift_alarm", "emotions", "confidence"),
     "resource": ("peak_memory_bytes", "cpu_seconds"),
     "stage": ("download", "train_random_forest", "decode", "model", "total"),
     "mode": tuple(MODES),
@@ -82,7 +84,12 @@ def emit_everything(address: tuple[str, int]) -> None:
             elif metric.kind == "timer":
                 emitter.timing(metric, 0.8 + 0.1 * number, **labels)
             else:
-                is_time = metric in (metrics.RUN_FINISHED, metrics.CHAMPION_SINCE, metrics.SCORING_SEEN)
+                is_time = metric in (
+                    metrics.RUN_FINISHED,
+                    metrics.CHAMPION_SINCE,
+                    metrics.CHAMPION,
+                    metrics.SCORING_SEEN,
+                )
                 emitter.gauge(metric, time.time() - 600 if is_time else 0.9 / (1 + number), **labels)
             sent += 1
             if sent % 50 == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -102,11 +101,12 @@ def _announce_champion(store: Store, settings: Settings) -> None:
     from emotion import metrics
     from emotion.evaluation.selection import PROTOCOL
     from emotion.models import registry
+    from emotion.runs.training_metrics import emit_champion
 
     champion = registry.champion(store)
     assert champion is not None, "called after a promotion"
     emitter = metrics.statsd_emitter(settings.statsd)
     for score, value in registry.entry(store, champion["version"])["scores"][champion["family"]][PROTOCOL].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
-    emitter.gauge(metrics.CHAMPION_SINCE, time.time())
+    emit_champion(emitter, champion)
     print(f"The champion is now {champion['version']} ({champion['family']}).")

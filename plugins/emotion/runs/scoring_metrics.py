@@ -61,6 +61,8 @@ def emit_drift(emitter: Emitter, verdict: dict) -> None:
     if verdict["features"]:
         emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["share"], signal="features")
         emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["shift"], signal="shift")
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["watch"], signal="shift_watch")
+        emitter.gauge(metrics.DRIFT_SHARE, verdict["features"]["alarm"], signal="shift_alarm")
         emitter.gauge(metrics.DRIFT_SHARE, verdict["emotions"]["psi"], signal="emotions")
         emitter.gauge(metrics.DRIFT_SHARE, verdict["confidence"]["ks"], signal="confidence")
     for group in verdict["groups"]:

@@ -34,7 +34,7 @@ from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
 from emotion.review.clips import expire
 from emotion.review.making import make_queue
-from emotion.runs import accuracy_in_use, listening, scoring_metrics
+from emotion.runs import accuracy_in_use, listening, scoring_metrics, training_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring.adapted import adapt, find_groups, read_part, read_vectors
@@ -93,7 +93,10 @@ class ScoringRun(Run):
         ConfigurationError
             If a folder or a model is not there.
         """
-        if scheduled and model == CHAMPION and registry.champion(self.store) is None:
+        champion = registry.champion(self.store)
+        if champion:
+            training_metrics.emit_champion(self.emitter, champion)
+        if scheduled and model == CHAMPION and champion is None:
             raise NothingToScore("No champion yet: the sweep waits until emotion_training has promoted a model.")
         inboxes = self.settings.inboxes
         folders = [inbox.confine(folder, inboxes)] if folder else [Path(os.path.realpath(path)) for path in inboxes]

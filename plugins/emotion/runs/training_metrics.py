@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import logging
 import time
 from collections.abc import Mapping
 
@@ -14,7 +16,10 @@ from emotion.evaluation.stress import SUMMARIES
 from emotion.explanation.grouping import emotion_shares
 from emotion.explanation.ranking import FACTS
 from emotion.metrics import Emitter
+from emotion.models.registry import ChampionPointer
 from emotion.vocabulary import MODES, SCORES, protocols_of
+
+log = logging.getLogger(__name__)
 
 STRESS_METRICS = {
     metrics.STRESS_ACCURACY: "accuracy",
@@ -112,8 +117,23 @@ def emit_challenge(emitter: Emitter, challenge: Mapping) -> None:
             emitter.gauge(metrics.CHALLENGE, value, statistic=statistic)
 
 
-def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:
-    """A promotion decision, and the scores of the model that is the champion after it."""
+def emit_champion(emitter: Emitter, pointer: ChampionPointer) -> None:
+    """Which model is the champion, and since when.
+
+    >>> emit_champion(Emitter(None), {"version": "first", "family": "ensemble", "file": "", "sha256": "", "reasons": [],
+    ...                               "since": "2026-01-02T03:04:05+00:00"})  # sends nothing
+    """
+    try:
+        since = dt.datetime.fromisoformat(pointer["since"]).timestamp()
+    except ValueError:  # a pointer that was edited by hand: no reason to score nothing
+        log.warning("the champion's 'since' is no time: %r", pointer["since"])
+        return
+    emitter.gauge(metrics.CHAMPION_SINCE, since)
+    emitter.gauge(metrics.CHAMPION, since, version=pointer["version"], family=pointer["family"])
+
+
+def emit_decision(emitter: Emitter, decision: dict, challenge: dict, pointer: ChampionPointer | None) -> None:
+    """A promotion decision, and the scores of the model that is the champion after it; ``pointer`` points to it."""
     is_promoted = decision["decision"] == "promoted"
     emitter.count(metrics.PROMOTION, decision=decision["decision"])
     emitter.gauge(metrics.RUN_FINISHED, time.time())
@@ -121,5 +141,5 @@ def emit_decision(emitter: Emitter, decision: dict, challenge: dict) -> None:
     if champion and champion["scores"]:
         for score in SCORES:
             emitter.gauge(metrics.CHAMPION_SCORE, champion["scores"][score], protocol=PROTOCOL, score=score)
-    if is_promoted:
-        emitter.gauge(metrics.CHAMPION_SINCE, time.time())
+    if pointer:
+        emit_champion(emitter, pointer)

@@ -353,7 +353,7 @@ class TrainingRun(Run):
             )
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
-        training_metrics.emit_decision(self.emitter, decision, challenge)
+        training_metrics.emit_decision(self.emitter, decision, challenge, registry.champion(self.store))
         return decision
 
     def _register(self, result: dict) -> VersionEntry:

@@ -617,6 +617,7 @@ def test_a_promotion_sends_metrics(run, home, monkeypatch):
         assert run("promote", "second", "--reason", "x")[0] == 0
         assert statsd.recv(1000) == b"airflow.emotion.champion.score.speaker_independent.f1_macro:0.5|g"
         assert statsd.recv(1000).startswith(b"airflow.emotion.champion.since:")
+        assert statsd.recv(1000).startswith(b"airflow.emotion.champion.is.second.")
 
 
 # --- score --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import emotion_plugin
 from browser import chromium
 from emotion.commands.local_airflow import LocalAirflow, free_port
 from emotion.store import Store
-from emotion_airflow import report_pages
+from emotion_airflow import report_pages, runbook
 
 RUN = "manual__2026-01-02T03:04:05+00:00"
 REPORT = f'src="{{}}/emotion/dags/emotion_training/runs/{quote(RUN, safe="")}/report"'
@@ -97,6 +97,42 @@ def test_a_report_is_served_with_a_policy_that_runs_no_script(get):
 
 
 @pytest.mark.airflow
+def test_a_time_leads_to_the_run_that_was_at_work(airflow, get):
+    def times() -> list[float]:
+        run = airflow.api("GET", "/dags/emotion_scoring/dagRuns/empty")
+        return [datetime.fromisoformat(run[key]).timestamp() for key in ("start_date", "end_date")]
+
+    started, ended = _when_there(times, seconds=120)  # until the scheduler has ended the run
+    minute = started // 60 * 60  # Graphite rounds down
+    for when in (minute, started, ended, ended + 30, started - 1800):
+        reply = get(f"/dags/emotion_scoring/at/{int(when * 1000)}")
+        assert reply.status_code == 200 and urlsplit(reply.url).path == "/emotion/dags/emotion_scoring/runs/empty", when
+    for when in (started - 2 * 3600, ended + 600):
+        assert get(f"/dags/emotion_scoring/at/{int(when * 1000)}").status_code == 404
+    for wrong in ("-1", "soon", "9" * 30):
+        assert get(f"/dags/emotion_scoring/at/{wrong}").status_code in (404, 422)
+    assert get("/dags/absent/at/1").status_code == 404
+
+
+@pytest.mark.airflow
+def test_the_runbook_has_a_place_for_each_alert(get):
+    reply = get("/runbook")
+    assert reply.status_code == 200 and "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    assert '<h3 id="scoring-has-stopped">Scoring has stopped</h3>' in reply.text and "<table>" in reply.text
+    assert "Names, units, retention" not in reply.text
+
+
+def test_a_runbook_contains_no_markup_of_its_own(tmp_path):
+    file = tmp_path / "monitoring.md"
+    file.write_text("# M\n\n## Alerts and what to do\n\n### A `<b>` & c\n<script>x</script>\n\n## Next\nno\n")
+    html = runbook.runbook_html(file)
+    assert "<script" not in html and "<b>" not in html and 'id="a-b--c"' in html and "no" not in html.split()
+    file.write_text("# M\n")
+    with pytest.raises(ValueError, match="substring not found"):
+        runbook.runbook_html(file)
+
+
+@pytest.mark.airflow
 def test_pages_require_a_login(airflow):
     """In the other tests everyone is an admin; here Airflow asks for a login."""
     with_login = LocalAirflow(
@@ -107,6 +143,8 @@ def test_pages_require_a_login(airflow):
         _when_there(lambda: requests.get(f"{with_login.url}/api/v2/monitor/health", timeout=5).raise_for_status())
         for path in ("", f"/runs/{RUN}", f"/runs/{RUN}/report", "/runs/none"):
             assert requests.get(f"{with_login.url}/emotion/dags/emotion_training{path}", timeout=30).status_code == 401
+        for path in ("runbook", "dags/emotion_scoring/at/1"):
+            assert requests.get(f"{with_login.url}/emotion/{path}", timeout=30).status_code == 401
     finally:
         with_login.stop()
 

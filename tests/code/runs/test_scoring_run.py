@@ -967,6 +967,9 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
         sent["emotion.scoring.latency_quantile.total.p95"][0] >= sent["emotion.scoring.latency_quantile.total.p50"][0]
     )
     assert abs(sent["emotion.scoring.last_seen"][-1] - time.time()) < 600
+    assert sent["emotion.scoring.drift.shift_alarm"][0] > sent["emotion.scoring.drift.shift_watch"][0] > 0
+    pointer = registry.champion(Store(home.home))
+    assert sent[metrics.CHAMPION.path(version=pointer["version"], family=pointer["family"])][0] < time.time()
     for metric in metrics.TABLE:
         if metric.name.startswith("emotion.scoring.") and metric != metrics.SCORING_EVERY:  # the DAG sends its schedule
             start = metric.name.partition("{")[0]

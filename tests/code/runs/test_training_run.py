@@ -213,7 +213,9 @@ def test_held_out_figures_are_what_rescoring_the_champion_finds(trained):
 
 
 def test_metrics_are_those_of_the_table(trained):
-    _, returned, sent = trained
+    run, returned, sent = trained
+    pointer = registry.champion(run.store)
+    assert metrics.CHAMPION.path(version=pointer["version"], family=pointer["family"]) in sent
     stages = ("plan_shards", "featurize", "collect", "plan_stress", "featurize_stress", "collect_stress", "compare")
     for stage in ("download", *stages, "explain", "promote"):
         assert metrics.STAGE_DURATION.path(stage=stage) in sent

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from grafana_files import RULE_OF, identities, state
+from grafana_files import RULE_OF, identities, is_beyond_limit, panel_of_rule, state
 
 DAY = 86_400
 GAUGE, COUNT = "stats.gauges.airflow.emotion.", "stats_counts.airflow."
@@ -153,8 +153,34 @@ CASES = {
 }
 
 
+LIMIT_SHOWN = ("f1-fell", "latency", "confidence", "accuracy-fell", "importance", "scoring-stopped")
+"""Alerts whose panel shows their limit with nothing but what the cases feed."""
+
+
 def test_every_alert_has_its_cases():
     assert set(CASES) == set(RULE_OF)
+
+
+@pytest.mark.parametrize("uid", sorted(set(CASES) - {"task-failures"}))
+def test_the_panel_of_an_alert_shows_its_limit(uid):
+    """A task failure has no limit: each is one bar too many."""
+    _, panel = panel_of_rule(RULE_OF[uid])
+    defaults = panel["fieldConfig"]["defaults"]
+    if panel["type"] == "stat":
+        shown = json.dumps(defaults["thresholds"]) + json.dumps(panel["fieldConfig"]["overrides"])
+        assert '"red"' in shown
+        return
+    limits = [target for target in panel["targets"] if '"alert: ' in target["target"]]
+    lines = defaults["custom"].get("thresholdsStyle", {}).get("mode") == "line"
+    assert panel["type"] == "timeseries" and (limits or lines)
+
+
+@pytest.mark.graphite
+@pytest.mark.parametrize(("shift", "expected"), [(1.2, False), (1.4, True)])
+def test_the_panel_of_drift_shows_the_level_of_the_alarm(graphite, shift, expected):
+    drift, now = GAUGE + "scoring.drift.", time.time() - 600
+    graphite.feed([(drift + name, value, now) for name, value in (("shift", shift), ("shift_alarm", 1.3))])
+    assert is_beyond_limit(graphite, RULE_OF["drift"]) == expected
 
 
 @pytest.mark.graphite
@@ -171,6 +197,8 @@ def test_alert(graphite, uid, expected, case):
     if points:
         graphite.feed(sorted(points, key=lambda point: point[2]))
     assert state(graphite, RULE_OF[uid]) == expected
+    if uid in LIMIT_SHOWN:
+        assert is_beyond_limit(graphite, RULE_OF[uid]) == (expected == "firing")
 
 
 @pytest.mark.graphite

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import time
 
 import pytest
 
 from emotion import metrics
-from grafana_files import DASHBOARDS, filled, has_values, panels, queries, unanswered
+from grafana_files import DASHBOARDS, GRAFANA, filled, has_values, panels, queries, unanswered
 from sample_metrics import VALUES, lost
 
 HOUR, DAY = 3600, 86_400
@@ -30,6 +32,13 @@ def test_no_panel_has_two_series_of_the_same_name(fed_graphite):
                 text = filled(dashboard, target["target"], fed_graphite.find, repeated=panel.get("repeat", ""))[0]
                 drawn += [series["target"] for series in fed_graphite.render(text, since=since)]
             assert len(set(drawn)) == len(drawn), f"{name}: {panel['title']}: {drawn}"
+
+
+@pytest.mark.graphite
+def test_the_overview_can_be_drawn(fed_graphite, monkeypatch):
+    monkeypatch.syspath_prepend(str(GRAFANA))
+    picture = importlib.import_module("pictures").draw(fed_graphite.url, json.loads(json.dumps(DASHBOARDS["overview"])))
+    assert picture.width == 1344 and len(picture.getcolors(1 << 24)) > 20
 
 
 @pytest.mark.graphite

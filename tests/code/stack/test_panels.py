@@ -8,7 +8,7 @@ import time
 import pytest
 
 from emotion import metrics
-from grafana_files import DASHBOARDS, GREY, NAMES, POINTS, colour, filled, panels, tile
+from grafana_files import DASHBOARDS, GREY, NAMES, POINTS, colour, filled, panels, tile, tiles
 
 pytestmark = pytest.mark.graphite
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -93,17 +93,18 @@ def test_no_list_of_bars_is_cut_off(fed_graphite):
             assert 25 * count <= 38 * panel["gridPos"]["h"] - 56, (panel["title"], count)
 
 
-NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Time since promotion"}
-NOT_HEALTH |= {"Labels of the champion", "Estimated accuracy", "Accuracy withheld"}
-"""Tiles that only count, measure or name a time: blue."""
+NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Champion, and since when", "Accuracy withheld"}
+"""Tiles that only count or name a time: blue."""
+BLUE = NOT_HEALTH | {"Champion's macro F1", "Labels of the champion", "Estimated accuracy"}
+"""These and other tiles whose value is neither good nor bad."""
 
 
 def test_no_tile_is_green_or_has_a_value_before_anything_came(graphite):
     for name in NAMES:
         for panel in panels(name):
             if panel["type"] == "stat":
-                value, text, shown = tile(graphite, DASHBOARDS[name], panel)
-                assert value is None and re.match("no data|none", text) and shown in ("red", GREY), panel["title"]
+                [(value, text, shown)] = tiles(graphite, DASHBOARDS[name], panel)
+                assert value is None and re.match("no |none", text) and shown in ("red", GREY), panel["title"]
 
 
 def healthy(then: float) -> list[tuple[str, float, float]]:
@@ -111,8 +112,12 @@ def healthy(then: float) -> list[tuple[str, float, float]]:
     values = {
         f"{GAUGE}emotion.training.finished": then,
         f"{GAUGE}emotion.training.clips.rejected": 0,
+        f"{GAUGE}emotion.training.clips.total": 90,
         f"{GAUGE}emotion.champion.score.speaker_independent.f1_macro": 0.85,
-        f"{GAUGE}emotion.champion.since": then,
+        f"{GAUGE}emotion.champion.is.run-1.ensemble": then,
+        f"{GAUGE}emotion.accuracy.realized.champion.value": 0.8,
+        f"{GAUGE}emotion.scoring.estimated_accuracy.high": 0.75,
+        f"{GAUGE}emotion.scoring.estimated_accuracy.promised": 0.72,
         f"{GAUGE}emotion.scoring.drift.verdict": 0,
         f"{GAUGE}emotion.scoring.latency_quantile.total.p95": 20,
         f"{GAUGE}emotion.scoring.last_seen": then,
@@ -143,22 +148,71 @@ def test_tiles_are_green_while_all_is_well(graphite):
     for name in NAMES:
         for panel in panels(name):
             if panel["type"] == "stat":
-                shown = tile(graphite, DASHBOARDS[name], panel)
-                assert shown[2] == ("blue" if panel["title"] in NOT_HEALTH else "green"), (panel["title"], shown)
+                first, *others = tiles(graphite, DASHBOARDS[name], panel)
+                value_is_neutral = panel["title"] in BLUE and not (name == "training" and "F1" in panel["title"])
+                assert first[2] == ("blue" if value_is_neutral else "green"), (panel["title"], first)
+                # ages are blue; the time of the last heartbeats and of the sweep is itself the state
+                assert {each[2] for each in others} <= {"blue", "green"}, (panel["title"], others)
 
 
-COUNTS = {"Task failures", "Clips rejected", "Unfamiliar clips"}
+@pytest.mark.parametrize(("promised", "expected"), [(0.72, "green"), (0.85, "red")])
+def test_an_estimated_accuracy_below_the_promise_is_red(graphite, promised, expected):
+    now = time.time() - 60
+    values = {"value": 0.7, "high": 0.75, "promised": promised}
+    graphite.feed([(f"{GAUGE}emotion.scoring.estimated_accuracy.{name}", value, now) for name, value in values.items()])
+    assert tile(graphite, DASHBOARDS["overview"], panel_of("overview", "Accuracy, estimated"))[2] == expected
+
+
+@pytest.mark.parametrize(("short", "expected"), [(0, "green"), (0.04, "red")])
+def test_a_measured_accuracy_below_the_promise_is_red(graphite, short, expected):
+    accuracy, now = f"{GAUGE}emotion.accuracy.", time.time() - 60
+    graphite.feed([(accuracy + "short_by", short, now), (accuracy + "realized.champion.value", 0.6, now)])
+    assert tile(graphite, DASHBOARDS["overview"], panel_of("overview", "Accuracy, by labels"))[2] == expected
+
+
+def test_too_few_labels_are_not_an_accuracy_as_promised(graphite):
+    graphite.feed([(f"{GAUGE}emotion.accuracy.short_by", 0, time.time() - 60)])
+    shown = tiles(graphite, DASHBOARDS["overview"], panel_of("overview", "Accuracy, by labels"))
+    assert shown == [(None, "no labels for 9 d", GREY)]
+
+
+def test_the_champion_is_the_model_of_the_latest_promotion(graphite):
+    """Also after a roll-back to an earlier model."""
+    now, champion = time.time(), f"{GAUGE}emotion.champion.is."
+    points = [("run-1.ensemble", 3 * DAY), ("run-2.random_forest", 2 * DAY), ("run-1.ensemble", DAY)]
+    graphite.feed([(champion + name, now - ago, now - ago) for name, ago in points])
+    [(value, name, _)] = tiles(graphite, DASHBOARDS["overview"], panel_of("overview", "Champion, and since when"))
+    assert name == "ensemble.run-1" and DAY <= value <= DAY + 3 * MINUTE
+
+
+@pytest.mark.parametrize(("scored", "rejected", "share"), [(30, 10, 0.25), (9, 0, 0), (0, 4, 1)])
+def test_rejected_files_are_a_share(graphite, scored, rejected, share):
+    clips, now = f"{COUNT}emotion.scoring.clips.", time.time()
+    counts = {"scored": scored, "rejected": rejected}
+    graphite.feed([(clips + name, count / 2, now - hours * HOUR) for hours in (5, 1) for name, count in counts.items()])
+    for name in ("scoring", "overview"):
+        assert tile(graphite, DASHBOARDS[name], panel_of(name, "Files rejected"))[0] == pytest.approx(share)
+
+
+@pytest.mark.parametrize("title", ["Training", "Scoring", "Drift"])
+def test_a_tile_of_the_overview_has_an_age(graphite, title):
+    graphite.feed(healthy(time.time() - HOUR))
+    _, (seconds, name, _) = tiles(graphite, DASHBOARDS["overview"], panel_of("overview", title))
+    assert name == "ago" and HOUR - MINUTE <= seconds <= HOUR + 4 * MINUTE
+
+
+COUNTS = {"Task failures", "Files rejected", "Unfamiliar clips"}
 """Tiles that count over the time range. A tile beside them shows that nothing arrives any more."""
 
 
-@pytest.mark.parametrize(("names", "hours"), [(("scoring", "airflow"), 3), (("training",), 9 * 24)])
+@pytest.mark.parametrize(("names", "hours"), [(("scoring", "airflow"), 3), (("training", "overview"), 9 * 24 + 1)])
 def test_no_tile_stays_green_when_statsd_is_dead(graphite, names, hours):
     graphite.feed(healthy(time.time() - hours * HOUR))
     for name in names:
         for panel in panels(name):
             if panel["type"] == "stat" and panel["title"] not in COUNTS | NOT_HEALTH:
-                shown = tile(graphite, DASHBOARDS[name], panel)
-                assert shown[2] in ("red", GREY), (panel["title"], shown)
+                shown = tiles(graphite, DASHBOARDS[name], panel)
+                assert {each[2] for each in shown} <= {"red", GREY}, (panel["title"], shown)
 
 
 @pytest.mark.parametrize(
