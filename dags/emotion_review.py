@@ -1,7 +1,7 @@
 """
 ### Learn from what listeners have labelled
 
-    measure_accuracy ▸ count_new_labels ▸ { announce_reviews, weigh_training ▸ start_training }
+    { measure_accuracy, expire_audio } ▸ count_new_labels ▸ { announce_reviews, weigh_training ▸ start_training }
 
 Every hour the DAG measures the accuracy in use from the labels, and counts the labels that can be trained on.
 `EMOTION_REVIEW_SCHEDULE`, a cron expression, changes the schedule. If it is empty, the DAG runs by hand only.
@@ -70,6 +70,11 @@ def emotion_review():
         return champion
 
     @task
+    def expire_audio():
+        """Delete the kept audio whose time is over: it is not trained on any more."""
+        return review_run().expire_audio()
+
+    @task
     def count_new_labels():
         """Count the labels that can be trained on, and those of them that no training has used."""
         return review_run().count_new_labels()
@@ -110,7 +115,7 @@ def emotion_review():
         logical_date=None,
         skip_when_already_exists=True,
     )
-    measure_accuracy() >> labels
+    [measure_accuracy(), expire_audio()] >> labels
     announce_reviews(labels)
 
 

@@ -17,6 +17,10 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 on (its :func:`label_set`): some or all of these, and others that the dataset catalogue declares."""
 REVIEWED = "reviewed"
 """The dataset of the catalogue that has the clips which listeners have labelled."""
+WITHOUT_EMOTION = ("several", "none_of_these", "no_speech", "cannot_tell")
+"""What a person can say of a clip in place of one emotion."""
+SKIP = "skip"
+"""Not now: the person is offered the clip again once nothing else is left."""
 FAMILIES = ("logistic_regression", "random_forest", "gradient_boosting")
 """The three model families, each trained by a task of its own."""
 PROTOCOLS = (

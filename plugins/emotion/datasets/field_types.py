@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from emotion.vocabulary import EMOTIONS
+from emotion.vocabulary import EMOTIONS, SKIP, WITHOUT_EMOTION
 
 CHANNELS = ("speech", "song")
 _EMOTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -137,6 +137,9 @@ def _emotion_names(value: object) -> object:
     known = [name for name in value if name in EMOTIONS]
     if known:
         raise wrong(f"emotions besides the eight that every model knows; {known[0]} is one of these")
+    reserved = [name for name in value if name in (*WITHOUT_EMOTION, SKIP)]
+    if reserved:
+        raise wrong(f"emotions; {reserved[0]} is what a listener says in place of one")
     return value
 
 

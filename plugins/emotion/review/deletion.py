@@ -21,9 +21,8 @@ from emotion.review.clips import AUDIO
 from emotion.review.queue import Item
 from emotion.scoring.tables import for_spreadsheets
 from emotion.store import Store
+from emotion.vocabulary import REVIEWED
 
-REVIEWED = "reviewed"
-"""The dataset that is made of labelled clips."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -17,13 +17,9 @@ from emotion.errors import DataError
 from emotion.review import queue
 from emotion.review.queue import Item, Queue
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, label_set
+from emotion.vocabulary import EMOTIONS, SKIP, WITHOUT_EMOTION, label_set
 
 LABELS = "reviews/labels"
-SKIP = "skip"
-"""Not now: the person is offered the clip again once nothing else is left."""
-WITHOUT_EMOTION = ("several", "none_of_these", "no_speech", "cannot_tell")
-"""What a person can say of a clip in place of one emotion."""
 SPECIAL = (*WITHOUT_EMOTION, SKIP)
 MOST_IN_MEMORY = 100_000
 """Labels that a process keeps; it forgets them all where there are more."""

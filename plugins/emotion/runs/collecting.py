@@ -11,7 +11,6 @@ import pandas as pd
 
 from emotion.datasets import combining, importing
 from emotion.datasets.catalogue import ReviewedEntry, find_entry, read_catalogue
-from emotion.datasets.importing import Dataset
 from emotion.features import feature_table
 from emotion.features.feature_table import Collected
 from emotion.models import external
@@ -56,12 +55,13 @@ def with_reviewed(store: Store, settings: Settings, datasets: Sequence[str]) -> 
     return [*datasets, REVIEWED]
 
 
-def obtain(store: Store, settings: Settings, name: str, *, source: Path | None, progress: StageProgress) -> Dataset:
-    """Bring a dataset of the catalogue into the store, as :func:`emotion.datasets.importing.obtain` does; the clips of
-    the dataset ``reviewed`` come from the review."""
+def obtain(store: Store, settings: Settings, name: str, *, source: str | None, progress: StageProgress) -> dict:
+    """Bring a dataset of the catalogue into the store, as :func:`emotion.datasets.importing.obtain` does, and return
+    what is known of it; the clips of the dataset ``reviewed`` come from the review."""
     entry = find_entry(settings.catalogue, name)
     reviewed = training_clips.source_clips(store, entry) if isinstance(entry, ReviewedEntry) else None
-    return importing.obtain(store, settings, name, source=source, reviewed=reviewed, progress=progress)
+    path = Path(source) if source is not None else None
+    return importing.obtain(store, settings, name, source=path, reviewed=reviewed, progress=progress).facts
 
 
 def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, tested_on: Collection[str]) -> RunClips:

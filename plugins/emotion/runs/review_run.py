@@ -9,7 +9,7 @@ from emotion.datasets import importing
 from emotion.errors import ConfigurationError, DataError, EmotionError
 from emotion.metrics import Emitter
 from emotion.models import registry
-from emotion.review import training_clips
+from emotion.review import clips, training_clips
 from emotion.runs import accuracy_in_use
 from emotion.settings import Settings
 from emotion.store import Store
@@ -47,6 +47,10 @@ class ReviewRun:
             return {}
         is_known = before and before["name"] == champion["name"] and before["figures"]["short_by"] > 0
         return champion | {"is_news": champion["fell"] and not is_known}
+
+    def expire_audio(self) -> int:
+        """Delete the kept audio whose time (``EMOTION_REVIEW_DAYS``) is over; returns how many files were deleted."""
+        return len(clips.expire(self.store, self.settings.review_days))
 
     def count_new_labels(self) -> dict:
         """Count the labels that can be trained on, and those among them that no training has used.

@@ -7,7 +7,6 @@ may run on any machine, be killed and be tried again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import cast
 
 import pandas as pd
@@ -77,12 +76,11 @@ class TrainingRun(Run):
         datasets = collecting.with_reviewed(self.store, self.settings, datasets) if scheduled else datasets
         combining.check_names(datasets, also_test_on, sources)
         importing.check_entries(self.settings, (*datasets, *also_test_on), sources)
-        facts = {}
         with self._stages("download") as progress:
-            for name in (*datasets, *also_test_on):
-                source = Path(sources[name]) if name in sources else None
-                obtained = collecting.obtain(self.store, self.settings, name, source=source, progress=progress)
-                facts[name] = obtained.facts
+            facts = {
+                name: collecting.obtain(self.store, self.settings, name, source=sources.get(name), progress=progress)
+                for name in (*datasets, *also_test_on)
+            }
         combined = combining.combined_facts([facts[name] for name in datasets])
         self.store.write_json(self._key(EXTERNAL_FACTS), [facts[name] for name in also_test_on])
         self.store.write_json(self._key("dataset.json"), combined)

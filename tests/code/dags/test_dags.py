@@ -51,6 +51,7 @@ GRAPHS = {
     },
     "emotion_review": {
         "measure_accuracy": {"count_new_labels"},
+        "expire_audio": {"count_new_labels"},
         "count_new_labels": {"announce_reviews", "weigh_training"},
         "announce_reviews": set(),
         "weigh_training": {"start_training"},
