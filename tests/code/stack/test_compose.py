@@ -116,6 +116,7 @@ def test_no_secret_has_a_default():
     others = set(re.findall(r"(?<!\$)\$\{?(\w+)(?!:\?)\b(?!:\?)", TEXT))
     assert others == {
         "EMOTION_EXECUTOR",
+        "EMOTION_REVIEW_DAYS",
         "EMOTION_SLOTS",
         "AIRFLOW_PORT",
         "AIRFLOW_URL",
