@@ -1,4 +1,6 @@
-"""Take the pictures of the documentation in headless Chromium, after a training run and a scoring run with a review queue.
+"""Take the pictures of the documentation in headless Chromium, after a training run and a scoring run.
+
+A queue of clips to review must be there; one of them is labelled.
 
 make airflow                                                                # in another terminal
 .venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
