@@ -1,4 +1,6 @@
-"""Take the pictures of the README in headless Chromium, after a training run has finished.
+"""Take the pictures of the documentation in headless Chromium, after a training run and a scoring run.
+
+A queue of clips to review must be there; one of them is labelled.
 
 make airflow                                                                # in another terminal
 .venv/bin/python docs/take_pictures.py http://127.0.0.1:8080 emotion-home/runs/RUN
@@ -65,11 +67,27 @@ def take_report(browser: Browser, run: Path) -> None:
     browser.screenshot(PICTURES / "report.png")
 
 
+def take_review(browser: Browser, airflow: str) -> None:
+    """The review of a clip, in Airflow's frame; stores a label for it."""
+    browser.resize(1280, 860)
+    browser.colours("light")
+    browser.open(f"{airflow}/plugin/emotion_review")
+    wait_for(browser, "Boolean(frames[0]?.document.querySelector('#clip:not([hidden])'))")
+    browser.enter_frame()
+    wait_for(browser, "drawn !== null")
+    browser.press("1")
+    wait_for(browser, "stored()")
+    time.sleep(6)  # until the message at the bottom has gone
+    browser.screenshot(PICTURES / "review.png")
+    browser.enter_frame(None)
+
+
 def main(airflow: str, run: Path) -> None:
     with chromium() as browser:
         take_graph(browser, airflow, run)
         take_trigger_form(browser, airflow)
         take_report(browser, run)
+        take_review(browser, airflow)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from emotion.review import clips, queue
 from emotion.settings import INCLUDE, Settings
 from emotion.store import run_folder
 from emotion_airflow.review_audio import byte_range, picture, playable
-from emotion_airflow.review_state import FreshStore, Reviewer
+from emotion_airflow.review_state import FreshStore, OnScreen, Reviewer
 
 DAG = "emotion_scoring"
 POLICY = (
@@ -137,7 +137,7 @@ def add_security_headers(response: Response) -> None:
 
 def reviewer(request: Request, user: GetUserDep, batch: str = "") -> Reviewer:
     """The user at the review of a batch; without one, of all batches."""
-    return Reviewer(request.app.state.store, user.get_name(), batch or None)
+    return Reviewer(request.app.state.store, user.get_name(), batch or None, request.app.state.on_screen)
 
 
 ReviewerDep = Annotated[Reviewer, Depends(reviewer)]
@@ -249,6 +249,7 @@ def application(prefix: str) -> FastAPI:
     """
     app = FastAPI(title="Speech emotion: review", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store = FreshStore(Settings.from_environment().home)
+    app.state.on_screen = OnScreen()
     app.state.prefix = prefix
     app.include_router(router)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,8 @@ from emotion.review.status import status
 from emotion.store import Store
 from emotion.vocabulary import emotion_colours
 
+SECONDS_ON_SCREEN = 120
+"""How long a clip that somebody has got is kept for him or her, while there are others."""
 RECENT = 30
 """How many of a person's newest labels the page lists, and can go back to."""
 
@@ -25,6 +28,22 @@ class FreshStore(Store):
         return super().list(prefix, pattern)
 
 
+class OnScreen:
+    """Which clip each person has got, in this process, so that two who work at once get different ones."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[tuple[str, str], float]] = {}
+
+    def show(self, person: str, item: Item) -> None:
+        """Note that a person has got a clip."""
+        self._shown[person] = item.key, time.monotonic()
+
+    def of_others(self, person: str) -> set[tuple[str, str]]:
+        """The clips that the others got within the last :data:`SECONDS_ON_SCREEN`."""
+        since = time.monotonic() - SECONDS_ON_SCREEN
+        return {key for other, (key, at) in [*self._shown.items()] if other != person and at > since}
+
+
 class Reviewer:
     """One person at the review of one batch, or of all.
 
@@ -34,12 +53,14 @@ class Reviewer:
     person : str
     batch : str or None
         None: all batches.
+    on_screen : OnScreen
     """
 
-    def __init__(self, store: Store, person: str, batch: str | None):
+    def __init__(self, store: Store, person: str, batch: str | None, on_screen: OnScreen):
         self.store = store
         self.person = person
         self.batch = batch
+        self.on_screen = on_screen
 
     def next_clip(self, *, blind: bool) -> dict[str, Any]:
         """The next clip for the person, or None for it, and the overview.
@@ -52,8 +73,12 @@ class Reviewer:
         if self.batch:
             queue.read(self.store, self.batch)
         open_items = assignment.open_items(self.store, None, self.person)
-        in_scope = (item for item in open_items if self.batch in (None, item.batch))
+        others = self.on_screen.of_others(self.person)
+        in_scope = [item for item in open_items if self.batch in (None, item.batch)]
+        in_scope.sort(key=lambda item: item.people == 1 and item.key in others)
         item = next((item for item in in_scope if clips.is_kept(self.store, item)), None)
+        if item:
+            self.on_screen.show(self.person, item)
         return {
             "clip": item and self.clip(item.batch, item.audio, blind=blind),
             "overview": self._overview(open_items),

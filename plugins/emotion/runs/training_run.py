@@ -351,7 +351,8 @@ class TrainingRun(Run):
             )
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
-        training_metrics.emit_decision(self.emitter, decision, challenge, registry.champion(self.store))
+        pointer = registry.champion(self.store) if decision["decision"] == "promoted" else challenge["champion"]
+        training_metrics.emit_decision(self.emitter, decision, challenge, pointer)
         return decision
 
     def _register(self, result: dict) -> VersionEntry:

@@ -17,8 +17,10 @@ import requests
 import emotion_plugin
 from browser import chromium
 from emotion.commands.local_airflow import LocalAirflow, free_port
+from emotion.review import labels
 from emotion.store import Store
 from emotion_airflow import report_pages, runbook
+from review_queues import simple_queue
 
 RUN = "manual__2026-01-02T03:04:05+00:00"
 REPORT = f'src="{{}}/emotion/dags/emotion_training/runs/{quote(RUN, safe="")}/report"'
@@ -82,7 +84,9 @@ def get(airflow):
 def test_loaded_without_errors(airflow):
     assert airflow.api("GET", "/plugins/importErrors")["import_errors"] == []
     (plugin,) = [entry for entry in airflow.api("GET", "/plugins")["plugins"] if entry["name"] == "emotion"]
-    assert {view["destination"] for view in plugin["external_views"]} == {"dag", "dag_run"}
+    views = sorted((view["name"], view["destination"]) for view in plugin["external_views"])
+    tabs = [(name, destination) for name in ("Emotion report", "Emotion review") for destination in ("dag", "dag_run")]
+    assert views == [*tabs, ("Emotion review", "nav")]
 
 
 @pytest.mark.airflow
@@ -216,6 +220,29 @@ def test_tab_in_a_browser_shows_the_report_and_opens_it_in_a_window(airflow):
         assert browser.run("return document.title") != "owned"
 
 
+@pytest.mark.airflow
+@pytest.mark.browser
+def test_tab_of_a_scoring_run_lets_a_person_review_its_batch(airflow):
+    store = Store(airflow.env["EMOTION_HOME"])
+    (item,) = simple_queue(store, "empty", 1)
+    simple_queue(store, "another", 1, seed=5)
+    with chromium() as browser:
+        browser.resize(1280, 860)
+        browser.open(f"{airflow.url}/dags/emotion_scoring/runs/empty/plugin/emotion_run_review")
+        browser.find("iframe[title='Emotion review']", timeout=60)
+        _when_there(lambda: browser.run("return frames[0].document.querySelector('#clip').checkVisibility()") or 1 / 0)
+        browser.enter_frame()
+        assert browser.run("return [clip.audio, document.querySelector('#batch').value]") == [item.audio, "empty"]
+        browser.press("3")
+        _when_there(lambda: browser.run("return stored()") or 1 / 0)
+        browser.enter_frame(None)
+        browser.open(f"{airflow.url}/dags/other/plugin/emotion_dag_review")
+        text = "frames[0].document.body.innerText"
+        _when_there(lambda: browser.run(f"return {text}.includes('other has no clips to review')") or 1 / 0)
+    (label,) = labels.read(store)
+    assert (label.batch, label.label, label.person) == ("empty", "sad", "Anonymous")
+
+
 @pytest.mark.parametrize(
     ("ended", "expected"),
     [(None, "now"), (datetime(2026, 1, 2, 4, tzinfo=UTC), "1767327000000")],
@@ -243,6 +270,5 @@ def test_loading_the_plugin_imports_nothing_heavy():
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(emotion_plugin.__file__).parent)},
     )
-    assert not {"fastapi", "pandas", "jinja2", "emotion.store", "emotion_airflow.report_pages"} & set(
-        done.stdout.splitlines()[-1].split()
-    )
+    pages = {"emotion_airflow.report_pages", "emotion_airflow.review_pages"}
+    assert not {"fastapi", "pandas", "jinja2", "emotion.store", *pages} & set(done.stdout.splitlines()[-1].split())

@@ -163,11 +163,7 @@ def test_thirty_clips_by_keyboard_by_two_people_at_once_with_a_reload_and_undo(a
         anna.press("u")
         when(lambda: anna.run("return !busy && clip !== null && !stored()"))
         taken_back = audio_of(anna)
-        assert len({**said(store, "many")["anna"], **said(store, "shared")["anna"]}) == len(heard["anna"]) - 1
-        assert taken_back not in said(store, "many")["anna"]
-        anna.press("k")
-        when(lambda: anna.run("return !busy") and said(store, "many")["anna"].get(taken_back, "skip") == "skip")
-        when(lambda: audio_of(anna) == taken_back)  # nothing else is left: the skipped clip comes again
+        assert taken_back not in said(store, "many")["anna"] | said(store, "shared")["anna"]
         label(anna, "2")
         anna.press("b")
         when(lambda: anna.run("return !busy && stored()") and audio_of(anna) == taken_back)

@@ -150,6 +150,13 @@ def test_two_people_label_a_clip_and_their_agreement_is_shown(app, anna, store):
     assert [label["label"] for label in anna.next()["overview"]["recent"]] == ["angry", "sad", "happy", "neutral"]
 
 
+def test_two_people_at_once_get_different_clips_while_there_are_others(app, anna, items):
+    bob = Account(app, "bob", "USER")
+    shown = [person.next()["clip"]["audio"] for person in (anna, bob, Account(app, "carla", "USER"))]
+    assert len(set(shown)) == 3
+    assert Account(app, "dora", "USER").next()["clip"]["audio"] in shown
+
+
 def test_only_the_own_label_can_be_taken_back(app, anna, items, store):
     anna.say(items[0], "sad")
     (label,) = stored(store)

@@ -573,8 +573,10 @@ def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, mo
         run = dag_run(home, "first")
     summary = run.store.read_json("scores/first/summary.json")
     assert summary["scored"] == 4 and (predictions(home, "first")["error"] == "").all()
-    assert {failure["step"] for failure in summary["failures"]} == {step}
-    assert len(summary["failures"]) == (4 if step == "explanation" else 1)
+    steps = [failure["step"] for failure in summary["failures"]]
+    if name == "from_bytes":  # accuracy in use is estimated from the reference too
+        steps.remove("accuracy")
+    assert set(steps) == {step} and len(steps) == (4 if step == "explanation" else 1)
     html = run.store.read_bytes("scores/first/report.html").decode()
     if name == "add_clips":
         assert "the log of the task collect_predictions says why" in summary["failures"][0]["message"]
@@ -971,7 +973,8 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     pointer = registry.champion(Store(home.home))
     assert sent[metrics.CHAMPION.path(version=pointer["version"], family=pointer["family"])][0] < time.time()
     for metric in metrics.TABLE:
-        if metric.name.startswith("emotion.scoring.") and metric != metrics.SCORING_EVERY:  # the DAG sends its schedule
+        # The DAG sends its schedule. A batch with a tone, which is unfamiliar, has no estimate.
+        if metric.name.startswith("emotion.scoring.") and metric not in (metrics.SCORING_EVERY, metrics.ESTIMATED):
             start = metric.name.partition("{")[0]
             assert any(name.startswith(start) for name in sent), metric.name
     for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
