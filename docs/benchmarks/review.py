@@ -16,7 +16,7 @@ the dataset ``reviewed`` is. Four tables:
    clips that are not labelled.
 4. two listeners who err in a quarter of the clips: labels on which they disagree left out, or kept as two halves.
 
-Figures are means over the repeats, with other clips drawn in each. Half an hour on two cores.
+Figures are means over the repeats, with other clips drawn in each. An hour on two cores with six repeats.
 """
 
 from __future__ import annotations

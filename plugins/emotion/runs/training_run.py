@@ -344,11 +344,8 @@ class TrainingRun(Run):
         with self._stage("promote"):
             challenge = self.store.read_json(self._key("challenge.json"))
             result = self.store.read_json(self._key("comparison.json"))
-            decision = registry.decide(
-                self.store,
-                training_results.promotion_decision(challenge, policy=policy, approved=approved),
-                compared_with=challenge["champion"],
-            )
+            decision = training_results.promotion_decision(challenge, policy=policy, approved=approved)
+            decision = registry.decide(self.store, decision, compared_with=challenge["champion"])
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
         pointer = registry.champion(self.store) if decision["decision"] == "promoted" else challenge["champion"]

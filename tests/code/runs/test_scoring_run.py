@@ -973,8 +973,9 @@ def test_every_scoring_metric_of_the_table_is_sent(home, box, voices):
     pointer = registry.champion(Store(home.home))
     assert sent[metrics.CHAMPION.path(version=pointer["version"], family=pointer["family"])][0] < time.time()
     for metric in metrics.TABLE:
-        # The DAG sends its schedule. A batch with a tone, which is unfamiliar, has no estimate.
-        if metric.name.startswith("emotion.scoring.") and metric not in (metrics.SCORING_EVERY, metrics.ESTIMATED):
+        # The DAG sends its schedule. The model is of too few speakers for an estimate (see test_accuracy_in_use.py).
+        others = (metrics.SCORING_EVERY, metrics.ESTIMATED, metrics.EMOTION_MIX)
+        if metric.name.startswith("emotion.scoring.") and metric not in others:
             start = metric.name.partition("{")[0]
             assert any(name.startswith(start) for name in sent), metric.name
     for stage in ("find_new_audio", "score", "collect_predictions", "watch_drift"):
