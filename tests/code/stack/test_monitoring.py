@@ -14,6 +14,10 @@ import yaml
 import graphite_stack
 from emotion import settings
 from emotion.commands.local_airflow import AirflowBusy, LocalAirflow, free_port
+from emotion.datasets.rules import RAVDESS, read_name
+from emotion.review import labels, queue
+from emotion.review.labels import Label
+from emotion.store import Store
 from grafana_files import RULE_OF, state, unanswered
 
 pytestmark = pytest.mark.airflow
@@ -45,7 +49,15 @@ def catalogue(file: Path) -> Path:
     return file
 
 
-def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer(tmp_path, installed_graphite):
+def label_the_queue(store: Store) -> None:
+    """Label each clip of the one queue with the emotion that was synthesized."""
+    (clips_of_batch,) = queue.read_all(store)
+    for item in clips_of_batch.items:
+        emotion = read_name(RAVDESS, Path(item.path).stem)["emotion"]
+        labels.add(store, Label(item.batch, item.audio, "ann", emotion))
+
+
+def test_after_training_scoring_and_review_every_panel_and_alert_has_its_answer(tmp_path, installed_graphite):
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     with graphite_stack.running(tmp_path / "graphite") as graphite:
@@ -71,6 +83,8 @@ def test_after_a_training_and_a_scoring_run_every_panel_and_alert_has_its_answer
                 soundfile.write(inbox / clip.name, 0.8 * samples, rate)
             (inbox / "broken.wav").write_bytes(b"RIFF")
             assert run(airflow, "emotion_scoring", {"settle_seconds": 0}) == "success"
+            label_the_queue(Store(str(tmp_path / "home")))
+            assert run(airflow, "emotion_review", {}) == "success"
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
             graphite.settle()
             asked = [query for query in unanswered(graphite) if not any(metric in query for metric in NOT_SENT)]
