@@ -1,9 +1,11 @@
-"""Draw the pictures of the dashboards from real runs: three trainings on RAVDESS, and six scored batches.
+"""Draw the pictures of the dashboards from real runs: three trainings on RAVDESS, and scored and labelled batches.
 
     .venv/bin/python docs/take_dashboards.py FOLDER
 
-FOLDER contains Actor_NN/*.wav. The script starts StatsD, Graphite and Airflow on loopback ports, runs both DAGs, and
-draws the metrics that they sent. It takes about twelve minutes on two cores. No Grafana is needed.
+FOLDER contains Actor_NN/*.wav. Two thirds of the actors are trained on. The others are scored in six batches, and the
+clips of the review's queues are labelled as their names say. The script starts StatsD, Graphite and Airflow on loopback
+ports, runs the three DAGs, and draws the metrics that they sent. It takes about twelve minutes on two cores. No Grafana
+is needed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ import pictures  # noqa: E402
 
 import graphite_stack  # noqa: E402
 from emotion.commands.local_airflow import LocalAirflow, free_port  # noqa: E402
+from emotion.datasets.rules import RAVDESS, read_name  # noqa: E402
+from emotion.review import labels, queue  # noqa: E402
+from emotion.review.labels import Label  # noqa: E402
+from emotion.store import Store  # noqa: E402
 
 BATCHES = 6
 
@@ -40,12 +46,17 @@ def run(airflow: LocalAirflow, dag: str, name: str, conf: dict) -> None:
         raise SystemExit(airflow.failures(name))
 
 
-def fill(inbox: Path, recordings: Path) -> None:
-    """Make batches of a few speakers each; the first gets a text file, and noise is added to the last."""
-    for number, actor in enumerate(sorted(recordings.glob("Actor_*"))):
+def fill(base: Path, recordings: Path) -> None:
+    """Copy two thirds of the actors to ``recordings``, and make batches of the others in ``inbox``; the first gets a
+    text file, and noise is added to the last."""
+    inbox, actors = base / "inbox", sorted(recordings.glob("Actor_*"))
+    for actor in actors:
+        if actor not in actors[2::3]:
+            shutil.copytree(actor, base / "recordings" / actor.name)
+    for number, actor in enumerate(actors[2::3]):
         target = inbox / f"batch-{number % BATCHES}" / actor.name
+        target.mkdir(parents=True, exist_ok=True)
         for path in sorted(actor.glob("*.wav")):
-            target.mkdir(parents=True, exist_ok=True)
             if number % BATCHES < BATCHES - 1:
                 shutil.copy(path, target)
                 continue
@@ -53,6 +64,14 @@ def fill(inbox: Path, recordings: Path) -> None:
             noise = np.random.default_rng(number).normal(size=samples.shape) * np.sqrt((samples**2).mean() / 30)
             soundfile.write(target / path.name, samples + noise, rate)
     (inbox / "batch-0" / "notes.wav").write_text("not a recording")
+
+
+def label_queues(store: Store) -> None:
+    """Label the clips of all queues with the emotion that their names say."""
+    for clips_of_batch in queue.read_all(store):
+        for item in clips_of_batch.items:
+            emotion = read_name(RAVDESS, Path(item.path).stem)["emotion"]
+            labels.add(store, Label(item.batch, item.audio, "listener", emotion))
 
 
 def draw(graphite_url: str, *, since: float) -> None:
@@ -68,10 +87,10 @@ def draw(graphite_url: str, *, since: float) -> None:
 def main(recordings: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, graphite_stack.running(Path(scratch) / "graphite") as graphite:
         base, start = Path(scratch), time.time()
-        fill(base / "inbox", recordings)
+        fill(base, recordings)
         environment = graphite.airflow_environment | {
             "EMOTION_HOME": str(base / "home"),
-            "EMOTION_RECORDINGS": str(recordings.absolute()),
+            "EMOTION_RECORDINGS": str(base / "recordings"),
             "EMOTION_INBOXES": str(base / "inbox"),
             "EMOTION_TRAINING_SCHEDULE": "",
             "EMOTION_SCORING_SCHEDULE": "",
@@ -81,10 +100,13 @@ def main(recordings: Path) -> None:
         airflow = LocalAirflow(base / "airflow", free_port(), environment)
         with airflow.running("scheduler", "dag-processor", "triggerer"):
             for seed in range(3):
-                run(airflow, "emotion_training", f"seed-{seed}", {"source": str(recordings.absolute()), "seed": seed})
+                conf = {"source": str(base / "recordings"), "seed": seed}
+                run(airflow, "emotion_training", f"seed-{seed}", conf)
             for number in range(BATCHES):
                 conf = {"folder": f"batch-{number}", "settle_seconds": 0, "speakers": "subfolder"}
                 run(airflow, "emotion_scoring", f"batch-{number}", conf)
+            label_queues(Store(str(base / "home")))
+            run(airflow, "emotion_review", "labels", {"least_new_labels": 10_000})
             time.sleep(2 * graphite_stack.FLUSH_SECONDS)
             graphite.settle()
             draw(graphite.url, since=start)
