@@ -177,3 +177,21 @@ def _joined(first: PairedAnswers, second: PairedAnswers) -> PairedAnswers:
         np.concatenate([first.datasets, second.datasets]),
         None if first.weights is None else np.concatenate([first.weights, np.ones(len(second.clips))]),
     )
+
+
+def other_data(challenger: dict, champion: dict | None) -> str:
+    """Why a comparison on the challenger's clips is no comparison on equal terms; "" where it is.
+
+    The fingerprint covers content, emotion and speaker of every clip. A champion of synthesized speech has no claim to
+    be judged on such: there, the real recordings of the challenger decide.
+    """
+    if champion and champion.get("fingerprint") and champion["fingerprint"] == challenger.get("fingerprint"):
+        return ""
+    if champion and champion["synthesized"] and not challenger["synthesized"]:
+        return ""
+    name = f"{champion['name']}, {str(champion.get('fingerprint'))[:12]}" if champion else "not known"
+    return (
+        f"The two were trained on different data (challenger: {challenger['name']}, "
+        f"{str(challenger.get('fingerprint'))[:12]}; champion: {name}), and clips of the champion's data are missing "
+        "from the comparison. The challenger may be worse on the champion's data, so a person has to decide."
+    )

@@ -18,13 +18,14 @@ from emotion.evaluation.bootstrap import FEW_SPEAKERS, Difference, Lead, PairedA
 from emotion.evaluation.selection import weighted_tests
 from emotion.evaluation.shared_emotions import LEAST_SHARED, ModelAnswers, shared_emotions
 from emotion.models import registry, rescoring, stress
-from emotion.models.common_clips import Model, common_clips
+from emotion.models.common_clips import Model, common_clips, other_data
 from emotion.models.documents import known_emotions
 from emotion.models.external import ExternalComparison
 from emotion.models.registry import ChampionPointer, VersionEntry
 from emotion.models.rescoring import ClipCounts
 from emotion.models.stress import StressComparison
 from emotion.store import Store
+from emotion.vocabulary import REVIEWED
 
 LEAST_CHAMPION_SHARE = 0.9
 """The two were compared on equal terms if so many of the champion's own clips are among those compared."""
@@ -262,7 +263,7 @@ def _challenge_champion(
     if cause:
         result["reasons"].append(f"The two were compared on clean clips alone: {cause}.")
     is_covered = common.champion_share is not None and common.champion_share >= LEAST_CHAMPION_SHARE
-    if result["verdict"] == "promote" and not is_covered and (doubt := _other_data(challenger["dataset"], dataset)):
+    if result["verdict"] == "promote" and not is_covered and (doubt := other_data(challenger["dataset"], dataset)):
         result["verdict"] = "ask"
         result["reasons"].append(doubt)
     if cause := rescoring.why_not_loadable(store, pointer):
@@ -360,13 +361,25 @@ def _apply_rules(figures: str, result: Challenge) -> tuple[str, list[str]]:
         f"{rules['min_probability']:.2f} is required."
     )
     objections = _objections(lead, result)
-    is_better = lead["probability"] >= rules["min_probability"] and not objections
+    is_better = lead["probability"] >= rules["min_probability"]
+    verdict = "promote" if is_better and not objections else "keep"
+    if is_better and objections and _gains_on_reviewed(result) and lead["difference"] >= rules["margin"]:
+        verdict = "ask"
+        objections.append(
+            "On the reviewed clips, which are audio of its use, the challenger is better, beyond chance. The rules "
+            "cannot weigh that against these losses, so a person has to decide."
+        )
     if clean["speakers"] < FEW_SPEAKERS:
         objections.append(
             f"The evidence is thin: with {clean['speakers']} speaker(s), fewer than {FEW_SPEAKERS}, interval and "
             "probability say little about other speakers."
         )
-    return "promote" if is_better else "keep", reasons + objections
+    return verdict, reasons + objections
+
+
+def _gains_on_reviewed(result: Challenge) -> bool:
+    """Whether the challenger is better on the clips that listeners have labelled, beyond chance."""
+    return any(row["dataset"] == REVIEWED and row["interval"][0] > 0 for row in result["per_dataset"])
 
 
 def _in_words(lead: Lead) -> str:
@@ -397,21 +410,3 @@ def _objections(lead: Lead, result: Challenge) -> list[str]:
                 f"{rules['max_emotion_drop']:.3f} allowed."
             )
     return objections
-
-
-def _other_data(challenger: dict, champion: dict | None) -> str:
-    """Why a comparison on the challenger's clips is no comparison on equal terms; "" where it is.
-
-    The fingerprint covers content, emotion and speaker of every clip. A champion of synthesized speech has no claim to
-    be judged on such: there, the real recordings of the challenger decide.
-    """
-    if champion and champion.get("fingerprint") and champion["fingerprint"] == challenger.get("fingerprint"):
-        return ""
-    if champion and champion["synthesized"] and not challenger["synthesized"]:
-        return ""
-    name = f"{champion['name']}, {str(champion.get('fingerprint'))[:12]}" if champion else "not known"
-    return (
-        f"The two were trained on different data (challenger: {challenger['name']}, "
-        f"{str(challenger.get('fingerprint'))[:12]}; champion: {name}), and clips of the champion's data are missing "
-        "from the comparison. The challenger may be worse on the champion's data, so a person has to decide."
-    )

@@ -633,6 +633,19 @@ def test_no_dataset_may_get_worse_beyond_chance(noise, store):
     assert challenge(noise, store=store, probabilities=probabilities, drop=1.0)["verdict"] == "promote"
 
 
+@pytest.mark.parametrize(("gains_on", "verdict"), [("reviewed", "ask"), ("large", "keep")])
+def test_a_person_weighs_a_gain_on_reviewed_clips_against_a_loss(noise, store, gains_on, verdict):
+    noise = of_two_datasets(noise)
+    champion_of_datasets(noise, store, {"small": 0.8, "large": 0.1})
+    probabilities = sure_by_dataset(noise[1], {"small": 0.4, "large": 1.0})
+    noise[1]["dataset"] = noise[1]["dataset"].replace("large", gains_on)
+    result = challenge(noise, store=store, probabilities=probabilities, drop=0.05)
+    assert result["verdict"] == verdict
+    assert any("a person has to decide" in reason for reason in result["reasons"]) == (verdict == "ask")
+    worse = sure_by_dataset(noise[1].replace(gains_on, "large"), {"small": 0.1, "large": 0.1})
+    assert challenge(noise, store=store, probabilities=worse, drop=0.05)["verdict"] == "keep"
+
+
 def test_clips_of_one_dataset_have_no_figures_by_dataset(noise, store):
     copy_of(noise, store, held_out=True)
     result = challenge(noise, store=store)
