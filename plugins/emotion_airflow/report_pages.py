@@ -110,6 +110,19 @@ def run_at(session: SessionDep, dag_id: str, when: datetime) -> DagRun:
     raise HTTPException(404, f"No run of {dag_id!r} was at work at {when:%Y-%m-%d %H:%M} UTC")
 
 
+def run_url(request: Request, prefix: str, run: DagRun) -> str:
+    """The URL of a run's page here."""
+    airflow = str(request.base_url).rstrip("/")
+    return f"{airflow}{prefix}/dags/{quote(run.dag_id, safe='')}/runs/{quote(run.run_id, safe='')}"
+
+
+def runbook_page() -> HTMLResponse:
+    """What to do about each alert."""
+    nonce = secrets.token_urlsafe(16)
+    html = TEMPLATES.get_template("runbook.html.j2").render(content=runbook_html(), nonce=nonce)
+    return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)})
+
+
 def page(request: Request, prefix: str, dag_id: str, run: DagRun | None, *, has_report: bool) -> HTMLResponse:
     """The page around a report: a header with the links, and the report in a frame."""
     airflow = str(request.base_url).rstrip("/")
@@ -119,9 +132,7 @@ def page(request: Request, prefix: str, dag_id: str, run: DagRun | None, *, has_
         dag_id=dag_id,
         run=run,
         writes_reports=dag_id in FOLDERS,
-        report=f"{airflow}{prefix}/dags/{quote(dag_id)}/runs/{quote(run.run_id, safe='')}/report"
-        if run and has_report
-        else None,
+        report=f"{run_url(request, prefix, run)}/report" if run and has_report else None,
         grafana=grafana_link(grafana, run, airflow=airflow) if grafana and run else None,
         nonce=nonce,
     )
@@ -169,16 +180,9 @@ def application(prefix: str) -> FastAPI:
         request: Request, dag_id: str, milliseconds: Annotated[int, Path(ge=0, le=LATEST_MS)], session: SessionDep
     ) -> Response:
         run = run_at(session, dag_id, datetime.fromtimestamp(milliseconds / 1000, UTC))
-        airflow = str(request.base_url).rstrip("/")
-        return RedirectResponse(
-            f"{airflow}{prefix}/dags/{quote(dag_id, safe='')}/runs/{quote(run.run_id, safe='')}", headers=HEADERS
-        )
+        return RedirectResponse(run_url(request, prefix, run), headers=HEADERS)
 
-    @app.get("/runbook")
-    def runbook() -> Response:
-        nonce = secrets.token_urlsafe(16)
-        html = TEMPLATES.get_template("runbook.html.j2").render(content=runbook_html(), nonce=nonce)
-        return HTMLResponse(html, headers=HEADERS | {"Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)})
+    app.get("/runbook")(runbook_page)
 
     @app.get("/dags/{dag_id}")
     def dag_page(request: Request, dag_id: str, session: SessionDep) -> HTMLResponse:
