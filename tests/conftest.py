@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,7 @@ os.environ |= {
 
 from emotion.settings import Settings  # noqa: E402
 from emotion.store import Store  # noqa: E402
+from object_store import new_bucket, s3_server  # noqa: E402
 from small_data import make_settings  # noqa: E402
 
 
@@ -70,6 +72,21 @@ def settings(tmp_path: Path) -> Settings:
 def store(settings: Settings) -> Store:
     """The artifact store of ``settings``, empty."""
     return Store(settings.home)
+
+
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    """The environment of clients of an S3 server of the tests; it is set for this process too."""
+    with s3_server() as environment, pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_environment: dict[str, str]) -> str:
+    """The URL of an empty bucket on the S3 server of the tests."""
+    return new_bucket()
 
 
 @pytest.fixture(scope="session")

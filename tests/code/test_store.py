@@ -20,9 +20,11 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.store import Store, run_folder
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def place(request, tmp_path) -> Store:
-    """A store in a folder, and one in an object store."""
+    """A store in a folder, one in memory, and one in a bucket."""
+    if request.param == "s3":
+        return Store(f"{request.getfixturevalue('bucket')}/home")
     return Store(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}-{os.getpid()}")
 
 
