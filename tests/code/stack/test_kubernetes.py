@@ -18,16 +18,16 @@ ENVIRONMENT = {variable["name"]: variable["value"] for variable in VALUES["env"]
 SECRET_WORDS = re.compile(r"password|secret|key|token|connection", re.IGNORECASE)
 
 
-def leaves(value, path: tuple[str, ...] = ()):
-    """Each value that is no mapping and no list, with the keys that lead to it."""
+def paths(value, path: tuple[str, ...] = ()):
+    """The keys that lead to each value that is no mapping and no list."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from leaves(item, (*path, key))
+            yield from paths(item, (*path, key))
     elif isinstance(value, list):
         for item in value:
-            yield from leaves(item, path)
+            yield from paths(item, path)
     else:
-        yield path, value
+        yield path
 
 
 def test_the_pods_have_the_variables_of_the_containers():
@@ -47,7 +47,7 @@ def test_airflow_has_the_settings_of_the_containers(section, option):
 
 def test_secrets_are_named_and_never_written():
     named = re.compile(r"(.*SecretName|secretName|secretKey|envName|mountPath|simple_auth_manager_\w+)")
-    for path, value in [*leaves(VALUES), *leaves(CELERY)]:
+    for path in [*paths(VALUES), *paths(CELERY)]:
         if any(SECRET_WORDS.search(key) for key in path):
             assert named.fullmatch(path[-1]), path
     for name, value in ENVIRONMENT.items():
