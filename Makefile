@@ -66,9 +66,11 @@ clean: ## remove what the targets above have made, but for the artifacts in emot
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed and none was found; PYTHON=/path/to/python3.12 names one" >&2; exit 1; }
-	@echo "Installing into $(VENV) with $$($(PYTHON) --version) (a minute or two)"
+	@echo "Installing into $(VENV) with $$($(PYTHON) --version) (about a minute)"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)"
+	@index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}; \
+	install="$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $${index:+--default-index $$index}"; \
+	$$install -r requirements.txt && $$install --no-deps --editable .
 	@$(BIN)/python -c 'import numpy, emotion.datasets.synthesis, emotion.features as f; f.extract(numpy.ones(8000))' # compiles, once
 	@touch $@
