@@ -106,42 +106,45 @@ def _runs(dag: str, title: str, *, within: str) -> stat.Panel:
     )
 
 
-def _realized() -> stat.Panel:
-    value = path(metrics.REALIZED, model="champion", figure="value")
-    short = gated(f"currentAbove({path(metrics.ACCURACY_SHORT)}, 0)", value)
+def _accuracy(title: str, description: str, value: str, short: str, *, no_data: str) -> stat.Panel:
+    """An accuracy in use, red where ``short`` says that it lies below what training promised."""
+    words = {"below promise": gated(short, value), "as promised": value}
+    below, promised = (recent(metric, word, within="2 h") for word, metric in words.items())
     return tile(
-        "Accuracy, by labels",
-        "Accuracy of the champion by the labels of listeners over the last 90 days; measured each hour. Red if its "
-        "whole 95 % interval lies more than 0.05 below what training promised. Grey without enough labels.",
-        f"fallbackSeries({recent(short, 'below promise', within='2 h')}, {recent(value, 'as promised', within='2 h')})",
+        title,
+        description,
+        f"fallbackSeries({below}, {promised})",
         age=aged(since_last(value), within="2 h"),
         unit="percentunit",
         decimals=0,
         colours={"/^below/": "red"},
         since="9d",
-        no_data="no labels for 9 d",
+        no_data=no_data,
         links=[TO_SCORING],
+    )
+
+
+def _realized() -> stat.Panel:
+    return _accuracy(
+        "Accuracy, by labels",
+        "Accuracy of the champion by the labels of listeners over the last 90 days; measured each hour. Red if its "
+        "whole 95 % interval lies more than 0.05 below what training promised. Grey without enough labels.",
+        path(metrics.REALIZED, model="champion", figure="value"),
+        f"currentAbove({path(metrics.ACCURACY_SHORT)}, 0)",
+        no_data="no labels for 9 d",
     )
 
 
 def _estimated() -> stat.Panel:
     figures = path(metrics.ESTIMATED, figure="promised")
-    value = path(metrics.ESTIMATED, figure="value")
-    node = figures.count(".") - 1
-    missing = f"applyByNode({figures}, {node}, 'diffSeries(%.promised, %.high)')"
-    short = gated(f"currentAbove({missing}, {TOLERANCE})", value)
-    return tile(
+    missing = f"applyByNode({figures}, {figures.count('.') - 1}, 'diffSeries(%.promised, %.high)')"
+    return _accuracy(
         "Accuracy, estimated",
         "Accuracy of the last batch that could be estimated, from its confidence and without labels. Red if its whole "
         "95 % interval lies more than 0.05 below what training promised. Grey if there was none for 2 hours.",
-        f"fallbackSeries({recent(short, 'below promise', within='2 h')}, {recent(value, 'as promised', within='2 h')})",
-        age=aged(since_last(value), within="2 h"),
-        unit="percentunit",
-        decimals=0,
-        colours={"/^below/": "red"},
-        since="9d",
+        path(metrics.ESTIMATED, figure="value"),
+        f"currentAbove({missing}, {TOLERANCE})",
         no_data="none for 9 d",
-        links=[TO_SCORING],
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from emotion.monitoring.estimated import LEVEL, cannot_hold
+from emotion.monitoring.estimated import LEVEL, why_withheld
 from emotion.monitoring.reference import Reference
 from emotion.monitoring.statistics import evidence_of, find_mix, mix_deviation
 from emotion.vocabulary import emotions_of, probabilities_of
@@ -42,11 +42,14 @@ def corrected(clips: pd.DataFrame, reference: Reference, *, family: str, drift: 
     """
     emotions = emotions_of(clips)
     probabilities = probabilities_of(clips).astype(float)
+    kept = "keep the mix that its probabilities expect"
     answers = np.bincount(probabilities.argmax(axis=1), minlength=len(emotions)) if len(clips) else np.zeros(0)
     figures = {
         "clips": len(clips),
         "raw": dict(zip(emotions, (answers / max(len(clips), 1)).tolist(), strict=False)),
-        "withheld": _reason(clips, reference, drift),
+        "withheld": why_withheld(
+            clips, reference, drift, least_clips=LEAST_CLIPS, spread=reference.mix_spread, kept=kept
+        ),
         "corrected": None,
     }
     if figures["withheld"]:
@@ -72,16 +75,6 @@ def not_corrected(reason: str) -> dict:
     True
     """
     return {"clips": 0, "raw": {}, "withheld": reason, "corrected": None}
-
-
-def _reason(clips: pd.DataFrame, reference: Reference, drift: dict) -> str | None:
-    if len(clips) < LEAST_CLIPS:
-        return f"{len(clips)} clips are too few; at least {LEAST_CLIPS} short ones that were not trained on are needed."
-    if not reference.priors.size:
-        return "The model was trained by an earlier release, which did not keep the mix that its probabilities expect."
-    if np.isnan(reference.mix_spread).any():
-        return f"The model was trained on {reference.speakers} speakers: too few to tell how far its confidence holds."
-    return cannot_hold(clips, drift)
 
 
 def _deviation(

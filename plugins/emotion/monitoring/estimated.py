@@ -49,7 +49,8 @@ def estimate(clips: pd.DataFrame, reference: Reference, *, family: str, drift: d
         and ``f1_macro``, each None where there is none; ``by_mode``: of each mode that occurs, clips and value;
         ``confusion``: the expected number of clips by answer (columns) and true emotion (rows).
     """
-    withheld = _reason(clips, reference, drift)
+    spread, kept = reference.calibration_spread, "measure how far its confidence holds"
+    withheld = why_withheld(clips, reference, drift, least_clips=LEAST_CLIPS, spread=spread, kept=kept)
     if withheld:
         return not_estimated(withheld) | {"clips": len(clips)}
     probabilities = probabilities_of(clips).astype(float)
@@ -79,8 +80,20 @@ def not_estimated(reason: str) -> dict:
     return {"clips": 0, "withheld": reason, "by_mode": {}} | figures
 
 
-def cannot_hold(clips: pd.DataFrame, drift: dict) -> str | None:
-    """Why the calibration cannot hold for these clips, as a sentence; None if nothing speaks against it."""
+def why_withheld(
+    clips: pd.DataFrame, reference: Reference, drift: dict, *, least_clips: int, spread: np.ndarray, kept: str
+) -> str | None:
+    """Why the confidence for these clips cannot be taken at its word, as a sentence; None if nothing speaks against it.
+
+    ``spread``: what the reference keeps of how training speakers differed; empty where it was made by an earlier
+    release, which did not do what ``kept`` says. NaN: there were too few speakers.
+    """
+    if len(clips) < least_clips:
+        return f"{len(clips)} clips are too few; at least {least_clips} short ones that were not trained on are needed."
+    if not spread.size:
+        return f"The model was trained by an earlier release, which did not {kept}."
+    if np.isnan(spread).any():
+        return f"The model was trained on {reference.speakers} speakers: too few to tell how far its confidence holds."
     verdict = drift["verdict"]
     if verdict != "ok":
         words = "its drift is not known" if verdict == "unknown" else f"drift: {verdict}"
@@ -97,16 +110,6 @@ def cannot_hold(clips: pd.DataFrame, drift: dict) -> str | None:
             "cannot be taken at its word."
         )
     return None
-
-
-def _reason(clips: pd.DataFrame, reference: Reference, drift: dict) -> str | None:
-    if len(clips) < LEAST_CLIPS:
-        return f"{len(clips)} clips are too few; at least {LEAST_CLIPS} short ones that were not trained on are needed."
-    if not reference.calibration_spread.size:
-        return "The model was trained by an earlier release, which did not measure how far its confidence holds."
-    if np.isnan(reference.calibration_spread).any():
-        return f"The model was trained on {reference.speakers} speakers: too few to tell how far its confidence holds."
-    return cannot_hold(clips, drift)
 
 
 def expected_confusion(probabilities: np.ndarray) -> np.ndarray:
