@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models import bundle, documents, registry
+from emotion.models import bundle, decisions, documents, registry
 from emotion.models.registry import CHAMPION
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, emotion_colours
@@ -30,7 +30,7 @@ def decision(version: str, kind: str = "promoted") -> dict:
 
 def decide(store, made: dict, *, compared_with: str = "the champion") -> dict:
     """Decide from a comparison with the present champion, or with none."""
-    return registry.decide(
+    return decisions.decide(
         store, made, compared_with=registry.champion(store) if compared_with == "the champion" else None
     )
 
@@ -195,29 +195,29 @@ def test_each_roll_back_goes_back_one_champion(store):
     for version in ("one", "two", "three"):
         register(store, version)
         decide(store, decision(version))
-    assert registry.rollback(store, reason="worse in practice")["version"] == "two"
+    assert decisions.rollback(store, reason="worse in practice")["version"] == "two"
     assert registry.champion(store)["version"] == "two"
-    registry.rollback(store, reason="that one too")
+    decisions.rollback(store, reason="that one too")
     assert registry.champion(store)["version"] == "one"
     with pytest.raises(DataError, match="no earlier champion"):
-        registry.rollback(store, reason="and on")
+        decisions.rollback(store, reason="and on")
     assert [past["decision"] for past in registry.history(store)[3:]] == ["rolled_back", "rolled_back"]
 
 
 def test_a_roll_back_without_a_champion_is_refused(store):
     with pytest.raises(DataError, match="no earlier champion"):
-        registry.rollback(store, reason="x")
+        decisions.rollback(store, reason="x")
 
 
 def test_a_person_can_promote_a_version_that_was_not_promoted(store):
     register(store, "one")
     decide(store, decision("one", "kept"))
-    registry.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")
+    decisions.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")
     assert registry.champion(store)["reasons"] == ["I have listened to it"]
     with pytest.raises(DataError, match="is the champion already"):
-        registry.promote_by_hand(store, version="one", family=FAMILY, reason="again")
+        decisions.promote_by_hand(store, version="one", family=FAMILY, reason="again")
     with pytest.raises(ConfigurationError, match="has no gradient_boosting"):
-        registry.promote_by_hand(store, version="one", family="gradient_boosting", reason="x")
+        decisions.promote_by_hand(store, version="one", family="gradient_boosting", reason="x")
 
 
 # --- Compare and set ----------------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ def test_a_decision_about_another_champion_than_the_compared_one_keeps_the_prese
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
-    recorded = registry.decide(store, decision("three"), compared_with=compared)
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    recorded = decisions.decide(store, decision("three"), compared_with=compared)
     assert recorded["decision"] == "kept" and registry.champion(store)["version"] == "two"
     assert "changed meanwhile: the challenger was compared with one" in recorded["reasons"][-1]
     assert "the champion is now two" in recorded["reasons"][-1]
@@ -243,17 +243,17 @@ def test_a_champion_that_came_back_meanwhile_is_not_the_compared_one(store, monk
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="tried")
-    registry.rollback(store, reason="no good")
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="tried")
+    decisions.rollback(store, reason="no good")
     assert registry.champion(store)["version"] == "one"
-    assert registry.decide(store, decision("three"), compared_with=compared)["decision"] == "kept"
+    assert decisions.decide(store, decision("three"), compared_with=compared)["decision"] == "kept"
 
 
 def test_a_first_champion_that_came_meanwhile_stays(store):
     for version in ("one", "two"):
         register(store, version)
-    registry.promote_by_hand(store, version="one", family=FAMILY, reason="in the meantime")
-    assert registry.decide(store, decision("two"), compared_with=None)["decision"] == "kept"
+    decisions.promote_by_hand(store, version="one", family=FAMILY, reason="in the meantime")
+    assert decisions.decide(store, decision("two"), compared_with=None)["decision"] == "kept"
     assert registry.champion(store)["version"] == "one"
 
 
@@ -262,8 +262,8 @@ def test_a_new_comparison_of_a_version_gets_a_decision_of_its_own(store):
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
-    registry.decide(store, decision("three"), compared_with=compared)
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    decisions.decide(store, decision("three"), compared_with=compared)
     assert decide(store, decision("three"))["decision"] == "promoted"
     assert registry.champion(store)["version"] == "three"
 
@@ -275,7 +275,7 @@ from emotion.store import Store
 store = Store(sys.argv[1])
 for number in range(15):
     made = {"decision": "kept", "version": f"{sys.argv[2]}-{number}", "family": "random_forest", "reasons": []}
-    registry.decide(store, made, compared_with=None)
+    decisions.decide(store, made, compared_with=None)
 """
 
 
