@@ -5,10 +5,10 @@
     python docs/checks/object_store.py [folder]
 
 Three times: in a folder, in a bucket, and in a bucket whose server fails one call in ten (HTTP 500 and 503, connections
-that end without an answer, after the work was done, or in the middle of an answer). Each time: training, where one worker
-is killed in featurization and one in training; scoring of a folder; labels of two persons at once; promotion and roll-back
-at the command line; the report through Airflow's server. Prints a table, and ends with code 0 if all is right, if the
-figures of the three are the same, and if the secret key is in no log and no artifact.
+that end without an answer, after the work was done, or in the middle of an answer). Each time: training, where a worker
+is killed in featurization and one in training; scoring of a folder; labels of two persons at once; promotion and
+roll-back at the command line; the report by Airflow's server. Prints a table, and ends with code 0 if all is right,
+if the figures of the three are the same, and if the secret key is in no log and no artifact.
 """
 
 import json
@@ -39,7 +39,7 @@ RUN, SCORING, BATCH = "object-store-check", "emotion_scoring", "folder-check"
 CONF = {"datasets": ["synthesized"], "clips_per_shard": 24, "explained_clips": 8, "stress_clips": 8}
 SPEAKERS = 5
 FILES = 40
-SECRET = "wJalr-the-secret-key-of-the-check"  # noqa: S105
+SECRET = "wJalr-the-secret-key-of-the-check"
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def emotion(variables: dict[str, str], *arguments: str) -> str:
 
 
 def kill_at_work(stack: Stack, task_id: str) -> str:
-    """Kill the worker that works on a task of this name, once it does, and start it again; returns which task it was."""
+    """Kill the worker that works on a task of this name, and start it again; returns which task it was."""
 
     def victim() -> dict | None:
         running = [task for task in tasks(stack.airflow, RUN) if task["state"] == "running"]

@@ -26,11 +26,13 @@ from emotion.s3 import S3
 KINDS = ("500", "503", "no answer", "answer lost", "answer cut off")
 """The ways in which a call fails, in turn. The last two reach the server, which does what was asked for."""
 
+CODES = {"500": "InternalError", "503": "SlowDown", "403": "InvalidAccessKeyId"}
+
 
 class Server:
     """Moto behind a gate: each n-th call fails, in the ways of :data:`KINDS` in turn.
 
-    Calls are worked on one after the other, so that a condition and what depends on it are one step, as on a real server.
+    Calls are worked on one after the other, so that a condition and what depends on it are one step, as on S3 itself.
 
     Parameters
     ----------
@@ -53,9 +55,9 @@ class Server:
             return [json.dumps({"calls": self.calls, "failures": self.failures}).encode()]
         with self._one_at_a_time:
             kind = self._next_failure(environ)
-            if kind in ("500", "503"):
+            if kind in CODES:
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                code = {"500": "InternalError", "503": "SlowDown"}[kind]
+                code = CODES[kind]
                 start_response(f"{kind} {code}", [("Content-Type", "application/xml")])
                 return [f"<Error><Code>{code}</Code><Message>Please try again</Message></Error>".encode()]
             if kind == "no answer":
@@ -90,9 +92,16 @@ class Server:
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
 
 
+class Handler(MotoRequestHandler):
+    """Without a line in the log for each call."""
+
+    def log_request(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
 def listen(app: Server, port: int = 0) -> BaseWSGIServer:
     """A server of HTTP, ready to serve."""
-    return make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
+    return make_server("127.0.0.1", port, app, threaded=True, request_handler=Handler)
 
 
 def environment(port: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -269,21 +270,79 @@ def test_a_new_comparison_of_a_version_gets_a_decision_of_its_own(store):
 
 
 DECISIONS = """
-import sys
-from emotion.models import registry
+import os, sys
+from emotion.errors import DataError
+from emotion.models import decisions, registry
 from emotion.store import Store
-store = Store(sys.argv[1])
-for number in range(15):
-    made = {"decision": "kept", "version": f"{sys.argv[2]}-{number}", "family": "random_forest", "reasons": []}
+store, name = Store(sys.argv[1]), sys.argv[2]
+for number in range(8):
+    made = {"decision": "kept", "version": f"{name}-{number}", "family": "random_forest", "reasons": []}
     decisions.decide(store, made, compared_with=None)
+    try:
+        decisions.promote_by_hand(store, version=name, family="random_forest", reason=f"{name} {number}")
+    except DataError:
+        pass  # it is still the champion
+    assert registry.champion(store)["version"] in ("a", "b", "c", "last")
+if name == "c":  # the last of its writes that was begun: the pointer does not follow any more
+    store.update = lambda key, change, update=store.update: update(key, change) and os._exit(9)
+    decisions.promote_by_hand(store, version="last", family="random_forest", reason="killed after this line")
 """
 
 
-def test_no_decision_is_lost_where_two_processes_decide_at_once(tmp_path):
-    """A DAG and the command line: each reads, changes and writes the history."""
-    works = [subprocess.Popen([sys.executable, "-c", DECISIONS, str(tmp_path), name]) for name in "abc"]
-    assert [work.wait(timeout=120) for work in works] == [0, 0, 0]
-    assert len(registry.history(Store(str(tmp_path)))) == 45
+@pytest.fixture(params=["folder", "s3"])
+def shared(request, tmp_path) -> Store:
+    """A store that several processes share."""
+    if request.param == "folder":
+        return Store(str(tmp_path))
+    return Store(f"{request.getfixturevalue('bucket')}/home")
+
+
+def test_no_decision_is_lost_where_several_processes_decide_at_once(shared):
+    """A DAG and the command line: each reads, changes and writes the history. One is killed in between."""
+    for version in ("a", "b", "c", "last"):
+        register(shared, version)
+    works = [subprocess.Popen([sys.executable, "-c", DECISIONS, shared.root, name]) for name in "abc"]
+    codes = [work.wait(timeout=120) for work in works]
+    history = registry.history(shared)
+    pointed = [past for past in history if past["decision"] == "promoted"]
+    assert sum(past["decision"] == "kept" for past in history) == 24
+    assert all(past["version"] != before["version"] for before, past in pairwise(pointed))
+    assert codes == [0, 0, 9] and {past["version"] for past in pointed} == {"a", "b", "c", "last"}
+    assert registry.champion(shared)["version"] == pointed[-1]["version"]
+    decisions.rollback(shared, reason="the stored pointer follows again")
+    assert shared.read_json(CHAMPION)["version"] == pointed[-2]["version"]
+
+
+def test_the_pointer_of_a_process_that_was_killed_is_repaired(shared, monkeypatch):
+    for version in ("one", "two"):
+        register(shared, version)
+    decide(shared, decision("one"))
+    before = shared.read_bytes(CHAMPION)
+    decide(shared, decision("two"))
+    shared.write_bytes(CHAMPION, before)  # as if it had been killed between its two writes
+    assert registry.champion(shared)["version"] == "two" and registry.champion_entry(shared, registry.champion(shared))
+    assert decide(shared, decision("two"), compared_with=None)["decision"] == "kept"
+    assert shared.read_json(CHAMPION)["version"] == "two"
+    shared.delete(CHAMPION)
+    assert registry.champion(shared)["version"] == "two"
+
+
+def test_the_pointer_of_an_earlier_release_without_a_history_holds(store):
+    register(store, "one")
+    decide(store, decision("one"))
+    store.delete(registry.HISTORY)
+    assert registry.champion(store)["version"] == "one"
+    register(store, "two")
+    assert decide(store, decision("two"))["decision"] == "promoted" and registry.champion(store)["version"] == "two"
+
+
+def test_a_damaged_history_does_not_cost_the_champion(store, caplog):
+    register(store, "one")
+    decide(store, decision("one"))
+    store.write_bytes(registry.HISTORY, b"nonsense\n")
+    assert registry.champion(store)["version"] == "one" and "line 1 of" in caplog.text
+    with pytest.raises(DataError, match="line 1 of .* is damaged"):
+        decide(store, decision("one"))
 
 
 def test_a_version_is_the_content_it_was_made_from(store):
