@@ -6,6 +6,7 @@ is not there where the bucket is missing, and drops the errors of a deletion. :c
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import email.utils
 import logging
@@ -216,11 +217,16 @@ class S3(S3FileSystem):
     write_if = sync_wrapper(_write_if)
 
     async def _keeps_conditions(self, path: str) -> bool:
-        """Whether the server refuses to write where the condition does not hold; tried with a file of this path."""
-        written = [await self._write_if(path, content, None) for content in (b"first", b"second")]
-        written.append(await self._write_if(path, b"third", '"0123456789abcdef0123456789abcdef"'))
+        """Whether of several who write a file at once on the same condition one does it; tried with this path.
+
+        Some servers keep conditions only for requests that come one after the other.
+        """
+        created = await asyncio.gather(*(self._write_if(path, b"new %d" % number, None) for number in range(4)))
+        version = (await self._read_with_version(path))[1]
+        changed = await asyncio.gather(*(self._write_if(path, b"again %d" % number, version) for number in range(4)))
+        late = await self._write_if(path, b"late", version)
         await self._rm_file(path)
-        return written == [True, False, False]
+        return (sum(created), sum(changed), late) == (1, 1, False)
 
     keeps_conditions = sync_wrapper(_keeps_conditions)
 
