@@ -29,10 +29,13 @@ train: $(INSTALLED) ## train on RAVDESS from Zenodo; RAVDESS_DIR=folder-or-zip t
 airflow: $(INSTALLED) ## Airflow's UI and scheduler on 127.0.0.1, until Ctrl-C
 	@$(BIN)/python -m emotion.commands.local_run serve
 
+# The profile of the S3 server of one's own, where .env says that the artifacts are there.
+OWN_S3 = $(if $(shell grep -s '^AWS_ENDPOINT_URL=http://s3:8333' .env),--profile s3)
 up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the tasks on four Celery workers
 	@mkdir -p -m 755 recordings inbox
+	@added=$$(sh docker/secrets.sh .env) && { [ -z "$$added" ] || printf '%s\n' "$$added" >> .env; }
 	@$(if $(WORKERS),EMOTION_EXECUTOR=CeleryExecutor EMOTION_SLOTS=$$((2 * $(WORKERS)))) docker compose \
-		$(if $(WORKERS),--profile celery) up --build --detach --wait --remove-orphans \
+		$(if $(WORKERS),--profile celery) $(OWN_S3) up --build --detach --wait --remove-orphans \
 		$(if $(WORKERS),--scale airflow-worker=$(WORKERS))
 	@. ./.env && echo && \
 	echo "Airflow    http://localhost:$${AIRFLOW_PORT:-8080}    admin / $$AIRFLOW_ADMIN_PASSWORD" && \
@@ -42,8 +45,8 @@ up: .env ## the whole stack in containers, with Grafana; WORKERS=4 runs the task
 
 # rm --volumes removes the unnamed volumes that images ask for, which would pile up; the stack's own have names and stay.
 down: ## stop the containers; what they have stored stays
-	@docker compose --profile celery rm --stop --force --volumes
-	@docker compose --profile celery down
+	@docker compose --profile celery --profile s3 rm --stop --force --volumes
+	@docker compose --profile celery --profile s3 down
 
 .env:
 	@umask 077 && sh docker/secrets.sh > .env.new && mv .env.new .env && echo "Secrets made: .env"

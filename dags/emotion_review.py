@@ -40,9 +40,9 @@ def review_run() -> ReviewRun:
     """The library's object for a run: one method per task."""
     from emotion.airflow_metrics import task_emitter
     from emotion.runs.review_run import ReviewRun
-    from emotion.settings import Settings
+    from emotion_airflow.store_access import settings
 
-    return ReviewRun(Settings.from_environment(), task_emitter())
+    return ReviewRun(settings(), task_emitter())
 
 
 @dag(

@@ -48,9 +48,9 @@ def scoring_run(run_id: str) -> ScoringRun:
     """The library's object for this run: one method per task."""
     from emotion.airflow_metrics import task_emitter
     from emotion.runs.scoring_run import ScoringRun
-    from emotion.settings import Settings
+    from emotion_airflow.store_access import settings
 
-    return ScoringRun(Settings.from_environment(), run_id, task_emitter())
+    return ScoringRun(settings(), run_id, task_emitter())
 
 
 @dag(

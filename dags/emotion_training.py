@@ -58,9 +58,9 @@ def training_run(run_id: str) -> TrainingRun:
     """The library's object for this run: one method per task."""
     from emotion.airflow_metrics import task_emitter
     from emotion.runs.training_run import TrainingRun
-    from emotion.settings import Settings
+    from emotion_airflow.store_access import settings
 
-    return TrainingRun(Settings.from_environment(), run_id, task_emitter())
+    return TrainingRun(settings(), run_id, task_emitter())
 
 
 @dag(

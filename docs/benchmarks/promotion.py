@@ -28,7 +28,7 @@ from emotion.datasets.catalogue import find_entry
 from emotion.evaluation.folds import Fold, speaker_folds
 from emotion.evaluation.scores import compute_scores
 from emotion.evaluation.selection import PROTOCOL
-from emotion.models import pipelines, promotion, registry
+from emotion.models import decisions, pipelines, promotion, registry
 from emotion.models.promotion import Challenge
 from emotion.models.rescoring import HELD_OUT, held_out_file
 from emotion.settings import INCLUDE
@@ -139,7 +139,7 @@ def decide(table: dict[str, np.ndarray], champion: Version, challenger: Version)
         "scores": {FAMILY: {PROTOCOL: {"f1_macro": 0.0}}},
     }
     registry.register(store, "champion", files=files, card="", facts=facts)
-    registry.promote_by_hand(store, version="champion", family=FAMILY, reason="the first")
+    decisions.promote_by_hand(store, version="champion", family=FAMILY, reason="the first")
     return promotion.challenge(
         store,
         challenger=facts | {"version": "challenger", "family": FAMILY},

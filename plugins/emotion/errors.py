@@ -48,6 +48,10 @@ class DownloadError(EmotionError):
     """A download that failed for a reason that may be temporary; trying again may help."""
 
 
+class StoreError(EmotionError):
+    """An artifact store that fails, or a lock of it that was lost; trying again may help."""
+
+
 class BundleError(EmotionError):
     """A model bundle that cannot be loaded, or must not be, such as one of another recipe."""
 

@@ -2,33 +2,43 @@
 
 A reader never sees half a file: a local file is written without a name and then gets its name; an object store's put is
 atomic by itself. A key is a path relative to the root, with ``/`` between its parts, and never leaves the root.
+
+What several processes change is changed by :meth:`Store.update`: it is written only if it is still what was read.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import errno
-import fcntl
 import hashlib
 import io
 import json
-import logging
 import os
+import random
 import re
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import fsspec
 import pandas as pd
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
-from emotion.errors import ConfigurationError, DataError
+from emotion.errors import ConfigurationError, DataError, StoreError
+from emotion.store_lock import Held, file_lock, lease
+from emotion.whole_file import write_whole_file
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from emotion.s3 import S3
+
+MOST_CONFLICTS = 100
+"""So often a change is made again because another process has changed the file meanwhile."""
+_PROBED: set[str] = set()
+"""The roots in buckets of which this process knows that conditions of a write are kept."""
 
 
 class Store:
@@ -56,8 +66,15 @@ class Store:
 
     def __init__(self, root: str):
         self.root = root.rstrip("/") or "/"
+        self._s3: S3 | None = None
         try:
-            self._fs, self._base = fsspec.url_to_fs(self.root)
+            if self.root.startswith(("s3://", "s3a://")):
+                from emotion.s3 import S3
+
+                self._fs = self._s3 = S3()
+                self._base = S3._strip_protocol(self.root)
+            else:
+                self._fs, self._base = fsspec.url_to_fs(self.root, use_listings_cache=False)
         except (ValueError, ImportError) as error:
             raise ConfigurationError(
                 f"{self.root!r} cannot be the artifact store ({error}); expected a folder, or a URL of a file system "
@@ -87,14 +104,19 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether there is a file with this key."""
-        return self._fs.isfile(self.path(key))
+        try:
+            return (
+                self._fs.info(self.path(key))["type"] == "file"
+            )  # isfile() takes every error for a file that is not there
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def list(self, prefix: str, pattern: str = "*") -> list[str]:
         """Keys of the files below ``prefix`` whose name matches ``pattern``, sorted; [] if none."""
         base = self.path(prefix)
-        if not self._fs.isdir(base):
+        if not self._s3 and not self._fs.isdir(base):
             return []
-        paths = (PurePosixPath(path) for path in self._fs.find(base))
+        paths = (PurePosixPath(path) for path in self._fs.find(base) if path != base and not path.endswith("/"))
         start = len(PurePosixPath(base).parts) - len(PurePosixPath(prefix).parts)
         return sorted(
             "/".join(path.parts[start:])
@@ -118,8 +140,10 @@ class Store:
 
     def read_bytes(self, key: str) -> bytes:
         """The whole file. Raises DataError if there is no such file."""
-        with self.open(key) as handle:
-            return handle.read()
+        try:
+            return self._fs.cat_file(self.path(key))
+        except FileNotFoundError:
+            raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
 
     def read_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Many small files, by key; those of an object store come many at a time. A file that is deleted meanwhile is
@@ -132,8 +156,10 @@ class Store:
         """
         paths = {self.path(key): key for key in keys}
         if not self.is_local:
-            content = self._fs.cat(list(paths), on_error="omit") if paths else {}
-            return {key: content[path] for path, key in paths.items() if path in content}
+            content = self._fs.cat(list(paths), on_error="return") if paths else {}
+            if failed := [each for each in content.values() if not isinstance(each, bytes | FileNotFoundError)]:
+                raise failed[0]
+            return {key: content[path] for path, key in paths.items() if isinstance(content[path], bytes)}
         files = {}
         for path, key in paths.items():
             with suppress(FileNotFoundError), open(path, "rb") as handle:
@@ -141,34 +167,24 @@ class Store:
         return files
 
     def stamp(self, key: str) -> str:
-        """A text that changes when the file is written again. Raises DataError if there is no such file."""
+        """A text that changes when other content is written. Raises DataError if there is no such file."""
         try:
-            return repr(sorted(self._fs.info(self.path(key)).items()))
+            facts = self._fs.info(self.path(key))
+            return facts["ETag"] if self._s3 else repr(sorted(facts.items()))
         except FileNotFoundError:
             raise DataError(f"{self.url(key)} is not there; was the step that writes it run?") from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write the whole file, or nothing."""
         target = self.path(key)
+        if self._s3:  # which has no folders; to make one is to look for the bucket
+            self._s3.pipe_file(target, data, chunksize=self._s3.part_bytes)
+            return
         if not self.is_local:
             self._fs.makedirs(self._fs._parent(target), exist_ok=True)
             self._fs.pipe_file(target, data)
             return
-        folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".writing-{uuid.uuid4().hex}"
-        try:
-            with _open_unfinished(unfinished) as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-                _give_name(handle, unfinished, target)
-        except OSError as error:
-            if error.errno is not None:
-                error.filename = target  # write and fsync do not name the file
-            raise
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole_file(target, data)
 
     def read_json(self, key: str) -> Any:
         """The value of a JSON document.
@@ -192,8 +208,12 @@ class Store:
 
     def write_json(self, key: str, value: Any) -> None:
         """Write a JSON document, indented for people. Raises ValueError for NaN and infinity."""
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        self.write_bytes(key, (text + "\n").encode())
+        self.write_bytes(key, self.format_json(value))
+
+    @staticmethod
+    def format_json(value: Any) -> bytes:
+        """A JSON document as :meth:`write_json` writes it."""
+        return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     def read_table(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A table as pandas.DataFrame, all of it or these columns: CSV where the key ends in .csv, else Parquet."""
@@ -215,18 +235,22 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove a file or a whole folder. Nothing happens if there is none."""
         path = self.path(key)
-        if self._fs.exists(path):
+        if self._s3:
+            self._s3.delete_tree(path)
+        elif self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 
     def rename(self, key: str, new_key: str) -> None:
-        """Give a file another key; a file with that key is replaced."""
+        """Give a file another key; a file with that key is replaced. A process that is killed may leave both."""
         source, target = self.path(key), self.path(new_key)
         if self.is_local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
         else:
-            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
-            self._fs.mv(source, target)
+            if not self._s3:
+                self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._fs.cp_file(source, target)
+            self._fs.rm_file(source)
 
     def scratch(self, name: str) -> Path:
         """A local folder for work that needs one, such as a partial download; it is made if it is not there.
@@ -239,14 +263,105 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    @contextmanager
-    def lock(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the lock of this name for the block; yields whether it is held.
+    def update(self, key: str, change: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Change a file that other processes change too: no change is lost.
 
-        The lock binds the processes that share the machine and its artifact store, and no process of another machine:
-        it is a ``flock`` on the file ``locks/<name>.lock`` in :meth:`scratch`. It ends with the block or with the
-        process, however that ends: a process that is killed leaves the file behind, and no lock. The file is deleted
-        when the block ends.
+        Parameters
+        ----------
+        key : str
+        change : callable
+            Called with the content of the file, None if it is not there; returns the new content, or None to leave it
+            as it is. It is called again where the file was changed by another process meanwhile.
+
+        Returns
+        -------
+        bytes or None
+            The content afterwards.
+
+        Raises
+        ------
+        ConfigurationError
+            If this store cannot write a file on the condition that it is unchanged.
+        StoreError
+            If others change it all the time.
+
+        Examples
+        --------
+        >>> store = Store("memory://update-example")
+        >>> for _ in range(3):
+        ...     content = store.update("numbers", lambda old: (old or b"") + b"1")
+        >>> content
+        b'111'
+        """
+        if self.is_local or isinstance(self._fs, MemoryFileSystem):
+            with file_lock(self.scratch("locks"), f"{key}.change"):
+                old = self.read_bytes(key) if self.exists(key) else None
+                new = change(old)
+                if new is not None:
+                    self.write_bytes(key, new)
+                return old if new is None else new
+        s3, path = self._conditional(), self.path(key)
+        for _ in range(MOST_CONFLICTS):
+            try:
+                old, version = s3.read_with_version(path)
+            except FileNotFoundError:
+                old, version = None, None
+            new = change(old)
+            if new is None:
+                return old
+            if s3.write_if(path, new, version):
+                return new
+            time.sleep(random.uniform(0, 0.1))
+        raise StoreError(f"{self.url(key)} was changed by others {MOST_CONFLICTS} times; start again")
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a file if it is not there; returns whether it was written: of several processes, exactly one does it.
+
+        >>> store = Store("memory://create-example")
+        >>> store.create("claim", b"mine"), store.create("claim", b"yours"), store.read_bytes("claim")
+        (True, False, b'mine')
+        """
+        created = False
+
+        def change(old: bytes | None) -> bytes | None:
+            nonlocal created
+            created = old is None
+            return data if created else None
+
+        self.update(key, change)
+        return created
+
+    def _conditional(self) -> S3:
+        """The file system, once it has shown that it writes on a condition.
+
+        Raises ConfigurationError if it does not.
+        """
+        if self._s3 is None:
+            raise ConfigurationError(
+                f"{self.root} cannot be changed by several processes safely: its file system has no conditional write. "
+                "Set EMOTION_HOME to a folder or to a bucket of a server that speaks S3 (s3://bucket/prefix)"
+            )
+        if self.root not in _PROBED:
+            if not self._s3.keeps_conditions(self.path(f"locks/.probe-{uuid.uuid4().hex}")):
+                raise ConfigurationError(
+                    f"the server of {self.root} ignores the conditions If-None-Match and If-Match, so that of two "
+                    "processes one would lose what it has written; expected a server that keeps them, such as AWS S3"
+                )
+            _PROBED.add(self.root)
+        return self._s3
+
+    def check_conditions(self) -> None:
+        """Raise ConfigurationError unless files can be changed by several processes safely."""
+        if not (self.is_local or isinstance(self._fs, MemoryFileSystem)):
+            _PROBED.discard(self.root)
+            self._conditional()
+
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[Held]:
+        """Hold the lock of this name for the block; the value is true while it is held.
+
+        In a folder it is a ``flock`` on the file ``.scratch/locks/<name>.lock``. It binds the processes that share the
+        machine. It ends with the block or with the process, however that ends. In a bucket it is a *lease*, the object
+        ``locks/<name>.json``, and binds the processes of all machines: see :func:`emotion.store_lock.lease`.
 
         Parameters
         ----------
@@ -259,83 +374,36 @@ class Store:
         Raises
         ------
         ConfigurationError
-            If the name leaves the folder of locks.
+            If the name leaves the folder of locks, or the store has no conditional write.
+        StoreError
+            At the end of the block, if the lease was lost while it ran.
 
         Examples
         --------
         >>> store = Store("memory://lock-example")
         >>> with store.lock("example") as held, store.lock("example", wait=False) as held_twice:
-        ...     print(held, held_twice)
+        ...     print(bool(held), bool(held_twice))
         True False
         """
         self.path(name)
-        file = self.scratch("locks") / f"{name}.lock"
-        with ExitStack() as opened:
-            is_first_try = True
-            while True:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                handle = opened.enter_context(open(file, "w"))
-                held = _lock_at_once(handle)
-                if not held and wait:
-                    if is_first_try:
-                        log.warning("another process holds the lock %s; waiting for it", file)
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-                    held = True
-                if not held or _is_file_of(handle, file):
-                    break
-                is_first_try = False  # its holder has deleted the file that was waited for
-                opened.close()
-            if held:  # before the lock ends: nobody else can hold a lock on this file
-                opened.callback(file.unlink, missing_ok=True)
-            yield held
+        if self.is_local or isinstance(self._fs, MemoryFileSystem):
+            return file_lock(self.scratch("locks"), name, wait=wait)
+        return lease(self, f"locks/{name}.json", wait=wait)
 
+    @property
+    def locks_bind_all_machines(self) -> bool:
+        """Whether :meth:`lock` binds the processes of other machines too."""
+        return self._s3 is not None
 
-NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""Errors of a file system on which each file needs a name, such as NFS."""
+    def age(self, key: str) -> float:
+        """Seconds since a file of a bucket was written, by the clock of its server, which is the same for all machines.
 
-
-def _open_unfinished(path: Path) -> BinaryIO:
-    """A new file that a process which is killed does not leave behind: one without a name, where there are such."""
-    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
-        try:
-            return open(os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
-        except OSError as error:
-            if error.errno not in NO_UNNAMED_FILES:
-                raise
-    return open(path, "xb")
-
-
-def _give_name(handle: BinaryIO, unfinished: Path, target: str) -> None:
-    """Give a file from :func:`_open_unfinished` its name; a file that has the name already is replaced."""
-    if not unfinished.exists():
-        descriptor = handle.fileno()
-        try:
-            # src_dir_fd has no effect but that the link /proc/self/fd/… is followed.
-            os.link(f"/proc/self/fd/{descriptor}", target, src_dir_fd=descriptor, follow_symlinks=True)
-            return
-        except FileExistsError:  # a link does not replace a file: for a moment, the file has two names
-            os.link(f"/proc/self/fd/{descriptor}", unfinished, src_dir_fd=descriptor, follow_symlinks=True)
-    os.replace(unfinished, target)
-
-
-def _lock_at_once(handle: IO) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        Raises FileNotFoundError if there is no such file."""
+        return self._conditional().age(self.path(key))
 
 
 LONGEST_NAME = 200
 """Characters of a run's folder; file systems allow 255 bytes, and some names get an ending."""
-
-
-def _is_file_of(handle: IO, file: Path) -> bool:
-    """Whether an open file is still the one of this name."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
-    except FileNotFoundError:
-        return False
 
 
 def run_folder(run_id: str) -> str:

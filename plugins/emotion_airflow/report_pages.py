@@ -22,9 +22,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import or_, select
 
-from emotion.settings import INCLUDE, Settings
+from emotion.settings import INCLUDE
 from emotion.store import Store, run_folder
 from emotion_airflow.runbook import runbook_html
+from emotion_airflow.store_access import say_what_fails, settings
 
 FOLDERS = {"emotion_training": "runs", "emotion_scoring": "scores"}
 """DAG → folder of the artifact store in which its runs write their reports."""
@@ -157,7 +158,8 @@ def application(prefix: str) -> FastAPI:
         openapi_url=None,
         dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.RUN))],
     )
-    store = Store(Settings.from_environment().home)
+    say_what_fails(app)
+    store = Store(settings().home)
 
     def has_report(run: DagRun) -> bool:
         return store.exists(report_key(run.dag_id, run.run_id))

@@ -25,10 +25,11 @@ from pydantic import BaseModel, ConfigDict
 
 from emotion.errors import DataError
 from emotion.review import clips, queue
-from emotion.settings import INCLUDE, Settings
-from emotion.store import run_folder
+from emotion.settings import INCLUDE
+from emotion.store import Store, run_folder
 from emotion_airflow.review_audio import byte_range, picture, playable
-from emotion_airflow.review_state import FreshStore, OnScreen, Reviewer
+from emotion_airflow.review_state import OnScreen, Reviewer
+from emotion_airflow.store_access import say_what_fails, settings
 
 DAG = "emotion_scoring"
 POLICY = (
@@ -248,7 +249,8 @@ def application(prefix: str) -> FastAPI:
         Where Airflow's API server mounts the application, such as ``/emotion-review``.
     """
     app = FastAPI(title="Speech emotion: review", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.store = FreshStore(Settings.from_environment().home)
+    say_what_fails(app)
+    app.state.store = Store(settings().home)
     app.state.on_screen = OnScreen()
     app.state.prefix = prefix
     app.include_router(router)

@@ -19,15 +19,6 @@ RECENT = 30
 """How many of a person's newest labels the page lists, and can go back to."""
 
 
-class FreshStore(Store):
-    """A store that sees at once what other processes write: fsspec keeps the listings of an object store otherwise."""
-
-    def list(self, prefix: str, pattern: str = "*") -> list[str]:
-        """As in :class:`Store`."""
-        self._fs.invalidate_cache()
-        return super().list(prefix, pattern)
-
-
 class OnScreen:
     """Which clip each person has got, in this process, so that two who work at once get different ones."""
 

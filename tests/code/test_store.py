@@ -192,7 +192,7 @@ def test_a_lock_that_is_not_free_is_waited_for_with_one_warning(store, caplog):
 
     def wait_for_it() -> None:
         with store.lock("a") as held:
-            events.append(("waiter", held))
+            events.append(("waiter", bool(held)))
         waiter_done.set()
 
     with store.lock("a"):

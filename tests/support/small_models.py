@@ -19,7 +19,7 @@ from emotion.evaluation import held_out
 from emotion.evaluation.coverage import CoveragePoint
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
-from emotion.models import bundle, registry
+from emotion.models import bundle, decisions, registry
 from emotion.models.adaptation import typical_information
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
@@ -59,7 +59,7 @@ def build(root: str) -> Store:
     files = _bundles(trained, predictions, familiarity) | {REFERENCE: reference.to_bytes()}
     for version in VERSIONS:
         registry.register(store, version, files=files, card="# A small model\n", facts=version_facts(version))
-    registry.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
+    decisions.promote_by_hand(store, version="first", family="logistic_regression", reason="for the tests")
     return store
 
 

@@ -123,15 +123,17 @@ def _check_store(settings: Settings) -> Finding:
         store.write_bytes(key, b"ok")
         read = store.read_bytes(key)
         store.delete(key)
+        store.check_conditions()
     except Exception as error:  # object stores raise exceptions of their own clients
         return Finding(
             BROKEN,
-            f"{settings.home} cannot be written: {error}",
-            "Set EMOTION_HOME to a folder that you can write to, or to an object store that you have credentials for.",
+            f"{settings.home} cannot be used: {error}",
+            "Set EMOTION_HOME to a folder that you can write to, or to a bucket that you have credentials for.",
         )
     if read != b"ok":
         return Finding(BROKEN, f"{settings.home}: what was read is not what was written", "Check the file system.")
-    return Finding(OK, f"{settings.home} can be written and read")
+    conditions = "" if store.is_local else ", and its server keeps the conditions of a write"
+    return Finding(OK, f"{settings.home} can be written and read{conditions}")
 
 
 def _check_disk(settings: Settings) -> Finding:

@@ -75,23 +75,23 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
 def run_promote(options: argparse.Namespace, settings: Settings) -> int:
     """Make a version the champion, if it can be loaded."""
     from emotion.inference import CustomEmotionModel
-    from emotion.models import registry
+    from emotion.models import decisions
     from emotion.store import Store
 
     store = Store(settings.home)
     model = CustomEmotionModel.from_store(store, options.version, options.family)
-    registry.promote_by_hand(store, version=model.version, family=model.family, reason=options.reason)
+    decisions.promote_by_hand(store, version=model.version, family=model.family, reason=options.reason)
     _announce_champion(store, settings)
     return 0
 
 
 def run_rollback(options: argparse.Namespace, settings: Settings) -> int:
     """Make the previous champion the champion again."""
-    from emotion.models import registry
+    from emotion.models import decisions
     from emotion.store import Store
 
     store = Store(settings.home)
-    registry.rollback(store, reason=options.reason)
+    decisions.rollback(store, reason=options.reason)
     _announce_champion(store, settings)
     return 0
 

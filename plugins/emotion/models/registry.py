@@ -1,8 +1,9 @@
-"""Versions of models, the champion among them, and how the champion changes.
+"""Versions of models, and the champion among them.
 
 ``models/<version>/`` holds one training run's bundles, fold models, model card, drift reference and ``version.json``.
 ``version.json`` is written last: a version exists once that file exists, and never changes afterwards.
-``models/champion.json`` points to one bundle; ``models/promotions.jsonl`` is the history of every decision.
+``models/promotions.jsonl`` is the history of every decision, and the truth: :mod:`emotion.models.decisions` adds to it.
+``models/champion.json`` points to one bundle and follows from the last promotion or roll-back in the history.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
@@ -19,11 +21,11 @@ from emotion.models import documents
 from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
 from emotion.store import Store
 
+log = logging.getLogger(__name__)
+
 ENTRY = "version.json"
 CHAMPION = "models/champion.json"
 HISTORY = "models/promotions.jsonl"
-LOCK = "models/promotions"
-"""The lock under which the champion and the history change: a DAG and the command line may decide at the same time."""
 
 
 class FileFacts(TypedDict):
@@ -195,18 +197,66 @@ def _read_entry(store: Store, key: str) -> VersionEntry:
     return version_entry
 
 
-def champion(store: Store) -> ChampionPointer | None:
-    """The champion's pointer, or None where no model was promoted yet. Raises DataError if the pointer is damaged.
+def champion(store: Store, decisions: list[dict] | None = None) -> ChampionPointer | None:
+    """The champion's pointer, or None where no model was promoted yet.
 
+    Where a process died after it had written a decision into the history, the pointer is what it would have written.
+
+    Parameters
+    ----------
+    store : Store
+    decisions : list of dict, optional
+        The history, if it was read already.
+
+    Raises
+    ------
+    DataError
+        If the pointer is damaged; if there is none, also if the history is.
+
+    Examples
+    --------
     >>> champion(Store("memory://doctest-no-champion")) is None
     True
     """
-    if not store.exists(CHAMPION):
+    pointer = parse_pointer(store, store.read_many([CHAMPION]).get(CHAMPION))
+    try:
+        return champion_after(store, pointer, history(store) if decisions is None else decisions)
+    except DataError as error:
+        if pointer is None:
+            raise
+        log.warning("%s. Until then the champion is the one of %s", error, store.url(CHAMPION))
+        return pointer
+
+
+def parse_pointer(store: Store, data: bytes | None) -> ChampionPointer | None:
+    """The content of ``models/champion.json``, checked; None for None."""
+    if data is None:
         return None
-    pointer = store.read_json(CHAMPION)
+    pointer = store.parse_json(CHAMPION, data)
     words: dict[str, type] = dict.fromkeys(("version", "family", "file", "sha256", "since"), str)
     documents.check_document(pointer, words | {"reasons": list}, store.url(CHAMPION))
     return pointer
+
+
+def identity(pointer: Mapping | None) -> dict | None:
+    """What identifies a champion: the same model may become champion twice."""
+    return {key: pointer.get(key) for key in ("version", "family", "since")} if pointer else None
+
+
+def champion_after(store: Store, pointer: ChampionPointer | None, decisions: list[dict]) -> ChampionPointer | None:
+    """The champion after these decisions: the pointer, if it says the same as the last promotion or roll-back."""
+    last = next((past for past in reversed(decisions) if past["decision"] in ("promoted", "rolled_back")), None)
+    if last is None or identity(pointer) == identity(last | {"since": last["time"]}):
+        return pointer
+    name = bundle_name(last["family"])
+    return {
+        "version": last["version"],
+        "family": last["family"],
+        "file": f"models/{last['version']}/{name}",
+        "sha256": entry(store, last["version"])["files"][name]["sha256"],
+        "since": last["time"],
+        "reasons": last["reasons"],
+    }
 
 
 def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
@@ -215,7 +265,7 @@ def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
     Raises as :func:`entry` does, and BundleError if the version's bundle is not the one that was promoted.
     """
     version_entry, name = entry(store, pointer["version"]), bundle_name(pointer["family"])
-    _require_file(version_entry, name)
+    require_file(version_entry, name)
     registered = version_entry["files"][name]["sha256"]
     if registered != pointer["sha256"]:
         raise BundleError(
@@ -230,14 +280,17 @@ def history(store: Store) -> list[dict]:
     """Every promotion decision and roll-back, oldest first.
 
     A dict each: ``decision`` (``promoted``, ``kept`` or ``rolled_back``), ``version``, ``family``, ``reasons``,
-    ``time``; ``policy`` and ``by`` of a decision, ``from_version`` of a roll-back. Raises DataError if a line is
-    damaged.
+    ``time``, ``id``; ``policy`` and ``by`` of a decision, ``from_version`` of a roll-back. Earlier releases wrote no
+    ``id``. Raises DataError if a line is damaged.
     """
-    if not store.exists(HISTORY):
-        return []
+    return parse_history(store, store.read_many([HISTORY]).get(HISTORY))
+
+
+def parse_history(store: Store, data: bytes | None) -> list[dict]:
+    """As :func:`history`, from the content of the file; None where there is none."""
     decisions = []
     words: dict[str, type] = dict.fromkeys(("decision", "version", "family", "time"), str)
-    for number, line in enumerate(store.read_bytes(HISTORY).split(b"\n"), start=1):
+    for number, line in enumerate((data or b"").split(b"\n"), start=1):
         if not line:
             continue
         place = f"line {number} of {store.url(HISTORY)}"
@@ -262,7 +315,7 @@ def load(store: Store, entry: VersionEntry, name: str, *, recipe: str) -> Any:
 
 def read_file(store: Store, entry: VersionEntry, name: str) -> bytes:
     """One of a version's files, not checked. Raises ConfigurationError if it has none of this name."""
-    _require_file(entry, name)
+    require_file(entry, name)
     return store.read_bytes(f"models/{entry['version']}/{name}")
 
 
@@ -294,124 +347,9 @@ def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> 
     return unpickle(data)
 
 
-def _require_file(entry: VersionEntry, name: str) -> None:
+def require_file(entry: VersionEntry, name: str) -> None:
+    """Raise ConfigurationError if a version has no file of this name."""
     if name not in entry["files"]:
         raise ConfigurationError(
             f"version {entry['version']} has no {name}; it has {', '.join(entry['files'])}: name one of them"
         )
-
-
-def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> dict:
-    """Record a decision about a version and carry it out, if the champion is still the one it was compared with.
-
-    Parameters
-    ----------
-    store : Store
-    decision : dict
-        ``decision`` (``promoted`` or ``kept``), ``version``, ``family``, ``policy``, ``by``, ``reasons``.
-    compared_with : mapping or None
-        The champion that the challenger was compared with: ``version``, ``family``, ``since``. None if there was none.
-
-    Returns
-    -------
-    dict
-        The decision with its ``time`` and ``compared_with``. It is ``kept`` if another model became champion meanwhile:
-        a person may answer after hours. A second decision from the same comparison, as of a task that is tried again,
-        changes nothing: the recorded one is returned.
-    """
-    compared = _identity(compared_with)
-    with store.lock(LOCK):
-        for past in history(store):
-            is_same_version = past["version"] == decision["version"] and past["decision"] in ("promoted", "kept")
-            if is_same_version and past.get("compared_with", compared) == compared:
-                if past["decision"] == "promoted" and _last_promoted_version(store) == past["version"]:
-                    _point(store, past)
-                return past
-        recorded = decision | {"compared_with": compared, "time": now()}
-        # A champion that cannot be read is kept, too.
-        current = champion(store) if decision["decision"] == "promoted" else None
-        if decision["decision"] == "promoted" and _identity(current) != compared:
-            recorded |= {"decision": "kept", "reasons": [*decision["reasons"], _changed_meanwhile(compared, current)]}
-        _carry_out(store, recorded)
-    return recorded
-
-
-def _identity(pointer: Mapping | None) -> dict | None:
-    """What identifies a champion: the same model may become champion twice."""
-    return {key: pointer.get(key) for key in ("version", "family", "since")} if pointer else None
-
-
-def _changed_meanwhile(compared: Mapping | None, current: Mapping | None) -> str:
-    before, after = (f"{each['version']} ({each['family']})" if each else "none" for each in (compared, current))
-    return (
-        f"The champion changed meanwhile: the challenger was compared with {before}; the champion is now {after}. It "
-        "is kept. To compare again, clear the task register_challenger."
-    )
-
-
-def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> dict:
-    """Make a model the champion because a person says so, whatever was decided about its version before.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such model.
-    DataError
-        If it is the champion already.
-    """
-    _require_file(entry(store, version), bundle_name(family))
-    with store.lock(LOCK):
-        current = champion(store)
-        if current and (current["version"], current["family"]) == (version, family):
-            raise DataError(
-                f"{version} ({family}) is the champion already, since {current['since']}: nothing to promote"
-            )
-        recorded: dict = {"decision": "promoted", "version": version, "family": family, "policy": "by hand"}
-        recorded |= {"by": "a person", "reasons": [reason], "time": now()}
-        _carry_out(store, recorded)
-    return recorded
-
-
-def rollback(store: Store, *, reason: str) -> dict:
-    """Make the previous champion the champion again. Raises DataError if there is none."""
-    with store.lock(LOCK):
-        current = champion(store)
-        promotions: list[dict] = []
-        for past in history(store):
-            if past["decision"] == "promoted":
-                promotions.append(past)
-            elif past["decision"] == "rolled_back":
-                promotions.pop()
-        if current is None or len(promotions) < 2:
-            raise DataError("there is no earlier champion to go back to; `emotion models` lists the versions")
-        target = promotions[-2]
-        recorded: dict = {"decision": "rolled_back", "version": target["version"], "family": target["family"]}
-        recorded |= {"from_version": current["version"], "reasons": [reason], "time": now()}
-        _carry_out(store, recorded)
-    return recorded
-
-
-def _last_promoted_version(store: Store) -> str | None:
-    """The version that the last promotion or roll-back made the champion."""
-    pointed = [past["version"] for past in history(store) if past["decision"] in ("promoted", "rolled_back")]
-    return pointed[-1] if pointed else None
-
-
-def _carry_out(store: Store, decision: dict) -> None:
-    lines = [*history(store), decision]
-    store.write_bytes(HISTORY, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
-    if decision["decision"] != "kept":
-        _point(store, decision)
-
-
-def _point(store: Store, decision: dict) -> None:
-    name = bundle_name(decision["family"])
-    pointer: ChampionPointer = {
-        "version": decision["version"],
-        "family": decision["family"],
-        "file": f"models/{decision['version']}/{name}",
-        "sha256": entry(store, decision["version"])["files"][name]["sha256"],
-        "since": decision["time"],
-        "reasons": decision["reasons"],
-    }
-    store.write_json(CHAMPION, pointer)

@@ -118,10 +118,15 @@ def note_batch(store: Store, version: str, batch: str, groups: Sequence[Mapping]
     """
     gauges = {group["group"]: group["gauges"] for group in groups}
     key = f"scoring/last_batches/{version}.json"
-    with store.lock("scoring/last_batches"):
-        known = store.read_json(key) if store.exists(key) else []
+    before: list[dict] = []
+
+    def add(old: bytes | None) -> bytes:
+        nonlocal before
+        known = store.parse_json(key, old) if old is not None else []
         before = [entry for entry in known if entry["batch"] != batch]
-        store.write_json(key, [*before, {"batch": batch, "time": time.time(), "gauges": gauges}][-KEPT:])
+        return store.format_json([*before, {"batch": batch, "time": time.time(), "gauges": gauges}][-KEPT:])
+
+    store.update(key, add)
     last = before[-LAST:]
     if not last:
         return None

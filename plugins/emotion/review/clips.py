@@ -157,8 +157,7 @@ def expire(store: Store, days: float | None, *, now: dt.datetime | None = None) 
     for clips in queue.read_all(store):
         age = now - dt.datetime.fromisoformat(clips.made_at)
         if not clips.expired and days is not None and age > dt.timedelta(days=days):
-            clips = replace(clips, expired=True)
-            queue.write(store, clips)
+            clips = queue.change(store, clips.batch, lambda current: replace(current, expired=True))
         if not clips.expired:
             named.update(key_of(item.audio, item.suffix) for item in clips.items)
     youngest = now - dt.timedelta(hours=ORPHAN_HOURS)

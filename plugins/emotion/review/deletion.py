@@ -186,8 +186,11 @@ def _remove_from_plan(store: Store, key: str, sha256: str) -> None:
 def _delete_items(store: Store, items: Collection[Item]) -> int:
     keys = {item.key for item in items}
     for batch in {item.batch for item in items}:
-        clips = queue.read(store, batch)
-        queue.write(store, replace(clips, items=tuple(item for item in clips.items if item.key not in keys)))
+        queue.change(
+            store,
+            batch,
+            lambda clips: replace(clips, items=tuple(item for item in clips.items if item.key not in keys)),
+        )
     return len(keys)
 
 

@@ -6,6 +6,7 @@ Its file is written once. It changes only where its audio is deleted: when its t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -215,6 +216,18 @@ def _parse(content: Any, name: str) -> Queue:
 def write(store: Store, queue: Queue) -> None:
     """Write the file of a queue."""
     store.write_json(key_of(queue.batch), queue.to_json())
+
+
+def change(store: Store, batch: str, changed: Callable[[Queue], Queue]) -> Queue:
+    """Change the queue of a batch as it is now, also where another process changes it at the same time; returns it."""
+    key = key_of(batch)
+
+    def written(old: bytes | None) -> bytes:
+        if old is None:
+            raise DataError(f"batch {batch} has no queue of clips to review any more")
+        return store.format_json(changed(_parse(store.parse_json(key, old), store.url(key))).to_json())
+
+    return _parse(store.parse_json(key, store.update(key, written) or b""), store.url(key))
 
 
 def batches(store: Store) -> list[str]:

@@ -126,7 +126,7 @@ def asks_a_person(verdict: str, policy: str) -> bool:
 
 
 def promotion_decision(challenge: dict, *, policy: str, approved: bool | None) -> dict[str, Any]:
-    """The decision on a challenger, for :func:`emotion.models.registry.decide`.
+    """The decision on a challenger, for :func:`emotion.models.decisions.decide`.
 
     Parameters
     ----------

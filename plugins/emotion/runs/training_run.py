@@ -21,7 +21,7 @@ from emotion.explanation import export
 from emotion.explanation.values import Explanation, combine, explain_predictions
 from emotion.features import condition_table, feature_table
 from emotion.metrics import Emitter
-from emotion.models import external, promotion, registry, stress
+from emotion.models import decisions, external, promotion, registry, stress
 from emotion.models.adaptation import typical_information
 from emotion.models.bundle import Bundle, make_bundle
 from emotion.models.classifier import Classifier, Ensemble
@@ -345,7 +345,7 @@ class TrainingRun(Run):
             challenge = self.store.read_json(self._key("challenge.json"))
             result = self.store.read_json(self._key("comparison.json"))
             decision = training_results.promotion_decision(challenge, policy=policy, approved=approved)
-            decision = registry.decide(self.store, decision, compared_with=challenge["champion"])
+            decision = decisions.decide(self.store, decision, compared_with=challenge["champion"])
             self.store.write_json(self._key("decision.json"), decision)
             self._write_report(result, challenge, decision)
         pointer = registry.champion(self.store) if decision["decision"] == "promoted" else challenge["champion"]

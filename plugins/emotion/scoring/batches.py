@@ -206,7 +206,7 @@ def _take_over(
     for name, plan in dead.items():
         if plan is None:
             continue
-        ledger.give_up(store, name, successor=batch)
+        ledger.give_up(store, name, successor=batch, dead=dead)
         same = (shown_folders(request), models, asdict(request.options))
         if (plan["folders"], plan["models"], plan["options"]) == same:
             scored = {part for part in part_keys(plan) if store.exists(f"{part}.parquet")}

@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
+from emotion.errors import StoreError
 from emotion.store import Store
 
 OPEN = "ledger/open"
@@ -26,7 +28,7 @@ COLUMNS = ["place", "stamp", "sha256"]
 PARTS_BEFORE_MERGING = 24
 """So many parts of a model are merged into one."""
 LEASE_SECONDS = 24 * 3600.0
-"""How long a claim of another machine holds, as this machine cannot see whether its process still runs."""
+"""How long a claim of another machine holds where its locks are not seen: where the artifact store is a folder."""
 REMEMBERED_SECONDS = 3 * 24 * 3600.0
 """How long it is remembered that a batch was taken over: longer than a run of the DAG may last."""
 
@@ -120,8 +122,12 @@ def note_memory_errors(store: Store, place: str, sha256: str, count: int) -> Non
 
 
 def claim(store: Store, batch: str, owner: str) -> None:
-    """Write that a batch is under way. ``owner``: the DAG, or the host name of a process."""
-    store.write_json(f"{OPEN}/{batch}.json", {"batch": batch, "owner": owner, "claimed": time.time()})
+    """Write that a batch is under way. ``owner``: the DAG, or the host name of a process.
+
+    A batch that is claimed already, as its process was interrupted, becomes the owner's.
+    """
+    claimed = store.format_json({"batch": batch, "owner": owner, "claimed": time.time()})
+    store.update(f"{OPEN}/{batch}.json", lambda _: claimed)
 
 
 def claims(store: Store) -> list[dict]:
@@ -134,9 +140,28 @@ def release(store: Store, batch: str) -> None:
     store.delete(f"{OPEN}/{batch}.json")
 
 
-def give_up(store: Store, batch: str, *, successor: str) -> None:
-    """Write that a dead batch was taken over by another one."""
-    store.write_json(f"{TAKEN_OVER}/{batch}.json", {"batch": batch, "by": successor, "time": time.time()})
+def give_up(store: Store, batch: str, *, successor: str, dead: Collection[str] = ()) -> None:
+    """Write that a dead batch was taken over by another one; of two that try it at the same time, one does it.
+
+    ``dead``: the batches that nobody works on any more; what one of them had taken over can be taken over again.
+
+    Raises StoreError if a batch that is under way has taken it over.
+    """
+    rival = ""
+
+    def change(old: bytes | None) -> bytes | None:
+        nonlocal rival
+        by = store.parse_json(key, old)["by"] if old else successor
+        under_way = {claim["batch"] for claim in claims(store)} - {*dead, successor}  # a batch claims its name first
+        rival = by if by in under_way else ""
+        return None if rival else store.format_json({"batch": batch, "by": successor, "time": time.time()})
+
+    key = f"{TAKEN_OVER}/{batch}.json"
+    store.update(key, change)
+    if rival:
+        raise StoreError(
+            f"batch {batch}, which {successor} was to take over, was taken over by batch {rival} meanwhile; start again"
+        )
 
 
 def successor(store: Store, batch: str) -> str | None:
@@ -171,13 +196,13 @@ def batch_lock(batch: str) -> str:
 def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
     """Whether nobody works on a claimed batch any more.
 
-    A process of this machine holds a lock of the batch for as long as it lives. A claim of another machine is dead
-    after :data:`LEASE_SECONDS`. No two batches of the owner ``alone_as`` are ever under way at the same time (only one
-    run of the DAG is active at a time), so any other claim of this owner is dead.
+    A process holds a lock of the batch for as long as it lives. Where the locks of another machine are not seen, its
+    claim is dead after :data:`LEASE_SECONDS`. No two batches of the owner ``alone_as`` are ever under way at the same
+    time (only one run of the DAG is active at a time), so any other claim of this owner is dead.
     """
     if claim["owner"] == alone_as:
         return True
-    if claim["owner"] == socket.gethostname():
+    if store.locks_bind_all_machines or claim["owner"] == socket.gethostname():
         with store.lock(batch_lock(claim["batch"]), wait=False) as free:
-            return free
+            return bool(free)
     return time.time() - claim["claimed"] > LEASE_SECONDS

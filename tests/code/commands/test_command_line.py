@@ -687,7 +687,8 @@ def test_doctor_names_what_is_missing(run, empty):
 
 
 def test_doctor_reports_versions_of_which_none_is_the_champion(run, home):
-    (home / "models" / "champion.json").unlink()
+    for name in ("champion.json", "promotions.jsonl"):
+        (home / "models" / name).unlink()
     code, out, _ = run("doctor")
     assert code == 1 and findings(out)["champion"] == "✗" and "1 of 9 checks failed" in out
 

@@ -30,7 +30,7 @@ from emotion.inference import CustomEmotionModel
 from emotion.inference.adapting import Group
 from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
-from emotion.models import registry
+from emotion.models import decisions, registry
 from emotion.models.adaptation import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
@@ -251,7 +251,7 @@ def test_a_champion_that_this_code_must_not_load_is_refused(trap, settings, stor
     for written_by_register in ("version", "created", "format", "packages", "files"):
         del facts[written_by_register]
     registry.register(store, "old", files={trap.name: trap.read_bytes()}, card="", facts=facts)
-    registry.promote_by_hand(store, version="old", family="random_forest", reason="it was good then")
+    decisions.promote_by_hand(store, version="old", family="random_forest", reason="it was good then")
     store.write_json("models/old/version.json", registry.entry(store, "old") | {key: value})
     for load in (lambda: CustomEmotionModel(settings=settings), lambda: CustomEmotionModel.named(store, "champion")):
         with pytest.raises(BundleError, match=message):
@@ -321,7 +321,7 @@ def test_a_champion_that_is_not_the_promoted_bundle_is_refused(trap, settings, s
     for written_by_register in ("version", "created", "format", "packages", "files"):
         del facts[written_by_register]
     registry.register(store, "old", files={trap.name: b"the promoted one"}, card="", facts=facts)
-    registry.promote_by_hand(store, version="old", family="random_forest", reason="good")
+    decisions.promote_by_hand(store, version="old", family="random_forest", reason="good")
     entry = registry.entry(store, "old")
     entry["files"][trap.name]["sha256"] = hashlib.sha256(trap.read_bytes()).hexdigest()
     store.write_json("models/old/version.json", entry)

@@ -13,7 +13,7 @@ from emotion import features
 from emotion.evaluation import scores, shared_emotions
 from emotion.evaluation.folds import splits
 from emotion.features import feature_table
-from emotion.models import external, promotion, registry, rescoring, stress
+from emotion.models import decisions, external, promotion, registry, rescoring, stress
 from emotion.models.adaptation import normalize_by_batch
 from emotion.models.bundle import dumps, make_bundle
 from emotion.models.classifier import Ensemble
@@ -70,7 +70,7 @@ def noise(tmp_path_factory):
         files[registry.bundle_name(family)] = dumps(bundle)
     files |= dict.fromkeys(map(registry.fold_models_name, FAMILIES), dumps(trained.folds))
     registry.register(store, "first", files=files, card="", facts=facts())
-    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    decisions.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     return store, table, values, trained
 
 
@@ -177,7 +177,7 @@ def copy_of(noise, store, *, held_out: bool, recipe: str | None = None, synthesi
     if held_out:
         files[rescoring.HELD_OUT] = rescoring.held_out_file(table, {LOGISTIC: trained.predictions})
     registry.register(store, "first", files=files, card="", facts=facts(recipe=recipe, synthesized=synthesized))
-    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    decisions.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     return store
 
 
@@ -403,7 +403,7 @@ def champion_with(noise, store, *, clean: float, outside: float | None, rows: in
         tested = condition_predictions(table, shares, rows=rows)
         files[stress.CONDITION_PREDICTIONS] = stress.condition_file(table, {LOGISTIC: tested, "other": tested})
     registry.register(store, "first", files=files, card="", facts=facts())
-    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    decisions.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     return store
 
 
@@ -531,7 +531,7 @@ def test_a_champion_with_emotions_of_its_own_is_compared_on_the_shared_ones(nois
     }
     own = {"emotions": list(emotions), "emotion_colours": emotion_colours(emotions)}
     registry.register(store, "first", files=files, card="", facts=facts() | own)
-    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    decisions.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     result = challenger_with(noise, store, clean=0.9, outside=0.9)
     assert result["verdict"] == "promote" and result["champion"]["clips"] == 108
     assert result["stress"]["outside"]["clips"] == 108 and result["stress"]["conditions"] == ["mp3", "telephone"]
@@ -594,7 +594,7 @@ def champion_of_datasets(noise, store, shares: dict[str, float], **dataset):
     files[rescoring.HELD_OUT] = rescoring.held_out_file(table, {LOGISTIC: predictions})
     known = facts()
     registry.register(store, "first", files=files, card="", facts=known | {"dataset": known["dataset"] | dataset})
-    registry.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
+    decisions.promote_by_hand(store, version="first", family=LOGISTIC, reason="the first")
     return store
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
 from emotion.errors import BundleError, ConfigurationError, DataError
-from emotion.models import bundle, documents, registry
+from emotion.models import bundle, decisions, documents, registry
 from emotion.models.registry import CHAMPION
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, emotion_colours
@@ -30,7 +31,7 @@ def decision(version: str, kind: str = "promoted") -> dict:
 
 def decide(store, made: dict, *, compared_with: str = "the champion") -> dict:
     """Decide from a comparison with the present champion, or with none."""
-    return registry.decide(
+    return decisions.decide(
         store, made, compared_with=registry.champion(store) if compared_with == "the champion" else None
     )
 
@@ -195,29 +196,29 @@ def test_each_roll_back_goes_back_one_champion(store):
     for version in ("one", "two", "three"):
         register(store, version)
         decide(store, decision(version))
-    assert registry.rollback(store, reason="worse in practice")["version"] == "two"
+    assert decisions.rollback(store, reason="worse in practice")["version"] == "two"
     assert registry.champion(store)["version"] == "two"
-    registry.rollback(store, reason="that one too")
+    decisions.rollback(store, reason="that one too")
     assert registry.champion(store)["version"] == "one"
     with pytest.raises(DataError, match="no earlier champion"):
-        registry.rollback(store, reason="and on")
+        decisions.rollback(store, reason="and on")
     assert [past["decision"] for past in registry.history(store)[3:]] == ["rolled_back", "rolled_back"]
 
 
 def test_a_roll_back_without_a_champion_is_refused(store):
     with pytest.raises(DataError, match="no earlier champion"):
-        registry.rollback(store, reason="x")
+        decisions.rollback(store, reason="x")
 
 
 def test_a_person_can_promote_a_version_that_was_not_promoted(store):
     register(store, "one")
     decide(store, decision("one", "kept"))
-    registry.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")
+    decisions.promote_by_hand(store, version="one", family=FAMILY, reason="I have listened to it")
     assert registry.champion(store)["reasons"] == ["I have listened to it"]
     with pytest.raises(DataError, match="is the champion already"):
-        registry.promote_by_hand(store, version="one", family=FAMILY, reason="again")
+        decisions.promote_by_hand(store, version="one", family=FAMILY, reason="again")
     with pytest.raises(ConfigurationError, match="has no gradient_boosting"):
-        registry.promote_by_hand(store, version="one", family="gradient_boosting", reason="x")
+        decisions.promote_by_hand(store, version="one", family="gradient_boosting", reason="x")
 
 
 # --- Compare and set ----------------------------------------------------------------------------------------
@@ -228,8 +229,8 @@ def test_a_decision_about_another_champion_than_the_compared_one_keeps_the_prese
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
-    recorded = registry.decide(store, decision("three"), compared_with=compared)
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    recorded = decisions.decide(store, decision("three"), compared_with=compared)
     assert recorded["decision"] == "kept" and registry.champion(store)["version"] == "two"
     assert "changed meanwhile: the challenger was compared with one" in recorded["reasons"][-1]
     assert "the champion is now two" in recorded["reasons"][-1]
@@ -243,17 +244,17 @@ def test_a_champion_that_came_back_meanwhile_is_not_the_compared_one(store, monk
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="tried")
-    registry.rollback(store, reason="no good")
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="tried")
+    decisions.rollback(store, reason="no good")
     assert registry.champion(store)["version"] == "one"
-    assert registry.decide(store, decision("three"), compared_with=compared)["decision"] == "kept"
+    assert decisions.decide(store, decision("three"), compared_with=compared)["decision"] == "kept"
 
 
 def test_a_first_champion_that_came_meanwhile_stays(store):
     for version in ("one", "two"):
         register(store, version)
-    registry.promote_by_hand(store, version="one", family=FAMILY, reason="in the meantime")
-    assert registry.decide(store, decision("two"), compared_with=None)["decision"] == "kept"
+    decisions.promote_by_hand(store, version="one", family=FAMILY, reason="in the meantime")
+    assert decisions.decide(store, decision("two"), compared_with=None)["decision"] == "kept"
     assert registry.champion(store)["version"] == "one"
 
 
@@ -262,28 +263,86 @@ def test_a_new_comparison_of_a_version_gets_a_decision_of_its_own(store):
         register(store, version)
     decide(store, decision("one"))
     compared = registry.champion(store)
-    registry.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
-    registry.decide(store, decision("three"), compared_with=compared)
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="in the meantime")
+    decisions.decide(store, decision("three"), compared_with=compared)
     assert decide(store, decision("three"))["decision"] == "promoted"
     assert registry.champion(store)["version"] == "three"
 
 
 DECISIONS = """
-import sys
-from emotion.models import registry
+import os, sys
+from emotion.errors import DataError
+from emotion.models import decisions, registry
 from emotion.store import Store
-store = Store(sys.argv[1])
-for number in range(15):
-    made = {"decision": "kept", "version": f"{sys.argv[2]}-{number}", "family": "random_forest", "reasons": []}
-    registry.decide(store, made, compared_with=None)
+store, name = Store(sys.argv[1]), sys.argv[2]
+for number in range(8):
+    made = {"decision": "kept", "version": f"{name}-{number}", "family": "random_forest", "reasons": []}
+    decisions.decide(store, made, compared_with=None)
+    try:
+        decisions.promote_by_hand(store, version=name, family="random_forest", reason=f"{name} {number}")
+    except DataError:
+        pass  # it is still the champion
+    assert registry.champion(store)["version"] in ("a", "b", "c", "last")
+if name == "c":  # the last of its writes that was begun: the pointer does not follow any more
+    store.update = lambda key, change, update=store.update: update(key, change) and os._exit(9)
+    decisions.promote_by_hand(store, version="last", family="random_forest", reason="killed after this line")
 """
 
 
-def test_no_decision_is_lost_where_two_processes_decide_at_once(tmp_path):
-    """A DAG and the command line: each reads, changes and writes the history."""
-    works = [subprocess.Popen([sys.executable, "-c", DECISIONS, str(tmp_path), name]) for name in "abc"]
-    assert [work.wait(timeout=120) for work in works] == [0, 0, 0]
-    assert len(registry.history(Store(str(tmp_path)))) == 45
+@pytest.fixture(params=["folder", "s3"])
+def shared(request, tmp_path) -> Store:
+    """A store that several processes share."""
+    if request.param == "folder":
+        return Store(str(tmp_path))
+    return Store(f"{request.getfixturevalue('bucket')}/home")
+
+
+def test_no_decision_is_lost_where_several_processes_decide_at_once(shared):
+    """A DAG and the command line: each reads, changes and writes the history. One is killed in between."""
+    for version in ("a", "b", "c", "last"):
+        register(shared, version)
+    works = [subprocess.Popen([sys.executable, "-c", DECISIONS, shared.root, name]) for name in "abc"]
+    codes = [work.wait(timeout=120) for work in works]
+    history = registry.history(shared)
+    pointed = [past for past in history if past["decision"] == "promoted"]
+    assert sum(past["decision"] == "kept" for past in history) == 24
+    assert all(past["version"] != before["version"] for before, past in pairwise(pointed))
+    assert codes == [0, 0, 9] and {past["version"] for past in pointed} == {"a", "b", "c", "last"}
+    assert registry.champion(shared)["version"] == pointed[-1]["version"]
+    decisions.rollback(shared, reason="the stored pointer follows again")
+    assert shared.read_json(CHAMPION)["version"] == pointed[-2]["version"]
+
+
+def test_the_pointer_of_a_process_that_was_killed_is_repaired(shared, monkeypatch):
+    for version in ("one", "two"):
+        register(shared, version)
+    decide(shared, decision("one"))
+    before = shared.read_bytes(CHAMPION)
+    decide(shared, decision("two"))
+    shared.write_bytes(CHAMPION, before)  # as if it had been killed between its two writes
+    assert registry.champion(shared)["version"] == "two" and registry.champion_entry(shared, registry.champion(shared))
+    assert decide(shared, decision("two"), compared_with=None)["decision"] == "kept"
+    assert shared.read_json(CHAMPION)["version"] == "two"
+    shared.delete(CHAMPION)
+    assert registry.champion(shared)["version"] == "two"
+
+
+def test_the_pointer_of_an_earlier_release_without_a_history_holds(store):
+    register(store, "one")
+    decide(store, decision("one"))
+    store.delete(registry.HISTORY)
+    assert registry.champion(store)["version"] == "one"
+    register(store, "two")
+    assert decide(store, decision("two"))["decision"] == "promoted" and registry.champion(store)["version"] == "two"
+
+
+def test_a_damaged_history_does_not_cost_the_champion(store, caplog):
+    register(store, "one")
+    decide(store, decision("one"))
+    store.write_bytes(registry.HISTORY, b"nonsense\n")
+    assert registry.champion(store)["version"] == "one" and "line 1 of" in caplog.text
+    with pytest.raises(DataError, match="line 1 of .* is damaged"):
+        decide(store, decision("one"))
 
 
 def test_a_version_is_the_content_it_was_made_from(store):

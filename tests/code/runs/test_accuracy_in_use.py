@@ -10,7 +10,7 @@ import pytest
 
 from emotion import metrics
 from emotion.metrics import Emitter
-from emotion.models import registry
+from emotion.models import decisions, registry
 from emotion.monitoring.drift import not_judged
 from emotion.review import labels, queue
 from emotion.review.labels import Label
@@ -44,7 +44,7 @@ def store(trained_store, tmp_path):  # noqa: F811
     """The versions of small models, ``first/ensemble`` the champion, and a queue of its answers with 24 labels."""
     shutil.copytree(f"{trained_store.root}/models", tmp_path / "home" / "models", copy_function=os.link)
     store = Store(str(tmp_path / "home"))
-    registry.promote_by_hand(store, version="first", family="ensemble", reason="for the tests")
+    decisions.promote_by_hand(store, version="first", family="ensemble", reason="for the tests")
     made = add_queue(store, tmp_path / "inbox", clips=30, size=24)
     for number, item in enumerate(made.items):
         heard = item.answer["emotion"] if number % 2 else "none_of_these"
@@ -71,7 +71,7 @@ def test_a_champion_without_labels_ends_the_alarm_of_the_one_before(store, clien
     entry["scores"]["ensemble"]["speaker_independent"]["accuracy"] = 0.99
     monkeypatch.setattr(accuracy_in_use.registry, "entry", lambda store, version: entry)
     assert measure_accuracy(store, Emitter(client))["fell"] and client.gauges["accuracy.short_by"] > 0
-    registry.promote_by_hand(store, version="second", family="ensemble", reason="for the tests")
+    decisions.promote_by_hand(store, version="second", family="ensemble", reason="for the tests")
     brief = measure_accuracy(store, Emitter(client))
     assert brief["name"] == "second/ensemble" and brief["labels"] == 0 and brief["accuracy"] is None
     assert client.gauges["accuracy.short_by"] == 0

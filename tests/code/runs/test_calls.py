@@ -20,7 +20,7 @@ from emotion.datasets import synthesis
 from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
-from emotion.models import registry
+from emotion.models import decisions
 from emotion.runs.scoring_run import ScoringRun, score_folder
 from emotion.scoring import shard as shard_module
 from emotion.scoring.options import NothingToScore, Options
@@ -48,7 +48,7 @@ def scored(trained_store, clips, tmp_path_factory):  # noqa: F811
     home, box = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("inbox")
     shutil.copytree(f"{trained_store.root}/models", home / "models")
     # Its answers to a mix of the clips differ enough to show the mix, which not each family's do.
-    registry.promote_by_hand(Store(str(home)), version="first", family="ensemble", reason="shows a mix")
+    decisions.promote_by_hand(Store(str(home)), version="first", family="ensemble", reason="shows a mix")
     call, turns = make_call(clips, RATE, seed=1, snr=20, pauses=(-0.6, 1.5))
     soundfile.write(box / "call.wav", call, RATE)
     soundfile.write(box / "dual.flac", np.stack([call.sum(axis=1)] * 2, axis=1), RATE)

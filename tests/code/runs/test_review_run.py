@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emotion.metrics import Emitter
-from emotion.models import registry
+from emotion.models import decisions, registry
 from emotion.review import clips, labels, queue
 from emotion.runs.review_run import NothingToTrain, ReviewRun
 from emotion.runs.training_run import TrainingRun
@@ -31,7 +31,7 @@ def promote(store, dataset: dict, *, version: str = "v", accuracy: float = 0.9) 
     facts = {"recipe": "v1", "selected": FAMILY, "dataset": {"notice": "", "synthesized": False} | dataset}
     files = {registry.bundle_name(FAMILY): version.encode()}
     registry.register(store, version, files=files, card="# Card", facts=facts | {"scores": scores})
-    registry.promote_by_hand(store, version=version, family=FAMILY, reason="for the tests")
+    decisions.promote_by_hand(store, version=version, family=FAMILY, reason="for the tests")
 
 
 def folder_of_calls(place: Path) -> Settings:
@@ -166,5 +166,5 @@ def test_a_fall_of_the_accuracy_is_news_once(run, store):
     assert again["fell"] and not again["is_news"], "it was told already"
     promote(store, CORPUS, version="w")
     assert not run.measure_accuracy()["is_news"], "of the new champion nothing is known yet"
-    registry.rollback(store, reason="for the tests")
+    decisions.rollback(store, reason="for the tests")
     assert run.measure_accuracy()["is_news"]

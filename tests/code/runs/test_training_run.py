@@ -13,7 +13,7 @@ from emotion.audio.conditions import CONDITIONS
 from emotion.errors import ConfigurationError, DataError
 from emotion.evaluation.stress import SUMMARIES
 from emotion.inference import CustomEmotionModel
-from emotion.models import registry, rescoring, stress
+from emotion.models import decisions, registry, rescoring, stress
 from emotion.reports.training_report import LISTEN
 from emotion.runs.training_metrics import TOP_FEATURES
 from emotion.runs.training_run import TrainingRun
@@ -332,7 +332,7 @@ def test_an_unreadable_champion_costs_no_run(trained, tmp_path, repair):
     other = copy_of(run, tmp_path)
     register_copy(other.store, run.name, "urgent")
     selected = other.store.read_json(f"runs/{run.name}/comparison.json")["selected"]  # no better than itself
-    registry.promote_by_hand(other.store, version="urgent", family=selected, reason="the first")
+    decisions.promote_by_hand(other.store, version="urgent", family=selected, reason="the first")
     good = other.store.read_bytes(registry.CHAMPION)
     other.store.write_bytes(registry.CHAMPION, good[:20])
     rules = {"max_emotion_drop": 1.0, "policy": "auto"}
@@ -357,7 +357,7 @@ def test_an_answer_does_not_replace_a_champion_that_came_meanwhile(trained, tmp_
     run, _, _ = trained
     other = copy_of(run, tmp_path)
     register_copy(other.store, run.name, "urgent")
-    registry.promote_by_hand(other.store, version="urgent", family=FAMILIES[0], reason="at once")
+    decisions.promote_by_hand(other.store, version="urgent", family=FAMILIES[0], reason="at once")
     decision = other.promote(policy="ask", approved=True)
     assert decision["decision"] == "kept" and registry.champion(other.store)["version"] == "urgent"
     assert "changed meanwhile" in other.store.read_bytes(f"runs/{run.name}/report.html").decode()

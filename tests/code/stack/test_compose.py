@@ -27,6 +27,7 @@ ALWAYS = {
     "grafana",
 }
 CELERY = {"redis", "airflow-worker"}
+BUCKET = {"s3"}
 SECRETS = {
     "POSTGRES_PASSWORD",
     "REDIS_PASSWORD",
@@ -36,6 +37,8 @@ SECRETS = {
     "AIRFLOW_ADMIN_PASSWORD",
     "GRAFANA_ADMIN_PASSWORD",
     "GRAPHITE_SECRET_KEY",
+    "S3_ACCESS_KEY",
+    "S3_SECRET_KEY",
 }
 
 
@@ -70,14 +73,16 @@ def compose(tmp_path):
 
 
 def test_services():
-    assert set(SERVICES) == ALWAYS | CELERY
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["celery"]} == CELERY
+    assert set(SERVICES) == ALWAYS | CELERY | BUCKET
+    for profile, names in (("celery", CELERY), ("s3", BUCKET)):
+        assert {name for name, service in SERVICES.items() if service.get("profiles") == [profile]} == names
 
 
-@pytest.mark.parametrize("name", sorted(ALWAYS | CELERY))
+@pytest.mark.parametrize("name", sorted(ALWAYS | CELERY | BUCKET))
 def test_service(name):
     service = SERVICES[name]
-    assert re.fullmatch(r"[a-z/-]+:\d+\.\d+\.\d+(-[a-z0-9]+)?|postgres:\d+\.\d+-bookworm", service["image"])
+    released = r"[a-z/-]+:\d+\.\d+\.\d+(-[a-z0-9]+)?|postgres:\d+\.\d+-bookworm|chrislusf/seaweedfs:\d+\.\d+"
+    assert re.fullmatch(released, service["image"])
     assert service["restart"] == ("on-failure:3" if name == "airflow-init" else "unless-stopped")
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert {"max-size", "max-file"} == set(service["logging"]["options"])
@@ -118,6 +123,11 @@ def test_no_secret_has_a_default():
         "EMOTION_EXECUTOR",
         "EMOTION_REVIEW_DAYS",
         "EMOTION_SLOTS",
+        "EMOTION_HOME",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_SECRET_ACCESS_KEY",
         "AIRFLOW_PORT",
         "AIRFLOW_URL",
         "GRAFANA_PORT",
@@ -134,6 +144,25 @@ def test_secrets_are_fit_and_new_each_time():
     assert len(base64.urlsafe_b64decode(first["FERNET_KEY"])) == 32
     assert len(first["JWT_SECRET"]) >= 64
     assert all(re.fullmatch(r"[0-9a-f]{24,}", first[name]) for name in SECRETS - {"FERNET_KEY"})  # fit for a URL
+
+
+def test_an_earlier_env_gets_the_secrets_that_it_lacks(tmp_path):
+    (tmp_path / "env").write_text("# private\nPOSTGRES_PASSWORD=old\nAIRFLOW_PORT=8090\n")
+    command = ["sh", ROOT / "docker/secrets.sh", tmp_path / "env"]
+    added = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert {line.split("=")[0] for line in added.splitlines()} == SECRETS - {"POSTGRES_PASSWORD"}
+    with (tmp_path / "env").open("a") as file:
+        file.write(added)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_the_bucket_of_ones_own_is_open_to_nobody_else():
+    """Its keys are secrets of their own, it has no port of the host, and the environment of Airflow can name it."""
+    service, airflow = SERVICES["s3"], SERVICES["airflow-scheduler"]["environment"]
+    assert "ports" not in service and service["environment"]["S3_BUCKET"] == "emotion"
+    assert service["environment"]["AWS_SECRET_ACCESS_KEY"].startswith("${S3_SECRET_KEY:?")
+    for name in ("EMOTION_HOME", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert airflow[name].startswith(f"${{{name}:-")
 
 
 def test_secrets_stay_out_of_git_and_image():
@@ -188,6 +217,8 @@ def test_compose_accepts_it(compose):
     assert (done.returncode, set(done.stdout.split())) == (0, ALWAYS), done.stderr
     done = compose("--profile", "celery", "config", "--services", secrets=made_secrets())
     assert (done.returncode, set(done.stdout.split())) == (0, ALWAYS | CELERY), done.stderr
+    done = compose("--profile", "s3", "config", "--services", secrets=made_secrets())
+    assert (done.returncode, set(done.stdout.split())) == (0, ALWAYS | BUCKET), done.stderr
 
 
 @pytest.mark.parametrize("missing", sorted(SECRETS))

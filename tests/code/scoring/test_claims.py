@@ -1,0 +1,66 @@
+"""Claims of batches where several processes, on several machines, take over what a dead one left."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from emotion.errors import StoreError
+from emotion.scoring import ledger
+from emotion.store import Store
+
+
+@pytest.fixture(params=["folder", "s3"])
+def shared(request, tmp_path) -> Store:
+    """A store that several processes share."""
+    if request.param == "folder":
+        return Store(str(tmp_path))
+    return Store(f"{request.getfixturevalue('bucket')}/home")
+
+
+def test_of_sweeps_that_take_over_a_dead_batch_at_once_one_does_it(shared):
+    ledger.claim(shared, "dead", "gone")
+    outcomes, barrier = [], threading.Barrier(4)
+
+    def take_over(number: int) -> None:
+        ledger.claim(shared, f"sweep-{number}", "here")
+        barrier.wait()
+        try:
+            ledger.give_up(shared, "dead", successor=f"sweep-{number}", dead=["dead"])
+            outcomes.append(f"sweep-{number}")
+        except StoreError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=take_over, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    winner = ledger.successor(shared, "dead")
+    assert sorted(outcomes)[3] == winner and outcomes.count(winner) == 1
+    assert all(
+        f"was taken over by batch {winner} meanwhile; start again" in text for text in outcomes if text != winner
+    )
+    ledger.give_up(shared, "dead", successor=winner, dead=["dead"])  # a task that is tried again
+    assert ledger.successor(shared, "dead") == winner
+
+
+def test_what_a_dead_batch_had_taken_over_can_be_taken_over_again(shared):
+    for batch in ("first", "second", "third"):
+        ledger.claim(shared, batch, "gone")
+    ledger.give_up(shared, "first", successor="second", dead=["first"])
+    ledger.give_up(shared, "first", successor="third", dead=["first", "second"])
+    assert ledger.successor(shared, "first") == "third"
+    ledger.release(shared, "third")  # it is closed, and nobody is left who would score the files of the first
+    ledger.give_up(shared, "first", successor="second", dead=["first"])
+    assert ledger.successor(shared, "first") == "second"
+
+
+def test_in_a_bucket_the_batch_of_another_machine_is_seen_to_live_and_to_be_dead(bucket):
+    store = Store(f"{bucket}/home")
+    ledger.claim(store, "a", "another machine")
+    (claim,) = ledger.claims(store)
+    with Store(f"{bucket}/home").lock(ledger.batch_lock("a")):
+        assert not ledger.is_dead(store, claim)
+    assert ledger.is_dead(store, claim)
