@@ -120,8 +120,8 @@ class RidgeScores(TransformerMixin, BaseEstimator):
         self._keep(views, [fit.coefficients for fit in fits], [fit.intercept for fit in fits])
         if left_out is not None:
             return _cross_fitted_scores(Rows.of(X), targets, left_out, fits, roots)
-        rows = Rows.of(X)
-        return np.vstack([rows[part] @ self.coef_ + self.intercept_ for part in rows.blocks()])
+        blocks = Rows.of(X).blocks()
+        return np.vstack([X[part] @ self.coef_ + self.intercept_ for part in blocks])
 
     def _keep(self, views: list[np.ndarray], weights: Sequence[np.ndarray], intercepts: Sequence[np.ndarray]) -> None:
         """Keep the weights (n_columns, n_classes) and intercepts (n_classes,) of each view as one affine map."""

@@ -8,7 +8,7 @@ the random folds, of its training side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,7 +168,7 @@ def train(
     table: pd.DataFrame,
     features: np.ndarray,
     *,
-    augmented: np.ndarray | None = None,
+    augmented: Sequence[np.ndarray] | None = None,
     conditions: ConditionRows | None = None,
     views: list[np.ndarray] | None = None,
     folds: dict[str, list[Fold]],
@@ -184,9 +184,9 @@ def train(
     table : pandas.DataFrame
         One row per clip: emotion, speaker, samples_sha256.
     features : float32 array, shape (n_clips, n_features)
-    augmented : float32 array, shape (n_variants, n_clips, n_features), optional
-        Features of augmented copies of the same clips. A copy is a row to fit on wherever its clip is on the training
-        side; it is never a row to test on.
+    augmented : sequence of float32 array, shape (n_clips, n_features), optional
+        Features of each augmented copy of the same clips. A copy is a row to fit on wherever its clip is on the
+        training side; it is never a row to test on.
     conditions : ConditionRows, optional
         Clips to test on under recording conditions.
     views : list of int arrays, optional

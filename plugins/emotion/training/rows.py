@@ -86,7 +86,7 @@ class Variants:
 
     def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
         """All of it, in the shape (n_variants, n_clips, n_features)."""
-        return np.stack(list(self)).astype(dtype or np.float32, copy=False)
+        return np.stack([self[variant] for variant in range(len(self))]).astype(dtype or np.float32, copy=False)
 
     def statistics(self, variant: int, clip: int) -> Statistics:
         """Those that a clip is normalized with in a variant."""
@@ -135,9 +135,11 @@ class TrainingRows:
     _measured: dict[bytes, Statistics] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_table(cls, table: pd.DataFrame, features: np.ndarray, augmented: np.ndarray | None) -> TrainingRows:
+    def from_table(
+        cls, table: pd.DataFrame, features: np.ndarray, augmented: Sequence[np.ndarray] | None
+    ) -> TrainingRows:
         """From a table (emotion, speaker and, if there are several, dataset), its features (n_clips, n_features) and,
-        if there are any, those of augmented copies (n_variants, n_clips, n_features)."""
+        if there are any, those of each augmented copy."""
         copies = () if augmented is None else augmented
         return cls(table["emotion"].to_numpy(), table["speaker"].to_numpy(), datasets_of(table), (features, *copies))
 
