@@ -56,7 +56,7 @@ def matrix(comparison: dict) -> Iterator[str]:
             yield f"| {title} | {mode} | {' | '.join(cells)} |"
 
 
-def ablation(table: pd.DataFrame, values: np.ndarray, augmented: np.ndarray, published: dict) -> Iterator[str]:
+def ablation(table: pd.DataFrame, values: np.ndarray, augmented: list[np.ndarray], published: dict) -> Iterator[str]:
     """The lines of the table of weights and normalization."""
     datasets = datasets_of(table)
     names = list(dict.fromkeys(datasets))
@@ -84,12 +84,12 @@ def _line(rows: TrainingRows, folds: list[Fold], is_kept: np.ndarray, names: lis
     for train, test in folds:
         train = train[is_kept[train]]
         if mode == "pooled":
-            training = measure(rows.plain[0, train])
+            training = measure(rows.plain[0][train])
             variants = np.stack([normalize(variant, measure(variant[train])) for variant in rows.plain])
             for name in names:
                 of_dataset = test[rows.datasets[test] == name]
                 if len(of_dataset):
-                    variants[0, of_dataset] = normalize_by_batch(rows.plain[0, of_dataset], training)
+                    variants[0, of_dataset] = normalize_by_batch(rows.plain[0][of_dataset], training)
         else:
             variants = rows.variants(MODES[mode], np.setdiff1d(rows.clips, test))
         model = _fit(rows, variants, train, emotions)
@@ -105,7 +105,7 @@ def _fit(rows: TrainingRows, variants: np.ndarray, train: np.ndarray, emotions: 
     weights = dataset_weights(rows.datasets[train])
     return Classifier.fit(
         "logistic_regression",
-        variants[:, train].reshape(-1, variants.shape[2]),
+        np.concatenate([variant[train] for variant in variants]),
         np.tile(rows.labels[train], len(variants)),
         groups=np.tile(rows.speakers[train], len(variants)),
         views=list(features.views().values()),
@@ -166,7 +166,7 @@ def main() -> None:
         table, values = artifacts.clips()
         published = artifacts.dataset_facts()["folds"]
         print()
-        for line in ablation(table, values, artifacts.augmented(len(table)), published):
+        for line in ablation(table, values, artifacts.augmented(), published):
             print(line, flush=True)
 
 

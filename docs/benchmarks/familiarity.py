@@ -72,7 +72,7 @@ def foreign_features(folder: Path) -> np.ndarray:
 def tested(run: TrainingArtifacts, heard_nowhere: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """For each group of speakers and column of the table: (column, features of what is asked for, by row)."""
     table, values = run.clips()
-    speakers, copies, conditions = table["speaker"].to_numpy(), run.augmented(len(table)), run.conditions(values)
+    speakers, copies, conditions = table["speaker"].to_numpy(), run.augmented(), run.conditions(values)
     if conditions is None:
         raise SystemExit("this run tested no clip under recording conditions; set stress_clips and run again")
     columns = {view: features.views()[view] for view in VIEWS}

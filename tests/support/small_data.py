@@ -10,9 +10,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 
+from emotion import features
+from emotion.features import feature_table
 from emotion.settings import Settings
+from emotion.store import Store
 
 
 def wav(seed: int, *, seconds: float = 0.25, rate: int = 16_000, channels: int = 1, extra: bytes = b"") -> bytes:
@@ -69,3 +73,10 @@ def make_settings(home: Path, *, catalogue: dict | None = None, zenodo_url: str 
         (home / "catalogue.yaml").write_text(yaml.safe_dump(catalogue, sort_keys=False), encoding="utf-8")
         environ["EMOTION_DATASETS"] = str(home / "catalogue.yaml")
     return Settings.from_environment(environ)
+
+
+def features_of(store: Store, table: pd.DataFrame, variant: str = feature_table.ORIGINAL) -> np.ndarray:
+    """The stored features of a table's clips, or of copies of them, float32 (n_clips, n_features)."""
+    values = np.empty((1, len(table), len(features.feature_names())), dtype=np.float32)
+    feature_table.read_features(store, table["sha256"].tolist(), [variant], values)
+    return values[0]

@@ -29,6 +29,7 @@ from emotion.store import Store
 from emotion.training import fitting
 from emotion.training.fitting import Trained
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, Mode
+from small_data import features_of
 
 SEED = 7
 SPEAKERS = 3
@@ -70,7 +71,7 @@ def _featurize(store: Store) -> tuple[pd.DataFrame, np.ndarray]:
     for shard in plan.shards:
         feature_table.featurize(store, shard, max_seconds=60)
     table = feature_table.collect(store, manifest, plan.refused).table
-    return table, table[list(features.feature_names())].to_numpy(dtype="float32")
+    return table, features_of(store, table)
 
 
 def _synthesize(store: Store) -> pd.DataFrame:

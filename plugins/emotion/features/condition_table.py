@@ -12,7 +12,7 @@ import hashlib
 import io
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -158,7 +158,8 @@ def plan(store: Store, sample: list[SampledClip], *, clips_per_shard: int) -> Co
 
     A shard has as much work as one of ``clips_per_shard`` clips in :func:`emotion.features.feature_table.plan`.
     """
-    stored = {tuple(key) for key in _stored(store, KEYS).to_numpy()}
+    files = {clip["sha256"] for clip in sample}
+    stored = {tuple(key) for key in _stored(store, KEYS, files=files).to_numpy()}
     planned: list[PlannedClip] = []
     for clip in sample:
         missing = [name for name in CONDITIONS if _key(clip, name) not in stored]
@@ -178,8 +179,10 @@ def _folder() -> str:
     return f"conditions/{recipe.recipe_version()}/{CONDITIONS_VERSION}"
 
 
-def _stored(store: Store, columns: list[str]) -> pd.DataFrame:
-    parts = [store.read_table(key, columns) for key in store.list(_folder(), "*.parquet")]
+def _stored(store: Store, columns: list[str], *, files: Set[str]) -> pd.DataFrame:
+    """What is stored of clips, by the checksums of their files."""
+    shards = (store.read_table(key, columns) for key in store.list(_folder(), "*.parquet"))
+    parts = [shard[shard["sha256"].isin(files)] for shard in shards]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
@@ -238,7 +241,8 @@ def collect(store: Store, sample: list[SampledClip]) -> pd.DataFrame:
     names = list(recipe.feature_names())
     if not sample:
         return pd.DataFrame(columns=["row", "condition", *names])
-    stored = _stored(store, [*KEYS, *names]).drop_duplicates(KEYS).set_index(KEYS)
+    files = {clip["sha256"] for clip in sample}
+    stored = _stored(store, [*KEYS, *names], files=files).drop_duplicates(KEYS).set_index(KEYS)
     keys = [_key(clip, condition) for condition in CONDITIONS for clip in sample]
     missing = [key for key in keys if key not in stored.index]
     if missing:

@@ -15,7 +15,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +67,13 @@ def stored(store: Store) -> pd.DataFrame:
     parts = [store.read_table(key, columns) for key in _stored_keys(store)]
     if not parts:
         return pd.DataFrame(columns=columns)
-    rows = pd.concat(parts, ignore_index=True)
-    # a clip that was too long for an earlier limit has a row with features after that row
-    is_usable = rows["reason"] == ""
+    return _usable_first(pd.concat(parts, ignore_index=True))
+
+
+def _usable_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each clip and variant once: a clip that was too long for an earlier limit has a row with features after that
+    row."""
+    is_usable = _is_usable(rows)
     return pd.concat([rows[is_usable], rows[~is_usable]], ignore_index=True).drop_duplicates(["sha256", "variant"])
 
 
@@ -77,11 +81,60 @@ def of_recordings(store: Store, samples_sha256: Collection[str]) -> pd.DataFrame
     """The stored features of recordings, by the checksum of their samples: samples_sha256 and the features, a row for
     each that is stored."""
     columns = ["samples_sha256", *recipe.feature_names()]
-    if not len(samples_sha256):
-        return pd.DataFrame(columns=columns)
-    rows = stored(store)
-    is_asked = (rows["variant"] == ORIGINAL) & (rows["reason"] == "") & rows["samples_sha256"].isin(samples_sha256)
-    return rows.loc[is_asked, columns].drop_duplicates("samples_sha256")
+    parts = [pd.DataFrame(columns=columns)]
+    for key in _stored_keys(store) if len(samples_sha256) else ():
+        keys = store.read_table(key, KEYS)
+        is_asked = _is_usable(keys) & (keys["variant"] == ORIGINAL) & keys["samples_sha256"].isin(samples_sha256)
+        if is_asked.any():
+            parts.append(store.read_table(key, columns)[is_asked])
+    rows = pd.concat(parts[1:] or parts, ignore_index=True)
+    return rows.drop_duplicates("samples_sha256")
+
+
+def read_features(store: Store, sha256: Sequence[str], variants: Sequence[str], out: np.ndarray) -> None:
+    """Read the stored features of clips, one file of the store at a time.
+
+    Parameters
+    ----------
+    store : Store
+    sha256 : sequence of str
+        Of each clip's file; a file may occur several times.
+    variants : sequence of str
+        :data:`ORIGINAL` and names of :data:`emotion.features.VARIANTS`.
+    out : float32 array, shape (n_variants, n_clips, n_features)
+        Is filled.
+
+    Raises
+    ------
+    DataError
+        If features are missing.
+    """
+    rows_of_clip: dict[str, list[int]] = {}
+    for row, checksum in enumerate(sha256):
+        rows_of_clip.setdefault(checksum, []).append(row)
+    names, is_missing = list(recipe.feature_names()), np.ones(out.shape[:2], dtype=bool)
+    for key in _stored_keys(store):
+        keys = store.read_table(key, ["sha256", "variant", "reason"])
+        is_asked = _is_usable(keys) & keys["sha256"].isin(rows_of_clip.keys())
+        if not is_asked.any():
+            continue
+        values = store.read_table(key, names).to_numpy(dtype=np.float32)
+        for number, variant in enumerate(variants):
+            lines = np.flatnonzero(is_asked & (keys["variant"] == variant))
+            rows_of_line = [rows_of_clip[checksum] for checksum in keys["sha256"].iloc[lines]]
+            rows = np.array([row for rows in rows_of_line for row in rows], dtype=int)
+            out[number, rows] = values[np.repeat(lines, [len(rows) for rows in rows_of_line])]
+            is_missing[number, rows] = False
+    if is_missing.any():
+        variant, row = np.argwhere(is_missing)[0]
+        raise DataError(
+            f"{int(is_missing.any(axis=0).sum())} clips have no features of some copy, such as {sha256[row]} of "
+            f"{variants[variant]}: run again"
+        )
+
+
+def _is_usable(rows: pd.DataFrame) -> pd.Series:
+    return rows["reason"] == ""
 
 
 def _stored_keys(store: Store) -> list[str]:
@@ -239,9 +292,7 @@ class Collected:
     Attributes
     ----------
     table : pandas.DataFrame
-        The manifest's usable clips with their features: one row for each distinct recording.
-    augmented : pandas.DataFrame
-        sha256, variant and features of the clips' augmented copies: variant by variant, each in the order of ``table``.
+        The manifest's usable clips with their quality: one row for each distinct recording.
     rejected : pandas.DataFrame
         path, sha256, reason and message of the clips that cannot be used.
     duplicates : pandas.DataFrame
@@ -249,13 +300,12 @@ class Collected:
     """
 
     table: pd.DataFrame
-    augmented: pd.DataFrame
     rejected: pd.DataFrame
     duplicates: pd.DataFrame
 
 
 def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Collected:
-    """Join the manifest with the stored features.
+    """Join the manifest with what is stored of its clips, all but the features: :func:`read_features`.
 
     Recordings with the same samples count once (the first path), so that none is on both sides of a split.
 
@@ -285,12 +335,15 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     >>> featurize(store, todo.shards[0], max_seconds=60)["featurized"]
     1
     >>> collected = collect(store, manifest, todo.refused)
-    >>> len(collected.table), collected.augmented["variant"].tolist(), len(collected.rejected)
-    (1, ['slower', 'faster', 'copy_1', 'copy_2', 'copy_3', 'copy_4'], 0)
+    >>> len(collected.table), len(collected.rejected)
+    (1, 0)
+    >>> values = np.zeros((2, 1, len(recipe.feature_names())), dtype=np.float32)
+    >>> read_features(store, collected.table["sha256"].tolist(), [ORIGINAL, "copy_1"], values)
+    >>> bool((values[0] != values[1]).any())
+    True
     """
     refused = refused[refused["path"].isin(manifest["path"])]
-    rows = stored(store)
-    originals = rows[rows["variant"] == ORIGINAL]
+    originals = _originals(store, manifest["sha256"])
     table = manifest[~manifest["sha256"].isin(refused["sha256"])].merge(originals, on="sha256", how="left")
     _check_complete(table)
     is_rejected = table["reason"] != ""
@@ -300,14 +353,20 @@ def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame) -> Coll
     is_duplicate = table.duplicated("samples_sha256")
     duplicates = table.loc[is_duplicate, ["path", "sha256", "samples_sha256"]]
     table = table[~is_duplicate].reset_index(drop=True)
-    copies = rows[rows["variant"] != ORIGINAL].set_index(["variant", "sha256"])
-    copies_of_table = pd.MultiIndex.from_product([VARIANTS, table["sha256"]], names=copies.index.names)
     return Collected(
         table=table.drop(columns=["variant", "reason", "message"]),
-        augmented=copies.loc[copies_of_table, list(recipe.feature_names())].reset_index(),
         rejected=rejected,
         duplicates=duplicates.reset_index(drop=True),
     )
+
+
+def _originals(store: Store, sha256: pd.Series) -> pd.DataFrame:
+    """:data:`KEYS` of these files themselves."""
+    parts = [pd.DataFrame(columns=KEYS)]
+    for key in _stored_keys(store):
+        rows = store.read_table(key, KEYS)
+        parts.append(rows[(rows["variant"] == ORIGINAL) & rows["sha256"].isin(sha256)])
+    return _usable_first(pd.concat(parts[1:] or parts, ignore_index=True))
 
 
 def _check_complete(table: pd.DataFrame) -> None:

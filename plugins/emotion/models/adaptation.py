@@ -7,12 +7,14 @@ apart without labels.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import entr
 
+from emotion.models.sums import Rows
 from emotion.vocabulary import MODES, probabilities_of
 
 PRIOR_CLIPS = 5
@@ -45,10 +47,12 @@ class Statistics(NamedTuple):
     scale: np.ndarray
 
 
-def measure(features: np.ndarray) -> Statistics:
-    """The statistics of clips, from their features (n, n_features); :class:`Statistics` shows an example."""
-    rows = features.astype(np.float64)
-    return Statistics(len(rows), rows.mean(axis=0), rows.std(axis=0))
+def measure(features: np.ndarray | Rows) -> Statistics:
+    """The statistics of clips, from their features (n, n_features), which are read block by block; :class:`Statistics`
+    shows an example."""
+    rows = Rows.of(features)
+    blocks = (rows[part].astype(np.float64) for part in rows.blocks())
+    return reduce(merge, (Statistics(len(block), block.mean(axis=0), block.std(axis=0)) for block in blocks))
 
 
 def merge(first: Statistics, second: Statistics) -> Statistics:

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 
 from emotion.models import pipelines
+from emotion.models.sums import Rows, Sums
 from emotion.vocabulary import emotion_codes, label_set
 
 LEAST_PROBABILITY = 1e-3
@@ -64,13 +65,14 @@ class Classifier:
     def fit(
         cls,
         family: str,
-        features: np.ndarray,
+        features: np.ndarray | Rows,
         labels: np.ndarray,
         *,
         groups: np.ndarray | None = None,
         views: list[np.ndarray] | None = None,
         search: bool = False,
         weights: np.ndarray | None = None,
+        sums: Sums | None = None,
         label_set: tuple[str, ...] | None = None,
         seed: int,
     ) -> Classifier:
@@ -80,7 +82,7 @@ class Classifier:
         ----------
         family : str
             One of :data:`emotion.vocabulary.FAMILIES`.
-        features : float32 array, shape (n, n_features)
+        features : float32 array or Rows, shape (n, n_features)
         labels : array of str, shape (n,)
         groups : array, shape (n,), optional
             See :func:`emotion.models.pipelines.build`; by default, each row is a group of its own.
@@ -90,6 +92,8 @@ class Classifier:
             See :func:`emotion.models.pipelines.fit`.
         weights : float array, shape (n,), optional
             See :func:`emotion.models.pipelines.fit`.
+        sums : Sums, optional
+            Of the features, if they are known already, with the sorted ``labels`` as classes.
         label_set : tuple of str, optional
             The emotions that the model gives a probability for; by default, those of ``labels``.
         seed : int
@@ -98,7 +102,7 @@ class Classifier:
         pipeline = pipelines.build(family, seed=seed, views=views)
         groups = np.arange(len(features)) if groups is None else groups
         codes = encoder.transform(labels)
-        pipelines.fit(pipeline, family, features, codes, groups=groups, search=search, weights=weights)
+        pipelines.fit(pipeline, family, features, codes, groups=groups, search=search, weights=weights, sums=sums)
         emotions = tuple(map(str, encoder.classes_))
         return cls(family=family, pipeline=pipeline, emotions=emotions, label_set=label_set)
 

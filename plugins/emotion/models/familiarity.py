@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.decomposition import PCA
+
+from emotion.models.sums import Rows
 
 COMPONENTS = 40
 """Principal components of training in which a distance is measured."""
@@ -111,7 +113,7 @@ class Familiarity:
         speakers: np.ndarray,
         *,
         columns: Mapping[str, np.ndarray],
-        copies: np.ndarray | None = None,
+        copies: Sequence[np.ndarray] | None = None,
     ) -> Familiarity:
         """Learn what training has shown.
 
@@ -122,17 +124,17 @@ class Familiarity:
             Of at least two speakers. Groups of them are held out in turn for the threshold, with their copies.
         columns : mapping of str to int array
             Columns of the features in each of :data:`VIEWS`, or in those of them that there are.
-        copies : float32 array, shape (n_variants, n_clips, n_features), optional
-            Augmented copies of the clips: what they show is familiar too, such as speech in noise.
+        copies : sequence of float32 array, shape (n_clips, n_features), optional
+            Each augmented copy of the clips: what they show is familiar too, such as speech in noise.
         """
-        variants = clips[None] if copies is None else np.concatenate([clips[None], copies])
+        variants = [clips, *(() if copies is None else copies)]
         used = [columns[view] for view in VIEWS if view in columns]
         distances = [
-            _largest(_fit_views(variants[:, ~is_held_out], used), clips[is_held_out])
+            _distances(_fit_views(variants, np.flatnonzero(~is_held_out), used), clips, np.flatnonzero(is_held_out))
             for is_held_out in _speaker_groups(speakers)
         ]
         threshold = float(np.quantile(np.concatenate(distances), FAMILIAR_SHARE))
-        return cls(_fit_views(variants, used), threshold)
+        return cls(_fit_views(variants, np.arange(len(clips)), used), threshold)
 
     def unfamiliarity(self, values: np.ndarray) -> np.ndarray:
         """Distance of clips from training, float64 (n,), where 1 is the threshold: a clip above it is unfamiliar.
@@ -142,12 +144,23 @@ class Familiarity:
         return _largest(self.views, values) / self.threshold
 
 
-def _fit_views(variants: np.ndarray, columns: list[np.ndarray]) -> tuple[View, ...]:
-    """The views of all variants of some clips, or of a random sample of them; (n_variants, n_clips, n_features)."""
-    rows = variants.reshape(-1, variants.shape[2])
-    if len(rows) > MAX_ROWS:
-        rows = rows[np.random.default_rng(_SEED).choice(len(rows), MAX_ROWS, replace=False)]
+def _fit_views(variants: list[np.ndarray], clips: np.ndarray, columns: list[np.ndarray]) -> tuple[View, ...]:
+    """The views of all variants of some clips (row numbers), or of a random sample of them."""
+    count = len(variants) * len(clips)
+    drawn = np.arange(count)
+    if count > MAX_ROWS:
+        drawn = np.random.default_rng(_SEED).choice(count, MAX_ROWS, replace=False)
+    numbers, places = np.divmod(drawn, len(clips))
+    rows = np.empty((len(drawn), variants[0].shape[1]), dtype=np.float32)
+    for number, variant in enumerate(variants):
+        rows[numbers == number] = variant[clips[places[numbers == number]]]
     return tuple(View.fit(rows, each) for each in columns)
+
+
+def _distances(views: tuple[View, ...], values: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """Of these clips (row numbers), block by block."""
+    rows = Rows.of(values).take(clips)
+    return np.concatenate([_largest(views, rows[part]) for part in rows.blocks()])
 
 
 def _largest(views: tuple[View, ...], values: np.ndarray) -> np.ndarray:

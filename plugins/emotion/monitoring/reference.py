@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import groupby
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from emotion.errors import BundleError
+from emotion.models.adaptation import Statistics, measure
+from emotion.models.sums import Rows
 from emotion.monitoring.recording import quality_counts
 from emotion.monitoring.statistics import (
     confidence_counts,
@@ -39,6 +42,10 @@ LEAST_SPEAKERS = 4
 SHIFT_FLOOR = 3.0
 """The level of the shift is never below this."""
 UNCALIBRATED = 4.0
+COLUMNS = 64
+"""Features whose quantiles are computed at once."""
+ROUNDING = 1e-12
+"""A variance that is at most this share of another one, from which it was computed, is 0."""
 PRIOR_SPEAKERS = 4
 """Degrees of freedom of the prior for the between-speaker variances of features (Smyth 2004)."""
 
@@ -173,21 +180,22 @@ def build_reference(
     ValueError
         If the held-out predictions of a family and mode are not exactly one per clip.
     """
-    edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], axis=0).T.astype(np.float32)
-    mean, deviation, spread = _speaker_spread(values, speakers)
+    edges, counts = _histograms(values)
+    clips, of_speakers = measure(values), _by_speaker(values, speakers)
+    mean, deviation, spread = _spread(clips, measure(_means(of_speakers)))
     batches = _draw_batches(speakers, seed) if len(np.unique(speakers)) >= LEAST_SPEAKERS else []
     frames = _held_out_rows(predictions, len(values))
     models = {name: probabilities_of(rows) for name, rows in frames.items()}
     return Reference(
         names=np.array(names),
         edges=edges,
-        counts=bin_counts(edges, values),
+        counts=counts,
         mean=mean,
         deviation=deviation,
         spread=spread,
         clips=np.array(len(values)),
         speakers=np.array(len(np.unique(speakers))),
-        shift_levels=_shift_levels(values, speakers, batches),
+        shift_levels=_shift_levels(values, clips, of_speakers, batches),
         models=np.array(list(models)),
         emotions=np.array([emotion_counts(rows) for rows in models.values()]),
         confidence=np.array([confidence_counts(rows) for rows in models.values()]),
@@ -222,21 +230,49 @@ def _mix_spreads(frames: dict[str, pd.DataFrame], speakers: np.ndarray, seed: in
     return np.maximum(list(spreads.values()), plain)
 
 
-def _speaker_spread(values: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the clips, and the standard deviation of a new speaker's mean about that mean.
+def _histograms(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``edges`` and ``counts`` of :class:`Reference`, a few features at a time."""
+    shape, quantiles = values.shape[1], np.linspace(0, 1, BINS + 1)[1:-1]
+    edges, counts = np.empty((shape, BINS - 1), dtype=np.float32), np.empty((shape, BINS), dtype=np.int64)
+    for start in range(0, shape, COLUMNS):
+        part = np.ascontiguousarray(values[:, start : start + COLUMNS])
+        edges[start : start + COLUMNS] = np.quantile(part, quantiles, axis=0).T
+        counts[start : start + COLUMNS] = bin_counts(edges[start : start + COLUMNS], part)
+    return edges, counts
+
+
+def _by_speaker(values: np.ndarray, speakers: np.ndarray) -> dict[str, Statistics]:
+    rows_of_speaker = pd.Series(np.arange(len(speakers))).groupby(speakers).indices
+    return {str(speaker): measure(Rows.of(values).take(rows)) for speaker, rows in rows_of_speaker.items()}
+
+
+def _means(of_speakers: Mapping[str, Statistics]) -> np.ndarray:
+    """The mean of each speaker's clips, (n_speakers, n_features)."""
+    return np.array([statistics.centre for statistics in of_speakers.values()])
+
+
+def _spread(clips: Statistics, means: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the clips, and the standard deviation of a new speaker's mean about that mean:
+    from the statistics of the clips, and of the means of their speakers.
 
     The variance between few speakers is itself a rough estimate. It is drawn towards the share of the clips' variance
     that is typical of all features (Smyth 2004, "Linear models and empirical Bayes methods").
     """
-    values = values.astype(np.float64)
-    known = np.unique(speakers)
-    means = np.array([values[speakers == speaker].mean(axis=0) for speaker in known])
-    mean, variance = values.mean(axis=0), values.var(axis=0)
-    between = means.var(axis=0, ddof=1) if len(known) > 1 else variance
+    variance, freedom = clips.scale**2, means.clips - 1
+    between = means.scale**2 * means.clips / freedom if freedom else variance
     typical = np.median(between[variance > 0] / variance[variance > 0])
-    freedom = len(known) - 1
     moderated = (freedom * between + PRIOR_SPEAKERS * typical * variance) / (freedom + PRIOR_SPEAKERS)
-    return mean, np.sqrt(variance), np.sqrt(moderated * (1 + 1 / len(known)))
+    return clips.centre, clips.scale, np.sqrt(moderated * (1 + 1 / means.clips))
+
+
+def _without(whole: Statistics, part: Statistics) -> Statistics:
+    """The statistics of the rest: the inverse of :func:`emotion.models.adaptation.merge`."""
+    clips = whole.clips - part.clips
+    centre = (whole.clips * whole.centre - part.clips * part.centre) / clips
+    share = part.clips / whole.clips
+    variance = (whole.scale**2 - share * part.scale**2) / (1 - share) - share * (part.centre - centre) ** 2
+    is_constant = variance <= ROUNDING * whole.scale**2
+    return Statistics(clips, centre, np.sqrt(np.where(is_constant, 0.0, variance)))
 
 
 def _draw_batches(speakers: np.ndarray, seed: int) -> list[SpeakerBatch]:
@@ -251,18 +287,20 @@ def _draw_batches(speakers: np.ndarray, seed: int) -> list[SpeakerBatch]:
     return batches
 
 
-def _shift_levels(values: np.ndarray, speakers: np.ndarray, batches: list[SpeakerBatch]) -> np.ndarray:
+def _shift_levels(
+    values: np.ndarray, clips: Statistics, of_speakers: Mapping[str, Statistics], batches: list[SpeakerBatch]
+) -> np.ndarray:
     """The level of the shift by batch size: each batch is compared with all speakers but its own."""
     if not batches:
         return np.full(len(SIZES), UNCALIBRATED)
-    spread_of_others = {}
-    for speaker in dict.fromkeys(speaker for speaker, _ in batches):
-        others = speakers != speaker
-        spread_of_others[speaker] = _speaker_spread(values[others], speakers[others])
-    shifts = []
-    for speaker, rows in batches:
-        batch_mean = values[rows].mean(axis=0, dtype=np.float64)
-        shifts.append((len(rows), overall_shift(mean_shift(batch_mean, len(rows), *spread_of_others[speaker]))))
+    means, shifts = measure(_means(of_speakers)), []
+    for speaker, batches_of_speaker in groupby(batches, key=lambda batch: str(batch[0])):
+        statistics = of_speakers[speaker]
+        mean_of_speaker = Statistics(1, statistics.centre, np.zeros_like(statistics.centre))
+        others = _spread(_without(clips, statistics), _without(means, mean_of_speaker))
+        for _, rows in batches_of_speaker:
+            batch_mean = values[rows].mean(axis=0, dtype=np.float64)
+            shifts.append((len(rows), overall_shift(mean_shift(batch_mean, len(rows), *others))))
     return np.maximum(_largest_by_size(shifts), SHIFT_FLOOR)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
+import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,6 +19,8 @@ from emotion.datasets.combining import read_manifests
 from emotion.errors import ConfigurationError
 from emotion.evaluation import folds
 from emotion.evaluation.folds import Fold
+from emotion.features import feature_table
+from emotion.features.feature_table import ORIGINAL
 from emotion.models import registry
 from emotion.models.bundle import Bundle, dumps, models_of, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
@@ -27,7 +33,15 @@ from emotion.vocabulary import FAMILIES, MODES, Mode, label_set
 MODELS = (*FAMILIES, Ensemble.family)
 """The models of a run: three families and their ensemble."""
 EXTERNAL_FACTS, EXTERNAL_TABLE = "external/datasets.json", "external/table.parquet"
-"""Files with what is known of the datasets that are tested on alone, and with their clips and features."""
+"""Files with what is known of the datasets that are tested on alone, and with their clips."""
+TABLE = "table.parquet"
+"""File with the clips to train on."""
+FEATURES, EXTERNAL_FEATURES = "features", "external/features"
+"""Folders with ``<variant>.npy``: the features of the clips of a table, float32 (n_clips, n_features)."""
+BACKGROUND_CLIPS = 5000
+"""With more clips, contributions are measured against a sample of so many."""
+COPIED_AT_ONCE = 1 << 22
+"""Bytes that are copied at once from an object store."""
 SUSPICIOUS = "suspicious_labels.csv"
 """File with the clips whose labels may be wrong, in the columns of
 :func:`emotion.evaluation.suspicious.suspicious_labels`."""
@@ -52,23 +66,59 @@ class TrainingArtifacts:
         self.folder = folder
 
     def clips(self) -> tuple[pd.DataFrame, np.ndarray]:
-        """The clips of the run (a row per clip), and their features, float32 (n_clips, n_features)."""
-        return self._clips("table.parquet")
+        """The clips of the run (a row per clip), and their features, float32 (n_clips, n_features), memory-mapped."""
+        return self.store.read_table(self._key(TABLE)), self._features(FEATURES, ORIGINAL)
 
     def external_clips(self) -> tuple[pd.DataFrame, np.ndarray]:
         """The clips of the datasets that are tested on alone, in the form of :meth:`clips`."""
-        return self._clips(EXTERNAL_TABLE)
+        return self.store.read_table(self._key(EXTERNAL_TABLE)), self._features(EXTERNAL_FEATURES, ORIGINAL)
 
-    def _clips(self, file: str) -> tuple[pd.DataFrame, np.ndarray]:
-        table = self.store.read_table(f"{self.folder}/{file}")
-        names = list(features.feature_names())
-        return table.drop(columns=names), table[names].to_numpy(dtype="float32")
+    def augmented(self) -> list[np.ndarray]:
+        """The features of each augmented copy of the clips, float32 (n_clips, n_features), memory-mapped."""
+        return [self._features(FEATURES, variant) for variant in features.VARIANTS]
 
-    def augmented(self, clips: int) -> np.ndarray:
-        """Features of the augmented copies of so many clips, float32 (n_variants, n_clips, n_features)."""
-        copies = self.store.read_table(f"{self.folder}/augmented.parquet")
-        values = copies[list(features.feature_names())].to_numpy(dtype="float32")
-        return values.reshape(len(features.VARIANTS), clips, -1)
+    def background(self, values: np.ndarray, seed: int) -> np.ndarray:
+        """The clips that contributions are measured against: all, or :data:`BACKGROUND_CLIPS` of them, drawn by the
+        seed. ``shap/background.json`` says how many."""
+        count = min(len(values), BACKGROUND_CLIPS)
+        drawn = np.random.default_rng(seed).choice(len(values), count, replace=False)
+        self.store.write_json(self._key("shap/background.json"), {"clips": count, "of": len(values)})
+        return values[np.sort(drawn)]
+
+    def save_clips(self, training: pd.DataFrame, external: pd.DataFrame) -> None:
+        """Write the clips to train on and those to test on alone, each with their stored features.
+
+        The features of a variant of the clips are one file, so that they can be memory-mapped. Tasks on one machine
+        then share the memory.
+        """
+        for table, table_file, folder, variants in (
+            (training, TABLE, FEATURES, (ORIGINAL, *features.VARIANTS)),
+            (external, EXTERNAL_TABLE, EXTERNAL_FEATURES, (ORIGINAL,)),
+        ):
+            shape = len(variants), len(table), len(features.feature_names())
+            with tempfile.TemporaryFile(dir=self.store.scratch("features")) as file:
+                file.truncate(max(1, 4 * math.prod(shape)))
+                values = np.memmap(file, dtype=np.float32, mode="r+", shape=shape) if len(table) else np.empty(shape)
+                feature_table.read_features(self.store, table["sha256"].tolist(), variants, values)
+                for number, variant in enumerate(variants):
+                    buffer = io.BytesIO()
+                    np.save(buffer, np.asarray(values[number], dtype=np.float32))
+                    self.store.write_bytes(self._key(f"{folder}/{variant}.npy"), buffer.getvalue())
+            self.store.write_table(self._key(table_file), table)
+
+    def _features(self, folder: str, variant: str) -> np.ndarray:
+        """The features of a variant, memory-mapped: from the store itself, or from a copy where it is no folder."""
+        key = self._key(f"{folder}/{variant}.npy")
+        with self.store.open(key) as source:
+            if self.store.is_local:
+                return np.load(self.store.path(key), mmap_mode="r")
+            with tempfile.NamedTemporaryFile(dir=self.store.scratch("features"), suffix=".npy") as copy:
+                shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
+                copy.flush()
+                return np.load(copy.name, mmap_mode="r")  # the file lasts as long as the array
+
+    def _key(self, name: str) -> str:
+        return f"{self.folder}/{name}"
 
     def conditions(self, values: np.ndarray) -> ConditionRows | None:
         """The sampled clips under recording conditions; None without any. ``values``: from :meth:`clips`."""

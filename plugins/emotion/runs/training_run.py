@@ -34,7 +34,7 @@ from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
 from emotion.runs import collecting, listening, training_metrics, training_results
 from emotion.runs.run import Run
-from emotion.runs.training_artifacts import EXTERNAL_FACTS, EXTERNAL_TABLE, MODELS, SUSPICIOUS, TrainingArtifacts
+from emotion.runs.training_artifacts import EXTERNAL_FACTS, MODELS, SUSPICIOUS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
 from emotion.settings import Settings
 from emotion.training import fitting
@@ -117,7 +117,7 @@ class TrainingRun(Run):
         return done
 
     def collect(self, *, max_rejected_share: float) -> dict:
-        """Join the manifests and the features to one table; list the clips that cannot be used in ``rejected.csv``.
+        """Write the usable clips and their features; list those that cannot be used in ``rejected.csv``.
 
         ``max_rejected_share`` holds for each dataset. The clips of the datasets that are tested on alone go to a table
         of their own.
@@ -131,9 +131,7 @@ class TrainingRun(Run):
             collecting.check(clips, manifest, max_rejected_share=max_rejected_share)
             collected = clips.training
             self.store.write_table(self._key("duplicates.csv"), for_spreadsheets(collected.duplicates))
-            self.store.write_table(self._key(EXTERNAL_TABLE), clips.external)
-            self.store.write_table(self._key("table.parquet"), collected.table)
-            self.store.write_table(self._key("augmented.parquet"), collected.augmented)
+            self.artifacts.save_clips(collected.table, clips.external)
             self._fit_familiarity()
         counts = {
             "used": len(collected.table),
@@ -182,7 +180,7 @@ class TrainingRun(Run):
                 family,
                 table,
                 values,
-                augmented=self.artifacts.augmented(len(table)),
+                augmented=self.artifacts.augmented(),
                 conditions=self.artifacts.conditions(values),
                 views=list(features.views().values()),
                 folds=self.artifacts.splits(table, seed=seed, speaker_folds=speaker_folds),
@@ -266,12 +264,13 @@ class TrainingRun(Run):
             table, values = self.artifacts.clips()
             share = min(1.0, explained_clips / len(table))
             rows = table.groupby("emotion", group_keys=False).sample(frac=share, random_state=seed).index.to_numpy()
+            background = self.artifacts.background(values, seed)
             members = [cast(Classifier, self.artifacts.bundle(family)["plain"]) for family in FAMILIES]
             declared = self.artifacts.dataset_facts().get("emotion_colours")
             colours = emotion_colours(label_set(table["emotion"]), declared)
             explanations: dict[str, Explanation] = {}
             for member in members:
-                explanations[member.family] = explain_predictions(member, values[rows], background=values)
+                explanations[member.family] = explain_predictions(member, values[rows], background=background)
                 progress(len(explanations), len(MODELS))
             explanations[Ensemble.family] = combine(
                 Ensemble(members), [explanations[member.family] for member in members]
@@ -386,7 +385,7 @@ class TrainingRun(Run):
     def _fit_familiarity(self) -> None:
         """Learn what the clips and their copies show, for the bundles of all families."""
         table, values = self.artifacts.clips()
-        speakers, copies = table["speaker"].to_numpy(), self.artifacts.augmented(len(table))
+        speakers, copies = table["speaker"].to_numpy(), self.artifacts.augmented()
         if len(set(speakers)) < 2:
             return  # the training tasks refuse such a table, and say why
         self.artifacts.save_familiarity(Familiarity.fit(values, speakers, columns=features.views(), copies=copies))

@@ -8,7 +8,7 @@ the random folds, of its training side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,15 @@ from emotion.models import pipelines
 from emotion.models.adaptation import Statistics, measure
 from emotion.models.bundle import FoldModel
 from emotion.models.classifier import Classifier, Ensemble, fit_temperature
-from emotion.training.rows import ConditionRows, TrainingRows, dataset_weights
+from emotion.models.sums import Sums
+from emotion.training.protocol_sums import sums_of_sides
+from emotion.training.rows import ConditionRows, TrainingRows, Variants, dataset_weights
 from emotion.vocabulary import DATASET_MODES, DATASET_PROTOCOLS, MODES, Mode, label_set, probability_columns
 
 TIMED_PREDICTIONS = 50
+"""Clips that are predicted alone, one after the other."""
+TIMED_AT_ONCE = 5000
+"""Clips that are predicted at once, or all where there are fewer."""
 BACKGROUND_ROWS = 200
 
 
@@ -81,12 +86,28 @@ class Trained:
 
 @dataclass(frozen=True)
 class _FoldFit:
-    """The model of one fold, the fold's test rows, and the model's logits for them, shape
-    (n_test, n_emotions)."""
+    """What the model of one fold answers: of many folds, no more is kept.
 
-    model: Classifier
+    Attributes
+    ----------
+    test : int array, shape (n_test,)
+    logits : float array, shape (n_test, n_emotions)
+        For the test rows, in the order of ``label_set``.
+    conditions : dict of float array, shape (n, n_emotions)
+        By condition: the logits for the sampled clips that are on the test side.
+    label_set : tuple of str
+    chosen : dict
+        :func:`emotion.models.pipelines.chosen`.
+    model : Classifier or None
+        Kept of the protocol whose fold models a later run is compared with.
+    """
+
     test: np.ndarray
     logits: np.ndarray
+    conditions: dict[str, np.ndarray]
+    label_set: tuple[str, ...]
+    chosen: dict[str, float]
+    model: Classifier | None
 
 
 class _Fitter:
@@ -102,6 +123,7 @@ class _Fitter:
         seed: int,
         progress: Callable[[int, int], None],
         total: int,
+        conditions: ConditionRows | None = None,
     ):
         self.family = family
         self.labels = table_rows.labels
@@ -112,22 +134,27 @@ class _Fitter:
         self.seed = seed
         self.progress = progress
         self.total = total
+        self.conditions = conditions
         self.done = 0
+        self.final: dict[str, tuple[Variants, Sums | None]] = {}
+        """By protocol of :data:`emotion.vocabulary.MODES`: what its final model is fitted on."""
 
-    def fit(self, rows: np.ndarray, variants: np.ndarray, groups: np.ndarray) -> Classifier:
+    def fit(self, rows: np.ndarray, variants: Variants, groups: np.ndarray, sums: Sums | None) -> Classifier:
         """Fit on all variants of some rows.
 
-        ``rows``: row numbers; ``variants``: shape (n_variants, n_clips, n_features); ``groups``: shape (n_clips,).
+        ``rows``: row numbers; ``variants``: the features of all clips; ``groups``: shape (n_clips,); ``sums``: of
+        these rows, from :func:`sums_of_sides`.
         """
         weights = dataset_weights(self.datasets[rows])
         model = Classifier.fit(
             self.family,
-            variants[:, rows].reshape(-1, variants.shape[2]),
+            variants.rows(rows),
             np.tile(self.labels[rows], len(variants)),
             groups=np.tile(groups[rows], len(variants)),
             views=self.views,
             search=self.search,
             weights=None if weights is None else np.tile(weights, len(variants)),
+            sums=None if sums is None else sums.of_present_classes(),
             label_set=self.label_set,
             seed=self.seed,
         )
@@ -141,7 +168,7 @@ def train(
     table: pd.DataFrame,
     features: np.ndarray,
     *,
-    augmented: np.ndarray | None = None,
+    augmented: Sequence[np.ndarray] | None = None,
     conditions: ConditionRows | None = None,
     views: list[np.ndarray] | None = None,
     folds: dict[str, list[Fold]],
@@ -157,9 +184,9 @@ def train(
     table : pandas.DataFrame
         One row per clip: emotion, speaker, samples_sha256.
     features : float32 array, shape (n_clips, n_features)
-    augmented : float32 array, shape (n_variants, n_clips, n_features), optional
-        Features of augmented copies of the same clips. A copy is a row to fit on wherever its clip is on the training
-        side; it is never a row to test on.
+    augmented : sequence of float32 array, shape (n_clips, n_features), optional
+        Features of each augmented copy of the same clips. A copy is a row to fit on wherever its clip is on the
+        training side; it is never a row to test on.
     conditions : ConditionRows, optional
         Clips to test on under recording conditions.
     views : list of int arrays, optional
@@ -175,7 +202,9 @@ def train(
     start = time.perf_counter()
     rows = TrainingRows.from_table(table, features, augmented)
     total = sum(map(len, folds.values())) + len(MODES)
-    fitter = _Fitter(family, rows, views=views, search=search, seed=seed, progress=progress, total=total)
+    fitter = _Fitter(
+        family, rows, views=views, search=search, seed=seed, progress=progress, total=total, conditions=conditions
+    )
     fits = _fit_folds(rows, folds, fitter)
     temperatures = _temperatures(fits, folds, rows.labels)
     models, background, fit_seconds = _fit_final_models(rows, fits, fitter)
@@ -183,9 +212,9 @@ def train(
         models=models,
         folds=_fold_models(fits["speaker_independent"], temperatures["speaker_independent"], table),
         background=background,
-        training=measure(rows.plain[0]),
+        training=measure(features),
         predictions=_held_out_predictions(fits, temperatures, rows.labels),
-        condition_predictions=conditions and _condition_predictions(rows, conditions, fits, temperatures),
+        condition_predictions=conditions and _condition_predictions(rows.labels, conditions, fits, temperatures),
         hyperparameters={"searched": search} | _hyperparameters(family, models, fits),
         timings=prediction_times(models["plain"], features)
         | {"fit_seconds": fit_seconds, "training_seconds": time.perf_counter() - start},
@@ -196,14 +225,39 @@ def _fit_folds(rows: TrainingRows, folds: dict[str, list[Fold]], fitter: _Fitter
     """A model per fold of every protocol, and its logits for the original clips of the test side."""
     fits: dict[str, list[_FoldFit]] = {protocol: [] for protocol in folds}
     for protocol, pairs in folds.items():
-        for train_side, test in pairs:
-            variants = rows.variants(protocol, train_side)
-            model = fitter.fit(train_side, variants, rows.groups(protocol))
-            logits = model.logits(variants[0, test])
-            if protocol in DATASET_PROTOCOLS:  # the emotions that the held-out dataset does not have
-                logits = np.where(np.isin(model.label_set, rows.labels[test]), logits, -np.inf)
-            fits[protocol].append(_FoldFit(model, test, logits))
+        is_final = protocol in MODES.values()
+        sides = [train_side for train_side, _ in pairs] + [rows.clips] * is_final
+        prepared = sums_of_sides(rows, protocol, sides)
+        for (train_side, test), (variants, sums) in zip(pairs, prepared, strict=False):
+            model = fitter.fit(train_side, variants, rows.groups(protocol), sums)
+            fits[protocol].append(_answers(rows, protocol, (train_side, test), variants, model, fitter))
+        if is_final:
+            fitter.final[protocol] = next(prepared)
     return fits
+
+
+def _answers(
+    rows: TrainingRows, protocol: str, fold: Fold, variants: Variants, model: Classifier, fitter: _Fitter
+) -> _FoldFit:
+    """What the model of a fold answers for its test side."""
+    train_side, test = fold
+    logits = model.logits(variants[0, test])
+    if protocol in DATASET_PROTOCOLS:  # the emotions that the held-out dataset does not have
+        logits = np.where(np.isin(model.label_set, rows.labels[test]), logits, -np.inf)
+    by_condition: dict[str, np.ndarray] = {}
+    if fitter.conditions and protocol in MODES.values():
+        is_tested = np.isin(fitter.conditions.rows, test)
+        for condition, values in fitter.conditions.values.items() if is_tested.any() else ():
+            features = rows.test_side(protocol, train_side, fitter.conditions.rows[is_tested], values[is_tested])
+            by_condition[condition] = model.logits(features)
+    return _FoldFit(
+        test=test,
+        logits=logits,
+        conditions=by_condition,
+        label_set=model.label_set,
+        chosen=pipelines.chosen(model.pipeline, fitter.family),
+        model=model if protocol == MODES["plain"] else None,
+    )
 
 
 def _temperatures(
@@ -245,7 +299,7 @@ def _temperature_of(fits: list[_FoldFit], labels: np.ndarray, *, only: np.ndarra
     return fit_temperature(
         np.concatenate([fit.logits[counted[fit.test]] for fit in fits]),
         np.concatenate([labels[fit.test[counted[fit.test]]] for fit in fits]),
-        fits[0].model.label_set,
+        fits[0].label_set,
     )
 
 
@@ -259,9 +313,9 @@ def _fit_final_models(
     background: dict[Mode, np.ndarray] = {}
     seconds: dict[Mode, float] = {}
     for mode, protocol in MODES.items():
-        variants = rows.variants(protocol, rows.clips)
+        variants, sums = fitter.final.pop(protocol)
         start = time.perf_counter()
-        models[mode] = fitter.fit(rows.clips, variants, rows.speakers)
+        models[mode] = fitter.fit(rows.clips, variants, rows.speakers, sums)
         seconds[mode] = time.perf_counter() - start
         models[mode].temperature = _temperature_of(fits[protocol], rows.labels)
         background[mode] = variants[0, sample]
@@ -274,14 +328,14 @@ def _held_out_predictions(
     frames = []
     for protocol, protocol_fits in fits.items():
         for number, (fit, temperature) in enumerate(zip(protocol_fits, temperatures[protocol], strict=True)):
-            columns = probability_columns(fit.model.label_set)
+            columns = probability_columns(fit.label_set)
             frame = pd.DataFrame(softmax(fit.logits / temperature, axis=1), columns=columns)
             frames.append(frame.assign(protocol=protocol, fold=number, row=fit.test, emotion=labels[fit.test]))
     return pd.concat(frames, ignore_index=True)
 
 
 def _condition_predictions(
-    rows: TrainingRows,
+    labels: np.ndarray,
     conditions: ConditionRows,
     fits: dict[str, list[_FoldFit]],
     temperatures: dict[str, list[float]],
@@ -290,16 +344,12 @@ def _condition_predictions(
     frames = []
     for mode, protocol in MODES.items():
         for number, (fit, temperature) in enumerate(zip(fits[protocol], temperatures[protocol], strict=True)):
-            is_tested = np.isin(conditions.rows, fit.test)
-            if not is_tested.any():
-                continue
-            test_rows, train_side = conditions.rows[is_tested], np.setdiff1d(rows.clips, fit.test)
-            for condition, values in conditions.values.items():
-                features = rows.test_side(protocol, train_side, test_rows, values[is_tested])
-                probabilities = softmax(fit.model.logits(features) / temperature, axis=1)
-                frame = pd.DataFrame(probabilities, columns=probability_columns(fit.model.label_set))
+            test_rows = conditions.rows[np.isin(conditions.rows, fit.test)]
+            for condition, logits in fit.conditions.items():
+                probabilities = softmax(logits / temperature, axis=1)
+                frame = pd.DataFrame(probabilities, columns=probability_columns(fit.label_set))
                 frame = frame.assign(mode=mode, condition=condition, fold=number, row=test_rows)
-                frames.append(frame.assign(emotion=rows.labels[test_rows]))
+                frames.append(frame.assign(emotion=labels[test_rows]))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -307,6 +357,7 @@ def _fold_models(fits: list[_FoldFit], temperatures: list[float], table: pd.Data
     """The calibrated models of the folds, each with the speakers and clips that it has not heard."""
     fold_models: list[FoldModel] = []
     for fit, temperature in zip(fits, temperatures, strict=True):
+        assert fit.model is not None
         fit.model.temperature = temperature
         fold_models.append(
             {
@@ -320,10 +371,7 @@ def _fold_models(fits: list[_FoldFit], temperatures: list[float], table: pd.Data
 
 def _hyperparameters(family: str, models: dict[Mode, Classifier], fits: dict[str, list[_FoldFit]]) -> dict:
     return {mode: pipelines.chosen(model.pipeline, family) for mode, model in models.items()} | {
-        "folds": {
-            protocol: [pipelines.chosen(fit.model.pipeline, family) for fit in protocol_fits]
-            for protocol, protocol_fits in fits.items()
-        },
+        "folds": {protocol: [fit.chosen for fit in protocol_fits] for protocol, protocol_fits in fits.items()},
     }
 
 
@@ -334,7 +382,7 @@ def prediction_times(model: Classifier | Ensemble, features: np.ndarray) -> dict
     -------
     dict
         ``predict_ms_single``: the median for one clip alone, in ms; ``predict_ms_batch``: per clip, with all clips at
-        once.
+        once, or :data:`TIMED_AT_ONCE` of them.
 
     Examples
     --------
@@ -348,10 +396,11 @@ def prediction_times(model: Classifier | Ensemble, features: np.ndarray) -> dict
         start = time.perf_counter()
         model.predict_proba(clip)
         singles.append(time.perf_counter() - start)
+    at_once = features[:TIMED_AT_ONCE]
     start = time.perf_counter()
-    model.predict_proba(features)
+    model.predict_proba(at_once)
     batch = time.perf_counter() - start
     return {
         "predict_ms_single": float(1000 * np.median(singles)),
-        "predict_ms_batch": 1000 * batch / len(features),
+        "predict_ms_batch": 1000 * batch / len(at_once),
     }

@@ -14,8 +14,8 @@ from emotion import features
 from emotion.audio import decode
 from emotion.errors import DataError
 from emotion.features import feature_table, recipe
-from emotion.features.feature_table import MAX_SHARDS, ORIGINAL
-from small_data import wav
+from emotion.features.feature_table import MAX_SHARDS
+from small_data import features_of, wav
 
 LIMITS = {"min_seconds": 0.2, "max_seconds": 60}
 SILENCE = wav(0)[:44] + bytes(8000)
@@ -66,9 +66,8 @@ def test_a_dataset_goes_from_plan_to_table(store, corpus):
         "text.wav": "not_audio",
     }
     assert collected.rejected["message"].str.len().min() > 10
-    names = list(features.feature_names())
     loaded = decode.load(store.open("corpus/1.wav"))
-    np.testing.assert_array_equal(collected.table[names].to_numpy()[1], features.extract(loaded.samples))
+    np.testing.assert_array_equal(features_of(store, collected.table)[1], features.extract(loaded.samples))
     assert collected.table["samples_sha256"].iloc[1] == loaded.samples_sha256
 
 
@@ -76,15 +75,20 @@ def test_copies_are_those_of_the_table_in_its_order(store, corpus):
     featurize_all(store, corpus)
     refused = feature_table.plan(store, corpus, clips_per_shard=3, **LIMITS).refused
     collected = feature_table.collect(store, corpus, refused)
-    assert collected.augmented["sha256"].tolist() == collected.table["sha256"].tolist() * len(features.VARIANTS)
-    assert list(collected.augmented["variant"].unique()) == list(features.VARIANTS)
-    names, sha256 = list(features.feature_names()), collected.table["sha256"].iloc[2]
+    sha256 = collected.table["sha256"].iloc[2]
     samples = decode.load(store.open("corpus/2.wav")).samples
     for variant in ("slower", "copy_3"):
-        copies = collected.augmented[collected.augmented["variant"] == variant]
         expected = features.extract(features.VARIANTS[variant](samples, sha256))
-        np.testing.assert_array_equal(copies[names].to_numpy()[2], expected)
-    assert ORIGINAL not in set(collected.augmented["variant"])
+        np.testing.assert_array_equal(features_of(store, collected.table, variant)[2], expected)
+
+
+def test_a_clip_that_is_asked_for_twice_has_its_features_twice_and_one_without_is_an_error(store, corpus):
+    featurize_all(store, corpus.iloc[:2])
+    twice = features_of(store, corpus.iloc[[1, 0, 1]])
+    np.testing.assert_array_equal(twice[0], twice[2])
+    assert np.isfinite(twice).all() and not np.array_equal(twice[0], twice[1])
+    with pytest.raises(DataError, match="1 clips have no features of some copy, such as .* of slower: run again"):
+        features_of(store, corpus.iloc[[1, 2]], "slower")
 
 
 def test_nothing_is_computed_twice(store, corpus, monkeypatch):

@@ -128,9 +128,9 @@ def test_no_setting_is_judged_on_scores_that_know_the_left_out_labels(family, mo
     fitted_on = []
     fit_transform = RidgeScores.fit_transform
 
-    def watched(self, X, y, *, groups=None):
+    def watched(self, X, y, *, groups=None, **options):
         fitted_on.append(set(groups.tolist()))
-        return fit_transform(self, X, y, groups=groups)
+        return fit_transform(self, X, y, groups=groups, **options)
 
     monkeypatch.setattr(RidgeScores, "fit_transform", watched)
     pipelines.fit(pipelines.build(family, seed=0), family, rows, classes, groups=speaker, search=True)

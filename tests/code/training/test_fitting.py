@@ -36,6 +36,7 @@ from emotion.vocabulary import (
     probabilities_of,
     probability_columns,
 )
+from small_data import features_of
 
 PROBABILITIES = probability_columns(EMOTIONS)
 
@@ -402,9 +403,8 @@ def test_no_copy_of_a_recording_is_on_both_sides(store):
 
     def accuracies(table: pd.DataFrame) -> dict[str, float]:
         folds = splits(table, seed=SEED, published=None)
-        predictions = fitting.train(
-            FAMILIES[0], table, table[names[:200]].to_numpy(dtype=np.float32), folds=folds, seed=SEED
-        ).predictions
+        values = features_of(store, table)[:, :200]
+        predictions = fitting.train(FAMILIES[0], table, values, folds=folds, seed=SEED).predictions
         return {protocol: accuracy(predictions, protocol) for protocol in ("random", "speaker_independent")}
 
     collected = feature_table.collect(store, manifest, refused)
