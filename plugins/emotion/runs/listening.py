@@ -14,7 +14,7 @@ from emotion.inference.adapting import Groups
 from emotion.reports import batch_report, clip_picture, players, training_report
 from emotion.scoring import inbox
 from emotion.scoring.adapted import folder_of, read_part, read_vectors
-from emotion.scoring.plan import Plan, decoded_paths, listed_file
+from emotion.scoring.plan import Plan, decoded_paths, find_files
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
@@ -49,19 +49,19 @@ def least_confident_clips(
     clips = table[(table["error"] == "") & (table["windows"] == 0)]
     rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
     rows = rows.head(batch_report.LISTEN)
-    entries = {(entry["path"], entry["sha256"]): entry for entry in plan["files"]}
+    files = find_files(store, plan, set(zip(rows["path"], rows["sha256"], strict=True)))
     inboxes = decoded_paths(plan["inboxes"])
     for row in rows.to_dict("records"):
-        entry = entries[row["path"], row["sha256"]]
+        file, part = files[row["path"], row["sha256"]]
         heard: dict = {"audio": None, "picture": None}
         try:
-            with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
+            with inbox.reopen(file, inboxes=inboxes) as (handle, _):
                 clip = windows.read(handle, channel=int(row["channel"]) if row["channel"] else None)
             heard = {"audio": players.excerpt(clip), "picture": clip_picture.draw(clip)}
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
-        yield row | heard | _reasons(store, entry["part"], row, model, groups)
+        yield row | heard | _reasons(store, part, row, model, groups)
 
 
 def suspicious_clips(store: Store, key: str) -> Iterator[dict]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -42,7 +41,7 @@ from emotion.scoring.heard import training_clips
 from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore, Options
-from emotion.scoring.plan import Plan, Request, part_keys
+from emotion.scoring.plan import Plan, Request, part_keys, read_files
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
@@ -113,8 +112,10 @@ class ScoringRun(Run):
             plan = batches.open_batch(
                 self.store, request, batch=self.name, run_id=self.run_id, alone_as=alone_as, progress=progress
             )
-        sizes = Counter(entry["part"] for entry in plan["files"])
-        return [{"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()]
+        return [
+            {"part": shard["part"], "shard": shard["part"].rpartition("/")[2], "files": shard["files"]}
+            for shard in plan["shards"]
+        ]
 
     def score(self, *, part: str) -> dict:
         """Score the files of one shard with every model of the run; returns how many were scored and rejected.
@@ -122,7 +123,8 @@ class ScoringRun(Run):
         The others are left for the next sweep.
         """
         plan = self._plan()
-        entries = [entry for entry in plan["files"] if entry["part"] == part]
+        (planned,) = (shard for shard in plan["shards"] if shard["part"] == part)
+        entries = read_files(self.store, plan, planned)
         if self._is_committed() or self.store.exists(f"{part}.parquet"):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
@@ -133,6 +135,7 @@ class ScoringRun(Run):
             table, timeline = shard.predict()
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
+            batches.note_checksums(self.store, plan, planned, table)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
             for (place, sha256), count in shard.memory_errors.items():
                 ledger.note_memory_errors(self.store, place, sha256, count)

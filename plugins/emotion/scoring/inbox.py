@@ -98,27 +98,26 @@ class File:
         """The absolute path, to open the file."""
         return os.fsdecode(bytes.fromhex(self.place))
 
+    @property
+    def is_object(self) -> bool:
+        """Whether the file is an object of a bucket, whose ``where`` is a URL."""
+        return not self.where.startswith("/")
+
 
 @dataclass
 class Listing:
-    """The files of a folder.
+    """What is to say of the files of folders besides those that are to be scored.
 
     Attributes
     ----------
-    files : list of File
-        To score.
     known : int
         Number of files that are known already.
-    restamped : list of File
-        Those of the known files that have a new stamp: only their content is known.
     left : dict of int
         Number of files left for the next sweep, by reason: ``unsettled``, ``unfinished_name``, ``over_limit`` or
         ``temporary_error``. A folder that cannot be listed for now counts as one file.
     """
 
-    files: list[File] = field(default_factory=list)
     known: int = 0
-    restamped: list[File] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
 
     def leave(self, reason: str) -> None:
@@ -165,20 +164,26 @@ def confine(folder: str, inboxes: tuple[Path, ...]) -> Path:
 
 def look(
     folder: Path,
+    listing: Listing,
     *,
     inboxes: tuple[Path, ...],
     settle_seconds: float,
     is_known: Callable[[str, str, str | None], bool],
+    on_restamped: Callable[[File], None],
+    is_full: Callable[[], bool],
     skip: frozenset[str] = frozenset(),
-    limit: int,
     progress: Progress = no_progress,
-) -> Listing:
-    """List the files below a folder that are not known yet, with their checksums. Nothing is written.
+) -> Iterator[File]:
+    """The files below a folder that are not known yet, with their checksums, sorted by path. Nothing is written.
+
+    Memory holds one file, and the names that wait in folders under way.
 
     Parameters
     ----------
     folder : Path
         A real path.
+    listing : Listing
+        What is known and left is noted there.
     inboxes : tuple of Path
         Where links may lead.
     settle_seconds : float
@@ -186,17 +191,17 @@ def look(
         file that changes while it is read. A time of change in the future is ignored.
     is_known : callable
         Called with place, stamp and None, and, if the file is not known by these, again with its sha256.
+    on_restamped : callable
+        Called with each known file that has a new stamp: only its content is known.
+    is_full : callable
+        Whether no more files are wanted: those that follow are left for the next sweep.
     skip : frozenset of str
         Paths to leave out, such as the table of labels.
-    limit : int
-        The highest number of files to list.
     progress : callable
-        Called with files done and files in all.
+        Called with files done and files and folders seen so far.
     """
     roots = tuple(os.path.realpath(inbox) for inbox in inboxes)
-    listing = Listing()
-    fresh: list[tuple[File, str]] = []
-    for file, real, changed in _walk(str(folder), roots, listing):
+    for file, real, changed in _walk(str(folder), roots, listing, progress):
         if file.path in skip:
             continue
         age = time.time() - changed
@@ -204,68 +209,81 @@ def look(
             listing.known += 1
         elif 0 <= age < settle_seconds:
             listing.leave("unsettled")
-        elif len(fresh) == limit:
+        elif is_full():
             listing.leave("over_limit")
-        else:
-            fresh.append((file, real))
-    _list_unknown(fresh, listing, is_known, progress)
-    return listing
+        elif hashed := _hashed(file, real, listing):
+            if hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
+                listing.known += 1
+                on_restamped(hashed)
+            else:
+                yield hashed
 
 
-def _list_unknown(
-    fresh: list[tuple[File, str]],
-    listing: Listing,
-    is_known: Callable[[str, str, str | None], bool],
-    progress: Progress,
-) -> None:
-    """Hash files (with the real paths of their content), and list those whose content is not known either."""
-    for number, (file, real) in enumerate(fresh, start=1):
-        try:
-            hashed = file if file.error else _with_checksum(file, real)
-        except OSError as error:
-            log.warning("%s: left for the next sweep (%s)", file.path, error)
-            listing.leave(TEMPORARY)
-            progress(number, len(fresh))
-            continue
-        if hashed is None:
-            listing.leave("unsettled")
-        elif hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
-            listing.known += 1
-            listing.restamped.append(hashed)
-        else:
-            listing.files.append(hashed)
-        progress(number, len(fresh))
+def _hashed(file: File, real: str, listing: Listing) -> File | None:
+    """A file (``real``: the real path of its content) with its checksum; None if it is left for the next sweep."""
+    try:
+        hashed = file if file.error else _with_checksum(file, real)
+    except OSError as error:
+        log.warning("%s: left for the next sweep (%s)", file.path, error)
+        listing.leave(TEMPORARY)
+        return None
+    if hashed is None:
+        listing.leave("unsettled")
+    return hashed
 
 
-def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tuple[File, str, float]]:
-    """Each entry that is not a folder, with the real path of its content and its time of change; sorted by name."""
-    waiting = [folder]
+def _walk(
+    folder: str, roots: tuple[str, ...], listing: Listing, progress: Progress
+) -> Iterator[tuple[File, str, float]]:
+    """Each entry that is not a folder, with the real path of its content and its time of change; sorted by path."""
+    waiting, done = [folder + os.sep], 0  # the next one is the last; only a folder ends with a separator
     while waiting:
         current = waiting.pop()
-        try:
-            with os.scandir(current) as entries:
-                ordered = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            if error.errno in FINAL_ERRORS:
-                yield _refused(folder, current, "unreadable", f"the folder cannot be listed: {error.strerror}")
-            else:
+        if current.endswith(os.sep):
+            try:
+                waiting += _entries(current.rstrip(os.sep) or os.sep, listing)
+                continue
+            except OSError as error:
+                if error.errno not in FINAL_ERRORS:
+                    log.warning("%s: left for the next sweep (%s)", shown(current), error)
+                    listing.leave(TEMPORARY)
+                    continue
+                message = f"the folder cannot be listed: {error.strerror}"
+                yield _refused(folder, current.rstrip(os.sep), "unreadable", message)
+        else:
+            try:
+                yield _file(folder, current, roots)
+            except OSError as error:
                 log.warning("%s: left for the next sweep (%s)", shown(current), error)
                 listing.leave(TEMPORARY)
-            continue
-        folders = []
-        for entry in ordered:
-            if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED_SUFFIXES):
-                listing.leave("unfinished_name")
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    yield _file(folder, entry.path, roots)
-            except OSError as error:
-                log.warning("%s: left for the next sweep (%s)", shown(entry.path), error)
-                listing.leave(TEMPORARY)
-        waiting += reversed(folders)
+        done += 1
+        progress(done, done + len(waiting))
+
+
+def _entries(folder: str, listing: Listing) -> list[str]:
+    """The paths in a folder, the last one first, those of folders with a separator at their end."""
+    with os.scandir(folder) as entries:
+        names = [entry.name + os.sep * _is_folder(entry) for entry in entries]
+    finished = [name for name in names if not is_unfinished(name.rstrip(os.sep))]
+    for _ in range(len(names) - len(finished)):
+        listing.leave("unfinished_name")
+    return [os.path.join(folder, name) for name in sorted(finished, key=shown, reverse=True)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # looking at it as a file says what is wrong with it
+        return False
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or is still being written.
+
+    >>> is_unfinished("call.wav"), is_unfinished("call.wav.part"), is_unfinished(".call.wav.Ax3")
+    (False, True, True)
+    """
+    return name.startswith(".") or name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
 def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, float]:
@@ -357,8 +375,8 @@ def open_regular(place: str) -> BufferedReader[_Reader]:
 
 
 @contextmanager
-def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
-    """Open a listed file, which must have the content that it had when it was listed.
+def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a listed file, which must have the content that it had when it was listed; yields it with its sha256.
 
     Parameters
     ----------
@@ -392,7 +410,7 @@ def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
                 if _sha256(handle) != file.sha256:
                     raise AudioError("changed", f"{file.path} changed after it was listed; the next sweep scores it")
                 handle.seek(0)
-            yield handle
+            yield handle, file.sha256
         finally:
             if failure := handle.raw.failure:
                 raise failure
