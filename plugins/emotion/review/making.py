@@ -22,7 +22,7 @@ from emotion.review.drawing import candidates, draw
 from emotion.review.queue import Item, Queue
 from emotion.scoring import inbox, ledger
 from emotion.scoring.batches import is_committed
-from emotion.scoring.inbox import File
+from emotion.scoring.listing import File
 from emotion.scoring.plan import Plan, all_files, decoded_paths, find_files, listed_file, with_shards
 from emotion.scoring.tables import complete, timeline_table, words
 from emotion.store import Store

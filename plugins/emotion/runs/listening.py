@@ -20,6 +20,13 @@ from emotion.store import Store
 log = logging.getLogger(__name__)
 
 
+def least_confident(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the clips that a person should hear first, in this order: unfamiliar ones, then by confidence."""
+    clips = table[(table["error"] == "") & (table["windows"] == 0)]
+    rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
+    return rows.head(batch_report.LISTEN)
+
+
 def least_confident_clips(
     store: Store, plan: Plan, table: pd.DataFrame, model: CustomEmotionModel, groups: Groups | None
 ) -> Iterator[dict]:
@@ -33,7 +40,7 @@ def least_confident_clips(
         With the parts of the batch.
     plan : Plan
     table : pandas.DataFrame
-        What ``predictions.parquet`` holds.
+        What ``predictions.parquet`` holds, or those of its rows that are heard.
     model : CustomEmotionModel
         The model that gave the answers.
     groups : Groups or None
@@ -46,9 +53,7 @@ def least_confident_clips(
         why), ``towards``, ``against`` and ``no_explanation`` (why the two are empty; ``""`` for an explained answer).
         A clip that cannot be read or explained any more keeps no other from its place.
     """
-    clips = table[(table["error"] == "") & (table["windows"] == 0)]
-    rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
-    rows = rows.head(batch_report.LISTEN)
+    rows = least_confident(table)
     files = find_files(store, plan, set(zip(rows["path"], rows["sha256"], strict=True)))
     inboxes = decoded_paths(plan["inboxes"])
     for row in rows.to_dict("records"):

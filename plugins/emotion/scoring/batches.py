@@ -17,9 +17,9 @@ from emotion.errors import DataError
 from emotion.models import registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import ledger
-from emotion.scoring.inbox import File
 from emotion.scoring.known import Digests, Known
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import File
 from emotion.scoring.options import NothingToScore
 from emotion.scoring.plan import (
     MAX_SHARDS,
@@ -29,10 +29,12 @@ from emotion.scoring.plan import (
     Request,
     all_files,
     find_new_files,
+    find_shard,
     make_plan,
     nothing_new_message,
     pinned_models,
     read_files,
+    read_list,
     shown_folders,
     with_shards,
 )
@@ -169,6 +171,7 @@ def _plan_batch(
     unscored = _find_unscored(store, request, models, claimed, new, room=room, batch=batch, progress=progress)
     for number, entries in enumerate(unscored, start=1):
         shards.append(_write_files(store, f"scores/{batch}/parts/{number:04d}", entries, batch, len(shards)))
+    shards.sort(key=lambda shard: shard["first"])
     return make_plan(
         request,
         batch=batch,
@@ -220,20 +223,22 @@ def _write_files(store: Store, part: str, entries: list[dict], batch: str, numbe
     """Write the list of a shard of a batch; ``number``: of the shards before it."""
     key = f"scores/{batch}/plan/{number + 1:04d}.parquet"
     store.write_table(key, pd.DataFrame(entries, columns=FILE_COLUMNS).fillna({"memory_errors": 0}))
-    return {"part": part, "list": key, "files": len(entries)}
+    return {"part": part, "list": key, "files": len(entries), "first": min(entry["path"] for entry in entries)}
 
 
-def note_checksums(store: Store, plan: Plan, shard: PlannedShard, table: pd.DataFrame) -> None:
+def note_checksums(store: Store, plan: Plan, part: str, table: pd.DataFrame) -> None:
     """Write into the list of a shard the checksums that became known as its files were read.
 
     Parameters
     ----------
     store : Store
     plan : Plan
-    shard : PlannedShard
+    part : str
+        Of the shard.
     table : pandas.DataFrame
         The shard's table of answers.
     """
+    shard = find_shard(plan, part)
     entries = read_files(store, plan, shard)
     checksums = dict(zip(table["path"], table["sha256"], strict=True))
     read = [entry | {"sha256": entry["sha256"] or checksums[entry["path"]]} for entry in entries]
@@ -271,8 +276,9 @@ def _claimed_files(store: Store, live: list[Plan], models: list[dict], adopted: 
     """Files that are in a batch already: of live batches that use one of the models, and those that are adopted."""
     names = {model["name"] for model in models}
     plans = [plan for plan in live if names & {model["name"] for model in plan["models"]}]
-    lists = (all_files(store, plan, ledger.COLUMNS) for plan in [*plans, {"shards": adopted}])
-    return Known.of_files(chain.from_iterable(lists))
+    of_live = (file for plan in plans for file in all_files(store, plan, ledger.COLUMNS))
+    of_adopted = (file for shard in adopted for file in read_list(store, shard, ledger.COLUMNS))
+    return Known.of_files(chain(of_live, of_adopted))
 
 
 def _find_unscored(

@@ -27,7 +27,7 @@ OPEN = "ledger/open"
 TAKEN_OVER = "ledger/taken_over"
 MEMORY_ERRORS = "ledger/memory_errors"
 COLUMNS = ["place", "stamp", "sha256"]
-"""What the ledger keeps of a file: see :class:`emotion.scoring.inbox.File`."""
+"""What the ledger keeps of a file: see :class:`emotion.scoring.listing.File`."""
 PARTS_BEFORE_MERGING = 24
 """So many parts of a model are merged into one."""
 FULL = "full-"

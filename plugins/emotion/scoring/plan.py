@@ -7,14 +7,16 @@ store; :mod:`emotion.scoring.batches` does.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from emotion import bucket
 from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.datasets.label_table import LabelRow
 from emotion.errors import ConfigurationError, DataError
@@ -22,9 +24,10 @@ from emotion.inference import CustomEmotionModel
 from emotion.models import documents, registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import inbox
-from emotion.scoring.inbox import File, Listing
 from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
+from emotion.scoring.listing import File, Listing
 from emotion.scoring.options import Options
+from emotion.settings import Folder
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
@@ -44,13 +47,15 @@ class PlannedShard(TypedDict):
     list: str
     """The key of the table of its files; "" in a plan of an earlier release, which holds them itself."""
     files: int
+    first: str
+    """The first path among them; the shards of a plan are in its order."""
 
 
 class Plan(TypedDict):
     """What ``plan.json`` of a batch holds.
 
     The files are not in it, but in a table for each shard, so that no task has all of them in memory. They are dicts
-    with the fields of :class:`~emotion.scoring.inbox.File`, and with ``label`` and ``speaker``. ``memory_errors``,
+    with the fields of :class:`~emotion.scoring.listing.File`, and with ``label`` and ``speaker``. ``memory_errors``,
     which is 0 for nearly all, says how often memory ran out for the file.
     """
 
@@ -83,23 +88,26 @@ class Request:
 
     Attributes
     ----------
-    folders : sequence of Path
-        Real paths.
-    inboxes : tuple of Path
-        Where links may lead.
+    folders : sequence of Path or str
+        Real paths, and URLs of folders of buckets.
+    inboxes : tuple of Path or str
+        Where links may lead, and where objects may lie.
     model, challenger : str
         See :meth:`emotion.runs.scoring_run.ScoringRun.find_new_audio`.
     options : Options
     catalogue : Path
         The dataset catalogue, whose translations of emotion words hold for labels files too.
+    days : int
+        Where a URL names folders by ``{date}``: how many days before today are looked at.
     """
 
-    folders: Sequence[Path]
-    inboxes: tuple[Path, ...]
+    folders: Sequence[Folder]
+    inboxes: tuple[Folder, ...]
     model: str
     challenger: str | None
     options: Options
     catalogue: Path
+    days: int = 0
 
 
 @dataclass
@@ -217,7 +225,9 @@ def _new_entries(
     progress: Progress,
 ) -> Iterator[dict]:
     options = request.options
-    for folder in request.folders:
+    today = dt.datetime.now(dt.UTC).date()
+    folders = list(chain.from_iterable(_on_days(folder, today, request.days) for folder in request.folders))
+    for folder in folders:
         files = inbox.look(
             folder,
             new,
@@ -234,18 +244,22 @@ def _new_entries(
             if labels is None:
                 labels = _labels(folder, request, new.labels_refused)
             entry = asdict(file) | label_and_speaker(file.path, labels, options.speakers)
-            if len(request.folders) > 1:
+            if len(folders) > 1:
                 entry["path"] = inbox.shown(file.where)
             yield entry
 
 
-def _labels(folder: Path, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
+def _on_days(folder: Folder, today: dt.date, days: int) -> Sequence[Folder]:
+    return [folder] if isinstance(folder, Path) else bucket.days_of(folder, today, days)
+
+
+def _labels(folder: Folder, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
     """The rows of a folder's table of labels, by path; none, and an entry in ``refused``, if it cannot be used."""
     try:
-        file = find_labels(folder, request.options.labels, request.inboxes)
-        if file is None:
+        content = find_labels(folder, request.options.labels, inbox.paths_of(request.inboxes))
+        if content is None:
             return {}
-        return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
+        return read_labels(*content, shared_translations(read_catalogue(request.catalogue).values()))
     except DataError as error:
         message = inbox.shown(str(error))
         log.info("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)
@@ -302,23 +316,37 @@ def part_keys(plan: Plan) -> list[str]:
     return [shard["part"] for shard in plan["shards"]]
 
 
+def find_shard(plan: Plan, part: str) -> PlannedShard:
+    """The shard of a plan whose results have this key."""
+    return next(shard for shard in plan["shards"] if shard["part"] == part)
+
+
 def with_shards(plan: Plan) -> Plan:
     """A plan as this release writes it; one of an earlier release has its files in itself.
 
-    >>> with_shards({"files": [{"part": "p/1"}, {"part": "p/1"}, {"part": "p/2"}]})["shards"]
-    [{'part': 'p/1', 'list': '', 'files': 2}, {'part': 'p/2', 'list': '', 'files': 1}]
+    >>> with_shards({"files": [{"part": "p/1", "path": "b.wav"}, {"part": "p/1", "path": "a.wav"}]})["shards"]
+    [{'part': 'p/1', 'list': '', 'files': 2, 'first': 'a.wav'}]
     """
     if "shards" in plan:
         return plan
-    sizes = Counter(entry["part"] for entry in plan["files"])
-    shards: list[PlannedShard] = [{"part": part, "list": "", "files": count} for part, count in sizes.items()]
-    return plan | {"shards": shards}
+    paths: dict[str, list[str]] = {}
+    for entry in plan["files"]:
+        paths.setdefault(entry.get("part", ""), []).append(entry["path"])
+    shards: list[PlannedShard] = [
+        {"part": part, "list": "", "files": len(names), "first": min(names)} for part, names in paths.items()
+    ]
+    return plan | {"shards": sorted(shards, key=lambda shard: shard["first"])}
 
 
 def read_files(store: Store, plan: Plan, shard: PlannedShard, columns: Sequence[str] | None = None) -> list[dict]:
     """The files of a shard, as :class:`Plan` describes them; with these columns alone, if they are given."""
     if not shard["list"]:
-        return [entry for entry in plan["files"] if entry["part"] == shard["part"]]
+        return [entry for entry in plan["files"] if entry.get("part", "") == shard["part"]]
+    return read_list(store, shard, columns)
+
+
+def read_list(store: Store, shard: PlannedShard, columns: Sequence[str] | None = None) -> list[dict]:
+    """As :func:`read_files`, of a shard whose files are in a table."""
     return store.read_table(shard["list"], columns).to_dict("records")
 
 
@@ -350,22 +378,23 @@ def shown_folders(request: Request) -> list[str]:
     return [inbox.shown(str(folder)) for folder in request.folders]
 
 
-def encoded_paths(paths: Sequence[Path]) -> list[str]:
-    """Real paths as hexadecimal bytes, as a name in a file system need not be UTF-8.
+def encoded_paths(paths: Sequence[Folder]) -> list[str]:
+    """Real paths and URLs as hexadecimal bytes, as a name in a file system need not be UTF-8.
 
     >>> encoded_paths([Path("/")])
     ['2f']
     """
-    return [os.fsencode(os.path.realpath(path)).hex() for path in paths]
+    return [os.fsencode(path if isinstance(path, str) else os.path.realpath(path)).hex() for path in paths]
 
 
-def decoded_paths(hexadecimal: list[str]) -> tuple[Path, ...]:
-    """The paths that :func:`encoded_paths` encoded.
+def decoded_paths(hexadecimal: list[str]) -> tuple[Folder, ...]:
+    """The paths and URLs that :func:`encoded_paths` encoded.
 
-    >>> [path.as_posix() for path in decoded_paths(["2f"])]
-    ['/']
+    >>> decoded_paths([*encoded_paths([Path("/"), "s3://calls/inbox"])])[1]
+    's3://calls/inbox'
     """
-    return tuple(Path(os.fsdecode(bytes.fromhex(path))) for path in hexadecimal)
+    places = [os.fsdecode(bytes.fromhex(path)) for path in hexadecimal]
+    return tuple(place if bucket.is_url(place) else Path(place) for place in places)
 
 
 def nothing_new_message(plan: Plan) -> str:

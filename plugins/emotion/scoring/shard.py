@@ -22,9 +22,9 @@ from emotion.features.quality import Quality
 from emotion.inference import CustomEmotionModel
 from emotion.inference.windows import Window, channels_of, file_windows, read
 from emotion.scoring import inbox
-from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.ledger import content_of
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table

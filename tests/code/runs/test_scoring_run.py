@@ -105,7 +105,8 @@ def test_answers_are_those_of_the_model(home, box, voices):
     assert summary["accuracy"]["n"] == 12
     written = Store(home.home).list("scores/one")
     assert {key.rpartition("/")[2] for key in written if "/progress/" not in key} == {
-        "plan.json", "0001.parquet", "0002.parquet", "0003.parquet", "predictions.csv", "predictions.parquet", "drift.json", "report.html", "summary.json",
+        "plan.json", "0001.parquet", "0002.parquet", "0003.parquet", "predictions.csv", "predictions.parquet",
+        "drift.json", "report.html", "summary.json",
     }  # fmt: skip
 
 
@@ -622,6 +623,7 @@ class Killed(BaseException):
     ("write", "computed"),
     [
         ("ledger/open/first.json", 2),
+        ("scores/first/plan/0002.parquet", 2),
         ("scores/first/plan.json", 2),
         ("scores/first/parts/0001.npy", 3),
         ("scores/first/parts/0001.parquet", 3),
@@ -637,17 +639,21 @@ def test_killed_at_a_write_each_file_is_in_one_batch_once(home, box, voices, mon
     for path in voices[:2]:
         shutil.copy(path, box)
     options = Options(settle_seconds=0, files_per_shard=1)
-    write_bytes, extract, counted = Store.write_bytes, features.extract, []
+    extract, counted = features.extract, []
 
-    def dying_write(self, key, data):
-        if key == write:
-            raise Killed
-        write_bytes(self, key, data)
+    def dying(method):
+        def dying_write(self, key, content):
+            if key == write:
+                raise Killed
+            method(self, key, content)
+
+        return dying_write
 
     monkeypatch.setattr(batch_report, "LISTEN", 0)  # the report takes most of the time
     monkeypatch.setattr(features, "extract", lambda samples: [counted.append(1), extract(samples)][1])
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write_bytes", dying_write)
+        patch.setattr(Store, "write_bytes", dying(Store.write_bytes))
+        patch.setattr(Store, "write_file", dying(Store.write_file))
         with pytest.raises(Killed):
             dag_run(home, "first", options=options)
     try:
