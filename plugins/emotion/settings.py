@@ -104,7 +104,7 @@ def _folder_of_bucket(text: str) -> str:
     try:
         return folder_url(text)
     except ConfigurationError as error:
-        raise PydanticCustomError("folders", str(error).replace("{", "{{").replace("}", "}}")) from None
+        raise PydanticCustomError("folders", "{reason}", {"reason": str(error)}) from None
 
 
 def _address(value: object) -> object:

@@ -153,6 +153,8 @@ def _check_disk(settings: Settings) -> Finding:
 
 
 def _check_folders(settings: Settings) -> Finding:
+    from pathlib import Path
+
     folders = (*settings.recordings, *settings.inboxes)
     missing = [str(path) for path in folders if isinstance(path, Path) and not path.is_dir()]
     if missing:

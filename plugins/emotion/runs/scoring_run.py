@@ -21,6 +21,7 @@ import pandas as pd
 
 from emotion import metrics
 from emotion import progress as stage_progress
+from emotion.bucket import is_url
 from emotion.errors import ConfigurationError, DataError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
@@ -362,7 +363,7 @@ def score_folder(
     ----------
     settings : Settings
     folder : path
-        Any folder; links that lead out of it are not followed.
+        Any folder; links that lead out of it are not followed. Or the URL of a folder of a bucket, in an inbox.
     model, challenger : str
         See :meth:`ScoringRun.find_new_audio`.
     batch : str, optional
@@ -377,15 +378,21 @@ def score_folder(
     ConfigurationError
         If the folder or the model is not there, or another process works on the batch.
     """
-    place = Path(os.path.realpath(folder))
-    if not place.is_dir():
+    place: Folder = Path(os.path.realpath(folder))
+    inboxes: tuple[Folder, ...] = (place,)
+    if is_url(folder):
+        place, inboxes = inbox.confine(str(folder), settings.inboxes), settings.inboxes
+    elif not os.path.isdir(folder):
         raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
     name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
     run = ScoringRun(settings, name, emitter or Emitter(None), progress)
     with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
         if not held:
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
-        shards = run._claim(Request([place], (place,), model, challenger, options or Options(), settings.catalogue))
+        request = Request(
+            [place], inboxes, model, challenger, options or Options(), settings.catalogue, settings.inbox_days
+        )
+        shards = run._claim(request)
         done_before, total = 0, sum(shard["files"] for shard in shards)
         for shard in shards:
             run.progress = _in_all_shards(progress, done_before, total)

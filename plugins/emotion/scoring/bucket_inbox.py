@@ -67,7 +67,7 @@ def look(
             file = _file(folder, item)
             if file is None or file.path in skip:
                 continue
-            if any(is_unfinished(part) for part in file.path.split("/")):
+            if not file.error and any(is_unfinished(part) for part in file.path.split("/")):
                 listing.leave("unfinished_name")
             elif is_known(file.place, file.stamp, None):
                 listing.known += 1
