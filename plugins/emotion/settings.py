@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from emotion.bucket import folder_url, is_url
 from emotion.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ def _folders(value: object) -> object:
     """Folders from one text: separated as in ``PATH``, or a JSON list, for a path that has the separator in it."""
     if not isinstance(value, str):
         return value
-    parts: object = value.split(os.pathsep)
+    parts: object = _split(value)
     if value.startswith("["):
         try:
             parts = json.loads(value)
@@ -79,7 +80,31 @@ def _folders(value: object) -> object:
     folders = tuple(part for part in parts if part) if isinstance(parts, list) else ()
     if not folders or not all(isinstance(part, str) for part in folders):
         raise PydanticCustomError("folders", f"expected folders, separated by {os.pathsep}, or a JSON list of folders")
-    return tuple(map(_absolute, folders))
+    return tuple(_folder_of_bucket(part) if is_url(part) else _absolute(part) for part in folders)
+
+
+def _split(text: str) -> list[str]:
+    """The parts between separators; those of ``s3://`` and of ``{date:…}`` separate nothing.
+
+    >>> _split("/a:s3://calls/{date:%Y/%m}:/b")
+    ['/a', 's3://calls/{date:%Y/%m}', '/b']
+    """
+    parts: list[str] = []
+    for part in text.split(os.pathsep):
+        is_of_url = part.startswith("//") and re.fullmatch("[A-Za-z][A-Za-z0-9+.-]*", parts[-1] if parts else "")
+        is_of_date = part.startswith("%") and parts and parts[-1].endswith("{date")
+        if is_of_url or is_of_date:
+            parts[-1] += os.pathsep + part
+        else:
+            parts.append(part)
+    return parts
+
+
+def _folder_of_bucket(text: str) -> str:
+    try:
+        return folder_url(text)
+    except ConfigurationError as error:
+        raise PydanticCustomError("folders", "{reason}", {"reason": str(error)}) from None
 
 
 def _address(value: object) -> object:
@@ -94,7 +119,9 @@ def _address(value: object) -> object:
     return match["ipv6"] or match["host"], int(match["port"])
 
 
-Folders = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
+Folder = Path | str
+"""A folder: a path, or the URL of a folder of a bucket."""
+Folders = Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
 Address = Annotated[tuple[str, int] | None, BeforeValidator(_address)]
 
 
@@ -110,12 +137,14 @@ class Settings(BaseSettings):
         ``EMOTION_DATASETS``: the dataset catalogue.
     zenodo_url : str
         ``EMOTION_ZENODO_URL``: a host that speaks Zenodo's record API.
-    recordings : tuple of Path
+    recordings : tuple of Path or str
         ``EMOTION_RECORDINGS``: folders that a training run's ``source`` may lie in, separated as in ``PATH``
-        or as a JSON list.
-    inboxes : tuple of Path
-        ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, separated as in ``PATH``
-        or as a JSON list.
+        or as a JSON list. The URL of a folder of a bucket, such as ``s3://bucket/recordings``, stays a text.
+    inboxes : tuple of Path or str
+        ``EMOTION_INBOXES``: folders that a scoring run's ``folder`` may lie in, in the same form.
+    inbox_days : int
+        ``EMOTION_INBOX_DAYS``: where the URL of an inbox names folders by ``{date}``, how many days before today a
+        sweep looks at.
     review_days : float or None
         ``EMOTION_REVIEW_DAYS``: how many days the audio of clips to review is kept; None: for good.
     statsd : tuple of (str, int) or None
@@ -140,6 +169,7 @@ class Settings(BaseSettings):
         default_factory=lambda values: _default_folders(values, "recordings"), alias="EMOTION_RECORDINGS"
     )
     inboxes: Folders = Field(default_factory=lambda values: _default_folders(values, "inbox"), alias="EMOTION_INBOXES")
+    inbox_days: Annotated[int, Field(ge=0, le=366)] = Field(7, alias="EMOTION_INBOX_DAYS")
     review_days: Annotated[float | None, Field(ge=1, allow_inf_nan=False)] = Field(None, alias="EMOTION_REVIEW_DAYS")
     statsd: Address = Field(None, alias="EMOTION_STATSD")
 

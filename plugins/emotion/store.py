@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import shutil
 import tempfile
 import time
 import uuid
@@ -185,6 +186,29 @@ class Store:
             self._fs.pipe_file(target, data)
             return
         write_whole_file(target, data)
+
+    def write_file(self, key: str, source: Path) -> None:
+        """Write all that a file of this machine holds, or nothing; memory holds a piece of it at a time."""
+        target = self.path(key)
+        if not self.is_local:
+            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            self._fs.put_file(str(source), target)
+            return
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f".writing-{uuid.uuid4().hex}"
+        try:
+            with open(source, "rb") as content, _open_unfinished(unfinished) as handle:
+                shutil.copyfileobj(content, handle, 1 << 20)
+                handle.flush()
+                os.fsync(handle.fileno())
+                _give_name(handle, unfinished, target)
+        except OSError as error:
+            if error.errno is not None:
+                error.filename = target
+            raise
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def read_json(self, key: str) -> Any:
         """The value of a JSON document.

@@ -144,3 +144,28 @@ def test_folders_may_be_a_json_list():
 def test_a_json_list_of_something_else_is_refused(folders):
     with pytest.raises(ConfigurationError, match="expected folders, separated by .*, or a JSON list of folders"):
         Settings.from_environment({"EMOTION_RECORDINGS": folders})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://calls/inbox/", ("s3://calls/inbox",)),
+        ("/a:s3://calls:s3://b-1/x:/c", (Path("/a"), "s3://calls", "s3://b-1/x", Path("/c"))),
+        ("s3://calls/{date:%Y/%m/%d}/in:/a", ("s3://calls/{date:%Y/%m/%d}/in", Path("/a"))),
+        ('["s3://calls/in:box", "/a:b"]', ("s3://calls/in:box", Path("/a:b"))),
+    ],
+)
+def test_folders_may_lie_in_buckets(text, expected):
+    assert Settings.from_environment({"EMOTION_INBOXES": text}).inboxes == expected
+
+
+@pytest.mark.parametrize("url", ["gs://calls/inbox", "s3://", "s3://calls/../x", "s3://calls//x", "s3://a@b/x"])
+def test_what_is_no_folder_of_a_bucket_is_refused(url):
+    with pytest.raises(ConfigurationError, match="EMOTION_INBOXES is .*expected such as s3://bucket/folder"):
+        Settings.from_environment({"EMOTION_INBOXES": f"/a:{url}"})
+
+
+@pytest.mark.parametrize("form", ["{date:%Q{}", "{date:}/..", "{date:%Y//%m}", "{date:..}"])
+def test_what_is_no_form_of_a_date_is_refused(form):
+    with pytest.raises(ConfigurationError, match="expected such as"):
+        Settings.from_environment({"EMOTION_INBOXES": f"s3://calls/{form}/in"})

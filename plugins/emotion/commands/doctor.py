@@ -155,14 +155,17 @@ def _check_disk(settings: Settings) -> Finding:
 
 
 def _check_folders(settings: Settings) -> Finding:
-    missing = [str(path) for path in (*settings.recordings, *settings.inboxes) if not path.is_dir()]
+    from pathlib import Path
+
+    folders = (*settings.recordings, *settings.inboxes)
+    missing = [str(path) for path in folders if isinstance(path, Path) and not path.is_dir()]
     if missing:
         return Finding(
             NOTE,
             f"missing: {', '.join(missing)}",
             "Needed only for your own recordings: to train on (EMOTION_RECORDINGS), to score (EMOTION_INBOXES).",
         )
-    return Finding(OK, ", ".join(map(str, (*settings.recordings, *settings.inboxes))))
+    return Finding(OK, ", ".join(map(str, folders)))
 
 
 def _check_catalogue(settings: Settings) -> Finding:

@@ -49,7 +49,15 @@ TERMS = (
 """Keys of :data:`emotion.reports.terms.TERMS` that the page explains."""
 
 
-def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen: list[dict]) -> str:
+def render(
+    summary: dict,
+    table: pd.DataFrame,
+    timeline: pd.DataFrame,
+    *,
+    rejected: int,
+    long_files: int,
+    listen: list[dict],
+) -> str:
     """The report as one self-contained HTML page: no script, no request to anywhere.
 
     Parameters
@@ -57,13 +65,16 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
     summary : dict
         The contents of ``summary.json``.
     table, timeline : pandas.DataFrame
-        The contents of ``predictions.parquet`` and ``timeline.parquet``; ``timeline`` may be empty.
+        The contents of ``predictions.parquet`` and ``timeline.parquet``, as far as they are shown; ``timeline`` may be
+        empty.
+    rejected, long_files : int
+        How many rows of the whole table have an error, and how many files a timeline.
     listen : list of dict
         The least certain clips, least certain first, as :func:`emotion.runs.listening.least_confident_clips` gives
         them.
     """
     emotions = known_emotions(summary["model"])
-    rejected = table[table["error"] != ""]
+    refused = table[table["error"] != ""]
     segments = summary["options"].get("segments", "windows")  # a batch of an earlier release has no such option
     return (
         environment()
@@ -78,10 +89,10 @@ def render(summary: dict, table: pd.DataFrame, timeline: pd.DataFrame, *, listen
             emotion_colours=colours(summary["model"]),
             listen=[_player(clip, emotions) for clip in listen],
             timelines=_timelines(table, timeline, segments),
-            long_files=len(table.loc[table["windows"] > 0, ["path", "sha256"]].drop_duplicates()),
+            long_files=long_files,
             segments=segments,
-            rejected=rejected.head(LISTED)[["path", "channel", "error", "message"]].to_dict("records"),
-            rejected_count=len(rejected),
+            rejected=refused.head(LISTED)[["path", "channel", "error", "message"]].to_dict("records"),
+            rejected_count=rejected,
             listed=LISTED,
             terms=select_terms(*TERMS),
         )

@@ -177,10 +177,16 @@ def _remove_from_summary(store: Store, key: str, paths: Collection[str]) -> None
 
 def _remove_from_plan(store: Store, key: str, sha256: str) -> None:
     """Remove a recording from the files of a batch that is closed; one under way still needs them."""
-    if store.exists(key) and store.exists(key.replace("plan.json", "summary.json")):
-        plan = store.read_json(key)
+    if not (store.exists(key) and store.exists(key.replace("plan.json", "summary.json"))):
+        return
+    plan = store.read_json(key)
+    if "files" in plan:  # of an earlier release
         plan["files"] = [entry for entry in plan["files"] if entry["sha256"] != sha256]
         store.write_json(key, plan)
+    for shard in plan.get("shards", []):
+        files = store.read_table(shard["list"])
+        if (files["sha256"] == sha256).any():
+            store.write_table(shard["list"], files[files["sha256"] != sha256])
 
 
 def _delete_items(store: Store, items: Collection[Item]) -> int:

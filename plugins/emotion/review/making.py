@@ -22,7 +22,8 @@ from emotion.review.drawing import candidates, draw
 from emotion.review.queue import Item, Queue
 from emotion.scoring import inbox, ledger
 from emotion.scoring.batches import is_committed
-from emotion.scoring.plan import Plan, decoded_paths, listed_file
+from emotion.scoring.listing import File
+from emotion.scoring.plan import Plan, all_files, decoded_paths, find_files, listed_file, with_shards
 from emotion.scoring.tables import complete, timeline_table, words
 from emotion.store import Store
 
@@ -60,6 +61,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     Queue or None
         The queue that is there already, if there is one; None where there is no clip to hear.
     """
+    plan = with_shards(plan)
     batch, emotions = plan["batch"], plan["models"][0]["emotions"]
     if store.exists(queue.key_of(batch)):
         return queue.read(store, batch)
@@ -68,7 +70,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     seed = _seed(candidates(table, timeline, emotions))
     table, timeline = _without_labelled(store, table, timeline)
     recordings = _Recordings(store, plan)
-    gone = {place for place in _places(table) if not recordings.is_there(place)}
+    gone = recordings.gone(_places(table))
     while True:
         table, timeline = _without(table, gone), _without(timeline, gone)
         drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
@@ -154,15 +156,26 @@ class _Recordings:
     """The recordings of a batch in their inboxes. ``kept``: the audio of the clips that was kept from them."""
 
     def __init__(self, store: Store, plan: Plan):
-        self._store = store
+        self._store, self._plan = store, plan
         self._inboxes = decoded_paths(plan["inboxes"])
-        self._files = {(entry["path"], entry["sha256"]): listed_file(entry) for entry in plan["files"]}
         self.kept: dict[tuple, Kept] = {}
 
-    def is_there(self, place: Place) -> bool:
-        """Whether a recording is there as it was scored."""
+    def gone(self, places: set[Place]) -> set[Place]:
+        """Those of some recordings that are not there any more as they were scored.
+
+        An object of a bucket is not asked for: it is found to be gone when its audio is kept.
+        """
+        gone = set(places)
+        for entry in all_files(self._store, self._plan):
+            if (place := (entry["path"], entry["sha256"])) in gone and self._is_there(listed_file(entry)):
+                gone.remove(place)
+        return gone
+
+    def _is_there(self, file: File) -> bool:
+        if file.is_object:
+            return True
         try:
-            with inbox.reopen(self._files[place], inboxes=self._inboxes):
+            with inbox.reopen(file, inboxes=self._inboxes):
                 return True
         except (AudioError, OSError):
             return False
@@ -174,9 +187,10 @@ class _Recordings:
             if _key(clip) not in self.kept:
                 by_place.setdefault((clip["path"], clip["sha256"]), []).append(clip)
         gone = set()
+        files = find_files(self._store, self._plan, by_place.keys())
         for place, clips_of_place in by_place.items():
             try:
-                pieces = self._cut(place, clips_of_place)
+                pieces = self._cut(files[place][0], clips_of_place)
             except (AudioError, OSError) as error:
                 log.warning("%s: no clip of it can be reviewed (%s)", place[0], describe_failure(error))
                 gone.add(place)
@@ -185,10 +199,9 @@ class _Recordings:
                 self.kept[_key(clip)] = Kept(clips.keep(self._store, data, suffix), suffix)
         return gone
 
-    def _cut(self, place: Place, drawn: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
+    def _cut(self, file: File, drawn: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
         """The audio of clips of one recording, each with the ending of its name."""
-        file = self._files[place]
-        with inbox.reopen(file, inboxes=self._inboxes) as handle:
+        with inbox.reopen(file, inboxes=self._inboxes) as (handle, _):
             is_whole = all(clip["start"] is None and not clip["channel"] for clip in drawn)
             if is_whole and file.size <= clips.LARGEST:
                 data = handle.read()

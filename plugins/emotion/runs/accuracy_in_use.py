@@ -28,6 +28,8 @@ RECENT_DAYS = 90
 MOST_MODELS = 5
 """Metrics are sent of the champion and of so many models, those with the newest labels."""
 CHAMPION = "champion"
+COLUMNS = ("error", "windows", "heard_in_training", "emotion", "confidence", "mode", "speaker", "unfamiliar")
+"""The columns of ``predictions.parquet`` that :func:`of_batch` needs, besides the probabilities."""
 
 
 def of_batch(
@@ -41,7 +43,7 @@ def of_batch(
     model : mapping
         The batch's model, an entry of :func:`emotion.scoring.plan.pinned_models`.
     table : pandas.DataFrame
-        The contents of ``predictions.parquet``.
+        The contents of ``predictions.parquet``: :data:`COLUMNS` and the probabilities.
     drift : dict
         The verdict on the batch.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from emotion.reports import batch_report
 from emotion.review.deletion import Deleted, delete
+from emotion.runs.scoring_report import report_rows
 from emotion.store import Store
 
 
@@ -16,10 +15,7 @@ def delete_recording(store: Store, sha256: str) -> Deleted:
         key = f"scores/{batch}/summary.json"
         if not store.exists(key):
             continue
-        table = store.read_table(f"scores/{batch}/predictions.parquet")
-        timeline = f"scores/{batch}/timeline.parquet"
-        rows = store.read_table(timeline) if store.exists(timeline) else pd.DataFrame()
-        page = batch_report.render(store.read_json(key), table, rows, listen=[])
+        page = batch_report.render(store.read_json(key), **report_rows(store, batch)._asdict(), listen=[])
         store.write_bytes(f"scores/{batch}/report.html", page.encode())
     if deleted.batches:
         deleted.remains.append(

@@ -14,10 +14,17 @@ from emotion.inference.adapting import Groups
 from emotion.reports import batch_report, clip_picture, players, training_report
 from emotion.scoring import inbox
 from emotion.scoring.adapted import folder_of, read_part, read_vectors
-from emotion.scoring.plan import Plan, decoded_paths, listed_file
+from emotion.scoring.plan import Plan, decoded_paths, find_files
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
+
+
+def least_confident(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the clips that a person should hear first, in this order: unfamiliar ones, then by confidence."""
+    clips = table[(table["error"] == "") & (table["windows"] == 0)]
+    rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
+    return rows.head(batch_report.LISTEN)
 
 
 def least_confident_clips(
@@ -33,7 +40,7 @@ def least_confident_clips(
         With the parts of the batch.
     plan : Plan
     table : pandas.DataFrame
-        What ``predictions.parquet`` holds.
+        What ``predictions.parquet`` holds, or those of its rows that are heard.
     model : CustomEmotionModel
         The model that gave the answers.
     groups : Groups or None
@@ -46,22 +53,20 @@ def least_confident_clips(
         why), ``towards``, ``against`` and ``no_explanation`` (why the two are empty; ``""`` for an explained answer).
         A clip that cannot be read or explained any more keeps no other from its place.
     """
-    clips = table[(table["error"] == "") & (table["windows"] == 0)]
-    rows = clips.sort_values(["unfamiliar", "confidence"], ascending=[False, True], kind="stable")
-    rows = rows.head(batch_report.LISTEN)
-    entries = {(entry["path"], entry["sha256"]): entry for entry in plan["files"]}
+    rows = least_confident(table)
+    files = find_files(store, plan, set(zip(rows["path"], rows["sha256"], strict=True)))
     inboxes = decoded_paths(plan["inboxes"])
     for row in rows.to_dict("records"):
-        entry = entries[row["path"], row["sha256"]]
+        file, part = files[row["path"], row["sha256"]]
         heard: dict = {"audio": None, "picture": None}
         try:
-            with inbox.reopen(listed_file(entry), inboxes=inboxes) as handle:
+            with inbox.reopen(file, inboxes=inboxes) as (handle, _):
                 clip = windows.read(handle, channel=int(row["channel"]) if row["channel"] else None)
             heard = {"audio": players.excerpt(clip), "picture": clip_picture.draw(clip)}
         except Exception as error:
             log.warning("%s: there is no excerpt of it", row["path"], exc_info=not isinstance(error, AudioError))
             row["message"] = inbox.shown(describe_failure(error))
-        yield row | heard | _reasons(store, entry["part"], row, model, groups)
+        yield row | heard | _reasons(store, part, row, model, groups)
 
 
 def suspicious_clips(store: Store, key: str) -> Iterator[dict]:

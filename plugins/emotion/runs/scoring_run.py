@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -22,11 +21,13 @@ import pandas as pd
 
 from emotion import metrics
 from emotion import progress as stage_progress
+from emotion.bucket import is_url
 from emotion.errors import ConfigurationError, DataError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
 from emotion.metrics import Emitter
 from emotion.models import registry
+from emotion.models.documents import known_emotions
 from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
@@ -34,21 +35,22 @@ from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
 from emotion.review.clips import expire
 from emotion.review.making import make_queue
-from emotion.runs import accuracy_in_use, listening, scoring_metrics, training_metrics
+from emotion.runs import accuracy_in_use, scoring_metrics, scoring_report, training_metrics
 from emotion.runs.run import Run
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring.adapted import adapt, find_groups, read_part, read_vectors
 from emotion.scoring.heard import training_clips
-from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.joined import join_parts
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
-from emotion.scoring.plan import Plan, Request, part_keys
+from emotion.scoring.plan import Plan, Request, find_shard, part_keys, read_files
 from emotion.scoring.shard import Shard
 from emotion.scoring.summary import summarize
-from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
-from emotion.settings import Settings
+from emotion.scoring.tables import HEARD
+from emotion.settings import Folder, Settings
 from emotion.store import run_folder
-from emotion.vocabulary import emotions_of
+from emotion.vocabulary import probability_columns
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
@@ -99,22 +101,25 @@ class ScoringRun(Run):
         if scheduled and model == CHAMPION and champion is None:
             raise NothingToScore("No champion yet: the sweep waits until emotion_training has promoted a model.")
         inboxes = self.settings.inboxes
-        folders = [inbox.confine(folder, inboxes)] if folder else [Path(os.path.realpath(path)) for path in inboxes]
-        if not folder:
-            folders = [path for path in folders if path.is_dir()]
-            if not folders and scheduled:
-                raise NothingToScore(f"No inbox yet: {os.pathsep.join(map(str, inboxes))} is not there.")
-            if not folders:
-                raise ConfigurationError(f"the inbox {os.pathsep.join(map(str, inboxes))} is not there: make it")
-        return self._claim(Request(folders, inboxes, model, challenger, options, self.settings.catalogue), alone_as=DAG)
+        folders = [inbox.confine(folder, inboxes)] if folder else _all_there(inboxes)
+        if not folders and scheduled:
+            raise NothingToScore(f"No inbox yet: {os.pathsep.join(map(str, inboxes))} is not there.")
+        if not folders:
+            raise ConfigurationError(f"the inbox {os.pathsep.join(map(str, inboxes))} is not there: make it")
+        request = Request(
+            folders, inboxes, model, challenger, options, self.settings.catalogue, self.settings.inbox_days
+        )
+        return self._claim(request, alone_as=DAG)
 
     def _claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
         with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan"):
             plan = batches.open_batch(
                 self.store, request, batch=self.name, run_id=self.run_id, alone_as=alone_as, progress=progress
             )
-        sizes = Counter(entry["part"] for entry in plan["files"])
-        return [{"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()]
+        return [
+            {"part": shard["part"], "shard": shard["part"].rpartition("/")[2], "files": shard["files"]}
+            for shard in plan["shards"]
+        ]
 
     def score(self, *, part: str) -> dict:
         """Score the files of one shard with every model of the run; returns how many were scored and rejected.
@@ -122,7 +127,7 @@ class ScoringRun(Run):
         The others are left for the next sweep.
         """
         plan = self._plan()
-        entries = [entry for entry in plan["files"] if entry["part"] == part]
+        entries = self._entries(part)
         if self._is_committed() or self.store.exists(f"{part}.parquet"):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
@@ -133,6 +138,7 @@ class ScoringRun(Run):
             table, timeline = shard.predict()
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
+            batches.note_checksums(self.store, plan, part, table)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
             for (place, sha256), count in shard.memory_errors.items():
                 ledger.note_memory_errors(self.store, place, sha256, count)
@@ -141,22 +147,23 @@ class ScoringRun(Run):
         rejected = int((table["error"] != "").sum())
         return {"files": len(entries), "scored": len(table) - rejected, "rejected": rejected}
 
+    def _entries(self, part: str) -> list[dict]:
+        """The files of a shard."""
+        plan = self._plan()
+        return read_files(self.store, plan, find_shard(plan, part))
+
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
         plan = self._plan()
         if self._is_committed():
             return self._brief(self.store.read_json(self._key("summary.json")))
         with self._stage("collect_predictions"):
-            table, adaptation = self._adapted(plan)
-            table = table.sort_values("path", kind="stable", ignore_index=True)
-            timeline = self._timelines(plan).sort_values(["path", "start", "channel"], ignore_index=True)
-            left, table = table[table["error"] == TEMPORARY], table[table["error"] != TEMPORARY]
-            columns = prediction_columns(emotions_of(table)) + CHALLENGER_COLUMNS * (len(plan["models"]) > 1)
-            self.store.write_table(self._key("predictions.parquet"), table[columns])
-            self.store.write_table(self._key("predictions.csv"), for_spreadsheets(table[columns]))
-            if len(timeline):
-                self.store.write_table(self._key("timeline.parquet"), timeline)
-                self.store.write_table(self._key("timeline.csv"), for_spreadsheets(timeline))
+            adaptation = self._judge_groups()
+            try:
+                table, left = join_parts(self.store, plan, self._adapted if not adaptation["failures"] else self._plain)
+            except _AdaptationError as error:
+                adaptation["failures"].append(_failure("adaptation", error.cause))
+                table, left = join_parts(self.store, plan, self._plain)
             figures = summarize(table, plan, left=left, seconds=self._scoring_seconds()) | adaptation
             self.store.write_json(self._key("figures.json"), figures)
         scoring_metrics.emit_batch(self.emitter, table, figures)
@@ -184,43 +191,48 @@ class ScoringRun(Run):
         batches.close_batch(self.store, plan)
         return self._brief(self.store.read_json(self._key("summary.json")))
 
-    def _adapted(self, plan: Plan) -> tuple[pd.DataFrame, dict]:
-        """The tables of all parts, with clips normalized by their groups, and what the summary says of that; writes the
-        sketch of each part.
+    def _plain(self, part: str) -> pd.DataFrame:
+        """The table of a part as it was stored; writes its sketch."""
+        table, vectors = read_part(self.store, part), read_vectors(self.store, part)
+        self._write_sketch(part, table, vectors)
+        return table
 
-        If a group cannot be judged, the plain answers stand, and ``failures`` says so.
-        """
-        parts = {key: read_part(self.store, key) for key in part_keys(plan)}
-        summary: dict = {"adaptation": [], "failures": []}
+    def _adapted(self, part: str) -> pd.DataFrame:
+        """The table of a part with clips normalized by their groups; writes its sketch."""
+        plan, vectors = self._plan(), read_vectors(self.store, part)
+        limits = listener_limits(Options(**plan["options"]), plan["models"][0])
         try:
-            summary["adaptation"] = [group.to_json() for group in self._groups[0]]
-            limits = listener_limits(Options(**plan["options"]), plan["models"][0])
-            parts = {
-                key: adapt(table, read_vectors(self.store, key), self._models, self._groups, limits=limits)
-                for key, table in parts.items()
-            }
+            table = adapt(read_part(self.store, part), vectors, self._models, self._groups, limits=limits)
         except Exception as error:
-            summary["failures"].append(_failure("adaptation", error))
-        for key, table in parts.items():
-            if sketch := self._sketch(table, read_vectors(self.store, key)):
-                self.store.write_bytes(f"{key}.npz", sketch)
-        return pd.concat(parts.values(), ignore_index=True), summary
+            raise _AdaptationError(error) from error
+        self._write_sketch(part, table, vectors)
+        return table
+
+    def _judge_groups(self) -> dict:
+        """What the summary says of the groups. If they cannot be judged, the plain answers stand, and ``failures`` says
+        so."""
+        try:
+            return {"adaptation": [group.to_json() for group in self._groups[0]], "failures": []}
+        except Exception as error:
+            return {"adaptation": [], "failures": [_failure("adaptation", error)]}
 
     @cached_property
     def _groups(self) -> list[Groups]:
         """Of each model."""
         return [find_groups(self.store, self._plan(), model) for model in self._models]
 
-    def _sketch(self, table: pd.DataFrame, vectors: np.ndarray) -> bytes | None:
-        """The sketch of a shard's clips, by which drift is judged; None if it fails, which costs no prediction."""
+    def _write_sketch(self, part: str, table: pd.DataFrame, vectors: np.ndarray) -> None:
+        """Write the sketch of a shard's clips, by which drift is judged. Nothing is written if that fails, which costs
+        no prediction."""
         try:
             sketch = Sketch(self._reference)
             new = (table["vector"] >= 0) & (table["heard_in_training"] != HEARD)
             sketch.add_clips(table[new], vectors, family=self._models[0].family)
-            return sketch.to_bytes()
+            content = sketch.to_bytes()
         except Exception:
             log.warning("the clips of a shard cannot be compared with the training set", exc_info=True)
-            return None
+            return
+        self.store.write_bytes(f"{part}.npz", content)
 
     def _judge_drift(self, plan: Plan, failures: list[dict]) -> dict:
         """Write and return the verdict on drift; adds to ``failures`` if there is none."""
@@ -244,7 +256,9 @@ class ScoringRun(Run):
 
     def _accuracy(self, plan: Plan, verdict: dict, failures: list[dict]) -> dict:
         """The accuracy of the batch, estimated, and of the model in use so far; adds to ``failures`` what fails."""
-        table = self.store.read_table(self._key("predictions.parquet"))
+        key = self._key("predictions.parquet")
+        emotions = known_emotions(plan["models"][0])
+        table = self.store.read_table(key, [*accuracy_in_use.COLUMNS, *probability_columns(emotions)])
         figures, faults = accuracy_in_use.of_batch(self.store, plan["models"][0], table, drift=verdict)
         failures += [{"step": "accuracy", "path": "", "message": fault} for fault in faults]
         return figures
@@ -287,13 +301,6 @@ class ScoringRun(Run):
         entry = registry.entry(self.store, self._plan()["models"][0]["version"])
         return Reference.from_bytes(registry.read_file(self.store, entry, REFERENCE))
 
-    def _timelines(self, plan: Plan) -> pd.DataFrame:
-        parts = [self.store.read_table(f"{part}-timeline.parquet") for part in part_keys(plan)]
-        table = pd.concat(parts, ignore_index=True)
-        # A part of an earlier release, taken over from a dead batch, lacks this column.
-        table["channel"] = table.get("channel", pd.Series("", table.index)).fillna("")
-        return table
-
     def _scoring_seconds(self) -> float:
         states = stage_progress.read(self.store, self._key("progress"))
         return sum(
@@ -310,21 +317,27 @@ class ScoringRun(Run):
         """Write the report, or a page that says why there is none; adds what failed to the summary's ``failures``."""
         failures = summary["failures"]
         try:
-            table = self.store.read_table(self._key("predictions.parquet"))
-            timeline = self.store.read_table(self._key("timeline.parquet")) if summary["timelines"] else pd.DataFrame()
             is_adapted = all(failure["step"] != "adaptation" for failure in failures)
             groups = self._groups[0] if is_adapted else None
-            clips = list(listening.least_confident_clips(self.store, plan, table, self._models[0], groups))
-            failures += [
-                {"step": "explanation", "path": clip["path"], "message": clip["no_explanation"]}
-                for clip in clips
-                if clip["no_explanation"]
-            ]
-            page = batch_report.render(summary, table, timeline, listen=clips)
+            page = scoring_report.render(self.store, plan, summary, self._models[0], groups, failures)
         except Exception as error:
             failures.append(_failure("report", error))
             page = batch_report.render_failures(summary)
         self.store.write_bytes(self._key("report.html"), page.encode())
+
+
+def _all_there(inboxes: tuple[Folder, ...]) -> list[Folder]:
+    """The inboxes that are there, folders as real paths; an empty folder of a bucket is there too."""
+    places = [inbox if isinstance(inbox, str) else Path(os.path.realpath(inbox)) for inbox in inboxes]
+    return [place for place in places if isinstance(place, str) or place.is_dir()]
+
+
+class _AdaptationError(Exception):
+    """Clips cannot be normalized by their groups, for a cause."""
+
+    def __init__(self, cause: Exception):
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def _failure(step: str, error: Exception) -> dict:
@@ -350,7 +363,7 @@ def score_folder(
     ----------
     settings : Settings
     folder : path
-        Any folder; links that lead out of it are not followed.
+        Any folder; links that lead out of it are not followed. Or the URL of a folder of a bucket, in an inbox.
     model, challenger : str
         See :meth:`ScoringRun.find_new_audio`.
     batch : str, optional
@@ -365,15 +378,21 @@ def score_folder(
     ConfigurationError
         If the folder or the model is not there, or another process works on the batch.
     """
-    place = Path(os.path.realpath(folder))
-    if not place.is_dir():
+    place: Folder = Path(os.path.realpath(folder))
+    inboxes: tuple[Folder, ...] = (place,)
+    if is_url(folder):
+        place, inboxes = inbox.confine(str(folder), settings.inboxes), settings.inboxes
+    elif not os.path.isdir(folder):
         raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
     name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
     run = ScoringRun(settings, name, emitter or Emitter(None), progress)
     with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
         if not held:
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
-        shards = run._claim(Request([place], (place,), model, challenger, options or Options(), settings.catalogue))
+        request = Request(
+            [place], inboxes, model, challenger, options or Options(), settings.catalogue, settings.inbox_days
+        )
+        shards = run._claim(request)
         done_before, total = 0, sum(shard["files"] for shard in shards)
         for shard in shards:
             run.progress = _in_all_shards(progress, done_before, total)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -25,10 +24,11 @@ from emotion.store import Store
 def folder_of(path: str) -> str:
     """The folder in which a file lies, as the path in the tables names it; its clips are one recording condition.
 
-    >>> folder_of("monday/1.wav"), folder_of("1.wav")
-    ('monday', '.')
+    >>> folder_of("monday/1.wav"), folder_of("1.wav"), folder_of("s3://calls/monday/1.wav")
+    ('monday', '.', 's3://calls/monday')
     """
-    return str(PurePosixPath(path).parent)
+    folder, slash, _ = path.rpartition("/")
+    return folder or slash or "."
 
 
 def read_vectors(store: Store, part: str) -> np.ndarray:

@@ -7,27 +7,41 @@ between any two writes: the next sweep, or the same run tried again, goes on fro
 from __future__ import annotations
 
 import socket
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+
+import pandas as pd
 
 from emotion.errors import DataError
 from emotion.models import registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import ledger
-from emotion.scoring.ledger import Known
+from emotion.scoring.known import Digests, Known
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import File
 from emotion.scoring.options import NothingToScore
 from emotion.scoring.plan import (
+    MAX_SHARDS,
     NewFiles,
     Plan,
+    PlannedShard,
     Request,
+    all_files,
     find_new_files,
+    find_shard,
     make_plan,
     nothing_new_message,
-    part_keys,
     pinned_models,
+    read_files,
+    read_list,
     shown_folders,
+    with_shards,
 )
 from emotion.store import Store
+
+FILE_COLUMNS = [*(column.name for column in fields(File)), "label", "speaker", "memory_errors"]
+"""Columns of the list of a shard."""
 
 
 @dataclass
@@ -57,7 +71,7 @@ def is_committed(store: Store, batch: str) -> bool:
 def read_plan(store: Store, batch: str) -> Plan:
     """The plan of a batch. Raises DataError if another batch took its files over, or if there is no plan."""
     _require_own(store, batch)
-    return store.read_json(f"scores/{batch}/plan.json")
+    return with_shards(store.read_json(f"scores/{batch}/plan.json"))
 
 
 def _require_own(store: Store, batch: str) -> None:
@@ -79,7 +93,7 @@ def look_at_others(store: Store, batch: str, *, alone_as: str | None) -> OtherBa
         # Before the search for a summary: a batch that is dead now cannot be committed later.
         dead = ledger.is_dead(store, claim, alone_as=alone_as)
         key = f"scores/{name}/plan.json"
-        plan: Plan | None = store.read_json(key) if store.exists(key) else None
+        plan: Plan | None = with_shards(store.read_json(key)) if store.exists(key) else None
         if plan is not None and is_committed(store, name):
             others.committed.append(plan)
         elif dead:
@@ -125,7 +139,7 @@ def open_batch(
     _require_own(store, batch)
     if not store.exists(f"scores/{batch}/plan.json"):
         plan = _plan_batch(store, request, batch=batch, run_id=run_id, alone_as=alone_as, progress=progress)
-        if not plan["files"]:
+        if not plan["shards"]:
             for name in [batch, *plan["took_over"]]:
                 ledger.release(store, name)
             store.delete(f"scores/{batch}")
@@ -146,12 +160,18 @@ def _plan_batch(
     listener_limits(request.options, models[0])  # raises before a file is claimed
     created = registry.now()
     ledger.claim(store, batch, alone_as or socket.gethostname())
+    store.delete(f"scores/{batch}/plan")  # of a try that was killed before it wrote the plan
     others = look_at_others(store, batch, alone_as=alone_as)
     for plan in others.committed:
         close_batch(store, plan)
-    adopted = _take_over(store, others.dead, request, models, batch=batch)
-    claimed = _claimed_files(others.live, models, adopted)
-    new = _find_unscored(store, request, models, claimed, batch=batch, progress=progress)
+    new = NewFiles()
+    shards = _take_over(store, others.dead, request, models, new, batch=batch)
+    claimed = _claimed_files(store, others.live, models, shards)
+    room = MAX_SHARDS - len(shards)
+    unscored = _find_unscored(store, request, models, claimed, new, room=room, batch=batch, progress=progress)
+    for number, entries in enumerate(unscored, start=1):
+        shards.append(_write_files(store, f"scores/{batch}/parts/{number:04d}", entries, batch, len(shards)))
+    shards.sort(key=lambda shard: shard["first"])
     return make_plan(
         request,
         batch=batch,
@@ -159,7 +179,7 @@ def _plan_batch(
         created=created,
         models=models,
         new=new,
-        adopted=adopted,
+        shards=shards,
         took_over=list(others.dead),
     )
 
@@ -171,14 +191,15 @@ def close_batch(store: Store, plan: Plan) -> None:
 
     A file that is not in the table of predictions was left for the next sweep, and does not become known.
     """
-    files = plan["files"]
     key = f"scores/{plan['batch']}/predictions.parquet"
+    answered: Digests | None = None
     if store.exists(key):  # a person may have deleted it since
         table = store.read_table(key, ["path", "sha256"])
-        answered = set(zip(table["path"], table["sha256"], strict=True))
-        files = [entry for entry in files if (entry["path"], entry["sha256"]) in answered]
+        answered = Digests(zip(table["path"], table["sha256"], strict=True))
     for model in plan["models"]:
-        ledger.record(store, model["name"], plan["batch"], files)
+        files = all_files(store, plan, ["path", *ledger.COLUMNS])
+        closed = (file for file in files if answered is None or (file["path"], file["sha256"]) in answered)
+        ledger.record(store, model["name"], plan["batch"], closed)
     ledger.release(store, plan["batch"])
     store.delete(f"scores/{plan['batch']}/parts")
     store.delete(f"scores/{plan['batch']}/figures.json")
@@ -198,36 +219,80 @@ def _remove_predecessors(store: Store, plan: Plan) -> None:
             store.delete(f"scores/{name}")
 
 
+def _write_files(store: Store, part: str, entries: list[dict], batch: str, number: int) -> PlannedShard:
+    """Write the list of a shard of a batch; ``number``: of the shards before it."""
+    key = f"scores/{batch}/plan/{number + 1:04d}.parquet"
+    store.write_table(key, pd.DataFrame(entries, columns=FILE_COLUMNS).fillna({"memory_errors": 0}))
+    return {"part": part, "list": key, "files": len(entries), "first": min(entry["path"] for entry in entries)}
+
+
+def note_checksums(store: Store, plan: Plan, part: str, table: pd.DataFrame) -> None:
+    """Write into the list of a shard the checksums that became known as its files were read.
+
+    Parameters
+    ----------
+    store : Store
+    plan : Plan
+    part : str
+        Of the shard.
+    table : pandas.DataFrame
+        The shard's table of answers.
+    """
+    shard = find_shard(plan, part)
+    entries = read_files(store, plan, shard)
+    checksums = dict(zip(table["path"], table["sha256"], strict=True))
+    read = [entry | {"sha256": entry["sha256"] or checksums[entry["path"]]} for entry in entries]
+    if read != entries:
+        store.write_table(shard["list"], pd.DataFrame(read, columns=FILE_COLUMNS))
+
+
 def _take_over(
-    store: Store, dead: dict[str, Plan | None], request: Request, models: list[dict], *, batch: str
-) -> list[dict]:
-    """Write into each dead batch which batch takes it over; returns its files that were scored for the same request."""
-    adopted: list[dict] = []
+    store: Store, dead: dict[str, Plan | None], request: Request, models: list[dict], new: NewFiles, *, batch: str
+) -> list[PlannedShard]:
+    """Write into each dead batch which batch takes it over; returns its shards that were scored for the same request.
+
+    Their lists are copied, as the folder of a dead batch is deleted in the end.
+    """
+    adopted: list[PlannedShard] = []
     for name, plan in dead.items():
         if plan is None:
             continue
         ledger.give_up(store, name, successor=batch, dead=dead)
         same = (shown_folders(request), models, asdict(request.options))
-        if (plan["folders"], plan["models"], plan["options"]) == same:
-            scored = {part for part in part_keys(plan) if store.exists(f"{part}.parquet")}
-            adopted += [entry for entry in plan["files"] if entry["part"] in scored]
+        if (plan["folders"], plan["models"], plan["options"]) != same:
+            continue
+        for shard in plan["shards"]:
+            if not store.exists(f"{shard['part']}.parquet"):
+                continue
+            if len(adopted) == MAX_SHARDS:
+                new.left["over_limit"] = new.left.get("over_limit", 0) + shard["files"]
+                continue
+            entries = read_files(store, plan, shard)
+            adopted.append(_write_files(store, shard["part"], entries, batch, len(adopted)))
     return adopted
 
 
-def _claimed_files(live: list[Plan], models: list[dict], adopted: list[dict]) -> Known:
+def _claimed_files(store: Store, live: list[Plan], models: list[dict], adopted: list[PlannedShard]) -> Known:
     """Files that are in a batch already: of live batches that use one of the models, and those that are adopted."""
     names = {model["name"] for model in models}
-    files: list[dict] = []
-    for plan in live:
-        if names & {model["name"] for model in plan["models"]}:
-            files += plan["files"]
-    return Known.of_files([*files, *adopted])
+    plans = [plan for plan in live if names & {model["name"] for model in plan["models"]}]
+    of_live = (file for plan in plans for file in all_files(store, plan, ledger.COLUMNS))
+    of_adopted = (file for shard in adopted for file in read_list(store, shard, ledger.COLUMNS))
+    return Known.of_files(chain(of_live, of_adopted))
 
 
 def _find_unscored(
-    store: Store, request: Request, models: list[dict], claimed: Known, *, batch: str, progress: Progress
-) -> NewFiles:
-    """Find the files that the ledger and other batches do not know; record new stamps of files that it does know."""
+    store: Store,
+    request: Request,
+    models: list[dict],
+    claimed: Known,
+    new: NewFiles,
+    *,
+    room: int,
+    batch: str,
+    progress: Progress,
+) -> Iterator[list[dict]]:
+    """Shards of the files that the ledger and other batches do not know; records new stamps of files that it knows."""
     names = [model["name"] for model in models]
     scored: list[Known] = []
     if not request.options.rescore:
@@ -240,13 +305,36 @@ def _find_unscored(
             return True
         return bool(scored) and all(known.has(place, stamp, sha256) for known in scored)
 
-    new = find_new_files(request, is_known=is_known, progress=progress)
+    restamped = _Restamped(store, names, batch, claimed)
     memory_errors = ledger.memory_errors(store)
-    for entry in new.entries:
-        if count := memory_errors.get((entry["place"], entry["sha256"])):
-            entry["memory_errors"] = count
-    restamped = [asdict(file) for file in new.restamped if not claimed.has(file.place, file.stamp, file.sha256)]
-    if restamped:
-        for name in names:
-            ledger.record(store, name, f"restamped-{batch}", restamped)
-    return new
+    for entries in find_new_files(
+        request, new, room=room, is_known=is_known, on_restamped=restamped.add, progress=progress
+    ):
+        for entry in entries:
+            entry["memory_errors"] = memory_errors.get((entry["place"], ledger.content_of(entry)), 0)
+        yield entries
+    restamped.write()
+
+
+class _Restamped:
+    """Known files with new stamps, written to the ledger of models many at a time."""
+
+    def __init__(self, store: Store, models: list[str], batch: str, claimed: Known):
+        self._store, self._models, self._batch, self._claimed = store, models, batch, claimed
+        self._files: list[dict] = []
+        self._parts = 0
+
+    def add(self, file: File) -> None:
+        """Note a file, unless another batch is scoring it."""
+        if not self._claimed.has(file.place, file.stamp, file.sha256):
+            self._files.append({name: getattr(file, name) for name in ledger.COLUMNS})
+            if len(self._files) == ledger.ROWS_OF_A_FULL_PART:
+                self.write()
+
+    def write(self) -> None:
+        """Write what was noted since the last time."""
+        if self._files:
+            self._parts += 1
+            for model in self._models:
+                ledger.record(self._store, model, f"restamped-{self._batch}-{self._parts}", self._files)
+            self._files = []

@@ -15,33 +15,22 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from emotion.bucket import is_url
 from emotion.errors import AudioError, ConfigurationError
 from emotion.progress import Progress, no_progress
+from emotion.scoring import bucket_inbox
+from emotion.scoring.listing import TEMPORARY, File, Listing, is_unfinished, shown
+from emotion.settings import Folder
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 log = logging.getLogger(__name__)
-UNFINISHED_SUFFIXES = (
-    ".part",
-    ".partial",
-    ".tmp",
-    ".temp",
-    ".crdownload",
-    ".download",
-    ".filepart",
-    ".swp",
-    "~",
-)
-"""Endings of the names that programs give to files that they are still writing."""
-
-TEMPORARY = "temporary_error"
-"""Reason of a file that is left for the next sweep, as reading it failed for a reason that does not lie in the file."""
 FINAL_ERRORS = (
     0,  # raised here, see open_regular
     errno.EACCES,
@@ -59,144 +48,94 @@ FINAL_ERRORS = (
 that it is looked at again. All others, such as EIO, ESTALE or EMFILE, come from a disk, a network or this machine."""
 
 
-@dataclass(frozen=True)
-class File:
-    """An entry of an inbox.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the folder that was listed. Bytes of the name that are not UTF-8 are shown as ``\\xNN``.
-    place : str
-        The absolute path as hexadecimal bytes, so that no name is changed.
-    stamp : str
-        Size and times of last change: a cheap test of whether a file is unchanged. ctime is part of it, as a copy can
-        set an old mtime but not an old ctime, and as a corrected permission changes it.
-    size : int
-        Bytes.
-    sha256 : str
-        Of the content; "" where there is an error.
-    error, message : str
-        Why the file cannot be read at all: ``outside_inbox``, ``not_file`` or ``unreadable``; "" otherwise.
-
-    Examples
-    --------
-    >>> File(path="a.wav", place="2f696e626f782f612e776176", stamp="9-1-1", size=9).where
-    '/inbox/a.wav'
-    """
-
-    path: str
-    place: str
-    stamp: str
-    size: int
-    sha256: str = ""
-    error: str = ""
-    message: str = ""
-
-    @property
-    def where(self) -> str:
-        """The absolute path, to open the file."""
-        return os.fsdecode(bytes.fromhex(self.place))
-
-
-@dataclass
-class Listing:
-    """The files of a folder.
-
-    Attributes
-    ----------
-    files : list of File
-        To score.
-    known : int
-        Number of files that are known already.
-    restamped : list of File
-        Those of the known files that have a new stamp: only their content is known.
-    left : dict of int
-        Number of files left for the next sweep, by reason: ``unsettled``, ``unfinished_name``, ``over_limit`` or
-        ``temporary_error``. A folder that cannot be listed for now counts as one file.
-    """
-
-    files: list[File] = field(default_factory=list)
-    known: int = 0
-    restamped: list[File] = field(default_factory=list)
-    left: dict[str, int] = field(default_factory=dict)
-
-    def leave(self, reason: str) -> None:
-        """Count one more file that is left for the next sweep."""
-        self.left[reason] = self.left.get(reason, 0) + 1
-
-
-def shown(name: str) -> str:
-    r"""A file name as text that can be stored and printed, whatever its bytes are.
-
-    >>> shown("M\udcfcller.wav")
-    'M\\xfcller.wav'
-    """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def confine(folder: str, inboxes: tuple[Path, ...]) -> Path:
-    """The real path of a folder that a user named; it must lie in one of the inboxes.
+def confine(folder: str, inboxes: tuple[Folder, ...]) -> Folder:
+    """The real path, or the URL, of a folder that a user named; it must lie in one of the inboxes.
 
     Parameters
     ----------
     folder : str
-        Relative to an inbox, or absolute.
-    inboxes : tuple of Path
+        Relative to an inbox, absolute, or the URL of a folder of a bucket.
+    inboxes : tuple of Path or str
+        Folders, and URLs of folders of buckets. A relative folder is looked for in the former first.
 
     Raises
     ------
     ConfigurationError
         If the folder lies elsewhere, is not there, or is not a folder.
     """
-    for inbox in inboxes:
-        place = Path(os.path.realpath(inbox / folder))
-        if place.is_relative_to(os.path.realpath(inbox)):
-            break
-    else:
-        raise ConfigurationError(
-            f"the folder {folder!r} lies outside the inboxes ({os.pathsep.join(map(str, inboxes))}); move it "
-            "there, or add its parent to EMOTION_INBOXES"
-        )
-    if not place.is_dir():
-        raise ConfigurationError(f"{place} is not a folder; expected one with recordings")
-    return place
+    paths = () if is_url(folder) else paths_of(inboxes)
+    places = (Path(os.path.realpath(inbox / folder)) for inbox in paths)
+    inside = [place for inbox, place in zip(paths, places, strict=True) if _lies_in(place, inbox)]
+    if inside and inside[0].is_dir():
+        return inside[0]
+    is_relative = not folder.startswith("/")
+    if is_relative and (place := bucket_inbox.confine(folder, urls_of(inboxes))):
+        return place
+    if inside:
+        raise ConfigurationError(f"{inside[0]} is not a folder; expected one with recordings")
+    raise ConfigurationError(
+        f"the folder {folder!r} lies outside the inboxes ({os.pathsep.join(map(str, inboxes))}); move it "
+        "there, or add its parent to EMOTION_INBOXES"
+    )
+
+
+def _lies_in(place: Path, inbox: Path) -> bool:
+    return place.is_relative_to(os.path.realpath(inbox))
+
+
+def paths_of(inboxes: tuple[Folder, ...]) -> tuple[Path, ...]:
+    """The inboxes that are folders of this machine."""
+    return tuple(inbox for inbox in inboxes if isinstance(inbox, Path))
+
+
+def urls_of(inboxes: tuple[Folder, ...]) -> tuple[str, ...]:
+    """The inboxes that are folders of buckets."""
+    return tuple(inbox for inbox in inboxes if isinstance(inbox, str))
 
 
 def look(
-    folder: Path,
+    folder: Folder,
+    listing: Listing,
     *,
-    inboxes: tuple[Path, ...],
+    inboxes: tuple[Folder, ...],
     settle_seconds: float,
     is_known: Callable[[str, str, str | None], bool],
+    on_restamped: Callable[[File], None],
+    is_full: Callable[[], bool],
     skip: frozenset[str] = frozenset(),
-    limit: int,
     progress: Progress = no_progress,
-) -> Listing:
-    """List the files below a folder that are not known yet, with their checksums. Nothing is written.
+) -> Iterator[File]:
+    """The files below a folder that are not known yet, sorted by path, with their checksums. Nothing is written.
+
+    Memory holds one file, and the names that wait in folders under way.
 
     Parameters
     ----------
-    folder : Path
-        A real path.
-    inboxes : tuple of Path
+    folder : Path or str
+        A real path, or the URL of a folder of a bucket: :func:`emotion.scoring.bucket_inbox.look`.
+    listing : Listing
+        What is known and left is noted there.
+    inboxes : tuple
         Where links may lead.
     settle_seconds : float
         A file that was changed less than this long ago is left for the next sweep, as it may still be copied. So is a
         file that changes while it is read. A time of change in the future is ignored.
     is_known : callable
         Called with place, stamp and None, and, if the file is not known by these, again with its sha256.
+    on_restamped : callable
+        Called with each known file that has a new stamp: only its content is known.
+    is_full : callable
+        Whether no more files are wanted: those that follow are left for the next sweep.
     skip : frozenset of str
         Paths to leave out, such as the table of labels.
-    limit : int
-        The highest number of files to list.
     progress : callable
-        Called with files done and files in all.
+        Called with files done and files and folders seen so far.
     """
-    roots = tuple(os.path.realpath(inbox) for inbox in inboxes)
-    listing = Listing()
-    fresh: list[tuple[File, str]] = []
-    for file, real, changed in _walk(str(folder), roots, listing):
+    if isinstance(folder, str):
+        yield from bucket_inbox.look(folder, listing, is_known=is_known, is_full=is_full, skip=skip, progress=progress)
+        return
+    roots = tuple(os.path.realpath(inbox) for inbox in paths_of(inboxes))
+    for file, real, changed in _walk(str(folder), roots, listing, progress):
         if file.path in skip:
             continue
         age = time.time() - changed
@@ -204,68 +143,72 @@ def look(
             listing.known += 1
         elif 0 <= age < settle_seconds:
             listing.leave("unsettled")
-        elif len(fresh) == limit:
+        elif is_full():
             listing.leave("over_limit")
-        else:
-            fresh.append((file, real))
-    _list_unknown(fresh, listing, is_known, progress)
-    return listing
+        elif hashed := _hashed(file, real, listing):
+            if hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
+                listing.known += 1
+                on_restamped(hashed)
+            else:
+                yield hashed
 
 
-def _list_unknown(
-    fresh: list[tuple[File, str]],
-    listing: Listing,
-    is_known: Callable[[str, str, str | None], bool],
-    progress: Progress,
-) -> None:
-    """Hash files (with the real paths of their content), and list those whose content is not known either."""
-    for number, (file, real) in enumerate(fresh, start=1):
-        try:
-            hashed = file if file.error else _with_checksum(file, real)
-        except OSError as error:
-            log.warning("%s: left for the next sweep (%s)", file.path, error)
-            listing.leave(TEMPORARY)
-            progress(number, len(fresh))
-            continue
-        if hashed is None:
-            listing.leave("unsettled")
-        elif hashed.sha256 and is_known(hashed.place, hashed.stamp, hashed.sha256):
-            listing.known += 1
-            listing.restamped.append(hashed)
-        else:
-            listing.files.append(hashed)
-        progress(number, len(fresh))
+def _hashed(file: File, real: str, listing: Listing) -> File | None:
+    """A file (``real``: the real path of its content) with its checksum; None if it is left for the next sweep."""
+    try:
+        hashed = file if file.error else _with_checksum(file, real)
+    except OSError as error:
+        log.warning("%s: left for the next sweep (%s)", file.path, error)
+        listing.leave(TEMPORARY)
+        return None
+    if hashed is None:
+        listing.leave("unsettled")
+    return hashed
 
 
-def _walk(folder: str, roots: tuple[str, ...], listing: Listing) -> Iterator[tuple[File, str, float]]:
-    """Each entry that is not a folder, with the real path of its content and its time of change; sorted by name."""
-    waiting = [folder]
+def _walk(
+    folder: str, roots: tuple[str, ...], listing: Listing, progress: Progress
+) -> Iterator[tuple[File, str, float]]:
+    """Each entry that is not a folder, with the real path of its content and its time of change; sorted by path."""
+    waiting, done = [folder + os.sep], 0  # the next one is the last; only a folder ends with a separator
     while waiting:
         current = waiting.pop()
-        try:
-            with os.scandir(current) as entries:
-                ordered = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            if error.errno in FINAL_ERRORS:
-                yield _refused(folder, current, "unreadable", f"the folder cannot be listed: {error.strerror}")
-            else:
+        if current.endswith(os.sep):
+            try:
+                waiting += _entries(current.rstrip(os.sep) or os.sep, listing)
+                continue
+            except OSError as error:
+                if error.errno not in FINAL_ERRORS:
+                    log.warning("%s: left for the next sweep (%s)", shown(current), error)
+                    listing.leave(TEMPORARY)
+                    continue
+                message = f"the folder cannot be listed: {error.strerror}"
+                yield _refused(folder, current.rstrip(os.sep), "unreadable", message)
+        else:
+            try:
+                yield _file(folder, current, roots)
+            except OSError as error:
                 log.warning("%s: left for the next sweep (%s)", shown(current), error)
                 listing.leave(TEMPORARY)
-            continue
-        folders = []
-        for entry in ordered:
-            if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED_SUFFIXES):
-                listing.leave("unfinished_name")
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    yield _file(folder, entry.path, roots)
-            except OSError as error:
-                log.warning("%s: left for the next sweep (%s)", shown(entry.path), error)
-                listing.leave(TEMPORARY)
-        waiting += reversed(folders)
+        done += 1
+        progress(done, done + len(waiting))
+
+
+def _entries(folder: str, listing: Listing) -> list[str]:
+    """The paths in a folder, the last one first, those of folders with a separator at their end."""
+    with os.scandir(folder) as entries:
+        names = [entry.name + os.sep * _is_folder(entry) for entry in entries]
+    finished = [name for name in names if not is_unfinished(name.rstrip(os.sep))]
+    for _ in range(len(names) - len(finished)):
+        listing.leave("unfinished_name")
+    return [os.path.join(folder, name) for name in sorted(finished, key=shown, reverse=True)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # looking at it as a file says what is wrong with it
+        return False
 
 
 def _file(folder: str, place: str, roots: tuple[str, ...]) -> tuple[File, str, float]:
@@ -357,14 +300,14 @@ def open_regular(place: str) -> BufferedReader[_Reader]:
 
 
 @contextmanager
-def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
-    """Open a listed file, which must have the content that it had when it was listed.
+def reopen(file: File, *, inboxes: tuple[Folder, ...]) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a listed file, which must have the content that it had when it was listed; yields it with its sha256.
 
     Parameters
     ----------
     file : File
-    inboxes : tuple of Path
-        Where links may lead.
+    inboxes : tuple
+        Where links may lead, and where objects may lie.
 
     Raises
     ------
@@ -377,8 +320,12 @@ def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
     """
     if file.error:
         raise AudioError(file.error, file.message)
+    if file.is_object:
+        with bucket_inbox.reopen(file, inboxes=urls_of(inboxes)) as (copy, sha256):
+            yield copy, sha256
+        return
     real = os.path.realpath(file.where)
-    if not any(Path(real).is_relative_to(os.path.realpath(inbox)) for inbox in inboxes):
+    if not any(_lies_in(Path(real), inbox) for inbox in paths_of(inboxes)):
         raise AudioError("outside_inbox", f"{file.path} now leads out of the inbox; it was not followed")
     try:
         handle = open_regular(real)
@@ -392,7 +339,7 @@ def reopen(file: File, *, inboxes: tuple[Path, ...]) -> Iterator[BinaryIO]:
                 if _sha256(handle) != file.sha256:
                     raise AudioError("changed", f"{file.path} changed after it was listed; the next sweep scores it")
                 handle.seek(0)
-            yield handle
+            yield handle, file.sha256
         finally:
             if failure := handle.raw.failure:
                 raise failure

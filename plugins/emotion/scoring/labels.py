@@ -7,25 +7,31 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from emotion import bucket
 from emotion.datasets.label_table import LabelRow, read_label_table
 from emotion.datasets.ravdess import ravdess_emotion
 from emotion.errors import DataError
 from emotion.scoring import inbox
+from emotion.settings import Folder
 
 log = logging.getLogger(__name__)
 
 MAX_LABELS_BYTES = 64 << 20
 
 
-def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Path | None:
-    """The real path of a folder's table of labels; None if the folder has none.
+def find_labels(folder: Folder, name: str | None, inboxes: tuple[Path, ...]) -> tuple[str, bytes] | None:
+    """A folder's table of labels: where it is, and its content; None if the folder has none.
 
     Raises
     ------
     DataError
-        If it is no regular file of an inbox, or too long.
+        If it is no regular file of an inbox, is too long, or cannot be read.
     """
-    if not name or not os.path.lexists(folder / name):
+    if not name:
+        return None
+    if isinstance(folder, str):
+        return _object(f"{folder}/{name}")
+    if not os.path.lexists(folder / name):
         return None
     file = Path(os.path.realpath(folder / name))
     if not file.is_file() or not any(file.is_relative_to(os.path.realpath(root)) for root in inboxes):
@@ -34,16 +40,36 @@ def find_labels(folder: Path, name: str | None, inboxes: tuple[Path, ...]) -> Pa
         )
     if file.stat().st_size > MAX_LABELS_BYTES:
         raise DataError(f"{folder / name} has {file.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
-    return file
+    try:
+        with inbox.open_regular(str(file)) as handle:  # it may have become a pipe since it was found
+            data = handle.read(MAX_LABELS_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+    if len(data) > MAX_LABELS_BYTES:
+        raise DataError(f"{file} has grown beyond {MAX_LABELS_BYTES:,} bytes while it was read")
+    return str(file), data
 
 
-def read_labels(file: Path, translations: Mapping[str, str | None]) -> dict[str, LabelRow]:
+def _object(url: str) -> tuple[str, bytes] | None:
+    try:
+        data = bucket.read_object(url, most=MAX_LABELS_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{url} cannot be read ({error})") from None
+    if len(data) > MAX_LABELS_BYTES:
+        raise DataError(f"{url} is too long; expected at most {MAX_LABELS_BYTES:,} bytes")
+    return url, data
+
+
+def read_labels(source: str, data: bytes, translations: Mapping[str, str | None]) -> dict[str, LabelRow]:
     """What a table of labels says, by path. It has the column ``path``, and ``emotion`` or ``speaker`` or both.
 
     Parameters
     ----------
-    file : Path
-        A real path.
+    source : str
+        How errors name the table.
+    data : bytes
     translations : mapping
         Words for emotions (lower case) and the emotions that they stand for; a recording whose word stands for None has
         no label.
@@ -53,21 +79,14 @@ def read_labels(file: Path, translations: Mapping[str, str | None]) -> dict[str,
     DataError
         If the table cannot be used; see :func:`emotion.datasets.label_table.read_label_table`.
     """
-    try:
-        with inbox.open_regular(str(file)) as handle:  # it may have become a pipe since it was found
-            data = handle.read(MAX_LABELS_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from None
-    if len(data) > MAX_LABELS_BYTES:
-        raise DataError(f"{file} has grown beyond {MAX_LABELS_BYTES:,} bytes while it was read")
     table = read_label_table(
         data,
-        str(file),
+        source,
         translations=translations,
         translated_in="in an entry (a word that two entries translate differently is not translated)",
         needs_emotions=False,
     )
-    if warning := table.warning(str(file)):
+    if warning := table.warning(source):
         log.warning("%s", warning)
     return {row.path: row for row in table.rows}
 

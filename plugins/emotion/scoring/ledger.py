@@ -1,6 +1,6 @@
 """Which file was scored by which model, and which batch is scoring which files, so that each file is scored once.
 
-``ledger/open/<batch>.json`` is the claim of a batch; its ``scores/<batch>/plan.json`` lists the files. Once the
+``ledger/open/<batch>.json`` is the claim of a batch; its plan (:mod:`emotion.scoring.plan`) lists the files. Once the
 ``summary.json`` of the batch is there, its files are *known* to its models:
 ``ledger/known/<version>/<family>/<batch>.parquet`` (place, stamp, sha256). Then the claim is released. A batch whose
 process died leaves its claim behind; the next sweep takes over its files, and what was computed of them.
@@ -10,79 +10,56 @@ process died leaves its claim behind; the next sweep takes over its files, and w
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
 
 import pandas as pd
+from pyarrow.parquet import ParquetFile
 
 from emotion.errors import StoreError
+from emotion.scoring.known import Known
 from emotion.store import Store
 
 OPEN = "ledger/open"
 TAKEN_OVER = "ledger/taken_over"
 MEMORY_ERRORS = "ledger/memory_errors"
 COLUMNS = ["place", "stamp", "sha256"]
-"""What the ledger keeps of a file: see :class:`emotion.scoring.inbox.File`."""
+"""What the ledger keeps of a file: see :class:`emotion.scoring.listing.File`."""
 PARTS_BEFORE_MERGING = 24
 """So many parts of a model are merged into one."""
+FULL = "full-"
+"""Beginning of the names of parts that are not merged again."""
+ROWS_OF_A_FULL_PART = 25_000
 LEASE_SECONDS = 24 * 3600.0
 """How long a claim of another machine holds where its locks are not seen: where the artifact store is a folder."""
 REMEMBERED_SECONDS = 3 * 24 * 3600.0
 """How long it is remembered that a batch was taken over: longer than a run of the DAG may last."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """Files that are known: by place and stamp, and by place and content.
-
-    Attributes
-    ----------
-    stamps : set of (place, stamp)
-    contents : set of (place, sha256)
-
-    Examples
-    --------
-    >>> known = Known.of_files([{"place": "2f61", "stamp": "9-1-1", "sha256": "ab"}])
-    >>> known.has("2f61", "9-1-1", None), known.has("2f61", "9-2-2", None), known.has("2f61", "9-2-2", "ab")
-    (True, False, True)
-    """
-
-    stamps: set[tuple[str, str]]
-    contents: set[tuple[str, str]]
-
-    @classmethod
-    def of_files(cls, files: list[dict]) -> Known:
-        """What these files (dicts with place, stamp, sha256) make known; sha256 is "" where it is not known."""
-        return cls.of_table(pd.DataFrame(files, columns=COLUMNS))
-
-    @classmethod
-    def of_table(cls, table: pd.DataFrame) -> Known:
-        """As :meth:`of_files`, from a table with these columns."""
-        contents = table[table["sha256"] != ""]
-        return cls(
-            stamps=set(zip(table["place"], table["stamp"], strict=True)),
-            contents=set(zip(contents["place"], contents["sha256"], strict=True)),
-        )
-
-    def has(self, place: str, stamp: str, sha256: str | None) -> bool:
-        """Whether the file is known, by its stamp or, if given, by its content."""
-        return (place, stamp) in self.stamps or (sha256 is not None and (place, sha256) in self.contents)
-
-
 def read(store: Store, model: str) -> Known:
     """The files known to a model (``<version>/<family>``)."""
-    return Known.of_table(_read_parts(store, _parts(store, model)))
+    return Known.of_files(_files_of_parts(store, _parts(store, model)))
 
 
 def merge_parts(store: Store, model: str) -> None:
-    """Write the parts of a model as one, if there are many: each batch adds one, and a sweep reads them all."""
-    parts = _parts(store, model)
+    """Write the parts of a model as few, if there are many: each batch adds one, and a sweep reads them all.
+
+    A part of :data:`ROWS_OF_A_FULL_PART` files is full, and is not merged again.
+    """
+    parts = [key for key in _parts(store, model) if not key.startswith(f"{_folder(model)}/{FULL}")]
     if len(parts) < PARTS_BEFORE_MERGING:
         return
     name = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-    store.write_table(f"{_folder(model)}/merged-{name}.parquet", _read_parts(store, parts))
+    rows = _files_of_parts(store, parts)
+    number = 0
+    while files := list(islice(rows, ROWS_OF_A_FULL_PART)):
+        kind = FULL if len(files) == ROWS_OF_A_FULL_PART else "merged-"
+        number += 1
+        _write_part(store, f"{_folder(model)}/{kind}{name}-{number}.parquet", files)
     for key in parts:  # if the process dies here, some rows are there twice, which means the same
         store.delete(key)
 
@@ -91,28 +68,44 @@ def _parts(store: Store, model: str) -> list[str]:
     return store.list(_folder(model), "*.parquet")
 
 
-def _read_parts(store: Store, parts: list[str]) -> pd.DataFrame:
-    empty = pd.DataFrame(columns=COLUMNS, dtype=str)
-    return pd.concat([empty, *(store.read_table(key) for key in parts)], ignore_index=True).drop_duplicates()
+def _files_of_parts(store: Store, parts: list[str]) -> Iterator[dict[str, str]]:
+    """The rows of parts, a few at a time, as dicts with :data:`COLUMNS`."""
+    for key in parts:
+        for rows in ParquetFile(io.BytesIO(store.read_bytes(key))).iter_batches(10_000, columns=COLUMNS):
+            yield from rows.to_pylist()
 
 
-def record(store: Store, model: str, name: str, files: list[dict]) -> None:
-    """Make files (dicts with place, stamp, sha256) known to a model, by a part with this name."""
-    store.write_table(f"{_folder(model)}/{name}.parquet", pd.DataFrame(files, columns=COLUMNS))
+def record(store: Store, model: str, name: str, files: Iterable[dict]) -> None:
+    """Make files (dicts with place, stamp, sha256) known to a model, by parts with this name."""
+    rows = iter(files)
+    number, suffix = 0, ""
+    while (block := list(islice(rows, ROWS_OF_A_FULL_PART))) or not number:
+        _write_part(store, f"{_folder(model)}/{name}{suffix}.parquet", block)
+        number += 1
+        suffix = f"-{number}"
+
+
+def _write_part(store: Store, key: str, files: list[dict]) -> None:
+    store.write_table(key, pd.DataFrame(files, columns=COLUMNS, dtype=str).drop_duplicates())
 
 
 def _folder(model: str) -> str:
     return f"ledger/known/{model}"
 
 
+def content_of(file: Mapping[str, Any]) -> str:
+    """What names the content of a file of a plan: its sha256, or its stamp where it was not read yet."""
+    return file["sha256"] or file["stamp"]
+
+
 def memory_errors(store: Store) -> dict[tuple[str, str], int]:
-    """How often memory ran out while a file was scored, by place and sha256; only files that have no answer yet."""
+    """How often memory ran out while a file was scored, by place and content; only files that have no answer yet."""
     records = [store.read_json(key) for key in store.list(MEMORY_ERRORS, "*.json")]
     return {(record["place"], record["sha256"]): record["count"] for record in records}
 
 
 def note_memory_errors(store: Store, place: str, sha256: str, count: int) -> None:
-    """Write how often memory ran out for a file; 0 once it has an answer."""
+    """Write how often memory ran out for a file; 0 once it has an answer. ``sha256``: see :func:`content_of`."""
     name = hashlib.sha256(f"{place} {sha256}".encode()).hexdigest()[:32]
     key = f"{MEMORY_ERRORS}/{name}.json"
     if count:

@@ -1,18 +1,22 @@
 """What a scoring run is asked to do, and the plan that it makes of that: which files, in which shards.
 
-Nothing here writes to the artifact store; :mod:`emotion.scoring.batches` does.
+``scores/<batch>/plan.json`` has the figures and the shards, ``scores/<batch>/plan/<number>.parquet`` the files of one
+shard. So a plan of a million files needs no more memory than one of a thousand. Nothing here writes to the artifact
+store; :mod:`emotion.scoring.batches` does.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from emotion import bucket
 from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.datasets.label_table import LabelRow
 from emotion.errors import ConfigurationError, DataError
@@ -20,9 +24,10 @@ from emotion.inference import CustomEmotionModel
 from emotion.models import documents, registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import inbox
-from emotion.scoring.inbox import File
 from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
+from emotion.scoring.listing import File, Listing
 from emotion.scoring.options import Options
+from emotion.settings import Folder
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,12 +39,24 @@ SHARD_BYTES = 256 << 20
 LATEST = "latest"
 
 
+class PlannedShard(TypedDict):
+    """A shard of a plan: the files that one task scores."""
+
+    part: str
+    """The key, without an ending, of the shard's results in the artifact store."""
+    list: str
+    """The key of the table of its files; "" in a plan of an earlier release, which holds them itself."""
+    files: int
+    first: str
+    """The first path among them; the shards of a plan are in its order."""
+
+
 class Plan(TypedDict):
     """What ``plan.json`` of a batch holds.
 
-    ``files`` are dicts with the fields of :class:`~emotion.scoring.inbox.File`, and with ``label``, ``speaker`` and
-    ``part``: the key, without an ending, of the shard's files in the artifact store. ``memory_errors``, if it is there,
-    says how often memory ran out for the file.
+    The files are not in it, but in a table for each shard, so that no task has all of them in memory. They are dicts
+    with the fields of :class:`~emotion.scoring.listing.File`, and with ``label`` and ``speaker``. ``memory_errors``,
+    which is 0 for nearly all, says how often memory ran out for the file.
     """
 
     batch: str
@@ -52,7 +69,7 @@ class Plan(TypedDict):
     models: list[dict]
     """The model, and the challenger if there is one: see :func:`pinned_models`."""
     options: dict
-    files: list[dict]
+    shards: list[PlannedShard]
     known: int
     """Number of files that were scored before, or that another batch is scoring."""
     left: dict[str, int]
@@ -61,6 +78,8 @@ class Plan(TypedDict):
     """Dead batches whose files this batch takes over."""
     labels_refused: NotRequired[list[dict[str, str]]]
     """The tables of labels that cannot be used: the folder and the reason (message) of each."""
+    files: NotRequired[list[dict]]
+    """In a plan of an earlier release: the files of all shards, each with its ``part``."""
 
 
 @dataclass(frozen=True)
@@ -69,36 +88,32 @@ class Request:
 
     Attributes
     ----------
-    folders : sequence of Path
-        Real paths.
-    inboxes : tuple of Path
-        Where links may lead.
+    folders : sequence of Path or str
+        Real paths, and URLs of folders of buckets.
+    inboxes : tuple of Path or str
+        Where links may lead, and where objects may lie.
     model, challenger : str
         See :meth:`emotion.runs.scoring_run.ScoringRun.find_new_audio`.
     options : Options
     catalogue : Path
         The dataset catalogue, whose translations of emotion words hold for labels files too.
+    days : int
+        Where a URL names folders by ``{date}``: how many days before today are looked at.
     """
 
-    folders: Sequence[Path]
-    inboxes: tuple[Path, ...]
+    folders: Sequence[Folder]
+    inboxes: tuple[Folder, ...]
     model: str
     challenger: str | None
     options: Options
     catalogue: Path
+    days: int = 0
 
 
 @dataclass
-class NewFiles:
-    """Files to score, from all folders of a request; ``known``, ``left`` and ``labels_refused`` as in :class:`Plan`.
+class NewFiles(Listing):
+    """What is to say of the folders of a request; ``labels_refused`` as in :class:`Plan`."""
 
-    ``restamped``: files with a new stamp and a content that is known at their path.
-    """
-
-    entries: list[dict] = field(default_factory=list)
-    known: int = 0
-    left: dict[str, int] = field(default_factory=dict)
-    restamped: list[File] = field(default_factory=list)
     labels_refused: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -150,54 +165,101 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
 
 
 def find_new_files(
-    request: Request, *, is_known: Callable[[str, str, str | None], bool], progress: Progress = no_progress
-) -> NewFiles:
-    """List the files of a request's folders that are not known, with labels and speakers where those are known.
+    request: Request,
+    new: NewFiles,
+    *,
+    room: int,
+    is_known: Callable[[str, str, str | None], bool],
+    on_restamped: Callable[[File], None],
+    progress: Progress = no_progress,
+) -> Iterator[list[dict]]:
+    """The files of a request's folders that are not known, shard by shard, as they are listed.
+
+    A shard has at most ``files_per_shard`` files and about :data:`SHARD_BYTES`.
 
     Parameters
     ----------
     request : Request
-    is_known : callable
-        As :func:`emotion.scoring.inbox.look` takes it.
-    progress : callable
-        Called with files done and files in all, for each folder.
+    new : NewFiles
+        What is to say of the folders is noted there.
+    room : int
+        The highest number of shards; files beyond them are left for the next sweep.
+    is_known, on_restamped, progress : callable
+        As :func:`emotion.scoring.inbox.look` takes them.
 
-    Returns
-    -------
-    NewFiles
-        Where a folder's table of labels cannot be used, its files have no labels and speakers from it.
+    Yields
+    ------
+    list of dict
+        Files, as :class:`Plan` describes them. Where a folder's table of labels cannot be used, its files have no
+        labels and speakers from it.
     """
+    shard: list[dict] = []
+    size = count = 0
+    most = request.options.files_per_shard
+
+    def is_full() -> bool:
+        return count >= room or (count == room - 1 and len(shard) >= most)
+
+    for entry in _new_entries(
+        request, new, is_known=is_known, on_restamped=on_restamped, is_full=is_full, progress=progress
+    ):
+        if shard and (len(shard) >= most or size + entry["size"] > SHARD_BYTES):
+            yield shard
+            shard, size, count = [], 0, count + 1
+        if count >= room:
+            new.leave("over_limit")
+            continue
+        shard.append(entry)
+        size += entry["size"]
+    if shard:
+        yield shard
+
+
+def _new_entries(
+    request: Request,
+    new: NewFiles,
+    *,
+    is_known: Callable[[str, str, str | None], bool],
+    on_restamped: Callable[[File], None],
+    is_full: Callable[[], bool],
+    progress: Progress,
+) -> Iterator[dict]:
     options = request.options
-    new = NewFiles()
-    for folder in request.folders:
-        listing = inbox.look(
+    today = dt.datetime.now(dt.UTC).date()
+    folders = list(chain.from_iterable(_on_days(folder, today, request.days) for folder in request.folders))
+    for folder in folders:
+        files = inbox.look(
             folder,
+            new,
             inboxes=request.inboxes,
             settle_seconds=options.settle_seconds,
             is_known=is_known,
+            on_restamped=on_restamped,
+            is_full=is_full,
             skip=frozenset([options.labels] if options.labels else []),
-            limit=MAX_SHARDS * options.files_per_shard - len(new.entries),
             progress=progress,
         )
-        labels = _labels(folder, request, new.labels_refused) if listing.files else {}
-        for file in listing.files:
+        labels: dict[str, LabelRow] | None = None
+        for file in files:
+            if labels is None:
+                labels = _labels(folder, request, new.labels_refused)
             entry = asdict(file) | label_and_speaker(file.path, labels, options.speakers)
-            if len(request.folders) > 1:
+            if len(folders) > 1:
                 entry["path"] = inbox.shown(file.where)
-            new.entries.append(entry)
-        new.known += listing.known
-        new.left = dict(Counter(new.left) + Counter(listing.left))
-        new.restamped += listing.restamped
-    return new
+            yield entry
 
 
-def _labels(folder: Path, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
+def _on_days(folder: Folder, today: dt.date, days: int) -> Sequence[Folder]:
+    return [folder] if isinstance(folder, Path) else bucket.days_of(folder, today, days)
+
+
+def _labels(folder: Folder, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
     """The rows of a folder's table of labels, by path; none, and an entry in ``refused``, if it cannot be used."""
     try:
-        file = find_labels(folder, request.options.labels, request.inboxes)
-        if file is None:
+        content = find_labels(folder, request.options.labels, inbox.paths_of(request.inboxes))
+        if content is None:
             return {}
-        return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
+        return read_labels(*content, shared_translations(read_catalogue(request.catalogue).values()))
     except DataError as error:
         message = inbox.shown(str(error))
         log.info("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)
@@ -213,10 +275,10 @@ def make_plan(
     created: str,
     models: list[dict],
     new: NewFiles,
-    adopted: Sequence[dict] = (),
+    shards: list[PlannedShard],
     took_over: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a batch: new files divided into shards, and the files that it takes over with their results.
+    """The plan of a batch.
 
     Parameters
     ----------
@@ -227,20 +289,12 @@ def make_plan(
     models : list of dict
         From :func:`pinned_models`.
     new : NewFiles
-    adopted : sequence of dict
-        Files of dead batches that are scored already; they keep their parts.
+        Once all of :func:`find_new_files` was taken.
+    shards : list of PlannedShard
+        Those that the batch takes over with their results, and those of new files.
     took_over : sequence of str
         Names of the dead batches.
     """
-    adopted_parts = frozenset(list(dict.fromkeys(entry["part"] for entry in adopted))[:MAX_SHARDS])
-    files = [entry for entry in adopted if entry["part"] in adopted_parts]
-    shards = cut_into_shards(new.entries, request.options.files_per_shard)
-    room = MAX_SHARDS - len(adopted_parts)
-    left = dict(new.left)
-    if beyond := len(adopted) - len(files) + sum(map(len, shards[room:])):
-        left["over_limit"] = left.get("over_limit", 0) + beyond
-    for number, shard in enumerate(shards[:room], start=1):
-        files += [entry | {"part": f"scores/{batch}/parts/{number:04d}"} for entry in shard]
     return {
         "batch": batch,
         "run_id": run_id,
@@ -249,43 +303,69 @@ def make_plan(
         "inboxes": encoded_paths(request.inboxes),
         "models": models,
         "options": asdict(request.options),
-        "files": files,
+        "shards": shards,
         "known": new.known,
-        "left": left,
+        "left": new.left,
         "took_over": list(took_over),
         "labels_refused": new.labels_refused,
     }
 
 
-def cut_into_shards(entries: list[dict], size: int) -> list[list[dict]]:
-    """Divide files into shards of at most ``size`` files and about :data:`SHARD_BYTES`.
-
-    The clips of a speaker stay in one shard as far as possible. A speaker with more clips than a shard holds is
-    divided evenly, so that each part has enough clips to adapt to the speaker.
-
-    >>> clips = [{"path": f"{number}.wav", "speaker": "ann", "size": 1} for number in range(5)]
-    >>> [len(shard) for shard in cut_into_shards(clips, 4)]
-    [2, 3]
-    """
-    by_speaker: dict[str, list[dict]] = {}
-    for entry in sorted(entries, key=lambda entry: (entry["speaker"], entry["path"])):
-        by_speaker.setdefault(entry["speaker"], []).append(entry)
-    groups = [[entry] for entry in by_speaker.pop("", [])]
-    for clips in by_speaker.values():
-        pieces = -(-len(clips) // size)
-        groups += [clips[len(clips) * i // pieces : len(clips) * (i + 1) // pieces] for i in range(pieces)]
-    shards: list[list[dict]] = []
-    for group in groups:
-        full = not shards or len(shards[-1]) + len(group) > size
-        if full or sum(entry["size"] for entry in shards[-1]) + group[0]["size"] > SHARD_BYTES:
-            shards.append([])
-        shards[-1] += group
-    return shards
-
-
 def part_keys(plan: Plan) -> list[str]:
-    """The parts of a plan, each once, in the order of its files."""
-    return list(dict.fromkeys(entry["part"] for entry in plan["files"]))
+    """The parts of a plan, each once, in the order of its shards."""
+    return [shard["part"] for shard in plan["shards"]]
+
+
+def find_shard(plan: Plan, part: str) -> PlannedShard:
+    """The shard of a plan whose results have this key."""
+    return next(shard for shard in plan["shards"] if shard["part"] == part)
+
+
+def with_shards(plan: Plan) -> Plan:
+    """A plan as this release writes it; one of an earlier release has its files in itself.
+
+    >>> with_shards({"files": [{"part": "p/1", "path": "b.wav"}, {"part": "p/1", "path": "a.wav"}]})["shards"]
+    [{'part': 'p/1', 'list': '', 'files': 2, 'first': 'a.wav'}]
+    """
+    if "shards" in plan:
+        return plan
+    paths: dict[str, list[str]] = {}
+    for entry in plan["files"]:
+        paths.setdefault(entry.get("part", ""), []).append(entry["path"])
+    shards: list[PlannedShard] = [
+        {"part": part, "list": "", "files": len(names), "first": min(names)} for part, names in paths.items()
+    ]
+    return plan | {"shards": sorted(shards, key=lambda shard: shard["first"])}
+
+
+def read_files(store: Store, plan: Plan, shard: PlannedShard, columns: Sequence[str] | None = None) -> list[dict]:
+    """The files of a shard, as :class:`Plan` describes them; with these columns alone, if they are given."""
+    if not shard["list"]:
+        return [entry for entry in plan["files"] if entry.get("part", "") == shard["part"]]
+    return read_list(store, shard, columns)
+
+
+def read_list(store: Store, shard: PlannedShard, columns: Sequence[str] | None = None) -> list[dict]:
+    """As :func:`read_files`, of a shard whose files are in a table."""
+    return store.read_table(shard["list"], columns).to_dict("records")
+
+
+def all_files(store: Store, plan: Plan, columns: Sequence[str] | None = None) -> Iterator[dict]:
+    """The files of all shards of a plan; one shard is in memory at a time."""
+    for shard in plan["shards"]:
+        yield from read_files(store, plan, shard, columns)
+
+
+def find_files(
+    store: Store, plan: Plan, places: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[File, str]]:
+    """Some files of a plan and their parts, by path and sha256."""
+    files = {}
+    for shard in plan["shards"]:
+        for entry in read_files(store, plan, shard):
+            if (place := (entry["path"], entry["sha256"])) in places:
+                files[place] = listed_file(entry), shard["part"]
+    return files
 
 
 def listed_file(entry: dict) -> File:
@@ -298,22 +378,23 @@ def shown_folders(request: Request) -> list[str]:
     return [inbox.shown(str(folder)) for folder in request.folders]
 
 
-def encoded_paths(paths: Sequence[Path]) -> list[str]:
-    """Real paths as hexadecimal bytes, as a name in a file system need not be UTF-8.
+def encoded_paths(paths: Sequence[Folder]) -> list[str]:
+    """Real paths and URLs as hexadecimal bytes, as a name in a file system need not be UTF-8.
 
     >>> encoded_paths([Path("/")])
     ['2f']
     """
-    return [os.fsencode(os.path.realpath(path)).hex() for path in paths]
+    return [os.fsencode(path if isinstance(path, str) else os.path.realpath(path)).hex() for path in paths]
 
 
-def decoded_paths(hexadecimal: list[str]) -> tuple[Path, ...]:
-    """The paths that :func:`encoded_paths` encoded.
+def decoded_paths(hexadecimal: list[str]) -> tuple[Folder, ...]:
+    """The paths and URLs that :func:`encoded_paths` encoded.
 
-    >>> [path.as_posix() for path in decoded_paths(["2f"])]
-    ['/']
+    >>> decoded_paths([*encoded_paths([Path("/"), "s3://calls/inbox"])])[1]
+    's3://calls/inbox'
     """
-    return tuple(Path(os.fsdecode(bytes.fromhex(path))) for path in hexadecimal)
+    places = [os.fsdecode(bytes.fromhex(path)) for path in hexadecimal]
+    return tuple(place if bucket.is_url(place) else Path(place) for place in places)
 
 
 def nothing_new_message(plan: Plan) -> str:

@@ -22,8 +22,9 @@ from emotion.features.quality import Quality
 from emotion.inference import CustomEmotionModel
 from emotion.inference.windows import Window, channels_of, file_windows, read
 from emotion.scoring import inbox
-from emotion.scoring.inbox import TEMPORARY
+from emotion.scoring.ledger import content_of
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
@@ -57,7 +58,7 @@ class Shard:
     Attributes
     ----------
     memory_errors : dict
-        How often memory ran out, for :func:`emotion.scoring.ledger.note_memory_errors`: by place and sha256, for the
+        How often memory ran out, for :func:`emotion.scoring.ledger.note_memory_errors`: by place and content, for the
         files for which it changed.
     """
 
@@ -77,19 +78,21 @@ class Shard:
 
         Its channels get a row each if they are scored separately. An error of the disk concerns the whole file.
         """
+        read = entry
         try:
-            with inbox.reopen(listed_file(entry), inboxes=self._inboxes) as handle:
+            with inbox.reopen(listed_file(entry), inboxes=self._inboxes) as (handle, sha256):
+                read = entry | {"sha256": sha256}
                 parts = channels_of(handle, self._options.channels)
-                scored = [self._score(handle, entry, channel) for channel in parts]
+                scored = [self._score(handle, read, channel) for channel in parts]
         except MemoryError as error:
-            self._rows.append(self._row(entry) | self._out_of_memory(entry, error))
+            self._rows.append(self._row(read) | self._out_of_memory(entry, error))
             return
         except OSError as error:
             log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
-            self._rows.append(self._row(entry) | {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))})
+            self._rows.append(self._row(read) | {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))})
             return
         except Exception as error:
-            self._rows.append(self._row(entry) | _refusal(entry, error))
+            self._rows.append(self._row(read) | _refusal(entry, error))
         else:  # only now is it certain that no read of the file failed
             for row, vector, timeline in scored:
                 if vector is not None:
@@ -98,7 +101,7 @@ class Shard:
                 self._rows.append(row)
                 self._timeline += timeline
         if entry.get("memory_errors"):
-            self.memory_errors[entry["place"], entry["sha256"]] = 0
+            self.memory_errors[entry["place"], content_of(entry)] = 0
 
     def _row(self, entry: dict, channel: Channel | None = None) -> dict:
         """The row of a file, or of a channel of it, before it has an answer."""
@@ -159,7 +162,7 @@ class Shard:
         """Columns of the row of a file for which memory ran out: it is left for the next sweep, or refused."""
         count = entry.get("memory_errors", 0) + 1
         is_final = count >= MEMORY_ATTEMPTS
-        self.memory_errors[entry["place"], entry["sha256"]] = 0 if is_final else count
+        self.memory_errors[entry["place"], content_of(entry)] = 0 if is_final else count
         if not is_final:
             log.warning("%s: left for the next sweep (%s)", entry["path"], describe_failure(error))
             return {"error": TEMPORARY, "message": inbox.shown(describe_failure(error))}

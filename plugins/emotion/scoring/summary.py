@@ -11,13 +11,15 @@ from scipy.stats import binomtest
 from emotion.evaluation import bootstrap, scores
 from emotion.features import quality
 from emotion.models.documents import known_emotions
-from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
+from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan
 from emotion.scoring.tables import HEARD, LATENCIES
-from emotion.vocabulary import MODES, emotions_of
+from emotion.vocabulary import MODES
 
+UNCOUNTED = ("sha256", "message", "model", "family")
+"""Columns of a shard's table that no figure is made of."""
 LISTED = 200
 """Rows of a list in the report; the files beside it have all rows."""
 
@@ -28,7 +30,8 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
     Parameters
     ----------
     table : pandas.DataFrame
-        The tables of all shards, see :func:`emotion.scoring.tables.clip_table`, without the rows of ``left``.
+        The tables of all shards, see :func:`emotion.scoring.tables.clip_table`, without the rows of ``left``. The
+        columns of :data:`UNCOUNTED` and the probabilities need not be there.
     plan : Plan
     left : pandas.DataFrame
         The rows of files that are left for the next sweep, as reading them failed for now.
@@ -59,7 +62,7 @@ def summarize(table: pd.DataFrame, plan: Plan, *, left: pd.DataFrame, seconds: f
         "labels_refused": plan.get("labels_refused", []),
         "labels_outside": len(with_label) - len(labelled),
         "audio_seconds": float(good["duration"].sum()),
-        "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in emotions_of(table)},
+        "emotions": {emotion: int((good["emotion"] == emotion).sum()) for emotion in known_emotions(plan["models"][0])},
         "confidence": spread(good["confidence"]) | {"histogram": _histogram(good["confidence"])},
         "listener_limits": listener_limits(Options(**plan["options"]), plan["models"][0]),
         "needs_listener": int(good["needs_listener"].sum()),

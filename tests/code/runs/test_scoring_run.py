@@ -38,7 +38,6 @@ from emotion.scoring import batches, inbox, ledger
 from emotion.scoring import shard as shard_module
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
 from emotion.scoring.options import NothingToScore, Options
-from emotion.scoring.plan import cut_into_shards
 from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
@@ -106,7 +105,8 @@ def test_answers_are_those_of_the_model(home, box, voices):
     assert summary["accuracy"]["n"] == 12
     written = Store(home.home).list("scores/one")
     assert {key.rpartition("/")[2] for key in written if "/progress/" not in key} == {
-        "plan.json", "predictions.csv", "predictions.parquet", "drift.json", "report.html", "summary.json",
+        "plan.json", "0001.parquet", "0002.parquet", "0003.parquet", "predictions.csv", "predictions.parquet",
+        "drift.json", "report.html", "summary.json",
     }  # fmt: skip
 
 
@@ -623,6 +623,7 @@ class Killed(BaseException):
     ("write", "computed"),
     [
         ("ledger/open/first.json", 2),
+        ("scores/first/plan/0002.parquet", 2),
         ("scores/first/plan.json", 2),
         ("scores/first/parts/0001.npy", 3),
         ("scores/first/parts/0001.parquet", 3),
@@ -638,17 +639,21 @@ def test_killed_at_a_write_each_file_is_in_one_batch_once(home, box, voices, mon
     for path in voices[:2]:
         shutil.copy(path, box)
     options = Options(settle_seconds=0, files_per_shard=1)
-    write_bytes, extract, counted = Store.write_bytes, features.extract, []
+    extract, counted = features.extract, []
 
-    def dying_write(self, key, data):
-        if key == write:
-            raise Killed
-        write_bytes(self, key, data)
+    def dying(method):
+        def dying_write(self, key, content):
+            if key == write:
+                raise Killed
+            method(self, key, content)
+
+        return dying_write
 
     monkeypatch.setattr(batch_report, "LISTEN", 0)  # the report takes most of the time
     monkeypatch.setattr(features, "extract", lambda samples: [counted.append(1), extract(samples)][1])
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "write_bytes", dying_write)
+        patch.setattr(Store, "write_bytes", dying(Store.write_bytes))
+        patch.setattr(Store, "write_file", dying(Store.write_file))
         with pytest.raises(Killed):
             dag_run(home, "first", options=options)
     try:
@@ -792,7 +797,7 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
     summary = score_folder(home, box, batch="next", options=Options(settle_seconds=0, files_per_shard=5))
     assert summary["scored"] == 30 and sorted(predictions(home, "next").index) == [f"{n:02d}.wav" for n in range(30)]
     plan = Store(home.home).read_json("scores/next/plan.json")
-    assert sum(entry["part"].startswith("scores/killed/") for entry in plan["files"]) == 10
+    assert sum(shard["files"] for shard in plan["shards"] if shard["part"].startswith("scores/killed/")) == 10
 
 
 def test_a_long_recording_gets_a_timeline(home, box, voices):
@@ -1118,19 +1123,6 @@ def test_several_inboxes_are_swept_together(home, box, voices, tmp_path):
     shutil.copy(voices[1], tmp_path / "second/a.wav")
     dag_run(settings, "first")
     assert sorted(predictions(settings, "first").index) == sorted([str(box / "a.wav"), str(tmp_path / "second/a.wav")])
-
-
-def test_a_speakers_clips_stay_together():
-    entries = [
-        {"speaker": speaker, "path": f"{speaker}{n}", "size": 1} for speaker in ("", "a", "b") for n in range(25)
-    ]
-    shards = cut_into_shards(entries, 20)
-    assert max(map(len, shards)) <= 20 and sum(map(len, shards)) == 75
-    for speaker in ("a", "b"):
-        counts = [sum(entry["speaker"] == speaker for entry in shard) for shard in shards]
-        assert sorted(filter(None, counts)) == [12, 13]
-    large = cut_into_shards([{"speaker": "", "path": str(n), "size": 200 << 20} for n in range(3)], 20)
-    assert [len(shard) for shard in large] == [1, 1, 1]
 
 
 def test_summary_is_strict_json(home, box):

@@ -107,7 +107,7 @@ def test_a_scoring_run_translates_the_words_of_the_catalogue(trained_store, tmp_
     ScoringRun(settings, "two", Emitter(None)).find_new_audio(
         folder=None, options=Options(settle_seconds=0, rescore=True)
     )
-    (file,) = Store(settings.home).read_json("scores/two/plan.json")["files"]
+    (file,) = Store(settings.home).read_table("scores/two/plan/0001.parquet").to_dict("records")
     assert file["label"] == "angry"
 
 
