@@ -31,7 +31,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from emotion.errors import ConfigurationError, DataError, StoreError
 from emotion.store_lock import Held, file_lock, lease
-from emotion.whole_file import write_whole_file
+from emotion.whole_file import whole_file
 
 if TYPE_CHECKING:
     from emotion.s3 import S3
@@ -185,30 +185,19 @@ class Store:
             self._fs.makedirs(self._fs._parent(target), exist_ok=True)
             self._fs.pipe_file(target, data)
             return
-        write_whole_file(target, data)
+        with whole_file(target) as handle:
+            handle.write(data)
 
     def write_file(self, key: str, source: Path) -> None:
         """Write all that a file of this machine holds, or nothing; memory holds a piece of it at a time."""
         target = self.path(key)
         if not self.is_local:
-            self._fs.makedirs(self._fs._parent(target), exist_ok=True)
+            if not self._s3:
+                self._fs.makedirs(self._fs._parent(target), exist_ok=True)
             self._fs.put_file(str(source), target)
             return
-        folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".writing-{uuid.uuid4().hex}"
-        try:
-            with open(source, "rb") as content, _open_unfinished(unfinished) as handle:
-                shutil.copyfileobj(content, handle, 1 << 20)
-                handle.flush()
-                os.fsync(handle.fileno())
-                _give_name(handle, unfinished, target)
-        except OSError as error:
-            if error.errno is not None:
-                error.filename = target
-            raise
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with open(source, "rb") as content, whole_file(target) as handle:
+            shutil.copyfileobj(content, handle, 1 << 20)
 
     def read_json(self, key: str) -> Any:
         """The value of a JSON document.

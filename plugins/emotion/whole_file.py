@@ -5,18 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole_file(target: str, data: bytes) -> None:
-    """Write a file and make its folder; a file with that name is replaced at once."""
+@contextmanager
+def whole_file(target: str) -> Iterator[BinaryIO]:
+    """A file to write; it gets its name when the block ends, and not if the block fails. Its folder is made.
+
+    A file with that name is replaced at once.
+    """
     folder = Path(target).parent
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".writing-{uuid.uuid4().hex}"
     try:
         with _open_unfinished(unfinished) as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
             _give_name(handle, unfinished, target)
