@@ -398,7 +398,7 @@ class Store:
         return self._s3 is not None
 
     def age(self, key: str) -> float:
-        """Seconds since a file of a bucket was written, by the clock of its server; FileNotFoundError if there is none."""
+        """Seconds since a file of a bucket was written, by its server's clock; FileNotFoundError if there is none."""
         return self._conditional().age(self.path(key))
 
 
