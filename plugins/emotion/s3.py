@@ -109,9 +109,10 @@ class S3(S3FileSystem):
 
         def tell(state: tenacity.RetryCallState) -> None:
             assert state.outcome
-            level = logging.INFO if state.attempt_number < 3 else logging.WARNING
+            level = logging.WARNING if state.attempt_number == 3 else logging.INFO  # once, so that a person knows
             cause = self._cause(state.outcome.exception())
-            log.log(level, "%s: %s; try %d failed, trying again", what, cause, state.attempt_number)
+            message = "%s: %s at try %d; it is tried again for up to %.0f s"
+            log.log(level, message, what, cause, state.attempt_number, PATIENCE_SECONDS)
 
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_temporary),
