@@ -4,8 +4,8 @@
     pip install -r requirements.txt -r requirements-server.txt
     python docs/checks/object_store.py [folder]
 
-Three times: in a folder, in a bucket, and in a bucket whose server fails one call in ten (HTTP 500 and 503, connections
-that end without an answer, after the work was done, or in the middle of an answer). Each time: training, where a worker
+Three times: in a bucket, in a bucket whose server fails one call in ten (HTTP 500 and 503, connections that end without
+an answer, after the work was done, or in the middle of an answer), and in a folder. Each time: training, where a worker
 is killed in featurization and one in training; scoring of a folder; labels of two persons at once; promotion and
 roll-back at the command line; the report by Airflow's server. Prints a table, and ends with code 0 if all is right,
 if the figures of the three are the same, and if the secret key is in no log and no artifact.
@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import fsspec
 import requests
+import soundfile
 from celery_stack import LIMIT_SECONDS, Stack, celery_stack, small_catalogue, tasks, wait_for
 
 from emotion.commands.local_airflow import DAG_ID, free_port
@@ -114,7 +115,10 @@ def score(stack: Stack, store: Store, inbox: Path) -> dict:
     folder = inbox / "calls"
     folder.mkdir(parents=True)
     for number, key in enumerate(store.list("datasets/synthesized/audio", "*.wav")[::3][:FILES]):
-        (folder / f"call-{number:03d}.wav").write_bytes(store.read_bytes(key))
+        with store.open(key) as file:
+            samples, rate = soundfile.read(file)
+        # A little faster: clips that a model was trained on are not drawn for a review.
+        soundfile.write(folder / f"call-{number:03d}.wav", samples, round(1.05 * rate))
     api = stack.airflow.api
     api("PATCH", f"/dags/{SCORING}", params={"update_mask": "is_paused"}, json={"is_paused": False})
     conf = {"folder": "calls", "settle_seconds": 0, "review_clips": 12}
@@ -230,7 +234,7 @@ def main() -> None:
     base.mkdir(parents=True, exist_ok=True)
     base.chmod(0o755)
     rows, results = [], []
-    for place, fail_every in (("folder", None), ("bucket", 0), ("failing bucket", 10)):
+    for place, fail_every in (("bucket", 0), ("failing bucket", 10), ("folder", None)):
         folder = base / place.replace(" ", "-")
         folder.mkdir()
         if fail_every is None:

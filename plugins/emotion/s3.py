@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 60.0
 LONGEST_WAIT = 10.0
 """Seconds between two tries, at most; random below a bound that doubles."""
 CONNECT_SECONDS, READ_SECONDS = 10, 30
+READ_AT_ONCE = 100
 PART_BYTES = 16 * 2**20
 """A file of twice this size or more is sent in parts; it is there once the last of them is."""
 GUIDE = "see “Artifacts in a bucket” in docs/deployment.md"
@@ -108,9 +109,10 @@ class S3(S3FileSystem):
 
         def tell(state: tenacity.RetryCallState) -> None:
             assert state.outcome
-            level = logging.INFO if state.attempt_number < 3 else logging.WARNING
+            level = logging.WARNING if state.attempt_number == 3 else logging.INFO  # once, so that a person knows
             cause = self._cause(state.outcome.exception())
-            log.log(level, "%s: %s; try %d failed, trying again", what, cause, state.attempt_number)
+            message = "%s: %s at try %d; it is tried again for up to %.0f s"
+            log.log(level, message, what, cause, state.attempt_number, PATIENCE_SECONDS)
 
         attempts = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_temporary),
@@ -184,6 +186,22 @@ class S3(S3FileSystem):
         return await self._patiently(
             read, f"get_object s3://{bucket}/{key}"
         )  # the answer may be cut off while it is read
+
+    async def _read_many(self, paths: list[str]) -> list[bytes | None]:
+        """The contents of files, many at a time; None for one that is not there."""
+
+        async def read(path: str) -> bytes | None:
+            try:
+                return await self._cat_file(path)
+            except FileNotFoundError:
+                return None
+
+        contents: list[bytes | None] = []
+        for start in range(0, len(paths), READ_AT_ONCE):
+            contents += await asyncio.gather(*map(read, paths[start : start + READ_AT_ONCE]))
+        return contents
+
+    read_many = sync_wrapper(_read_many)
 
     async def _read_with_version(self, path: str) -> tuple[bytes, str]:
         return await self._get(path, {})

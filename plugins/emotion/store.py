@@ -68,6 +68,8 @@ class Store:
     def __init__(self, root: str):
         self.root = root.rstrip("/") or "/"
         self._s3: S3 | None = None
+        if re.fullmatch(r"\w+:/?", self.root):
+            raise ConfigurationError(f"EMOTION_HOME is {root!r}; expected a bucket too, such as s3://bucket/prefix")
         try:
             if self.root.startswith(("s3://", "s3a://")):
                 from emotion.s3 import S3
@@ -96,7 +98,7 @@ class Store:
             raise ConfigurationError(
                 f"{key!r} is not a path below the artifact store; expected a relative path without '..'"
             )
-        return f"{self._base}/{pure}"
+        return f"{self._base}/{pure}" if pure.parts else self._base
 
     def url(self, key: str) -> str:
         """The key as a person would write it: a local path or a URL."""
@@ -155,16 +157,14 @@ class Store:
         >>> store.read_many(["a", "b"])
         {'a': b'1'}
         """
-        paths = {self.path(key): key for key in keys}
-        if not self.is_local:
-            content = self._fs.cat(list(paths), on_error="return") if paths else {}
-            if failed := [each for each in content.values() if not isinstance(each, bytes | FileNotFoundError)]:
-                raise failed[0]
-            return {key: content[path] for path, key in paths.items() if isinstance(content[path], bytes)}
+        paths = [self.path(key) for key in keys]
+        if self._s3:
+            contents = self._s3.read_many(paths)
+            return {key: content for key, content in zip(keys, contents, strict=True) if content is not None}
         files = {}
-        for path, key in paths.items():
-            with suppress(FileNotFoundError), open(path, "rb") as handle:
-                files[key] = handle.read()
+        for path, key in zip(paths, keys, strict=True):
+            with suppress(FileNotFoundError):
+                files[key] = self._fs.cat_file(path)
         return files
 
     def stamp(self, key: str) -> str:
@@ -246,8 +246,10 @@ class Store:
         self.write_bytes(key, buffer.getvalue())
 
     def delete(self, key: str) -> None:
-        """Remove a file or a whole folder. Nothing happens if there is none."""
+        """Remove a file or a folder, but not the whole store. Nothing happens if there is none."""
         path = self.path(key)
+        if path == self._base:
+            raise ConfigurationError(f"{key!r} is the whole artifact store, which is not deleted; expected a key in it")
         if self._s3:
             self._s3.delete_tree(path)
         elif self._fs.exists(path):
@@ -409,9 +411,7 @@ class Store:
         return self._s3 is not None
 
     def age(self, key: str) -> float:
-        """Seconds since a file of a bucket was written, by the clock of its server, which is the same for all machines.
-
-        Raises FileNotFoundError if there is no such file."""
+        """Seconds since a file of a bucket was written, by its server's clock; FileNotFoundError if there is none."""
         return self._conditional().age(self.path(key))
 
 

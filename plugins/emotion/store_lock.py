@@ -199,15 +199,24 @@ class _Lease:
         return (json.dumps(facts) + "\n").encode()
 
     def _is_mine(self, content: bytes | None) -> bool:
-        return content is not None and json.loads(content).get("token") == self.token
+        return content is not None and _facts(content).get("token") == self.token
 
     def _is_over(self, content: bytes) -> bool:
         """Whether the lease with this content is free or has expired. If it was renewed meanwhile, it is written over
         on the condition that it was not, and so it is not."""
-        facts = json.loads(content)
+        facts = _facts(content)
         if facts.get("free"):
             return True
         try:
-            return self.store.age(self.key) > facts["seconds"]
+            return self.store.age(self.key) > facts.get("seconds", self.seconds)
         except FileNotFoundError:
             return False
+
+
+def _facts(content: bytes) -> dict:
+    """What a lease says; nothing where somebody has damaged it, and then it ends as any other."""
+    try:
+        facts = json.loads(content)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}

@@ -135,7 +135,7 @@ def test_parts_of_a_large_file_are_never_seen(remote, server, monkeypatch):
     server.fails = lambda environ: "500" if "partNumber=3" in environ["QUERY_STRING"] else None
     with pytest.raises(StoreError, match="upload_part"):
         remote.write_bytes("large", data)
-    assert not remote.exists("large") and remote.list(".") == []
+    assert not remote.exists("large") and remote.list("") == []
     ends = iter(["answer lost"])
     server.fails = lambda environ: (
         next(ends, None) if environ["REQUEST_METHOD"] == "POST" and "uploadId=" in environ["QUERY_STRING"] else None
@@ -291,6 +291,25 @@ def test_a_lease_that_another_takes_is_lost_and_the_block_is_told(bucket, caplog
             time.sleep(0.01)
         assert not held and "locks/a.json was lost" in caplog.text
     assert store.read_bytes("locks/a.json") == other, "the lock of the other stays"
+
+
+def test_a_damaged_lease_ends_as_any_other(bucket):
+    store = Store(f"{bucket}/home")
+    store.write_bytes("locks/a.json", b"nonsense")
+    with store.lock("a", wait=False) as held:
+        assert not held
+    while store.age("locks/a.json") < 1:
+        time.sleep(0.05)
+    with store_lock.lease(store, "locks/a.json", wait=False, seconds=0.5) as held:
+        assert held
+
+
+def test_a_bucket_without_a_prefix_is_a_store_too(bucket):
+    store = Store(bucket)
+    store.update("a/b", lambda _: b"1")
+    store.write_bytes("a-c", b"2")
+    store.delete("a")
+    assert store.list("") == ["a-c"]
 
 
 def test_a_lease_outlives_a_server_that_fails_for_a_while(remote, server, monkeypatch):

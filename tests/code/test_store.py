@@ -52,6 +52,30 @@ def test_writing_again_replaces(place):
     assert place.read_bytes("x") == b"short"
 
 
+def test_odd_names_are_names(place):
+    names = ["a/[x] *?.wav", "a/#%20+&=ä.wav", "a/b c/\"'.wav", "a/[x] *?.wav.json"]
+    for name in names:
+        place.write_bytes(name, name.encode())
+    assert place.list("a") == place.list("", "*.[wj]*") == sorted(names)
+    assert place.read_many([*names, "a/nothing*"]) == {name: name.encode() for name in names}
+    place.rename(names[0], "c/[x] *?.wav")
+    place.delete(names[1])
+    assert place.list("") == sorted([*names[2:], "c/[x] *?.wav"]) and place.read_bytes("c/[x] *?.wav")
+
+
+@pytest.mark.parametrize("key", ["", ".", "./"])
+def test_the_whole_store_is_not_deleted(place, key):
+    place.write_bytes("a", b"1")
+    with pytest.raises(ConfigurationError, match="the whole artifact store, which is not deleted"):
+        place.delete(key)
+    assert place.exists("a") and not place.exists(key)
+
+
+def test_a_url_without_a_bucket_is_an_error():
+    with pytest.raises(ConfigurationError, match="EMOTION_HOME is 's3://'; expected a bucket too"):
+        Store("s3://")
+
+
 def test_delete_removes_a_file_or_a_folder_and_accepts_what_is_not_there(place):
     place.write_bytes("a/b", b"1")
     place.write_bytes("a/c/d", b"2")
