@@ -136,7 +136,7 @@ def is_inside(url: str, folder: str) -> bool:
     return (url == root or url.startswith(f"{root}/")) and not {".", ".."} & set(url.split("/"))
 
 
-def list_objects(folder: str, *, most: int | None = None) -> Iterator[Object]:
+def list_objects(folder: str, *, most: int | None = None, begin: str = "") -> Iterator[Object]:
     """The objects whose keys begin with a folder's, sorted by key; a page of 1,000 is asked for when it is needed.
 
     Parameters
@@ -145,6 +145,8 @@ def list_objects(folder: str, *, most: int | None = None) -> Iterator[Object]:
         A URL without ``{date}``.
     most : int, optional
         Ask for so many and no more.
+    begin : str
+        How the paths in the folder must begin.
 
     Raises
     ------
@@ -154,7 +156,8 @@ def list_objects(folder: str, *, most: int | None = None) -> Iterator[Object]:
         If the server fails for now.
     """
     bucket, _, prefix = folder.removeprefix(SCHEME).partition("/")
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "MaxKeys": most or 1000}
+    beginning = f"{prefix}/{begin}" if prefix else begin
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": beginning, "MaxKeys": most or 1000}
     while True:
         try:
             page = _call("list_objects_v2", **request)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion import progress
+from emotion.bucket import is_url
 from emotion.commands.console import LINE_EVERY, PATIENCE, explain_os_error, format_amount, open_bar
 from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowBusy, AirflowProblem, LocalAirflow, free_port
 from emotion.datasets import combining, importing, repository, zenodo
@@ -263,7 +264,7 @@ def parse_sources(text: str, datasets: Sequence[str]) -> dict[str, str]:
     names = "|".join(map(re.escape, datasets))
     starts = [match.start() for match in re.finditer(rf"(?:^|(?<=,))\s*(?:{names})=", text)]
     if not starts and len(datasets) == 1:
-        return {datasets[0]: str(absolute_path(text))}
+        return {datasets[0]: _absolute(text)}
     if not starts or text[: starts[0]].strip():
         raise ConfigurationError(
             f"the source {text!r} does not say which dataset it is of; expected NAME=PATH,NAME=PATH with the names "
@@ -277,7 +278,12 @@ def parse_sources(text: str, datasets: Sequence[str]) -> dict[str, str]:
             f"the source {text!r} names a dataset twice, or has no path for one; expected NAME=PATH,NAME=PATH, or no "
             "entry for a dataset that is downloaded"
         )
-    return {name: str(absolute_path(path)) for name, path in sources.items()}
+    return {name: _absolute(path) for name, path in sources.items()}
+
+
+def _absolute(source: str) -> str:
+    """A path as an absolute one, or a URL as it is."""
+    return source if is_url(source) else str(absolute_path(source))
 
 
 def train_once(
@@ -296,9 +302,8 @@ def train_once(
     settings = Settings.from_environment(os.environ | extra)
     for name in names:
         entry = find_entry(settings.catalogue, name)
-        disk_source = Path(sources[name]) if name in sources else None
-        is_ready = importing.is_ready(Store(settings.home), settings, name, source=disk_source)
-        if disk_source is None and not is_ready:
+        is_ready = importing.is_ready(Store(settings.home), settings, name, source=sources.get(name))
+        if name not in sources and not is_ready:
             _check_reachable(settings, entry)
     run_id = f"{'-'.join(datasets)[:80]}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     _inform(f"Starting Airflow (logs in {airflow_home()})")

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emotion.datasets.archives import MAX_MEMBER_BYTES, Member
+from emotion.datasets.bucket_source import BucketSource
 from emotion.datasets.catalogue import Entry
 from emotion.errors import ConfigurationError, DataError
 from emotion.settings import Settings
@@ -153,7 +154,11 @@ def source_files(source: Path) -> list[tuple[str, Path, os.stat_result]]:
     return sorted(files, key=lambda file: file[0])
 
 
-def folder_members(settings: Settings, folder: Path) -> list[Member]:
+Source = Path | BucketSource
+"""A folder, a zip or a CSV with recordings, on a disk or in a bucket."""
+
+
+def folder_members(settings: Settings, folder: Source) -> list[Member]:
     """The files of a folder, sorted by path, as the members of a zip are listed.
 
     Raises
@@ -162,7 +167,9 @@ def folder_members(settings: Settings, folder: Path) -> list[Member]:
         As :func:`source_files`, and if a name cannot be stored or a link leads out of the folders that recordings may
         come from.
     """
-    roots = [root.resolve() for root in settings.recordings]
+    if isinstance(folder, BucketSource):
+        return folder.members()
+    roots = [root.resolve() for root in settings.recordings if isinstance(root, Path)]
     members = []
     for relative, path, status in source_files(folder):
         if "\\" in relative or not relative.isprintable():
@@ -173,6 +180,11 @@ def folder_members(settings: Settings, folder: Path) -> list[Member]:
             )
         members.append(Member(relative, status.st_size, partial(_read_file, path)))
     return members
+
+
+def local_file(source: Source) -> Path:
+    """A zip as a file of this machine; one of a bucket is fetched first."""
+    return source if isinstance(source, Path) else source.fetched()
 
 
 def _read_file(path: Path) -> bytes:

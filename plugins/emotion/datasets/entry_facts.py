@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from emotion.datasets.bucket_source import BucketSource
 from emotion.datasets.catalogue import (
     Entry,
     FolderEntry,
@@ -16,7 +16,7 @@ from emotion.datasets.catalogue import (
     SynthesizedEntry,
     ZenodoEntry,
 )
-from emotion.datasets.clips import source_files, speaker_name
+from emotion.datasets.clips import Source, source_files, speaker_name
 from emotion.datasets.rules import RAVDESS
 from emotion.datasets.synthesis import VERSION
 
@@ -61,7 +61,7 @@ def _published_folds(entry: Entry) -> dict[str, Any]:
     return {"folds": folds, "folds_scheme": entry.folds and entry.folds.scheme}
 
 
-def inputs_hash(entry: Entry, source: Path | None) -> str:
+def inputs_hash(entry: Entry, source: Source | None) -> str:
     """A hash of all that decides which clips the dataset has and what their labels are."""
     parts: list[Any] = [FORMAT, entry.kind, entry.speaker_prefix]
     if isinstance(entry, ZenodoEntry):
@@ -74,7 +74,9 @@ def inputs_hash(entry: Entry, source: Path | None) -> str:
         parts += [entry.archive, entry.sha256, entry.clips, sorted(entry.labels.items())]
     if not isinstance(entry, (SynthesizedEntry, ReviewedEntry)):
         parts += _naming(entry)
-    if source:
+    if isinstance(source, BucketSource):
+        parts += [str(source), (source.parent if source.suffix.lower() == ".csv" else source).stamps()]
+    elif source:
         files = source_files(source.parent) if source.suffix.lower() == ".csv" else source_files(source)
         parts += [str(source), [(path, status.st_size, status.st_mtime_ns) for path, _, status in files]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

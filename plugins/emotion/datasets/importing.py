@@ -24,7 +24,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +32,7 @@ from typing import Any
 import pandas as pd
 import requests
 
+from emotion.datasets.bucket_source import BucketSource, Stored
 from emotion.datasets.catalogue import (
     Entry,
     RepositoryEntry,
@@ -39,7 +40,7 @@ from emotion.datasets.catalogue import (
     ZenodoEntry,
     find_entry,
 )
-from emotion.datasets.clips import SourceClip, SourceClips
+from emotion.datasets.clips import Source, SourceClip, SourceClips
 from emotion.datasets.download import check_disk, fetch_archives
 from emotion.datasets.entry_facts import describe, inputs_hash
 from emotion.datasets.http_client import Retry
@@ -57,6 +58,8 @@ log = logging.getLogger(__name__)
 
 _OF_EARLIER_IMPORTS: dict[str, Any] = {"left_out": {}, "emotion_colours": {}, "language": None, "listeners": None}
 """Facts that datasets lack which were stored before there were such facts; nothing of them was left out."""
+OBJECTS = "objects.json"
+"""Of a dataset that came from a bucket: stamp and sha256 of each object, by its URL."""
 _NAME_BYTES = 255
 """The longest name of a file or folder that common file systems take."""
 
@@ -124,7 +127,7 @@ def read_manifest(store: Store, name: str) -> pd.DataFrame:
     return parse_manifest(store.read_bytes(_key(name, "manifest.csv")))
 
 
-def is_ready(store: Store, settings: Settings, name: str, *, source: Path | None = None) -> bool:
+def is_ready(store: Store, settings: Settings, name: str, *, source: str | Path | None = None) -> bool:
     """Whether ``obtain`` with the same arguments would return what is stored, with no work and no network."""
     entry = find_entry(settings.catalogue, name)
     return _is_stored(store, entry, _inputs(entry, resolve(settings, entry, source), None))
@@ -134,7 +137,7 @@ def check_entries(settings: Settings, names: Iterable[str], sources: Mapping[str
     """Raise ConfigurationError if a dataset is not in the catalogue, or its source is not there: before any of them is
     brought into the store. ``sources``: name → the source of a dataset that has one."""
     for name in names:
-        resolve(settings, find_entry(settings.catalogue, name), Path(sources[name]) if name in sources else None)
+        resolve(settings, find_entry(settings.catalogue, name), sources.get(name))
 
 
 def obtain(
@@ -142,7 +145,7 @@ def obtain(
     settings: Settings,
     name: str,
     *,
-    source: Path | None = None,
+    source: str | Path | None = None,
     reviewed: SourceClips | None = None,
     progress: StageProgress = no_progress,
     session: requests.Session | None = None,
@@ -152,9 +155,10 @@ def obtain(
 
     Parameters
     ----------
-    source : Path, optional
-        A folder, a zip or (for recordings of your own) a CSV on disk, below one of ``settings.recordings``; a relative
-        path is looked for there. The folder of an entry of kind zenodo may hold its clips, its zips or both. It is
+    source : str or Path, optional
+        A folder, a zip or (for recordings of your own) a CSV, on disk or in a bucket, below one of
+        ``settings.recordings``; a relative path is looked for there. Of a bucket, only objects are read that have
+        changed since the last import. The folder of an entry of kind zenodo may hold its clips, its zips or both. It is
         imported again only if it has changed. Without it entries of kind zenodo and repository are downloaded, unless
         what is stored came out of the catalogue's archives.
     reviewed : SourceClips, optional
@@ -176,16 +180,20 @@ def obtain(
         If the clips are not what the catalogue says. What was stored before stays as it was.
     """
     entry = find_entry(settings.catalogue, name)
-    source = resolve(settings, entry, source)
-    inputs = _inputs(entry, source, reviewed)
+    found = resolve(settings, entry, source)
+    inputs = _inputs(entry, found, reviewed)
     scratch = store.scratch(f"datasets/{name}")
     with store.lock(f"datasets/{name}"), ExitStack() as stack:
         if _is_stored(store, entry, inputs):
             _update_texts(store, entry)
         else:
-            clips = reviewed or _found_clips(store, settings, entry, source, scratch, stack, progress, session, retry)
+            if isinstance(found, BucketSource):
+                found = replace(found, cache=scratch / "objects", store=store, stored=_stored_objects(store, name))
+            clips = reviewed or _found_clips(store, settings, entry, found, scratch, stack, progress, session, retry)
             made_from = [inputs, inputs_hash(entry, None)] if clips.as_published else [inputs]
             _import(store, entry, clips, made_from, progress)
+            if isinstance(found, BucketSource):
+                store.write_json(_key(name, OBJECTS), found.checksums)
         shutil.rmtree(scratch, ignore_errors=True)
     return load(store, name)
 
@@ -194,7 +202,20 @@ def _key(name: str, file: str) -> str:
     return f"datasets/{name}/{file}"
 
 
-def _inputs(entry: Entry, source: Path | None, reviewed: SourceClips | None) -> str:
+def _stored_objects(store: Store, name: str) -> dict[str, Stored]:
+    """The objects of a bucket that are in the dataset as it is stored, by URL."""
+    if not (store.exists(_key(name, OBJECTS)) and store.exists(_key(name, "manifest.csv"))):
+        return {}
+    manifest = read_manifest(store, name)
+    paths = dict(zip(manifest["sha256"], manifest["path"], strict=True))
+    return {
+        url: Stored(stamp, sha256, f"{audio_folder(name)}/{paths[sha256]}")
+        for url, (stamp, sha256) in store.read_json(_key(name, OBJECTS)).items()
+        if sha256 in paths
+    }
+
+
+def _inputs(entry: Entry, source: Source | None, reviewed: SourceClips | None) -> str:
     """A hash of all that decides which clips the dataset has and what their labels are."""
     of_entry = inputs_hash(entry, source)
     if reviewed is None:
@@ -207,7 +228,7 @@ def _found_clips(
     store: Store,
     settings: Settings,
     entry: Entry,
-    source: Path | None,
+    source: Source | None,
     scratch: Path,
     stack: ExitStack,
     progress: StageProgress,
@@ -226,14 +247,15 @@ def _clips_from_disk(
     store: Store,
     settings: Settings,
     entry: Entry,
-    source: Path,
+    source: Source,
     scratch: Path,
     stack: ExitStack,
     progress: StageProgress,
 ) -> SourceClips:
     clips = from_disk(settings, entry, source, stack)
     if store.is_local:
-        check_disk(scratch, sum(clip.size for clip in clips.clips))
+        copies = 2 if isinstance(source, BucketSource) else 1
+        check_disk(scratch, copies * sum(clip.size for clip in clips.clips))
     # All is read before anything stored is replaced: a bad source must not cost a good dataset.
     manifest_table(manifest_rows(clips.clips, stage_of(progress, "check", "clips")))
     return clips

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from emotion.datasets.archives import Member
 from emotion.datasets.catalogue import FolderEntry
@@ -24,7 +24,7 @@ def below_common_folder(entry: FolderEntry, members: list[Member]) -> list[Membe
     return [Member(member.path.partition("/")[2], member.size, member.read) for member in members]
 
 
-def files_of_folders(entry: FolderEntry, members: list[Member], source: Path) -> list[LabelledFile]:
+def files_of_folders(entry: FolderEntry, members: list[Member], source: str) -> list[LabelledFile]:
     """The recordings of folders: ``<emotion>/<clip>`` or ``<emotion>/<speaker>/…<clip>``.
 
     Raises
@@ -42,7 +42,7 @@ def files_of_folders(entry: FolderEntry, members: list[Member], source: Path) ->
                     f"<emotion>/<speaker>/{member.path}, a {LABELS_FILE} or, in the catalogue, a rule for such names"
                 )
             rows.append((member, {"emotion": folder, "speaker": subfolders[0] if subfolders else ""}))
-    check_words(entry, [(labels["emotion"], member.path) for member, labels in rows], str(source))
+    check_words(entry, [(labels["emotion"], member.path) for member, labels in rows], source)
     return [label(entry, member, labels) for member, labels in rows]
 
 

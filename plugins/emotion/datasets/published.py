@@ -8,7 +8,7 @@ from typing import Any
 
 from emotion.datasets.archives import Member, checksums, open_zip, zip_members
 from emotion.datasets.catalogue import RepositoryEntry, ZenodoEntry
-from emotion.datasets.clips import SourceClip, SourceClips, folder_members, is_audio
+from emotion.datasets.clips import Source, SourceClip, SourceClips, folder_members, is_audio, local_file
 from emotion.datasets.labelled_files import LabelledFile, clips_to_import, left_out_words
 from emotion.datasets.named_files import common_folder, each_once, files_by_name
 from emotion.datasets.ravdess import differences, is_by_actors, ravdess_clips, ravdess_files
@@ -58,7 +58,7 @@ def expanded_bytes(entry: PublishedEntry) -> list[int | None]:
     )
 
 
-def published_from_disk(settings: Settings, entry: PublishedEntry, source: Path, stack: ExitStack) -> SourceClips:
+def published_from_disk(settings: Settings, entry: PublishedEntry, source: Source, stack: ExitStack) -> SourceClips:
     """The clips of a zip, or of a folder with its clips, its zips or both; zips stay open until the stack closes.
 
     A part of the dataset is taken, with a warning.
@@ -68,16 +68,17 @@ def published_from_disk(settings: Settings, entry: PublishedEntry, source: Path,
     DataError
         If a zip cannot be used, or a recording is not named by the entry's rule.
     """
-    loose, zips = [], [source]
+    loose: list[Member] = []
+    zips = [source]
     if source.is_dir():
         loose = folder_members(settings, source)
         keys = [archive.key for archive in entry.archives] if isinstance(entry, ZenodoEntry) else []
         zips = [source / key for key in keys if (source / key).is_file()]
     members = list(loose)
     for path in zips:
-        members += zip_members(stack.enter_context(open_zip(path)))
+        members += zip_members(stack.enter_context(open_zip(local_file(path))))
     files = _files(entry, members, str(source))
-    archives = [archive_facts(path.name, path) for path in zips]
+    archives = [archive_facts(path.name, local_file(path)) for path in zips]
     only_zips = not any(is_audio(member.path) for member in loose)
     difference = _difference(entry, files)
     return SourceClips(
@@ -96,7 +97,7 @@ def count_difference(files: list[LabelledFile], expected: int | None) -> str:
     return f"{len(files):,} of {expected:,} clips" if expected not in (None, len(files)) else ""
 
 
-def incomplete_warning(source: Path, difference: str) -> tuple[str, ...]:
+def incomplete_warning(source: Source, difference: str) -> tuple[str, ...]:
     """The warning that figures of this source are not those of the whole dataset; none if nothing differs."""
     if not difference:
         return ()

@@ -8,9 +8,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
+from emotion.bucket import is_url
 from emotion.datasets import synthesis
 from emotion.datasets.archives import Member, open_zip, zip_members
 from emotion.datasets.audformat import HEADER_FILE, files_of_database
+from emotion.datasets.bucket_source import find_source
 from emotion.datasets.catalogue import (
     OWN_SOURCE,
     Entry,
@@ -20,7 +22,7 @@ from emotion.datasets.catalogue import (
     SynthesizedEntry,
     ZenodoEntry,
 )
-from emotion.datasets.clips import SourceClip, SourceClips, folder_members, recordings_folders
+from emotion.datasets.clips import Source, SourceClip, SourceClips, folder_members, local_file, recordings_folders
 from emotion.datasets.label_table import LABELS_FILE
 from emotion.datasets.labelled_files import clips_to_import, left_out_words
 from emotion.datasets.labelled_folder import below_common_folder, files_of_folders, files_of_table
@@ -32,8 +34,9 @@ from emotion.errors import ConfigurationError, DataError
 from emotion.settings import Settings
 
 
-def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | None:
-    """The source as a real path below one of the folders that recordings may come from; None if there is none.
+def resolve(settings: Settings, entry: Entry, source: str | Path | None) -> Source | None:
+    """The source as a real path, or an object or folder of a bucket, below one of the folders that recordings may come
+    from; None if there is none. A relative source is looked for in folders of this machine first.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | Non
         If it lies elsewhere, is not there, or is needed and not given.
     """
     if isinstance(entry, FolderEntry):
-        source = source or (Path(entry.folder) if entry.folder else None)
+        source = source or entry.folder or None
         if source is None:
             where = "" if entry.source == OWN_SOURCE else f". Where to get them: {entry.source}"
             raise ConfigurationError(
@@ -53,17 +56,21 @@ def resolve(settings: Settings, entry: Entry, source: Path | None) -> Path | Non
         return None
     if isinstance(entry, (SynthesizedEntry, ReviewedEntry)):
         raise ConfigurationError(f"{entry.name} is {entry.kind} and takes no source; found {source}")
-    roots = [root.resolve() for root in settings.recordings]
+    paths = () if is_url(source) else settings.recordings
+    roots = [root.resolve() for root in paths if isinstance(root, Path)]
     places = [(root / source).resolve() for root in roots]  # an absolute source stays as it is
     inside = [place for place in places if any(place.is_relative_to(root) for root in roots)]
+    for place in inside:
+        if place.exists():
+            return place
+    urls = tuple(root for root in settings.recordings if isinstance(root, str))
+    if not Path(source).is_absolute() and (in_bucket := find_source(str(source), urls)):
+        return in_bucket
     if not inside:
         raise ConfigurationError(
             f"the source {source} lies outside the folders that recordings may come from "
             f"({recordings_folders(settings)}); add its folder to EMOTION_RECORDINGS or move it there"
         )
-    for place in inside:
-        if place.exists():
-            return place
     raise ConfigurationError(f"the source {inside[0]} is not there; expected a folder, a zip or a CSV")
 
 
@@ -82,8 +89,8 @@ def synthesized(entry: SynthesizedEntry) -> SourceClips:
     )
 
 
-def from_disk(settings: Settings, entry: Entry, source: Path, stack: ExitStack) -> SourceClips:
-    """The clips of a folder, zip or CSV on disk; zips stay open until the stack closes.
+def from_disk(settings: Settings, entry: Entry, source: Source, stack: ExitStack) -> SourceClips:
+    """The clips of a folder, zip or CSV on disk or in a bucket; zips stay open until the stack closes.
 
     Raises
     ------
@@ -111,7 +118,7 @@ def from_disk(settings: Settings, entry: Entry, source: Path, stack: ExitStack) 
     elif table in by_path:
         files, warnings = files_of_table(entry, by_path, table)
     else:
-        files = files_of_folders(entry, members, source)
+        files = files_of_folders(entry, members, str(source))
     clips = clips_to_import(files, below=below)
     if len({clip.labels["emotion"] for clip in clips}) < 2:
         raise DataError(f"{source} has {len(clips)} recordings of fewer than two emotions; expected {_forms(entry)}")
@@ -134,13 +141,13 @@ def _forms(entry: FolderEntry) -> str:
     )
 
 
-def _own_members(settings: Settings, entry: FolderEntry, source: Path, stack: ExitStack) -> tuple[list[Member], str]:
+def _own_members(settings: Settings, entry: FolderEntry, source: Source, stack: ExitStack) -> tuple[list[Member], str]:
     """The files of a source, and the path that a table of labels has among them, if it is there."""
     if source.is_dir():
         return folder_members(settings, source), LABELS_FILE
     if source.suffix.lower() == ".csv":
         return folder_members(settings, source.parent), source.name
-    members = zip_members(stack.enter_context(open_zip(source)))
+    members = zip_members(stack.enter_context(open_zip(local_file(source))))
     return members if entry.rule else below_common_folder(entry, members), LABELS_FILE
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -60,8 +59,7 @@ def obtain(store: Store, settings: Settings, name: str, *, source: str | None, p
     what is known of it; the clips of the dataset ``reviewed`` come from the review."""
     entry = find_entry(settings.catalogue, name)
     reviewed = training_clips.source_clips(store, entry) if isinstance(entry, ReviewedEntry) else None
-    path = Path(source) if source is not None else None
-    return importing.obtain(store, settings, name, source=path, reviewed=reviewed, progress=progress).facts
+    return importing.obtain(store, settings, name, source=source, reviewed=reviewed, progress=progress).facts
 
 
 def collect(store: Store, manifest: pd.DataFrame, refused: pd.DataFrame, *, tested_on: Collection[str]) -> RunClips:

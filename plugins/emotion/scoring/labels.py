@@ -19,18 +19,20 @@ log = logging.getLogger(__name__)
 MAX_LABELS_BYTES = 64 << 20
 
 
-def find_labels(folder: Folder, name: str | None, inboxes: tuple[Path, ...]) -> tuple[str, bytes] | None:
-    """A folder's table of labels: where it is, and its content; None if the folder has none.
+def find_labels(folder: Folder, name: str | None, inboxes: tuple[Path, ...]) -> Folder | None:
+    """The real path, or the URL, of a folder's table of labels; None if the folder has none.
+
+    A folder of a bucket is not asked: whether it has one is seen when the table is read.
 
     Raises
     ------
     DataError
-        If it is no regular file of an inbox, is too long, or cannot be read.
+        If it is no regular file of an inbox, or too long.
     """
     if not name:
         return None
     if isinstance(folder, str):
-        return _object(f"{folder}/{name}")
+        return f"{folder}/{name}"
     if not os.path.lexists(folder / name):
         return None
     file = Path(os.path.realpath(folder / name))
@@ -40,36 +42,33 @@ def find_labels(folder: Folder, name: str | None, inboxes: tuple[Path, ...]) -> 
         )
     if file.stat().st_size > MAX_LABELS_BYTES:
         raise DataError(f"{folder / name} has {file.stat().st_size:,} bytes; expected at most {MAX_LABELS_BYTES:,}")
+    return file
+
+
+def _content(file: Folder) -> bytes | None:
+    """The content of a table of labels; None if it is an object that is not there."""
     try:
-        with inbox.open_regular(str(file)) as handle:  # it may have become a pipe since it was found
-            data = handle.read(MAX_LABELS_BYTES + 1)
+        if isinstance(file, str):
+            data = bucket.read_object(file, most=MAX_LABELS_BYTES + 1)
+        else:
+            with inbox.open_regular(str(file)) as handle:  # it may have become a pipe since it was found
+                data = handle.read(MAX_LABELS_BYTES + 1)
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from None
+        if isinstance(file, str) and isinstance(error, FileNotFoundError):
+            return None
+        raise DataError(f"{file} cannot be read ({error.strerror or error})") from None
     if len(data) > MAX_LABELS_BYTES:
-        raise DataError(f"{file} has grown beyond {MAX_LABELS_BYTES:,} bytes while it was read")
-    return str(file), data
+        raise DataError(f"{file} is too long, or has grown while it was read; expected {MAX_LABELS_BYTES:,} bytes")
+    return data
 
 
-def _object(url: str) -> tuple[str, bytes] | None:
-    try:
-        data = bucket.read_object(url, most=MAX_LABELS_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DataError(f"{url} cannot be read ({error})") from None
-    if len(data) > MAX_LABELS_BYTES:
-        raise DataError(f"{url} is too long; expected at most {MAX_LABELS_BYTES:,} bytes")
-    return url, data
-
-
-def read_labels(source: str, data: bytes, translations: Mapping[str, str | None]) -> dict[str, LabelRow]:
+def read_labels(file: Folder, translations: Mapping[str, str | None]) -> dict[str, LabelRow]:
     """What a table of labels says, by path. It has the column ``path``, and ``emotion`` or ``speaker`` or both.
 
     Parameters
     ----------
-    source : str
-        How errors name the table.
-    data : bytes
+    file : Path or str
+        A real path, or a URL. An object that is not there says nothing.
     translations : mapping
         Words for emotions (lower case) and the emotions that they stand for; a recording whose word stands for None has
         no label.
@@ -79,14 +78,17 @@ def read_labels(source: str, data: bytes, translations: Mapping[str, str | None]
     DataError
         If the table cannot be used; see :func:`emotion.datasets.label_table.read_label_table`.
     """
+    data = _content(file)
+    if data is None:
+        return {}
     table = read_label_table(
         data,
-        source,
+        str(file),
         translations=translations,
         translated_in="in an entry (a word that two entries translate differently is not translated)",
         needs_emotions=False,
     )
-    if warning := table.warning(source):
+    if warning := table.warning(str(file)):
         log.warning("%s", warning)
     return {row.path: row for row in table.rows}
 

@@ -256,10 +256,10 @@ def _on_days(folder: Folder, today: dt.date, days: int) -> Sequence[Folder]:
 def _labels(folder: Folder, request: Request, refused: list[dict[str, str]]) -> dict[str, LabelRow]:
     """The rows of a folder's table of labels, by path; none, and an entry in ``refused``, if it cannot be used."""
     try:
-        content = find_labels(folder, request.options.labels, inbox.paths_of(request.inboxes))
-        if content is None:
+        file = find_labels(folder, request.options.labels, inbox.paths_of(request.inboxes))
+        if file is None:
             return {}
-        return read_labels(*content, shared_translations(read_catalogue(request.catalogue).values()))
+        return read_labels(file, shared_translations(read_catalogue(request.catalogue).values()))
     except DataError as error:
         message = inbox.shown(str(error))
         log.info("the recordings of %s are scored without labels: %s", inbox.shown(str(folder)), message)

@@ -123,11 +123,11 @@ def test_a_recording_that_vanishes_while_audio_is_kept_is_drawn_around(store, bo
     plan = add_batch(store, "one", box, table)
     cut, removed = making._Recordings._cut, []
 
-    def cut_and_remove(self, place, drawn):
+    def cut_and_remove(self, file, drawn):
         if len(removed) < 2:
-            removed.append(place[0])
-            (box / place[0]).unlink()
-        return cut(self, place, drawn)
+            removed.append(file.path)
+            (box / file.path).unlink()
+        return cut(self, file, drawn)
 
     monkeypatch.setattr(making._Recordings, "_cut", cut_and_remove)
     made = make_queue(store, plan, size=5, drift="ok")
