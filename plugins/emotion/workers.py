@@ -6,6 +6,7 @@ A worker is forked from a *fork server*, which has imported what workers need an
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -13,8 +14,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -26,6 +29,24 @@ MOST_QUEUED = 64
 """Items that a worker has queued at most, and results for each worker that wait for an earlier one."""
 END_SECONDS = 2.0
 """So long a worker may take to end by itself."""
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes this one can keep busy: processors that it may run on, or fewer where its container gets less
+    of their time.
+
+    >>> usable_cores() >= 1
+    True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for limits in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # version 2, version 1
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in limits).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
 
 
 class Died(NamedTuple):
@@ -168,10 +189,8 @@ class _Worker:
 
     def send(self, number: int, item: Any) -> None:
         self.queued[number] = item
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has died, as the end of its results will show
             self.connection.send(item)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has died, as the end of its results will show
 
     def take(self) -> tuple[int, Any]:
         """The number and the result of its first item. Raises EOFError or OSError if the process has died."""

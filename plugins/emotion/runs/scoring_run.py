@@ -14,6 +14,8 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -43,15 +45,18 @@ from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
-from emotion.scoring.shard import Shard
+from emotion.scoring.shard import FileScorer, ScoredFile, Shard
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
 from emotion.settings import Settings
 from emotion.store import run_folder
 from emotion.vocabulary import emotions_of
+from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
+WORKER_FILES, WORKER_BYTES = 32, 16 << 20
+"""Files or bytes that another process is worth, as it takes a second to start."""
 
 
 class ScoringRun(Run):
@@ -116,19 +121,19 @@ class ScoringRun(Run):
         sizes = Counter(entry["part"] for entry in plan["files"])
         return [{"part": part, "shard": part.rpartition("/")[2], "files": count} for part, count in sizes.items()]
 
-    def score(self, *, part: str) -> dict:
+    def score(self, *, part: str, scored: Iterator[ScoredFile] | None = None) -> dict:
         """Score the files of one shard with every model of the run; returns how many were scored and rejected.
 
-        The others are left for the next sweep.
+        The others are left for the next sweep. ``scored``: what became of the files, in their order, if other processes
+        decode and featurize them.
         """
-        plan = self._plan()
-        entries = [entry for entry in plan["files"] if entry["part"] == part]
-        if self._is_committed() or self.store.exists(f"{part}.parquet"):
+        entries = self._entries(part)
+        if self._is_scored(part):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
-            shard = Shard(self._models, plan, training_clips(self.store, self._models))
+            shard = Shard(self._models, self._plan())
             for number, entry in enumerate(entries, start=1):
-                shard.add(entry)
+                shard.add(entry, self._scorer(entry) if scored is None else next(scored))
                 progress(number, len(entries))
             table, timeline = shard.predict()
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
@@ -140,6 +145,37 @@ class ScoringRun(Run):
         scoring_metrics.emit_shard(self.emitter, table)
         rejected = int((table["error"] != "").sum())
         return {"files": len(entries), "scored": len(table) - rejected, "rejected": rejected}
+
+    def _entries(self, part: str) -> list[dict]:
+        """The files of a shard."""
+        return [entry for entry in self._plan()["files"] if entry["part"] == part]
+
+    def _is_scored(self, part: str) -> bool:
+        return self._is_committed() or self.store.exists(f"{part}.parquet")
+
+    @cached_property
+    def _scorer(self) -> FileScorer:
+        """Scores files in this process."""
+        return FileScorer(self._plan(), self._training_clips, lambda: self._models)
+
+    @cached_property
+    def _training_clips(self) -> frozenset[str] | None:
+        return training_clips(self.store, self._models)
+
+    @contextmanager
+    def _scored_by_workers(self, parts: list[str], jobs: int) -> Iterator[Iterator[ScoredFile] | None]:
+        """What becomes of the files of all parts that are not scored yet, by ``jobs`` processes; None where one process
+        does it sooner."""
+        entries = [entry for part in parts if not self._is_scored(part) for entry in self._entries(part)]
+        work = max(len(entries) // WORKER_FILES, sum(entry["size"] for entry in entries) // WORKER_BYTES)
+        count = min(jobs, len(entries), work)
+        if count < 2:
+            yield None
+            return
+        plan: Plan = {**self._plan(), "files": []}
+        with Workers(FileScorer.in_worker, (self.store.root, plan, self._training_clips), count=count) as workers:
+            results = zip(entries, workers.map(entries), strict=True)
+            yield (self._scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
 
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
@@ -343,8 +379,9 @@ def score_folder(
     options: Options | None = None,
     emitter: Emitter | None = None,
     progress: StageProgress = no_progress,
+    jobs: int = 1,
 ) -> dict:
-    """Score a folder in this process, as the DAG does; returns what ``summary.json`` of the batch holds.
+    """Score a folder, as the DAG does; returns what ``summary.json`` of the batch holds.
 
     Parameters
     ----------
@@ -358,6 +395,9 @@ def score_folder(
     options, emitter : optional
     progress : callable
         Called with the stage (``find_new_audio``, ``score``), files done, files in all and ``files``.
+    jobs : int
+        How many processes decode and featurize the files, if there are many. The answers are the same, bit for bit. A
+        script that asks for several must have its code below ``if __name__ == "__main__"`` (see multiprocessing).
 
     Raises
     ------
@@ -375,10 +415,11 @@ def score_folder(
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
         shards = run._claim(Request([place], (place,), model, challenger, options or Options(), settings.catalogue))
         done_before, total = 0, sum(shard["files"] for shard in shards)
-        for shard in shards:
-            run.progress = _in_all_shards(progress, done_before, total)
-            run.score(part=shard["part"])
-            done_before += shard["files"]
+        with run._scored_by_workers([shard["part"] for shard in shards], jobs) as scored:
+            for shard in shards:
+                run.progress = _in_all_shards(progress, done_before, total)
+                run.score(part=shard["part"], scored=scored)
+                done_before += shard["files"]
         run.progress = progress
         run.collect_predictions()
         run.watch_drift()
