@@ -125,7 +125,7 @@ class Classifier:
         """Uncalibrated log-probabilities, shape (n, len(label_set)), up to a constant per row; -inf for emotions that
         the model was not fitted on."""
         margins = self.margins(features)
-        if not hasattr(self.pipeline, "decision_function"):
+        if not hasattr(self.pipeline.steps[-1][1], "decision_function"):
             margins = np.log(np.maximum(margins, LEAST_PROBABILITY))
         elif len(self.emotions) == 2:
             margins = margins / 2  # softmax of (-m/2, m/2) is the logistic function of m
