@@ -20,13 +20,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import fsspec
-import pandas as pd
 from fsspec.implementations.local import LocalFileSystem
 
 from emotion.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +199,8 @@ class Store:
 
     def read_table(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A table as pandas.DataFrame, all of it or these columns: CSV where the key ends in .csv, else Parquet."""
+        import pandas as pd
+
         file = io.BytesIO(self.read_bytes(key))
         selected = None if columns is None else list(columns)
         if key.endswith(".csv"):

@@ -20,8 +20,8 @@ from emotion.inference.answering import answer_in_groups
 from emotion.inference.cutting import MAX_CLIP_SECONDS
 from emotion.inference.explaining import AnswerExplainer
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
-from emotion.models import registry
-from emotion.models.bundle import Bundle
+from emotion.models import fitted, registry
+from emotion.models.bundle import Bundle, unpickle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
@@ -163,7 +163,7 @@ class CustomEmotionModel:
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
     def _open(self, entry: VersionEntry, name: str, data: bytes) -> None:
-        bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
+        bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version(), read=fitted.read)
         self.entry = entry
         self.version: str = entry["version"]
         self.family = bundle["family"]
@@ -172,7 +172,7 @@ class CustomEmotionModel:
         # Bundles of earlier releases name the run here, of which there may be several versions.
         self.metadata = bundle["metadata"] | {"version": self.version}
         self._bundle = bundle
-        self._explainer = AnswerExplainer(bundle)
+        self._explainer = AnswerExplainer(lambda: unpickle(data))
 
     def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:
         """Answer for a recording of at most 60 s.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder
 
-from emotion.models import pipelines
 from emotion.vocabulary import emotion_codes, label_set
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 LEAST_PROBABILITY = 1e-3
 """A forest's probability of exactly 0 is raised to this before its logarithm is taken."""
@@ -94,6 +94,10 @@ class Classifier:
             The emotions that the model gives a probability for; by default, those of ``labels``.
         seed : int
         """
+        from sklearn.preprocessing import LabelEncoder
+
+        from emotion.models import pipelines
+
         encoder = LabelEncoder().fit(labels)
         pipeline = pipelines.build(family, seed=seed, views=views)
         groups = np.arange(len(features)) if groups is None else groups
@@ -194,6 +198,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, emotions: Sequence[s
     >>> fit_temperature(np.array([[4.0, 0.0]] * 4), labels, ("neutral", "calm")) > 1
     True
     """
+    from scipy.optimize import minimize_scalar
+
     true = np.array(emotion_codes(labels, emotions))
     rows = np.arange(len(true))
     usable = np.isfinite(logits[rows, true])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
@@ -266,7 +266,9 @@ def read_file(store: Store, entry: VersionEntry, name: str) -> bytes:
     return store.read_bytes(f"models/{entry['version']}/{name}")
 
 
-def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> Any:
+def open_pickle(
+    data: bytes, entry: VersionEntry, name: str, *, recipe: str, read: Callable[[bytes], Any] = unpickle
+) -> Any:
     """Unpickle a version's file after all checks that are possible before.
 
     Parameters
@@ -278,6 +280,8 @@ def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> 
         The file's name.
     recipe : str
         The feature recipe that this code computes.
+    read : callable
+        :func:`emotion.models.fitted.read` for a bundle that only answers.
 
     Returns
     -------
@@ -291,7 +295,7 @@ def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> 
     """
     verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
-    return unpickle(data)
+    return read(data)
 
 
 def _require_file(entry: VersionEntry, name: str) -> None:
