@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,17 +25,12 @@ class AnswerExplainer:
 
     Parameters
     ----------
-    load : callable
-        Gives the model's bundle with scikit-learn's objects; called for the first explanation.
+    bundle : Bundle
     """
 
-    def __init__(self, load: Callable[[], Bundle]):
-        self._load = load
+    def __init__(self, bundle: Bundle):
+        self._bundle = bundle
         self._explainers: dict[Mode, Explainer] = {}
-
-    @cached_property
-    def _bundle(self) -> Bundle:
-        return self._load()
 
     def add_to(self, answers: list[dict], rows: np.ndarray, mode: Mode) -> None:
         """Explain the answers together; if that fails, one by one, so that one clip costs no other its explanation.

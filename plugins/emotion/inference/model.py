@@ -21,7 +21,7 @@ from emotion.inference.cutting import MAX_CLIP_SECONDS
 from emotion.inference.explaining import AnswerExplainer
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
 from emotion.models import fitted, registry
-from emotion.models.bundle import Bundle, unpickle
+from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
 from emotion.store import Store
@@ -172,7 +172,7 @@ class CustomEmotionModel:
         # Bundles of earlier releases name the run here, of which there may be several versions.
         self.metadata = bundle["metadata"] | {"version": self.version}
         self._bundle = bundle
-        self._explainer = AnswerExplainer(lambda: unpickle(data))
+        self._explainer = AnswerExplainer(bundle)
 
     def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:
         """Answer for a recording of at most 60 s.

@@ -34,9 +34,25 @@ class LeftOut(Fitted):
         pass
 
 
-class Scaler(Fitted):
-    """Of ``StandardScaler``."""
+class Pipeline(Fitted):
+    """Steps, of which the last is a classifier."""
 
+    steps: list[tuple[str, Any]]
+
+    def __getitem__(self, which: int | slice) -> Any:
+        if isinstance(which, int):
+            return self.steps[which][1]
+        part = Pipeline()
+        part.steps = self.steps[which]
+        return part
+
+    def transform(self, rows: np.ndarray) -> np.ndarray:
+        for _, step in self.steps:
+            rows = step.transform(rows)
+        return rows
+
+
+class StandardScaler(Fitted):
     mean_: np.ndarray
     scale_: np.ndarray
 
@@ -47,9 +63,7 @@ class Scaler(Fitted):
         return rows
 
 
-class Projection(Fitted):
-    """Of :class:`emotion.models.projection.RidgeScores`."""
-
+class RidgeScores(Fitted):
     coef_: np.ndarray
     intercept_: np.ndarray
 
@@ -57,9 +71,7 @@ class Projection(Fitted):
         return rows @ self.coef_ + self.intercept_
 
 
-class Linear(Fitted):
-    """Of ``LogisticRegression``."""
-
+class LogisticRegression(Fitted):
     coef_: np.ndarray
     intercept_: np.ndarray
 
@@ -68,26 +80,34 @@ class Linear(Fitted):
         return scores.ravel() if scores.shape[1] == 1 else scores
 
 
-class Tree(Fitted):
-    """Of scikit-learn's ``Tree``."""
+class RandomForestClassifier(Fitted):
+    estimators_: list[Any]
 
-    nodes: np.ndarray
-    values: np.ndarray
+
+class Tree(Fitted):
+    """One value of an attribute for each node. Children are -1 at a leaf; inputs up to the threshold go left."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        nodes = state["nodes"]
+        self.node_count: int = len(nodes)
+        self.max_depth: int = state["max_depth"]
+        self.children_left, self.children_right = nodes["left_child"], nodes["right_child"]
+        self.feature, self.threshold = nodes["feature"], nodes["threshold"]
+        self.weighted_n_node_samples = nodes["weighted_n_node_samples"]
+        self.value: np.ndarray = state["values"]
 
     @cached_property
     def columns(self) -> list[np.ndarray]:
-        """Left and right child (-1: a leaf), and the input that is compared with the threshold, of each node."""
-        names = ("left_child", "right_child", "feature", "threshold")
-        return [np.ascontiguousarray(self.nodes[name]) for name in names]
+        """What :func:`_leaf` takes."""
+        columns = (self.children_left, self.children_right, self.feature, self.threshold)
+        return [np.ascontiguousarray(column) for column in columns]
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """The value of each row's leaf, float64 (n, n_values)."""
-        return self.values[_leaves(rows, *self.columns), 0]
+        return self.value[_leaves(rows, *self.columns), 0]
 
 
-class Boosting(Fitted):
-    """Of ``GradientBoostingClassifier``."""
-
+class GradientBoostingClassifier(Fitted):
     init_: Fitted
     estimators_: np.ndarray
     learning_rate: float
@@ -102,9 +122,9 @@ class Boosting(Fitted):
     def _nodes(self) -> list[np.ndarray]:
         """The first node of each tree, stage by stage; of all nodes, the columns and the value."""
         trees = [tree.tree_ for tree in self.estimators_.ravel()]
-        roots = np.cumsum([0, *(len(tree.nodes) for tree in trees)])[:-1]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
         columns = [np.concatenate(parts) for parts in zip(*(tree.columns for tree in trees), strict=True)]
-        return [roots, *columns, np.concatenate([tree.values[:, 0, 0] for tree in trees])]
+        return [roots, *columns, np.concatenate([tree.value[:, 0, 0] for tree in trees])]
 
     @cached_property
     def _start(self) -> np.ndarray:
@@ -163,18 +183,18 @@ def _add_trees(
 
 
 _CLASSES: dict[str, type[Fitted]] = {
-    "StandardScaler": Scaler,
-    "RidgeScores": Projection,
-    "LogisticRegression": Linear,
+    "Pipeline": Pipeline,
+    "StandardScaler": StandardScaler,
+    "RidgeScores": RidgeScores,
+    "LogisticRegression": LogisticRegression,
+    "RandomForestClassifier": RandomForestClassifier,
+    "GradientBoostingClassifier": GradientBoostingClassifier,
     "Tree": Tree,
-    "GradientBoostingClassifier": Boosting,
     # with no more than their attributes
-    "Pipeline": Fitted,
-    "LabelEncoder": Fitted,
-    "RandomForestClassifier": Fitted,
     "DecisionTreeClassifier": Fitted,
     "DecisionTreeRegressor": Fitted,
     "DummyClassifier": Fitted,
+    "LabelEncoder": Fitted,
 }
 
 
