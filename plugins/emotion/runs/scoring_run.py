@@ -45,7 +45,7 @@ from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
-from emotion.scoring.shard import FileScorer, ScoredFile, Shard
+from emotion.scoring.shard import FileScorer, ScoredFile, Shard, start_scorer
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
 from emotion.settings import Settings
@@ -173,7 +173,7 @@ class ScoringRun(Run):
             yield None
             return
         plan: Plan = {**self._plan(), "files": []}
-        with Workers(FileScorer.in_worker, (self.store.root, plan, self._training_clips), count=count) as workers:
+        with Workers(start_scorer, (self.store.root, plan, self._training_clips), count=count) as workers:
             results = zip(entries, workers.map(entries), strict=True)
             yield (self._scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
 

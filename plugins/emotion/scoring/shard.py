@@ -111,14 +111,6 @@ class FileScorer:
         timeline = [window for _, _, windows in scored for window in windows]
         return ScoredFile([row for row, _, _ in scored], vectors, timeline, 0 if count else None)
 
-    @classmethod
-    def in_worker(cls, home: str, plan: Plan, training_clips: frozenset[str] | None) -> FileScorer:
-        """For a process of its own (:class:`emotion.workers.Workers`), which opens the artifact store itself."""
-        store = Store(home)
-        return cls(
-            plan, training_clips, lambda: [CustomEmotionModel.named(store, model["name"]) for model in plan["models"]]
-        )
-
     def died(self, entry: dict, death: Died) -> ScoredFile:
         """What becomes of a file whose process ended while it was at work on it: as if memory had run out."""
         return self._not_scored(entry, *_out_of_memory(entry, f"{death} while it scored the file"))
@@ -231,6 +223,14 @@ class FileScorer:
             model.predict_features(np.array(vectors), speakers=[speaker] * len(vectors), adaptation=adaptation)
             for model in self._models
         ]
+
+
+def start_scorer(home: str, plan: Plan, training_clips: frozenset[str] | None) -> FileScorer:
+    """A scorer for a process of its own (:class:`emotion.workers.Workers`), which opens the artifact store itself."""
+    store = Store(home)
+    return FileScorer(
+        plan, training_clips, lambda: [CustomEmotionModel.named(store, model["name"]) for model in plan["models"]]
+    )
 
 
 class Shard:
