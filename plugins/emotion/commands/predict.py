@@ -24,8 +24,8 @@ from emotion.workers import start_server, usable_cores
 if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
 
-WORKER_FILES = 32
-"""Files that another process is worth, as it takes a second to start."""
+WORKER_FILES = 100
+"""Files that another process is worth: it takes a second to start."""
 MOST = 100
 """Files of a page at most: each has its audio in it."""
 
@@ -72,7 +72,7 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     _check_usage(options)
     jobs = min(options.jobs or usable_cores(), len(options.files) // WORKER_FILES or 1)
     if jobs > 1:
-        start_server(["emotion.commands.main", "emotion.inference.answer_queue"])
+        start_server(["emotion.commands.main", "emotion.features.loaded", "emotion.inference.answer_queue"])
     from emotion.inference import CustomEmotionModel
     from emotion.store import Store
 

@@ -18,7 +18,7 @@ from emotion.commands.console import ConsoleProgress, draw_bar, name_width, prin
 from emotion.settings import Settings
 from emotion.workers import start_server, usable_cores
 
-MANY_FILES = 64
+MANY_FILES = 200
 """With so many, the fork server of the workers is started at once."""
 
 
@@ -72,7 +72,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
     """Score the folder and print a summary; returns 1 if a file could not be scored."""
     jobs = options.jobs or usable_cores()
     if jobs > 1 and has_many_files(options.folder):
-        start_server(["emotion.commands.main", "emotion.scoring.shard"])
+        start_server(["emotion.commands.main", "emotion.features.loaded", "emotion.scoring.shard"])
     from emotion import metrics
     from emotion.runs import scoring_run
     from emotion.scoring.options import NothingToScore, Options

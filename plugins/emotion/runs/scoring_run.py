@@ -55,8 +55,8 @@ from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
-WORKER_FILES, WORKER_BYTES = 32, 16 << 20
-"""Files or bytes that another process is worth, as it takes a second to start."""
+WORKER_FILES, WORKER_BYTES = 100, 32 << 20
+"""Files or bytes that another process is worth: it takes a second to start."""
 
 
 class ScoringRun(Run):
