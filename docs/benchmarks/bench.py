@@ -124,7 +124,7 @@ def profile(paths: list[Path], repeats: int) -> None:
         speech = timed("level, speech span", lambda clip=clip: Speech(clip.samples))
         for stage, part in (
             ("Fourier transform", "power"),
-            ("mel, chroma, autocorrelation, bands", "mel"),
+            ("mel, chroma, autocorrelation, bands", "bands"),
             ("decibels", "power_db"),
             ("f0", "pitch"),
             ("MFCC", "mfcc"),

@@ -25,7 +25,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import fsspec
-import pandas as pd
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -34,6 +33,8 @@ from emotion.store_lock import Held, file_lock, lease
 from emotion.whole_file import whole_file
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from emotion.s3 import S3
 
 MOST_CONFLICTS = 100
@@ -230,6 +231,8 @@ class Store:
 
     def read_table(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """A table as pandas.DataFrame, all of it or these columns: CSV where the key ends in .csv, else Parquet."""
+        import pandas as pd
+
         file = io.BytesIO(self.read_bytes(key))
         selected = None if columns is None else list(columns)
         if key.endswith(".csv"):

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 import scipy.fft
-import scipy.signal
 import soundfile
 import soxr
 

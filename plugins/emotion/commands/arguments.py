@@ -65,3 +65,24 @@ def add_adaptation_option(parser: argparse.ArgumentParser, batch: str) -> None:
         help=f"what features are normalized by: nothing (none), the clips of the same speaker (speaker), or {batch}; "
         "auto: by speaker, else by batch, where there are enough clips and they show several emotions (default: auto)",
     )
+
+
+def add_jobs_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--jobs``: how many processes decode and featurize recordings."""
+    parser.add_argument(
+        "--jobs",
+        type=_at_least_one,
+        metavar="N",
+        help="use so many processes where there are many recordings; the answers do not depend on it (default: one for "
+        "each processor that this command may use)",
+    )
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_at_least_one.__name__ = "number"  # argparse says: invalid number value: '0'

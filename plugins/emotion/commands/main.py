@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("emotion: the standard output is closed; redirect it to /dev/null if you do not need it", file=sys.stderr)
         return 1
     options = _parser().parse_args(arguments)
+    # The matrices of answers are small: threads would take longer to start than they save, on cores that are busy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals cannot show the characters of a bar
     try:

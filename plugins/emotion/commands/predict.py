@@ -9,14 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
+from emotion.commands.arguments import (
+    add_adaptation_option,
+    add_command,
+    add_cutting_options,
+    add_jobs_option,
+    add_model_option,
+)
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, name_width, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
+from emotion.workers import start_server, usable_cores
 
 if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
 
+WORKER_FILES = 100
+"""Files that another process is worth: it takes a second to start."""
 MOST = 100
 """Files of a page at most: each has its audio in it."""
 
@@ -47,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="load a bundle (.pkl) that is in no version of the artifact store; it can run any code",
     )
     add_cutting_options(parser, segments=None)
+    add_jobs_option(parser)
     add_adaptation_option(parser, "all given files (batch), which must be of one recording condition")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
@@ -60,6 +70,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run_predict(options: argparse.Namespace, settings: Settings) -> int:
     """Print an answer per file, or per window; returns 1 if a file got no answer."""
     _check_usage(options)
+    jobs = min(options.jobs or usable_cores(), len(options.files) // WORKER_FILES or 1)
+    if jobs > 1:
+        start_server(["emotion.commands.main", "emotion.features.loaded", "emotion.inference.answer_queue"])
     from emotion.inference import CustomEmotionModel
     from emotion.store import Store
 
@@ -71,9 +84,10 @@ def run_predict(options: argparse.Namespace, settings: Settings) -> int:
         "./-" if file == "-" else file for file in options.files
     ]  # libsndfile reads "-" from standard input
     progress = ConsoleProgress()
-    answers = (_single_answers if options.window is None and options.segments is None else _timelines)(
-        model, options, progress
-    )
+    if options.window is None and options.segments is None:
+        answers = _single_answers(model, options, progress, jobs)
+    else:
+        answers = _timelines(model, options, progress)
     if not options.json:
         progress.print(" ".join(["Model", model.name, model.entry["dataset"]["notice"]]).rstrip())
     page: list[dict] = []
@@ -132,12 +146,12 @@ def _write_page(clips: list[dict], model: CustomEmotionModel, path: str) -> None
 
 
 def _single_answers(
-    model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress
+    model: CustomEmotionModel, options: argparse.Namespace, progress: ConsoleProgress, jobs: int
 ) -> Iterator[dict]:
     """One answer per file or channel."""
     files = _CountedFiles(options.files, progress)
     yield from model.predict_batch(
-        files, adaptation=options.adaptation, explain=options.explain, channels=options.channels
+        files, adaptation=options.adaptation, explain=options.explain, channels=options.channels, jobs=jobs
     )
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from itertools import islice
 
-from emotion.commands.arguments import add_adaptation_option, add_command, add_cutting_options, add_model_option
+from emotion.commands.arguments import (
+    add_adaptation_option,
+    add_command,
+    add_cutting_options,
+    add_jobs_option,
+    add_model_option,
+)
 from emotion.commands.console import ConsoleProgress, draw_bar, name_width, printable
 from emotion.settings import Settings
+from emotion.workers import start_server, usable_cores
+
+MANY_FILES = 200
+"""With so many, the fork server of the workers is started at once."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,10 +65,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME",
         help="name of the batch (default: made from the time); the name of an interrupted batch continues it",
     )
+    add_jobs_option(parser)
 
 
 def run_score(options: argparse.Namespace, settings: Settings) -> int:
     """Score the folder and print a summary; returns 1 if a file could not be scored."""
+    jobs = options.jobs or usable_cores()
+    if jobs > 1 and has_many_files(options.folder):
+        start_server(["emotion.commands.main", "emotion.features.loaded", "emotion.scoring.shard"])
     from emotion import metrics
     from emotion.runs import scoring_run
     from emotion.scoring.options import NothingToScore, Options
@@ -80,6 +96,7 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
             ),
             emitter=metrics.statsd_emitter(settings.statsd),
             progress=progress,
+            jobs=jobs,
         )
     except NothingToScore as nothing:
         print(nothing)
@@ -94,6 +111,12 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
     print(_describe(summary))
     print(f"See {settings.home}/scores/{summary['batch']}/report.html")
     return 1 if summary["rejected"] or summary["temporary_errors"] else 0
+
+
+def has_many_files(folder: str) -> bool:
+    """Whether there are many files below a folder."""
+    files = (file for _, _, files in os.walk(folder) for file in files)
+    return len(list(islice(files, MANY_FILES))) == MANY_FILES
 
 
 def _describe(summary: dict) -> str:

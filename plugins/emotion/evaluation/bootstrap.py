@@ -9,12 +9,14 @@ comparison is *paired*.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
-import pandas as pd
 
 from emotion.vocabulary import emotion_codes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DRAWS = 4000
 FEW_SPEAKERS = 5
@@ -91,6 +93,7 @@ def draw_weights(table: pd.DataFrame) -> np.ndarray | None:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> draw_weights(pd.DataFrame({"drawn": [np.nan, 0.25, 0.75]})).tolist()
     [1.0, 1.5, 0.5]
     """

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
 from emotion.errors import DataError
 from emotion.vocabulary import DATASET_MODES, MODES, REVIEWED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Row numbers of the training side and of the test side."""
@@ -52,6 +54,7 @@ def splits(table: pd.DataFrame, *, seed: int, published: Mapping[str, PublishedF
 
     Examples
     --------
+    >>> import pandas as pd
     >>> table = pd.DataFrame({"emotion": ["sad", "happy"] * 9, "speaker": np.repeat(["a", "b", "c"], 6)})
     >>> folds = splits(table, seed=0, published=None)
     >>> {protocol: len(folds[protocol]) for protocol in ("split_80_20", "random", "speaker_independent")}
@@ -93,6 +96,8 @@ def random_split(labels: np.ndarray, *, seed: int, test_size: float = 0.2) -> Fo
     (16, 4)
     """
     _require_clips_per_emotion(labels, 2, "a random split")
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=test_size, random_state=seed)
     return next(splitter.split(labels, labels))
 
@@ -106,6 +111,8 @@ def random_folds(labels: np.ndarray, *, seed: int) -> list[Fold]:
     [4, 4, 4, 4, 4]
     """
     _require_clips_per_emotion(labels, RANDOM_FOLDS, f"{RANDOM_FOLDS}-fold cross-validation")
+    from sklearn.model_selection import StratifiedKFold
+
     return list(StratifiedKFold(RANDOM_FOLDS, shuffle=True, random_state=seed).split(labels, labels))
 
 
@@ -244,6 +251,8 @@ def _grouped_tests(labels: np.ndarray, speakers: np.ndarray, known: list[str], s
     folds = min(SPEAKER_FOLDS, len(known), most)
     if folds == 1:
         return [np.arange(len(labels))]
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [test for _, test in splitter.split(labels, labels, groups=speakers)]
 

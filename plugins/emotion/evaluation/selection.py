@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypedDict
-
-import pandas as pd
+from typing import TYPE_CHECKING, TypedDict
 
 from emotion.audio.conditions import CLEAN
 from emotion.evaluation import bootstrap
 from emotion.evaluation.bootstrap import LEAST_PROBABILITY, Lead, PairedAnswers, by_dataset
 from emotion.evaluation.folds import datasets_of
 from emotion.vocabulary import DATASET_MODES, emotions_of, probabilities_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROTOCOL, SCORE = "speaker_independent", "f1_macro"
 """Models are chosen by their macro F1 on unheard speakers: the random split may rank first a model that is not the
@@ -113,6 +114,7 @@ def select(
 
     Examples
     --------
+    >>> import pandas as pd
     >>> table = pd.DataFrame({"speaker": list("aabbcc")})
     >>> happy = pd.DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
     >>> happy = happy.assign(protocol=PROTOCOL)

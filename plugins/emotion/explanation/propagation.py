@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from emotion.errors import DataError
-from emotion.models.projection import RidgeScores
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 ROUNDING = 1e-3
 """The largest error of float32 or of a quadrature, relative to the output, that counts as rounding."""
@@ -39,8 +40,8 @@ def affine(steps: Pipeline, background: Background) -> tuple[np.ndarray, np.ndar
     Those of the shipped steps are read from their weights. Other steps are probed: they transform the mean, and the
     mean with one feature changed at a time.
     """
-    kinds = [type(step) for _, step in steps.steps]
-    if kinds == [StandardScaler, RidgeScores]:
+    kinds = [type(step).__name__ for _, step in steps.steps]
+    if kinds == ["StandardScaler", "RidgeScores"]:
         scaler, projection = (step for _, step in steps.steps)
         matrix = (projection.coef_ / scaler.scale_[:, None]).T
         return matrix, projection.intercept_ - matrix @ scaler.mean_

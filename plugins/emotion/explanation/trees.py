@@ -15,10 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-from sklearn.tree._tree import Tree
+
+if TYPE_CHECKING:
+    from sklearn.tree._tree import Tree
 
 MAX_NODES = 64
 """Nodes of the largest quadrature: enough for 128 different features on one path."""
@@ -68,7 +71,7 @@ class Trees:
     def of(
         cls, trees: Sequence[Tree], *, columns: Sequence[int] | np.ndarray, outputs: int, factor: float = 1.0
     ) -> Trees:
-        """From scikit-learn's trees; their output is multiplied by ``factor``."""
+        """From trees of scikit-learn or :mod:`emotion.models.fitted`; their output is multiplied by ``factor``."""
         sizes = [tree.node_count for tree in trees]
         roots = np.cumsum([0, *sizes[:-1]])
 

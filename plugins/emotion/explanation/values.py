@@ -22,17 +22,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 
 from emotion.errors import DataError
 from emotion.explanation.propagation import ROUNDING, Background, Shares, affine, check_affine
 from emotion.explanation.trees import Trees
 from emotion.models.classifier import LEAST_PROBABILITY, Classifier, Ensemble
 from emotion.vocabulary import emotion_codes
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
 
 LOG_ODDS, PROBABILITY = "log-odds", "probability"
 CHECKED = 8
@@ -99,6 +102,7 @@ def explain_predictions(model: Classifier | Ensemble, features: np.ndarray, *, b
 
     Examples
     --------
+    >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import Pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> rows = np.float32([[1, 5], [2, 5], [8, 5], [9, 5]])
@@ -176,11 +180,11 @@ class _MemberExplainer:
         self._model = model
         self._steps, classifier = model.pipeline[:-1], model.pipeline[-1]
         self._matrix, self._offset = affine(self._steps, background)
-        self._is_forest = isinstance(classifier, RandomForestClassifier)
+        self._is_forest = type(classifier).__name__ == "RandomForestClassifier"
         self._trees: Trees | None = None
         self._contributions: Callable[[np.ndarray, np.ndarray], np.ndarray]
         """Of features (n, n_features) and what the steps make of them: (n, n_emotions, n_features)."""
-        if isinstance(classifier, LogisticRegression):
+        if type(classifier).__name__ == "LogisticRegression":
             weights, self._base = _linear_map(classifier, self._matrix, self._offset, background)
             self._contributions = lambda features, _: weights[None] * (features - background.centre)[:, None]
         else:
@@ -221,7 +225,7 @@ def shap_values(classifier: RandomForestClassifier | GradientBoostingClassifier,
     """The values that shap's TreeExplainer gives for the inputs of trees (n, n_inputs): (n, n_emotions, n_inputs)."""
     import shap  # takes seconds, and an answer in use does not need it
 
-    if isinstance(classifier, RandomForestClassifier):
+    if type(classifier).__name__ == "RandomForestClassifier":
         explainer = shap.TreeExplainer(classifier, feature_perturbation="tree_path_dependent")
         return explainer.shap_values(inputs, check_additivity=False).transpose(0, 2, 1)
     by_emotion = []
@@ -282,7 +286,7 @@ def _tree_sum(
     classifier: RandomForestClassifier | GradientBoostingClassifier, probe: np.ndarray
 ) -> tuple[Trees, np.ndarray]:
     """The trees whose sum is the output, and base values (n_emotions,); ``probe``: one row of inputs."""
-    if not isinstance(classifier, GradientBoostingClassifier):
+    if type(classifier).__name__ != "GradientBoostingClassifier":
         members = [tree.tree_ for tree in classifier.estimators_]
         outputs = len(classifier.classes_)
         forest = Trees.of(members, columns=[0] * len(members), outputs=outputs, factor=1 / len(members))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from emotion.audio.channels import MONO, Channel, speaker_of
 from emotion.errors import AudioError
 from emotion.features import quality
 from emotion.inference.windows import channels_of, read
+from emotion.workers import Died, Workers
 
 MIN_SPEAKER_CLIPS = 10
 """So many clips of a speaker are needed to adapt to the speaker. Macro F1 on speakers 13-18 of RAVDESS (logistic
@@ -89,6 +91,10 @@ class ListedClip(NamedTuple):
     speaker: str
 
 
+ReadClip = tuple[ListedClip, dict, np.ndarray | None]
+"""A clip with its record and its features: see :func:`read_clip`."""
+
+
 def list_clips(
     paths: Iterable[str | os.PathLike], speakers: Sequence[str] | None, channels: str
 ) -> tuple[Iterable[ListedClip], Sequence[str]]:
@@ -113,6 +119,33 @@ def _clips(path: str | os.PathLike, speaker: str, channels: str) -> list[ListedC
     except AudioError:
         parts = MONO
     return [ListedClip(path, part, speaker_of(part, speaker)) for part in parts]
+
+
+def read_clips(clips: Iterable[ListedClip], jobs: int) -> Iterator[ReadClip]:
+    """Each clip with its record and features, as :func:`read_clip` gives them; ``jobs`` processes read them."""
+    if jobs == 1:
+        for clip in clips:
+            yield clip, *read_clip(clip.path, clip.channel)
+        return
+    taken: deque[ListedClip] = deque()
+
+    def items() -> Iterator[tuple[str | os.PathLike, Channel]]:
+        for clip in clips:
+            taken.append(clip)
+            yield clip.path, clip.channel
+
+    with Workers(partial, (_read_item,), count=jobs) as workers:
+        for result in workers.map(items()):
+            clip = taken.popleft()
+            if isinstance(result, Died):
+                path = os.fsdecode(clip.path)
+                message = f"{os.path.basename(path)}: {result} while it read the file"
+                result = {"path": path, "error": "internal", "message": message}, None
+            yield clip, *result
+
+
+def _read_item(item: tuple[str | os.PathLike, Channel]) -> tuple[dict, np.ndarray | None]:
+    return read_clip(*item)
 
 
 def read_clip(path: str | os.PathLike, channel: Channel) -> tuple[dict, np.ndarray | None]:

@@ -15,12 +15,12 @@ from emotion.audio.decode import Clip
 from emotion.features import quality
 from emotion.inference import bundles
 from emotion.inference.adapting import Group, Groups, Part
-from emotion.inference.answer_queue import AnswerQueue, ListedClip, list_clips, read_clip
+from emotion.inference.answer_queue import AnswerQueue, ReadClip, list_clips, read_clips
 from emotion.inference.answering import answer_in_groups
 from emotion.inference.cutting import MAX_CLIP_SECONDS
 from emotion.inference.explaining import AnswerExplainer
 from emotion.inference.windows import HOP, WINDOW, Window, channels_of, file_windows, read, stream_windows
-from emotion.models import registry
+from emotion.models import fitted, registry
 from emotion.models.bundle import Bundle
 from emotion.models.registry import VersionEntry
 from emotion.settings import Settings
@@ -163,7 +163,7 @@ class CustomEmotionModel:
         return cls.from_store(store, None if name == CHAMPION else version, family or None)
 
     def _open(self, entry: VersionEntry, name: str, data: bytes) -> None:
-        bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version())
+        bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version(), read=fitted.read)
         self.entry = entry
         self.version: str = entry["version"]
         self.family = bundle["family"]
@@ -276,6 +276,7 @@ class CustomEmotionModel:
         adaptation: Adaptation = "auto",
         explain: bool = False,
         channels: str = "mix",
+        jobs: int = 1,
     ) -> Iterator[dict]:
         """Answer for several files, each a recording of at most 60 s.
 
@@ -292,6 +293,9 @@ class CustomEmotionModel:
         channels : str
             ``separate``: each channel gets an answer with its ``channel`` (from 1), and is a speaker of its own,
             ``<speaker>#<channel>``. Identical channels get one answer, with a ``message``. ``mix``: their mean.
+        jobs : int
+            How many processes read the files. The answers are the same, bit for bit. A script that asks for several
+            must have its code below ``if __name__ == "__main__"`` (see multiprocessing).
 
         Yields
         ------
@@ -313,26 +317,27 @@ class CustomEmotionModel:
         require_word("adaptation", adaptation, ADAPTATIONS)
         clips, names = list_clips(paths, speakers, channels)
         if adaptation == "batch" or (adaptation == "auto" and isinstance(paths, Sized)):
-            yield from self._predict_whole(clips, adaptation, explain)
+            yield from self._predict_whole(read_clips(clips, jobs), adaptation, explain)
         else:
-            yield from self._predict_in_turn(clips, names, "none" if adaptation == "none" else "speaker", explain)
+            mode: Adaptation = "none" if adaptation == "none" else "speaker"
+            yield from self._predict_in_turn(read_clips(clips, jobs), names, mode, explain)
 
     def _predict_in_turn(
-        self, clips: Iterable[ListedClip], names: Sequence[str], adaptation: Adaptation, explain: bool
+        self, clips: Iterable[ReadClip], names: Sequence[str], adaptation: Adaptation, explain: bool
     ) -> Iterator[dict]:
         """The answers for files or channels, each as soon as all clips of its speaker are read."""
         queue = AnswerQueue(
             lambda rows, group: self.predict_features(rows, speakers=group, adaptation=adaptation, explain=explain),
             names,
         )
-        for clip in clips:
-            queue.add(*read_clip(clip.path, clip.channel), speaker=clip.speaker)
+        for clip, record, vector in clips:
+            queue.add(record, vector, speaker=clip.speaker)
             yield from queue.pop_answered()
         yield from queue.finish()
 
-    def _predict_whole(self, listed: Iterable[ListedClip], adaptation: Adaptation, explain: bool) -> Iterator[dict]:
+    def _predict_whole(self, read: Iterable[ReadClip], adaptation: Adaptation, explain: bool) -> Iterator[dict]:
         """The answers for files or channels, all of which are read first."""
-        clips = [(*read_clip(clip.path, clip.channel), clip.speaker) for clip in listed]
+        clips = [(record, vector, clip.speaker) for clip, record, vector in read]
         usable = [(record, vector, speaker) for record, vector, speaker in clips if vector is not None]
         if usable:
             records, vectors, speakers = zip(*usable, strict=True)

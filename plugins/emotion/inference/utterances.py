@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
+import scipy
 from scipy.ndimage import median_filter, uniform_filter1d
-from scipy.signal import butter, sosfilt
 
 from emotion.audio import decode
 from emotion.errors import AudioError
@@ -74,7 +74,9 @@ class UtteranceCutter:
         self._rate = rate
         self._size = round(rate / _FRAMES)  # samples of a frame
         self._chunk = self._size * _FRAMES  # samples of a second: what is decided at a time
-        self._filter = butter(2, [SPEECH_BAND[0], min(SPEECH_BAND[1], 0.45 * rate)], "bandpass", fs=rate, output="sos")
+        self._filter = scipy.signal.butter(
+            2, [SPEECH_BAND[0], min(SPEECH_BAND[1], 0.45 * rate)], "bandpass", fs=rate, output="sos"
+        )
         self._state = np.zeros((len(self._filter), 2))
         self._rest = np.empty(0, dtype=np.float32)
         self._chunks: deque[np.ndarray] = deque()
@@ -124,7 +126,7 @@ class UtteranceCutter:
             return
         # one NaN would stay in the filter for ever
         usable = np.clip(np.nan_to_num(samples[: frames * self._size]), -decode.MAX_PEAK, decode.MAX_PEAK)
-        band, self._state = sosfilt(self._filter, usable, zi=self._state)
+        band, self._state = scipy.signal.sosfilt(self._filter, usable, zi=self._state)
         power = np.square(band).reshape(frames, self._size).mean(axis=1)
         self._levels = np.concatenate([self._levels, 10 * np.log10(power + 1e-12)])
 

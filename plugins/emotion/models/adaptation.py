@@ -8,14 +8,16 @@ apart without labels.
 from __future__ import annotations
 
 from functools import reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import entr
 
 from emotion.models.sums import Rows
 from emotion.vocabulary import MODES, probabilities_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRIOR_CLIPS = 5
 """A batch's statistics are drawn towards training's as if so many training clips were part of the batch."""

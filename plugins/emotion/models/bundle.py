@@ -7,17 +7,18 @@ import io
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import joblib
 import numpy as np
-from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.errors import BundleError
 from emotion.models.adaptation import Statistics
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
 from emotion.vocabulary import Mode
+
+if TYPE_CHECKING:
+    from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 FORMAT = "emotion-model/4"
 """Pickles name the modules of their classes: a class that moves needs a new format."""
@@ -92,6 +93,8 @@ def make_bundle(
     >>> bundle["family"], bundle["label_encoder"].classes_.tolist(), bundle["scaler"].n_features_in_
     ('logistic_regression', ['happy', 'sad'], 4)
     """
+    from sklearn.preprocessing import LabelEncoder
+
     plain = models["plain"]
     members = plain.members if isinstance(plain, Ensemble) else [plain]
     scalers = {member.family: member.pipeline.named_steps["scaler"] for member in members}
@@ -129,6 +132,8 @@ def packages() -> dict[str, str]:
 
 def dumps(value: Bundle | Familiarity | list[FoldModel]) -> bytes:
     """A joblib pickle, compressed."""
+    import joblib
+
     buffer = io.BytesIO()
     joblib.dump(value, buffer, compress=3)
     return buffer.getvalue()
@@ -207,7 +212,7 @@ def check_loadable(entry: Mapping[str, Any], *, recipe: str) -> None:
             "as they are. The old version still answers with the code version, and the EMOTION_FEATURES, that it was "
             "made with"
         )
-    made, here = entry["packages"]["scikit-learn"], packages()["scikit-learn"]
+    made, here = entry["packages"]["scikit-learn"], version("scikit-learn")
     if made.split(".")[:2] != here.split(".")[:2]:
         raise BundleError(
             f"{name} was made with scikit-learn {made}; found scikit-learn {here}, which may read it incorrectly. "
@@ -223,4 +228,6 @@ def unpickle(data: bytes) -> Any:
     >>> unpickle(dumps([]))
     []
     """
+    import joblib
+
     return joblib.load(io.BytesIO(data))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder
 
-from emotion.models import pipelines
 from emotion.models.sums import Rows, Sums
 from emotion.vocabulary import emotion_codes, label_set
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 LEAST_PROBABILITY = 1e-3
 """A forest's probability of exactly 0 is raised to this before its logarithm is taken."""
@@ -98,6 +98,10 @@ class Classifier:
             The emotions that the model gives a probability for; by default, those of ``labels``.
         seed : int
         """
+        from sklearn.preprocessing import LabelEncoder
+
+        from emotion.models import pipelines
+
         encoder = LabelEncoder().fit(labels)
         pipeline = pipelines.build(family, seed=seed, views=views)
         groups = np.arange(len(features)) if groups is None else groups
@@ -129,7 +133,7 @@ class Classifier:
         """Uncalibrated log-probabilities, shape (n, len(label_set)), up to a constant per row; -inf for emotions that
         the model was not fitted on."""
         margins = self.margins(features)
-        if not hasattr(self.pipeline, "decision_function"):
+        if not hasattr(self.pipeline.steps[-1][1], "decision_function"):
             margins = np.log(np.maximum(margins, LEAST_PROBABILITY))
         elif len(self.emotions) == 2:
             margins = margins / 2  # softmax of (-m/2, m/2) is the logistic function of m
@@ -198,6 +202,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, emotions: Sequence[s
     >>> fit_temperature(np.array([[4.0, 0.0]] * 4), labels, ("neutral", "calm")) > 1
     True
     """
+    from scipy.optimize import minimize_scalar
+
     true = np.array(emotion_codes(labels, emotions))
     rows = np.arange(len(true))
     usable = np.isfinite(logits[rows, true])

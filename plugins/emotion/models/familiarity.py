@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from emotion.models.sums import Rows
 
@@ -55,6 +54,8 @@ class View:
     @classmethod
     def fit(cls, rows: np.ndarray, columns: np.ndarray) -> View:
         """From training rows, float32 (n_rows, n_features)."""
+        from sklearn.decomposition import PCA
+
         values = rows[:, columns]
         mean, deviation = values.mean(axis=0), values.std(axis=0)
         deviation[deviation == 0] = 1

@@ -12,7 +12,7 @@ import datetime as dt
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from emotion.errors import BundleError, ConfigurationError, DataError
@@ -319,7 +319,9 @@ def read_file(store: Store, entry: VersionEntry, name: str) -> bytes:
     return store.read_bytes(f"models/{entry['version']}/{name}")
 
 
-def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> Any:
+def open_pickle(
+    data: bytes, entry: VersionEntry, name: str, *, recipe: str, read: Callable[[bytes], Any] = unpickle
+) -> Any:
     """Unpickle a version's file after all checks that are possible before.
 
     Parameters
@@ -331,6 +333,8 @@ def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> 
         The file's name.
     recipe : str
         The feature recipe that this code computes.
+    read : callable
+        :func:`emotion.models.fitted.read` for a bundle that only answers.
 
     Returns
     -------
@@ -344,7 +348,7 @@ def open_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> 
     """
     verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
-    return unpickle(data)
+    return read(data)
 
 
 def require_file(entry: VersionEntry, name: str) -> None:

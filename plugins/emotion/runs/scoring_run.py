@@ -13,7 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +48,18 @@ from emotion.scoring.limits import listener_limits
 from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, find_shard, part_keys, read_files
-from emotion.scoring.shard import Shard
+from emotion.scoring.shard import FileScorer, ScoredFile, Shard, start_scorer
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import HEARD
 from emotion.settings import Folder, Settings
 from emotion.store import run_folder
 from emotion.vocabulary import probability_columns
+from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
+WORKER_FILES, WORKER_BYTES = 100, 32 << 20
+"""Files or bytes that another process is worth: it takes a second to start."""
 
 
 class ScoringRun(Run):
@@ -121,24 +127,24 @@ class ScoringRun(Run):
             for shard in plan["shards"]
         ]
 
-    def score(self, *, part: str) -> dict:
+    def score(self, *, part: str, scored: Iterator[ScoredFile] | None = None) -> dict:
         """Score the files of one shard with every model of the run; returns how many were scored and rejected.
 
-        The others are left for the next sweep.
+        The others are left for the next sweep. ``scored``: what became of the files, in their order, if other processes
+        decode and featurize them.
         """
-        plan = self._plan()
         entries = self._entries(part)
-        if self._is_committed() or self.store.exists(f"{part}.parquet"):
+        if self._is_scored(part):
             return {"files": len(entries), "scored": 0, "rejected": 0}
         with self._stage("score", label=part.rpartition("/")[2], unit="files") as progress:
-            shard = Shard(self._models, plan, training_clips(self.store, self._models))
+            shard = Shard(self._models, self._plan())
             for number, entry in enumerate(entries, start=1):
-                shard.add(entry)
+                shard.add(entry, self._scorer(entry) if scored is None else next(scored))
                 progress(number, len(entries))
             table, timeline = shard.predict()
             self.store.write_bytes(f"{part}.npy", shard.vectors_file())
             self.store.write_table(f"{part}-timeline.parquet", timeline)
-            batches.note_checksums(self.store, plan, part, table)
+            batches.note_checksums(self.store, self._plan(), part, table)
             self.store.write_table(f"{part}.parquet", table)  # last: the part is complete once this file is there
             for (place, sha256), count in shard.memory_errors.items():
                 ledger.note_memory_errors(self.store, place, sha256, count)
@@ -151,6 +157,35 @@ class ScoringRun(Run):
         """The files of a shard."""
         plan = self._plan()
         return read_files(self.store, plan, find_shard(plan, part))
+
+    def _is_scored(self, part: str) -> bool:
+        return self._is_committed() or self.store.exists(f"{part}.parquet")
+
+    @cached_property
+    def _scorer(self) -> FileScorer:
+        """Scores files in this process."""
+        return FileScorer(self._plan(), self._training_clips, lambda: self._models)
+
+    @cached_property
+    def _training_clips(self) -> frozenset[str] | None:
+        return training_clips(self.store, self._models)
+
+    @contextmanager
+    def _scored_by_workers(self, parts: list[str], jobs: int) -> Iterator[Iterator[ScoredFile] | None]:
+        """What becomes of the files of all parts that are not scored yet, by ``jobs`` processes; None where one process
+        does it sooner."""
+        entries = (entry for part in parts if not self._is_scored(part) for entry in self._entries(part))
+        first = list(islice(entries, WORKER_FILES * jobs))
+        work = max(len(first) // WORKER_FILES, sum(entry["size"] for entry in first) // WORKER_BYTES)
+        count = min(jobs, len(first), work)
+        if count < 2:
+            yield None
+            return
+        plan: Plan = {**self._plan(), "shards": []}
+        with Workers(start_scorer, (self.store.root, plan, self._training_clips), count=count) as workers:
+            sent, kept = tee(chain(first, entries))
+            results = zip(kept, workers.map(sent), strict=True)
+            yield (self._scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
 
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
@@ -356,8 +391,9 @@ def score_folder(
     options: Options | None = None,
     emitter: Emitter | None = None,
     progress: StageProgress = no_progress,
+    jobs: int = 1,
 ) -> dict:
-    """Score a folder in this process, as the DAG does; returns what ``summary.json`` of the batch holds.
+    """Score a folder, as the DAG does; returns what ``summary.json`` of the batch holds.
 
     Parameters
     ----------
@@ -371,6 +407,9 @@ def score_folder(
     options, emitter : optional
     progress : callable
         Called with the stage (``find_new_audio``, ``score``), files done, files in all and ``files``.
+    jobs : int
+        How many processes decode and featurize the files, if there are many. The answers are the same, bit for bit. A
+        script that asks for several must have its code below ``if __name__ == "__main__"`` (see multiprocessing).
 
     Raises
     ------
@@ -394,10 +433,11 @@ def score_folder(
         )
         shards = run._claim(request)
         done_before, total = 0, sum(shard["files"] for shard in shards)
-        for shard in shards:
-            run.progress = _in_all_shards(progress, done_before, total)
-            run.score(part=shard["part"])
-            done_before += shard["files"]
+        with run._scored_by_workers([shard["part"] for shard in shards], jobs) as scored:
+            for shard in shards:
+                run.progress = _in_all_shards(progress, done_before, total)
+                run.score(part=shard["part"], scored=scored)
+                done_before += shard["files"]
         run.progress = progress
         run.collect_predictions()
         run.watch_drift()

@@ -34,7 +34,7 @@ from emotion.models import decisions, registry
 from emotion.models.adaptation import normalize_by_speaker
 from emotion.settings import Settings
 from emotion.store import Store
-from emotion.vocabulary import EMOTIONS, FAMILIES
+from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
 
 pytest_plugins = ("small_models",)
 
@@ -117,10 +117,38 @@ def test_an_answer_is_the_models_own_in_plain_values(trained_store, corpus, fami
 
 def test_a_forest_answers_as_scikit_learns_does(trained_store):
     model = CustomEmotionModel.named(trained_store, "first/random_forest")
-    classifier = model._bundle["plain"]
+    bundle = registry.load(
+        trained_store, model.entry, registry.bundle_name("random_forest"), recipe=features.recipe_version()
+    )
+    classifier = bundle["plain"]
     assert isinstance(classifier.pipeline[-1], RandomForestClassifier)
     rows = model._bundle["background"]["plain"][:7]
     assert np.array_equal(classifier.margins(rows), classifier.pipeline.predict_proba(rows))
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_bundle_without_scikit_learn_answers_and_explains_as_with_it(trained_store, family):
+    model = CustomEmotionModel.named(trained_store, f"first/{family}")
+    bundle = registry.load(trained_store, model.entry, registry.bundle_name(family), recipe=features.recipe_version())
+    rows = np.concatenate([bundle["background"]["plain"], 3 * bundle["background"]["batch"] + 1])
+    for mode in MODES:
+        for count in (1, 33, len(rows)):
+            expected = bundle[mode].predict_proba(rows[:count])
+            assert np.array_equal(model._bundle[mode].predict_proba(rows[:count]), expected)
+    assert np.array_equal(model._bundle["familiarity"].unfamiliarity(rows), bundle["familiarity"].unfamiliarity(rows))
+    explained, expected = (
+        Explainer(each["plain"], each["background"]["plain"]).explain_probabilities(rows[:2])
+        for each in (model._bundle, bundle)
+    )
+    assert np.array_equal(explained.values, expected.values)
+
+
+def test_files_read_by_two_processes_get_the_same_answers(model, corpus, tmp_path):
+    (tmp_path / "no audio.wav").write_bytes(b"not audio")
+    files = [*corpus[:12], tmp_path / "no audio.wav", tmp_path / "missing.wav", *corpus[12:20]]
+    for adaptation in ("auto", "none"):
+        expected = list(model.predict_batch(files, adaptation=adaptation))
+        assert list(model.predict_batch(files, adaptation=adaptation, jobs=2)) == expected
 
 
 FORMATS = [

@@ -14,6 +14,7 @@ from emotion.models.adaptation import measure
 from emotion.models.bundle import FORMAT, dumps, make_bundle, unpickle, verify
 from emotion.models.classifier import Classifier, Ensemble
 from emotion.models.familiarity import Familiarity
+from emotion.models.fitted import read as without_scikit_learn
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES, label_set
 
 WIDTH = 12
@@ -161,6 +162,15 @@ def test_a_bundle_is_the_same_after_writing_and_loading(fitted):
     assert loaded["scaler"].n_features_in_ == WIDTH == len(loaded["feature_names"])
     assert loaded["metadata"]["version"] == "one" and "scikit-learn" in loaded["metadata"]["packages"]
     np.testing.assert_array_equal(loaded["plain"].predict_proba(rows), fitted.predict_proba(rows))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bundle_of_two_emotions_answers_without_scikit_learn(family):
+    rows, labels = clips(("happy", "sad"))
+    model = Classifier.fit(family, rows, labels, seed=0)
+    read = without_scikit_learn(dumps(small_bundle(model)))
+    assert not type(read["plain"].pipeline[-1]).__module__.startswith("sklearn")
+    np.testing.assert_array_equal(read["plain"].predict_proba(rows), model.predict_proba(rows))
 
 
 def test_an_ensemble_bundle_holds_every_scaler():

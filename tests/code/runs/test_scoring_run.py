@@ -32,12 +32,13 @@ from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
 from emotion.reports import batch_report, players
-from emotion.runs import listening
+from emotion.runs import listening, scoring_run
 from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring import shard as shard_module
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
 from emotion.scoring.options import NothingToScore, Options
+from emotion.scoring.shard import start_scorer
 from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
@@ -829,6 +830,47 @@ def test_a_long_recording_gets_a_timeline(home, box, voices):
     assert scored["windows"].to_dict() == {"long.flac": len(timeline), "mute.wav": 0, "short.wav": 0}
     assert summary["timelines"] == 1 and summary["comparison"]["agreement"] == 1
     assert "Long recordings" in Store(home.home).read_bytes("scores/one/report.html").decode()
+
+
+def start_poisoned(home, plan, training_clips):
+    """A scorer that dies of one file, as of one that takes all memory."""
+    scorer = start_scorer(home, plan, training_clips)
+
+    def score(entry):
+        if entry["path"] == "poison.wav":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return scorer(entry)
+
+    return score
+
+
+def test_two_processes_score_as_one_does_and_a_file_that_ends_one_is_named(home, box, voices, monkeypatch):
+    for number, path in enumerate(voices[:12]):
+        shutil.copy(path, box / f"{number}.wav")
+    shutil.copy(voices[12], box / "poison.wav")
+    (box / "no audio.wav").write_bytes(b"not audio")
+    parts = [soundfile.read(path) for path in voices[:8]]
+    soundfile.write(box / "long.flac", np.concatenate([samples for samples, _ in parts]), parts[0][1])
+    monkeypatch.setattr(scoring_run, "WORKER_FILES", 1)
+    reports: list[tuple] = []
+    options = Options(settle_seconds=0, window_seconds=2, files_per_shard=6, rescore=True)
+    for jobs in (1, 2):
+        score_folder(
+            home, box, batch=f"by-{jobs}", options=options, jobs=jobs, progress=lambda *report: reports.append(report)
+        )
+    assert [report[1] for report in reports if report[0] == "score"] == 2 * list(range(1, 16))
+    store = Store(home.home)
+    for name in ("predictions.csv", "timeline.csv"):
+        assert store.read_bytes(f"scores/by-1/{name}") == store.read_bytes(f"scores/by-2/{name}")
+    monkeypatch.setattr(scoring_run, "start_scorer", start_poisoned)
+    for attempt in (1, 2, 3):
+        summary = score_folder(home, box, batch=f"poisoned-{attempt}", options=options, jobs=2)
+        assert summary["scored"] == 13
+        if attempt < 3:
+            ((path, message),) = [(file["path"], file["message"]) for file in summary["temporary_errors"]]
+            assert path == "poison.wav" and "SIGKILL" in message
+    refused = predictions(home, "poisoned-3").loc["poison.wav"]
+    assert refused["error"] == "too_large" and "SIGKILL" in refused["message"]
 
 
 def test_two_models_side_by_side(home, box, voices):
