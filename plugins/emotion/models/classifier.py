@@ -106,14 +106,17 @@ class Classifier:
         """The estimator's output, shape (n, n_emotions), to which SHAP values add up.
 
         Log-odds of LogisticRegression and GradientBoostingClassifier (with two emotions: the second's, and its
-        negative for the first); probabilities of RandomForestClassifier.
+        negative for the first); probabilities of RandomForestClassifier. Raises ValueError if a feature is not finite.
         """
-        # Bit for bit the output of the pipeline. Calling its steps here avoids scikit-learn's metadata routing and, in
-        # a forest, the checks and threads of each tree, which take longer than the prediction for one clip.
-        *steps, classifier = (step for _, step in self.pipeline.steps)
-        rows = features
-        for step in steps:
-            rows = step.transform(rows)
+        # Bit for bit the output of the pipeline. Computing its steps here avoids scikit-learn's metadata routing, its
+        # checks of each step's input and, in a forest, the checks and threads of each tree, which take longer than the
+        # prediction for one clip.
+        scaler, projection, classifier = (step for _, step in self.pipeline.steps)
+        rows = features if features.dtype == np.float32 else features.astype(np.float64)
+        rows = (rows - scaler.mean_.astype(rows.dtype)) / scaler.scale_.astype(rows.dtype)
+        rows = rows.astype(np.float32, copy=False) @ projection.coef_ + projection.intercept_
+        if not np.isfinite(rows).all():
+            raise ValueError("the features hold NaN or infinite values; expected finite numbers")
         if hasattr(classifier, "decision_function"):
             margins = classifier.decision_function(rows)
             return margins if margins.ndim == 2 else np.column_stack([-margins, margins])

@@ -94,7 +94,9 @@ def process(*arguments: str, **options) -> subprocess.Popen:
 # --- help and usage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"], ["serve"]]
+)
 def test_help_answers_without_the_heavy_imports(command):
     code = (
         f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
@@ -123,6 +125,8 @@ def test_help_answers_without_the_heavy_imports(command):
         ["predict", "a.wav", "--window", "3", "--explain"],
         ["promote", "first"],
         ["promote", "first", "--reason", "x", "--family", "oracle"],
+        ["serve", "--port", "70000"],
+        ["serve", "--processes", "0"],
     ],
 )
 def test_wrong_usage_exits_with_2(run, empty, command):
