@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=int,
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
-        help="processes that answer (default: the number of cores); each holds the model, some 250 MB",
+        help="processes that answer (default: the number of cores); each takes some 400 MB",
     )
 
 
