@@ -8,9 +8,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import LabelEncoder
+from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 from emotion.models import pipelines
+from emotion.models.projection import RidgeScores
 from emotion.vocabulary import emotion_codes, label_set
 
 LEAST_PROBABILITY = 1e-3
@@ -111,10 +112,10 @@ class Classifier:
         # Bit for bit the output of the pipeline. Computing its steps here avoids scikit-learn's metadata routing, its
         # checks of each step's input and, in a forest, the checks and threads of each tree, which take longer than the
         # prediction for one clip.
-        scaler, projection, classifier = (step for _, step in self.pipeline.steps)
+        *steps, classifier = (step for _, step in self.pipeline.steps)
         rows = features if features.dtype == np.float32 else features.astype(np.float64)
-        rows = (rows - scaler.mean_.astype(rows.dtype)) / scaler.scale_.astype(rows.dtype)
-        rows = rows.astype(np.float32, copy=False) @ projection.coef_ + projection.intercept_
+        for step in steps:
+            rows = _transform(step, rows)
         if not np.isfinite(rows).all():
             raise ValueError("the features hold NaN or infinite values; expected finite numbers")
         if hasattr(classifier, "decision_function"):
@@ -139,6 +140,13 @@ class Classifier:
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, shape (n, len(label_set)); 0 for emotions that the model was not fitted on."""
         return softmax(self.logits(features) / self.temperature, axis=1)
+
+
+def _transform(step: StandardScaler | RidgeScores, rows: np.ndarray) -> np.ndarray:
+    """What ``step.transform(rows)`` gives, bit for bit."""
+    if isinstance(step, RidgeScores):
+        return rows.astype(np.float32, copy=False) @ step.coef_ + step.intercept_
+    return (rows - step.mean_.astype(rows.dtype)) / step.scale_.astype(rows.dtype)
 
 
 def _label_set(emotions: tuple[str, ...], labels: tuple[str, ...] | None) -> tuple[str, ...]:

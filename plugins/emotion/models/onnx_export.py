@@ -1,10 +1,11 @@
 """A model as ONNX: scaler → linear scores per emotion → classifier → calibration, in one graph.
 
 The graph is made of standard operators; no code of this project runs in it. It computes in double precision what the
-library computes in single precision, but for the scaler, whose rounding it repeats. So its probabilities are those of the
-library to within 1e-5, unless a linear score lies within rounding (about 1e-6 of its size) of a tree's threshold: there one
-tree may answer with another leaf. The library has the same limit: the score depends on the order in which a matrix product
-is summed. Thresholds stay double, and scores are rounded to single precision before they are compared, as in scikit-learn.
+library computes in single precision, but for the scaler, whose rounding it repeats. So its probabilities are those of
+the library to within 1e-5, unless a linear score lies within rounding (about 1e-6 of its size) of a tree's threshold:
+there one tree may answer with another leaf. The library has the same limit: a score depends on the order in which a
+matrix product is summed. Thresholds stay double, and scores are rounded to single precision before they are compared,
+as in scikit-learn.
 """
 
 from __future__ import annotations
