@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.base import TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
@@ -142,11 +143,13 @@ class Classifier:
         return softmax(self.logits(features) / self.temperature, axis=1)
 
 
-def _transform(step: StandardScaler | RidgeScores, rows: np.ndarray) -> np.ndarray:
+def _transform(step: TransformerMixin, rows: np.ndarray) -> np.ndarray:
     """What ``step.transform(rows)`` gives, bit for bit."""
+    if isinstance(step, StandardScaler):
+        return (rows - step.mean_.astype(rows.dtype)) / step.scale_.astype(rows.dtype)
     if isinstance(step, RidgeScores):
         return rows.astype(np.float32, copy=False) @ step.coef_ + step.intercept_
-    return (rows - step.mean_.astype(rows.dtype)) / step.scale_.astype(rows.dtype)
+    return step.transform(rows)
 
 
 def _label_set(emotions: tuple[str, ...], labels: tuple[str, ...] | None) -> tuple[str, ...]:
