@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     statsd : tuple of (str, int) or None
         ``EMOTION_STATSD``, as ``host:port`` or ``[::1]:port``: where the command line sends its metrics; inside an
         Airflow task Airflow's own settings hold.
+    mlflow : str or None
+        ``MLFLOW_TRACKING_URI``: the MLflow tracking server that versions are mirrored to; None: to none.
+    mlflow_name : str
+        ``MLFLOW_EXPERIMENT_NAME``: of the experiment and of the registered model.
+    mlflow_username, mlflow_password, mlflow_token : str, SecretStr or None
+        ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``, or ``MLFLOW_TRACKING_TOKEN``.
 
     Examples
     --------
@@ -142,6 +148,11 @@ class Settings(BaseSettings):
     inboxes: Folders = Field(default_factory=lambda values: _default_folders(values, "inbox"), alias="EMOTION_INBOXES")
     review_days: Annotated[float | None, Field(ge=1, allow_inf_nan=False)] = Field(None, alias="EMOTION_REVIEW_DAYS")
     statsd: Address = Field(None, alias="EMOTION_STATSD")
+    mlflow: str | None = Field(None, alias="MLFLOW_TRACKING_URI")
+    mlflow_name: str = Field("emotion", alias="MLFLOW_EXPERIMENT_NAME")
+    mlflow_username: str | None = Field(None, alias="MLFLOW_TRACKING_USERNAME")
+    mlflow_password: SecretStr | None = Field(None, alias="MLFLOW_TRACKING_PASSWORD")
+    mlflow_token: SecretStr | None = Field(None, alias="MLFLOW_TRACKING_TOKEN")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:

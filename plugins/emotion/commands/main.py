@@ -14,7 +14,7 @@ import io
 import os
 import sys
 
-from emotion.commands import doctor, export, predict, review, score, serve, versions
+from emotion.commands import doctor, export, mirror, predict, review, score, serve, versions
 from emotion.commands.console import DISK_FULL, end_output, explain_os_error
 from emotion.errors import EmotionError
 from emotion.settings import Settings
@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         "2 wrong usage.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (predict, score, review, versions, serve, export, doctor):
+    for module in (predict, score, review, versions, serve, export, mirror, doctor):
         module.add_parser(commands)
     return parser
