@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 # One file's tests run in one worker, and so share what the file sets up; tests/conftest.py refines it.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo train airflow up down test test-all bench lint clean help
+.PHONY: demo train airflow up down test test-all bench onnx lint clean help
 
 help: ## these commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ test-all: $(INSTALLED) ## all tests, as CI runs them
 bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_DIR (docs/benchmarks.md)
 	@test -n "$$RAVDESS_DIR" || { echo "make bench RAVDESS_DIR=folder: which recordings?" >&2; exit 2; }
 	@$(BIN)/python docs/benchmarks/bench.py "$$RAVDESS_DIR" --two-cores
+
+onnx: $(INSTALLED) ## what `emotion export --onnx` needs, into the same environment
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-onnx.txt
 
 lint: $(INSTALLED) ## style, types, and Airflow 3's own rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

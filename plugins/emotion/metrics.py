@@ -280,6 +280,37 @@ DRIFT_GROUP = _metric(
     "ratio",
     "Mean size of the shifts of a group of features; 0.8 is a new speaker's",
 )
+SERVING_REQUESTS = _metric(
+    "serving.requests.{outcome}",
+    "counter",
+    "requests",
+    "Recordings sent to `emotion serve`: answered, refused (as unusable or too large) or failed (as it was busy)",
+)
+SERVING_REFUSED = _metric(
+    "serving.refused.{reason}", "counter", "requests", "Recordings that got no answer, refused or failed, by reason"
+)
+SERVING_LATENCY = _metric(
+    "serving.latency.{stage}",
+    "timer",
+    "ms",
+    "Per request: queue (waits for a process), answer (one process), total (from its headers to its answer, upload "
+    "included). Windows of streams have queue and answer",
+)
+SERVING_WINDOWS = _metric(
+    "serving.windows.{outcome}", "counter", "windows", "Windows of live audio: answered, refused or failed"
+)
+SERVING_STREAMS = _metric(
+    "serving.streams.{outcome}",
+    "counter",
+    "streams",
+    "Streams of live audio: ended, refused (wrong data, a limit) or left (the client went away)",
+)
+SERVING_LOAD = _metric(
+    "serving.load.{figure}",
+    "gauge",
+    "count",
+    "State of `emotion serve`, sent every few seconds: processes that are ready, clips that wait for one, open streams",
+)
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(
     "process.{stage}.{resource}",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -150,6 +150,12 @@ class Settings(BaseSettings):
     statsd : tuple of (str, int) or None
         ``EMOTION_STATSD``, as ``host:port`` or ``[::1]:port``: where the command line sends its metrics; inside an
         Airflow task Airflow's own settings hold.
+    mlflow : str or None
+        ``MLFLOW_TRACKING_URI``: the MLflow tracking server that versions are mirrored to; None: to none.
+    mlflow_name : str
+        ``MLFLOW_EXPERIMENT_NAME``: of the experiment and of the registered model.
+    mlflow_username, mlflow_password, mlflow_token : str, SecretStr or None
+        ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``, or ``MLFLOW_TRACKING_TOKEN``.
 
     Examples
     --------
@@ -172,6 +178,11 @@ class Settings(BaseSettings):
     inbox_days: Annotated[int, Field(ge=0, le=366)] = Field(7, alias="EMOTION_INBOX_DAYS")
     review_days: Annotated[float | None, Field(ge=1, allow_inf_nan=False)] = Field(None, alias="EMOTION_REVIEW_DAYS")
     statsd: Address = Field(None, alias="EMOTION_STATSD")
+    mlflow: str | None = Field(None, alias="MLFLOW_TRACKING_URI")
+    mlflow_name: str = Field("emotion", alias="MLFLOW_EXPERIMENT_NAME")
+    mlflow_username: str | None = Field(None, alias="MLFLOW_TRACKING_USERNAME")
+    mlflow_password: SecretStr | None = Field(None, alias="MLFLOW_TRACKING_PASSWORD")
+    mlflow_token: SecretStr | None = Field(None, alias="MLFLOW_TRACKING_TOKEN")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:

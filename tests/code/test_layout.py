@@ -28,6 +28,7 @@ ROOMS = (
     "review",
     "reports",
     "runs",
+    "serving",
     "commands",
 )
 """From the ground up. A room imports rooms before it, never one after it."""

@@ -17,11 +17,14 @@ from packaging.utils import canonicalize_name
 from emotion.commands.doctor import PYTHONS
 from emotion.settings import PROJECT
 
-PINS = [
-    Requirement(line)
-    for line in (line.partition("#")[0].strip() for line in (PROJECT / "requirements.txt").read_text().splitlines())
-    if line
-]
+
+def read_pins(name: str) -> list[Requirement]:
+    lines = (line.partition("#")[0].strip() for line in (PROJECT / name).read_text().splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+PINS = read_pins("requirements.txt")
+EXTRA_PINS = read_pins("requirements-onnx.txt")
 
 
 @cache
@@ -44,8 +47,10 @@ def applies(requirement: Requirement, python: str, extra: str = "") -> bool:
 
 @pytest.mark.parametrize("python", [".".join(map(str, version)) for version in PYTHONS])
 def test_what_a_pinned_package_needs_is_pinned_too(python):
-    pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in PINS if applies(pin, python)}
-    asked = [(pin.name, "") for pin in PINS if applies(pin, python)]
+    pins = [pin for pin in (*PINS, *EXTRA_PINS) if applies(pin, python)]
+    pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+    assert len(pinned) == len(pins), "a package is pinned twice"
+    asked = [(pin.name, "") for pin in pins]
     seen, lacking = set(), []
     while asked:
         package, extra = asked.pop()

@@ -48,12 +48,18 @@ OUTCOMES = {
     metrics.FEATURIZED: ("featurized", "rejected"),
     metrics.SCORED: ("scored", "rejected"),
     metrics.ESTIMATES: ("given", "withheld"),
+    metrics.SERVING_REQUESTS: ("answered", "refused", "failed"),
+    metrics.SERVING_WINDOWS: ("answered", "refused", "failed"),
+    metrics.SERVING_STREAMS: ("ended", "refused", "left"),
 }
 OWN_VALUES = {
     metrics.EXTERNAL: {
         "model": (*FAMILIES, "ensemble", "champion"),
         "score": ("accuracy", "uar", "ece", "confidence"),
     },
+    metrics.SERVING_LATENCY: {"stage": ("queue", "answer", "total")},
+    metrics.SERVING_LOAD: {"figure": ("processes", "waiting", "streams")},
+    metrics.SERVING_REFUSED: {"reason": ("not_audio", "too_large", "busy")},
     metrics.DATASET_SCORE: {"score": ("accuracy", "uar", "f1_macro", "ece")},
     metrics.ESTIMATED: {"figure": ("value", "low", "high", "f1_macro", "promised")},
     metrics.REALIZED: {

@@ -1,4 +1,4 @@
-"""The ``emotion`` command: ``emotion predict | score | review | models | promote | rollback | doctor``.
+"""The ``emotion`` command. ``emotion --help`` lists what it can do.
 
 Answers go to standard output, progress and errors to standard error. Exit codes: 0 success; 1 an error, or a file
 without an answer; 2 wrong usage; 130 interrupted.
@@ -14,7 +14,7 @@ import io
 import os
 import sys
 
-from emotion.commands import doctor, predict, review, score, versions
+from emotion.commands import doctor, export, mirror, predict, review, score, serve, versions
 from emotion.commands.console import DISK_FULL, end_output, explain_os_error
 from emotion.errors import EmotionError
 from emotion.settings import Settings
@@ -61,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
         "2 wrong usage.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (predict, score, review, versions, doctor):
+    for module in (predict, score, review, versions, serve, export, mirror, doctor):
         module.add_parser(commands)
     return parser

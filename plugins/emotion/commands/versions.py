@@ -101,6 +101,7 @@ def _announce_champion(store: Store, settings: Settings) -> None:
     from emotion import metrics
     from emotion.evaluation.selection import PROTOCOL
     from emotion.models import registry
+    from emotion.runs.mlflow_mirror import mirror_after_change
     from emotion.runs.training_metrics import emit_champion
 
     champion = registry.champion(store)
@@ -109,4 +110,5 @@ def _announce_champion(store: Store, settings: Settings) -> None:
     for score, value in registry.entry(store, champion["version"])["scores"][champion["family"]][PROTOCOL].items():
         emitter.gauge(metrics.CHAMPION_SCORE, value, protocol=PROTOCOL, score=score)
     emit_champion(emitter, champion)
+    mirror_after_change(store, settings)
     print(f"The champion is now {champion['version']} ({champion['family']}).")

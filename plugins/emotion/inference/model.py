@@ -174,12 +174,12 @@ class CustomEmotionModel:
         self._bundle = bundle
         self._explainer = AnswerExplainer(bundle)
 
-    def predict_emotion_from_file(self, path: str | os.PathLike, *, explain: bool = False) -> dict:
+    def predict_emotion_from_file(self, path: str | os.PathLike | BinaryIO, *, explain: bool = False) -> dict:
         """Answer for a recording of at most 60 s.
 
         Parameters
         ----------
-        path : path
+        path : path or seekable binary file
             A file in any format that libsndfile reads (WAV, FLAC, OGG, MP3 …), at any rate, with up to eight channels.
         explain : bool
             Whether the answer has an ``explanation``.

@@ -114,7 +114,7 @@ class Classifier:
         """The estimator's output, shape (n, n_emotions), to which SHAP values add up.
 
         Log-odds of LogisticRegression and GradientBoostingClassifier (with two emotions: the second's, and its
-        negative for the first); probabilities of RandomForestClassifier.
+        negative for the first); probabilities of RandomForestClassifier. Raises ValueError if a feature is not finite.
         """
         # Bit for bit the output of the pipeline. Calling its steps here avoids scikit-learn's metadata routing and, in
         # a forest, the checks and threads of each tree, which take longer than the prediction for one clip.
@@ -122,6 +122,8 @@ class Classifier:
         rows = features
         for step in steps:
             rows = step.transform(rows)
+        if not np.isfinite(rows).all():
+            raise ValueError("the features hold NaN or infinite values; expected finite numbers")
         if hasattr(classifier, "decision_function"):
             margins = classifier.decision_function(rows)
             return margins if margins.ndim == 2 else np.column_stack([-margins, margins])

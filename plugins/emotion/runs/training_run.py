@@ -32,7 +32,7 @@ from emotion.monitoring import reference
 from emotion.monitoring.reference import REFERENCE
 from emotion.progress import StageProgress, no_progress
 from emotion.reports import model_card, training_report
-from emotion.runs import collecting, listening, training_metrics, training_results
+from emotion.runs import collecting, listening, mlflow_mirror, training_metrics, training_results
 from emotion.runs.run import Run
 from emotion.runs.training_artifacts import EXTERNAL_FACTS, MODELS, SUSPICIOUS, TrainingArtifacts
 from emotion.scoring.tables import for_spreadsheets
@@ -349,6 +349,7 @@ class TrainingRun(Run):
             self._write_report(result, challenge, decision)
         pointer = registry.champion(self.store) if decision["decision"] == "promoted" else challenge["champion"]
         training_metrics.emit_decision(self.emitter, decision, challenge, pointer)
+        mlflow_mirror.mirror_after_change(self.store, self.settings, decision["version"])
         return decision
 
     def _register(self, result: dict) -> VersionEntry:

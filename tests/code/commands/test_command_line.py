@@ -94,7 +94,6 @@ def process(*arguments: str, **options) -> subprocess.Popen:
 # --- help and usage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"]])
 def test_an_answer_imports_nothing_that_is_slow_and_not_needed(home, trained_store):
     voice = trained_store.url(next(iter(trained_store.list("corpus", "*.wav"))))
     code = "import sys; from emotion.commands.main import main; main(sys.argv[1:]); print(*sys.modules)"
@@ -105,6 +104,9 @@ def test_an_answer_imports_nothing_that_is_slow_and_not_needed(home, trained_sto
     assert "emotion.inference.model" in imported and not imported & slow
 
 
+@pytest.mark.parametrize(
+    "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"], ["serve"]]
+)
 def test_help_answers_without_the_heavy_imports(command):
     code = (
         f"import sys; sys.argv = ['emotion', *{command}, '--help']\n"
@@ -133,6 +135,8 @@ def test_help_answers_without_the_heavy_imports(command):
         ["predict", "a.wav", "--window", "3", "--explain"],
         ["promote", "first"],
         ["promote", "first", "--reason", "x", "--family", "oracle"],
+        ["serve", "--port", "70000"],
+        ["serve", "--processes", "0"],
     ],
 )
 def test_wrong_usage_exits_with_2(run, empty, command):

@@ -1,0 +1,31 @@
+"""``emotion mirror``: all versions in an MLflow tracking server."""
+
+from __future__ import annotations
+
+import argparse
+
+from emotion.commands.arguments import add_command
+from emotion.settings import Settings
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add_command(
+        commands,
+        "mirror",
+        run_mirror,
+        "Show all versions and the champion in the MLflow tracking server that MLFLOW_TRACKING_URI names.",
+        epilog="Training runs, promotions and roll-backs do it by themselves; this is for versions of before, and of "
+        "times when MLflow was away. What is there already is not made twice.",
+    )
+
+
+def run_mirror(options: argparse.Namespace, settings: Settings) -> int:
+    """Mirror everything, and print what."""
+    if settings.mlflow is None:
+        options.usage_error("MLFLOW_TRACKING_URI is not set; expected the address of a tracking server")
+    from emotion.runs.mlflow_mirror import mirror_all
+    from emotion.store import Store
+
+    mirrored = mirror_all(Store(settings.home), settings)
+    print(f"{len(mirrored)} versions are in MLflow{': ' + ', '.join(mirrored) if mirrored else ''}")
+    return 0

@@ -1,0 +1,79 @@
+"""``emotion serve``: answers over HTTP, for other programs, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+
+from emotion.commands.arguments import add_command, add_model_option
+from emotion.errors import ConfigurationError
+from emotion.settings import Settings
+
+PORT = 8000
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = add_command(
+        commands,
+        "serve",
+        run_serve,
+        "Answer over HTTP, for other programs: POST a recording to /predict, or send live audio over a WebSocket.",
+        epilog="There is no login and no encryption: put a reverse proxy with both in front of it before other "
+        "machines may reach it. docs/serving.md describes addresses, answers and limits. "
+        "Ctrl-C or SIGTERM stops it once the requests under way are answered.",
+    )
+    add_model_option(
+        parser, "VERSION or VERSION/FAMILY as `emotion models` lists them; another champion is not loaded then"
+    )
+    parser.add_argument(
+        "--host", default=LOCAL[0], help=f"address to listen on (default: {LOCAL[0]}: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        metavar="N",
+        help="processes that answer (default: the number of cores); each takes some 400 MB",
+    )
+
+
+def run_serve(options: argparse.Namespace, settings: Settings) -> int:
+    """Serve until a signal comes."""
+    if not 0 <= options.port <= 65535 or options.processes < 1:
+        options.usage_error("expected --port 0 to 65535, and at least one of --processes")
+    from emotion import metrics
+    from emotion.serving import application
+    from emotion.serving.limits import Limits
+    from emotion.serving.processes import Answerers
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    limits, emitter = Limits(), metrics.statsd_emitter(settings.statsd)
+    is_local = options.host in LOCAL
+    with _listen(options.host, options.port) as listener:
+        answerers = Answerers(settings.home, options.model, processes=options.processes, limits=limits, emitter=emitter)
+        server = application.server(answerers, limits=limits, emitter=emitter, is_local=is_local)
+        if not is_local:
+            print(
+                f"emotion: --host {options.host}: whoever reaches this address may use the service; there is no login",
+                file=sys.stderr,
+            )
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
+        server.run(sockets=[listener])
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises ConfigurationError where that is not possible."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(
+            f"{host} port {port} cannot be listened on: {error}; choose another with --host or --port"
+        ) from None

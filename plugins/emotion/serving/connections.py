@@ -1,0 +1,88 @@
+"""Connections: clients that send nothing, and web pages of other sites, get none for long."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from emotion.serving.limits import Refused
+
+LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol of HTTP, which closes a connection on which a request does not begin in time.
+
+    Without it, a client may open connections and send nothing, or a header a minute, for ever.
+    """
+
+    class Protocol(HttpToolsProtocol):
+        deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect_headers()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._expect_headers()
+
+        def on_headers_complete(self) -> None:
+            if self.deadline:
+                self.deadline.cancel()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.deadline:
+                self.deadline.cancel()
+            super().connection_lost(exc)
+
+        def _expect_headers(self) -> None:
+            if self.deadline:
+                self.deadline.cancel()
+            self.deadline = self.loop.call_later(header_seconds, self.transport.abort)
+
+    return Protocol
+
+
+class OwnSiteOnly:
+    """ASGI middleware: refuses what a web page of another site makes a browser send.
+
+    A browser names the page's site as ``Origin``; it must be the host that the request is for. A page can also let its
+    own host name resolve to this machine (DNS rebinding). So where the service is bound to the loopback interface, the
+    ``Host`` must name that interface. Programs other than browsers send no ``Origin``.
+
+    Parameters
+    ----------
+    app : ASGI application
+    is_local : bool
+        Whether the service is bound to the loopback interface.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_local: bool):
+        self._app = app
+        self._is_local = is_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 421 or 403."""
+        if scope["type"] == "lifespan" or (refused := self._judge(Headers(scope=scope))) is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":  # before it is accepted, the client gets status 403
+            await WebSocketClose(code=1008, reason=refused.reason)(scope, receive, send)
+        else:
+            await JSONResponse(refused.content, refused.status, {"Connection": "close"})(scope, receive, send)
+
+    def _judge(self, headers: Headers) -> Refused | None:
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if self._is_local and not (len(hosts) == 1 and LOOPBACK.fullmatch(hosts[0])):
+            message = "this service has no login and answers only as localhost, 127.0.0.1 or [::1]"
+            return Refused(421, "other_host", message)
+        if any(origin.partition("://")[2].lower() != host.lower() for origin in origins for host in hosts):
+            return Refused(403, "other_site", "a web page of another site may not use this service")
+        return None

@@ -1,0 +1,311 @@
+"""The processes that answer, and the model that they hold: the champion, or a fixed one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from emotion import metrics
+from emotion.errors import EmotionError, describe_failure
+from emotion.metrics import Emitter
+from emotion.serving.answerer import LENGTHS, encode
+from emotion.serving.limits import Limits, Refused
+
+log = logging.getLogger(__name__)
+START_SECONDS = 120.0
+"""For a process to import its libraries and load a model from a slow store."""
+RETRY_SECONDS = 30.0
+"""After a model that could not be loaded, until it is tried again."""
+BUFFER_BYTES = 1 << 20
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Each process has one thread: all cores are busy with clips, and not with parts of one."""
+
+
+class Reply(NamedTuple):
+    """What a process replies: the answer as JSON, or why there is none."""
+
+    status: str
+    """``answered``, ``refused`` (the recording cannot be used) or ``failed``."""
+    reason: str | None
+    """Of a refusal, or of a window that cannot be used."""
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model that answers."""
+
+    version: str
+    family: str
+    since: str | None
+    """When it became the champion; None of a fixed model."""
+    loaded: str
+
+    @property
+    def name(self) -> str:
+        """As ``emotion predict --model`` takes it."""
+        return f"{self.version}/{self.family}"
+
+
+class Answerer:
+    """One process, from this side: see :mod:`emotion.serving.answerer`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._process, self._reader, self._writer = process, reader, writer
+
+    @classmethod
+    async def start(cls, home: str, name: str) -> tuple[Answerer, dict]:
+        """A process that has loaded a model, and its version and family. Raises EmotionError if it could not."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            for end in (ours, theirs):  # most clips go through in one piece
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "emotion.serving.answerer", str(theirs.fileno()), home, name),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if sys.stderr else asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | dict.fromkeys(THREADS, "1"),
+            )
+        answerer = cls(process, *await asyncio.open_connection(sock=ours))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                header, content = await answerer._read()
+        except (TimeoutError, OSError, EOFError) as error:
+            await answerer.end()
+            raise EmotionError(f"no process could be started with {name}: {describe_failure(error)}") from error
+        if header["status"] != "ready":
+            await answerer.end()
+            raise EmotionError(content.decode())
+        return answerer, header
+
+    async def _read(self) -> tuple[dict, bytes]:
+        size, content_size = LENGTHS.unpack(await self._reader.readexactly(LENGTHS.size))
+        message = await self._reader.readexactly(size + content_size)
+        return json.loads(message[:size]), message[size:]
+
+    async def ask(self, header: dict, content: bytes) -> Reply:
+        """The reply to a message. Raises OSError or EOFError if the process has ended."""
+        self._writer.writelines(encode(header, content))
+        await self._writer.drain()
+        reply, answer = await self._read()
+        return Reply(reply["status"], reply["reason"], answer)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is no longer there."""
+        return self._reader.at_eof()
+
+    async def end(self) -> None:
+        """End the process, whatever it does."""
+        self._writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+class Answerers:
+    """All processes, and what they are asked.
+
+    Parameters
+    ----------
+    home : str
+        The artifact store.
+    model : str
+        ``champion``, which is replaced when another model becomes the champion; or a name that
+        :meth:`emotion.inference.CustomEmotionModel.named` takes, which stays.
+    processes : int
+    limits : Limits
+    emitter : Emitter
+    """
+
+    def __init__(self, home: str, model: str, *, processes: int, limits: Limits, emitter: Emitter):
+        self._home, self._model, self._count = home, model, processes
+        self._limits, self._emitter = limits, emitter
+        self._idle: asyncio.Queue[Answerer] = asyncio.Queue()
+        self._all: set[Answerer] = set()
+        self._waiting = 0
+        self._lacking = asyncio.Event()
+        self._tried, self._has_failed, self._retry = "", False, 0.0
+        self._watcher: asyncio.Task | None = None
+        self.served: Served | None = None
+        self.problem: str | None = None
+
+    async def start(self) -> None:
+        """Load the model, if there is one, and go on looking whether it changes."""
+        await self._check()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End all processes."""
+        if self._watcher:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await asyncio.gather(*(answerer.end() for answerer in self._all))
+
+    def health(self) -> dict:
+        """The model and the state of the service; ``problem`` says what is wrong, or is None."""
+        state = {"status": "ok" if self._all else "unavailable"}
+        served = self.served
+        model = {key: getattr(served, key, None) for key in ("version", "family", "since", "loaded")}
+        return state | model | {"processes": len(self._all), "waiting": self._waiting, "problem": self.problem}
+
+    async def ask(self, header: dict, content: bytes) -> Reply:
+        """The reply of the next free process.
+
+        Raises
+        ------
+        Refused
+            Status 503: no model is loaded, too many clips wait, or the process ended or took too long.
+        """
+        if not self._all:
+            raise Refused(503, "no_model", self.problem or "no process is ready yet; try again in some seconds")
+        if self._waiting >= self._limits.waiting:
+            raise Refused(503, "busy", f"{self._waiting} clips are waiting already; try again in a second")
+        began = time.perf_counter()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                answerer = await self._next_idle()
+        except TimeoutError:
+            raise Refused(503, "busy", "no process was free in time; try again in a second") from None
+        finally:
+            self._waiting -= 1
+        self._emitter.timing(metrics.SERVING_LATENCY, time.perf_counter() - began, stage="queue")
+        return await self._ask(answerer, header, content)
+
+    async def _next_idle(self) -> Answerer:
+        while True:
+            answerer = await self._idle.get()
+            if answerer in self._all and not answerer.has_ended:
+                return answerer
+            self._all.discard(answerer)  # it was ended from outside, such as for want of memory
+            self._lacking.set()
+            await answerer.end()
+
+    async def _ask(self, answerer: Answerer, header: dict, content: bytes) -> Reply:
+        began = time.perf_counter()
+        is_sound = False
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                reply = await answerer.ask(header, content)
+            is_sound = True
+        except TimeoutError:
+            seconds = self._limits.answer_seconds
+            raise Refused(
+                503, "timeout", f"there was no answer within {seconds:g} s; the audio may be damaged"
+            ) from None
+        except (OSError, EOFError):
+            log.warning("a process ended while it answered; it is replaced")
+            raise Refused(503, "crashed", "the process that answered has ended; the audio may be damaged") from None
+        finally:
+            if is_sound and answerer in self._all:
+                self._idle.put_nowait(answerer)
+            else:  # it was replaced meanwhile, or its state is unknown
+                self._all.discard(answerer)
+                self._lacking.set()
+                await answerer.end()
+        self._emitter.timing(metrics.SERVING_LATENCY, time.perf_counter() - began, stage="answer")
+        return reply
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lacking.wait(), self._limits.check_seconds)
+            for figure, count in (("processes", len(self._all)), ("waiting", self._waiting)):
+                self._emitter.gauge(metrics.SERVING_LOAD, count, figure=figure)
+            try:
+                await self._check()
+            except Exception:  # it must not end: nobody would replace a process any more
+                log.exception("the service could not look after its processes")
+                await asyncio.sleep(self._limits.check_seconds)
+
+    async def _check(self) -> None:
+        """Load another champion, and start processes that are lacking."""
+        self._lacking.clear()
+        try:
+            stamp, name, since = await asyncio.to_thread(self._wanted)
+        except Exception as error:  # of an object store's client too
+            self._note(describe_failure(error))
+        else:
+            if stamp != self._tried or (self._has_failed and time.monotonic() > self._retry):
+                self._tried = stamp
+                await self._replace(name, since)
+                self._retry = time.monotonic() + RETRY_SECONDS
+            elif not self._has_failed:
+                self.problem = None
+        if self.served and len(self._all) < self._count:
+            await self._fill(self.served.name)
+
+    def _wanted(self) -> tuple[str, str, str | None]:
+        """What changes with the model, its name, and since when it is the champion."""
+        from emotion.errors import ConfigurationError
+        from emotion.inference import CHAMPION
+        from emotion.models import registry
+        from emotion.store import Store
+
+        if self._model != CHAMPION:
+            return self._model, self._model, None
+        store = Store(self._home)
+        stamp = store.stamp(registry.CHAMPION) if store.exists(registry.CHAMPION) else ""
+        pointer = registry.champion(store)
+        if pointer is None:
+            raise ConfigurationError(
+                f"there is no champion in {store.root}: run the DAG emotion_training or promote a version"
+            )
+        registry.champion_entry(store, pointer)  # the bundle is the one that was promoted
+        return stamp, f"{pointer['version']}/{pointer['family']}", pointer["since"]
+
+    async def _replace(self, name: str, since: str | None) -> None:
+        """Replace all processes by ones with another model, or keep them all where that cannot be loaded."""
+        before = list(self._all)
+        try:
+            first, facts = await Answerer.start(self._home, name)
+        except EmotionError as error:
+            self._has_failed = True
+            self._note(f"{name} cannot be loaded: {error}")
+            return
+        loaded = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        self.served = Served(facts["version"], facts["family"], since, loaded)
+        self._add(first)
+        log.info("the model is %s", self.served.name)
+        self._has_failed, self.problem = False, None
+        await self._fill(self.served.name, besides=len(before))
+        for answerer in before:
+            self._all.discard(answerer)  # one that answers now ends with its answer
+        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        for answerer in idle:
+            if answerer in self._all:
+                self._idle.put_nowait(answerer)
+            else:
+                await answerer.end()
+
+    async def _fill(self, name: str, *, besides: int = 0) -> None:
+        """Start the processes that are lacking, side by side; ``besides``: processes that will be ended."""
+        lacking = self._count - (len(self._all) - besides)
+        for started in asyncio.as_completed([Answerer.start(self._home, name) for _ in range(lacking)]):
+            try:
+                self._add((await started)[0])
+            except EmotionError as error:
+                self._note(f"{name} cannot be loaded again: {error}")
+                await asyncio.sleep(self._limits.check_seconds)
+
+    def _add(self, answerer: Answerer) -> None:
+        self._all.add(answerer)
+        self._idle.put_nowait(answerer)
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("%s%s", problem, f"; {self.served.name} goes on" if self._all and self.served else "")
+        self.problem = problem
