@@ -187,9 +187,8 @@ class S3(S3FileSystem):
             async with answer["Body"] as body:
                 return await body.read(), answer["ETag"]
 
-        return await self._patiently(
-            read, f"get_object s3://{bucket}/{key}"
-        )  # the answer may be cut off while it is read
+        # Around the reading too: an answer may be cut off.
+        return await self._patiently(read, f"get_object s3://{bucket}/{key}")
 
     async def _read_many(self, paths: list[str]) -> list[bytes | None]:
         """The contents of files, many at a time; None for one that is not there."""
