@@ -21,6 +21,7 @@ import tenacity
 from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
+from s3fs.core import _error_wrapper
 
 from emotion.errors import ConfigurationError, StoreError
 
@@ -76,7 +77,7 @@ class S3(S3FileSystem):
     - StoreError: the server kept failing for :data:`PATIENCE_SECONDS`.
     """
 
-    retries = 3  # quick ones, of broken connections and answers that were cut off
+    retries = 3  # of an open file's answers that were cut off
     part_bytes = PART_BYTES
 
     def __init__(self, **options: Any):
@@ -93,8 +94,11 @@ class S3(S3FileSystem):
         async def call() -> Any:
             nonlocal tries
             tries += 1
+            await self.set_session()
+            request = getattr(await self.get_s3(parameters.get("Bucket")), method)
+            known = self._get_s3_method_kwargs(request, *arguments, **parameters)
             try:
-                return await S3FileSystem._call_s3(self, method, *arguments, **parameters)
+                return await _error_wrapper(request, kwargs=known, retries=1)  # as s3fs does it, but for the retries
             except FileNotFoundError as error:
                 is_second_end = tries > 1 and method == "complete_multipart_upload"
                 if is_second_end and error_code(error)[0] == "NoSuchUpload":
@@ -183,9 +187,8 @@ class S3(S3FileSystem):
             async with answer["Body"] as body:
                 return await body.read(), answer["ETag"]
 
-        return await self._patiently(
-            read, f"get_object s3://{bucket}/{key}"
-        )  # the answer may be cut off while it is read
+        # Around the reading too: an answer may be cut off.
+        return await self._patiently(read, f"get_object s3://{bucket}/{key}")
 
     async def _read_many(self, paths: list[str]) -> list[bytes | None]:
         """The contents of files, many at a time; None for one that is not there."""

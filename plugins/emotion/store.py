@@ -108,10 +108,8 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether there is a file with this key."""
-        try:
-            return (
-                self._fs.info(self.path(key))["type"] == "file"
-            )  # isfile() takes every error for a file that is not there
+        try:  # not isfile(), which takes every error for a file that is not there
+            return self._fs.info(self.path(key))["type"] == "file"
         except (FileNotFoundError, NotADirectoryError):
             return False
 

@@ -26,7 +26,7 @@ from emotion.s3 import S3
 KINDS = ("500", "503", "no answer", "answer lost", "answer cut off")
 """The ways in which a call fails, in turn. The last two reach the server, which does what was asked for."""
 
-CODES = {"500": "InternalError", "503": "SlowDown", "403": "InvalidAccessKeyId"}
+CODES = {"500": "InternalError", "503": "SlowDown", "403": "InvalidAccessKeyId", "404": "NoSuchUpload"}
 
 
 class Server:

@@ -7,12 +7,15 @@ added one meanwhile.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 
 from emotion.errors import DataError
 from emotion.models import registry
 from emotion.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> dict:
@@ -130,17 +133,19 @@ def _record(store: Store, decision_after: Callable[[list[dict]], dict]) -> dict:
 
 
 def _let_pointer_follow(store: Store) -> None:
-    """Write the pointer that follows from the history, if it is another one.
+    """Write the pointer that follows from the history, if it is another one, or is damaged.
 
     The history is read after the pointer, and the pointer is written only if nobody has changed it since: whoever comes
     last has read the whole history.
     """
 
     def follow(data: bytes | None) -> bytes | None:
-        pointer = registry.parse_pointer(store, data)
+        try:
+            pointer = registry.parse_pointer(store, data)
+        except DataError as error:
+            log.warning("%s. It is written again, from the history", error)
+            pointer = None
         champion_now = registry.champion_after(store, pointer, registry.history(store))
-        if champion_now == pointer:
-            return None
-        return store.format_json(champion_now)
+        return None if champion_now == pointer else store.format_json(champion_now)
 
     store.update(registry.CHAMPION, follow)

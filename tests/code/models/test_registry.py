@@ -336,6 +336,16 @@ def test_the_pointer_of_an_earlier_release_without_a_history_holds(store):
     assert decide(store, decision("two"))["decision"] == "promoted" and registry.champion(store)["version"] == "two"
 
 
+def test_a_damaged_pointer_is_written_again_from_the_history(store, caplog):
+    for version in ("one", "two"):
+        register(store, version)
+    decide(store, decision("one"))
+    whole = store.read_bytes(CHAMPION)
+    store.write_bytes(CHAMPION, whole[:20])
+    assert decide(store, decision("two", "kept"), compared_with=None)["decision"] == "kept"
+    assert store.read_bytes(CHAMPION) == whole and "champion.json is damaged" in caplog.text
+
+
 def test_a_damaged_history_does_not_cost_the_champion(store, caplog):
     register(store, "one")
     decide(store, decision("one"))
