@@ -70,7 +70,7 @@ def _parts(store: Store, model: str) -> list[str]:
 def _files_of_parts(store: Store, parts: list[str]) -> Iterator[dict[str, str]]:
     """The rows of parts, a few at a time, as dicts with :data:`COLUMNS`."""
     for key in parts:
-        for rows in ParquetFile(io.BytesIO(store.read_bytes(key))).iter_batches(10_000, columns=COLUMNS):
+        for rows in ParquetFile(io.BytesIO(store.read_bytes(key))).iter_batches(5_000, columns=COLUMNS):
             yield from rows.to_pylist()
 
 
