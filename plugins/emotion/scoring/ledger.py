@@ -81,7 +81,7 @@ def record(store: Store, model: str, name: str, files: Iterable[dict]) -> None:
     while (block := list(islice(rows, ROWS_OF_A_FULL_PART))) or not number:
         _write_part(store, f"{_folder(model)}/{name}{suffix}.parquet", block)
         number += 1
-        suffix = f"-{number}"
+        suffix = f".{number}"  # no batch has a dot in its name
 
 
 def _write_part(store: Store, key: str, files: list[dict]) -> None:
