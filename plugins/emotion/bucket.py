@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import tenacity
+
 from emotion.errors import ConfigurationError
 
 SCHEME = "s3://"
@@ -24,6 +26,8 @@ DATE = re.compile(r"\{date(?::((?:%[YymdjGV]|[A-Za-z0-9_/-])+))?\}")
 """Stands for a day in the URL of a folder: ``{date}``, or ``{date:%Y/%m/%d}`` with codes of strftime."""
 MAX_OBJECT_BYTES = 4 << 30
 """A longer object is not copied: as long as the longest WAV file."""
+PATIENCE_SECONDS = 5.0
+"""How long a call is tried again: not longer, as the next sweep tries again too."""
 _BLOCK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
@@ -259,9 +263,17 @@ def _file_system() -> Any:
 
 
 def _call(operation: str, **arguments: Any) -> dict[str, Any]:
-    """One call of the S3 API; what fails is an OSError, and is tried again before by s3fs if that may help."""
+    """One call of the S3 API, tried again for :data:`PATIENCE_SECONDS` while the server fails; then it is an OSError."""
+    from emotion.s3 import is_temporary  # here, as most commands need no bucket
+
+    attempts = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(is_temporary),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
+        stop=tenacity.stop_after_delay(PATIENCE_SECONDS),
+        reraise=True,
+    )
     with _as_os_errors():
-        return _file_system().call_s3(operation, **arguments)
+        return attempts(_file_system().call_s3, operation, **arguments)
 
 
 @contextmanager

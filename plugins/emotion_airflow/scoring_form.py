@@ -11,8 +11,8 @@ PARAMS = {
         type=["null", "string"],
         title="Folder",
         description_md="Score only this folder. It must be in one of the inboxes (*EMOTION_INBOXES*). The path is "
-        "absolute, or relative to an inbox. Empty: score all files of every inbox.",
-        examples=["2026-05-calls"],
+        "absolute, or relative to an inbox; a folder of a bucket may be a URL. Empty: score all files of every inbox.",
+        examples=["2026-05-calls", "s3://bucket/inbox/2026-05-calls"],
         section="Recordings",
     ),
     "labels": Param(

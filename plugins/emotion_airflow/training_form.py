@@ -27,7 +27,8 @@ PARAMS = {
         title="Folders, zips or CSVs on disk",
         description_md='Which dataset is taken from where, as JSON. Example: *{"nemo": "corpora/nEMO.zip"}*. Nothing '
         "is downloaded for a dataset that stands here. A path is absolute, or relative to one of the folders of "
-        "*EMOTION_RECORDINGS*, and must be below one of them. A dataset that does not stand here is downloaded, or "
+        "*EMOTION_RECORDINGS*, and must be below one of them; there may be URLs of a bucket, such as "
+        "*s3://bucket/recordings/calls.zip*. A dataset that does not stand here is downloaded, or "
         "the copy in the artifact store is used; where neither is possible, the run says what it needs.",
     ),
     "also_test_on": Param(

@@ -31,7 +31,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="The results are written to EMOTION_HOME/scores/BATCH/: predictions.csv, predictions.parquet, "
         "summary.json, drift.json and report.html. A file that the same model scored before is skipped.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a folder of recordings; subfolders are included")
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        help="a folder of recordings; subfolders are included. Or the URL of a folder of a bucket, in one of "
+        "EMOTION_INBOXES: s3://bucket/inbox/calls",
+    )
     add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them")
     parser.add_argument(
         "--challenger",

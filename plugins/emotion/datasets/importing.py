@@ -187,8 +187,6 @@ def obtain(
         if _is_stored(store, entry, inputs):
             _update_texts(store, entry)
         else:
-            if isinstance(found, BucketSource):
-                found = replace(found, cache=scratch / "objects", store=store, stored=_stored_objects(store, name))
             clips = reviewed or _found_clips(store, settings, entry, found, scratch, stack, progress, session, retry)
             made_from = [inputs, inputs_hash(entry, None)] if clips.as_published else [inputs]
             _import(store, entry, clips, made_from, progress)
@@ -252,6 +250,9 @@ def _clips_from_disk(
     stack: ExitStack,
     progress: StageProgress,
 ) -> SourceClips:
+    if isinstance(source, BucketSource):
+        stored = _stored_objects(store, entry.name)
+        source = replace(source, cache=scratch / "objects", store=store, stored=stored)
     clips = from_disk(settings, entry, source, stack)
     if store.is_local:
         copies = 2 if isinstance(source, BucketSource) else 1

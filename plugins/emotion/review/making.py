@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pyarrow.parquet import read_schema
 
 from emotion.errors import AudioError, describe_failure
+from emotion.features import quality
 from emotion.models import registry
 from emotion.review import clips, labels, queue
 from emotion.review.clips import Span
@@ -22,12 +24,15 @@ from emotion.review.drawing import candidates, draw
 from emotion.review.queue import Item, Queue
 from emotion.scoring import inbox, ledger
 from emotion.scoring.batches import is_committed
+from emotion.scoring.known import Digests
 from emotion.scoring.listing import File
 from emotion.scoring.plan import Plan, all_files, decoded_paths, find_files, listed_file, with_shards
 from emotion.scoring.tables import complete, timeline_table, words
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
+UNREAD = ["message", "model", "family", "label", "needs_listener", *quality.COLUMNS]
+"""Columns of the predictions that no queue is made of."""
 Place = tuple[str, str]
 """A recording of a batch: path and sha256."""
 
@@ -70,7 +75,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     seed = _seed(candidates(table, timeline, emotions))
     table, timeline = _without_labelled(store, table, timeline)
     recordings = _Recordings(store, plan)
-    gone = recordings.gone(_places(table))
+    gone = recordings.gone(table)
     while True:
         table, timeline = _without(table, gone), _without(timeline, gone)
         drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
@@ -104,7 +109,10 @@ def _remove_unfinished(store: Store, batch: str) -> None:
 
 def _read_tables(store: Store, batch: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The predictions and the timelines of a batch; those that an earlier release collected lack some columns."""
-    table = complete(store.read_table(f"scores/{batch}/predictions.parquet"))
+    key = f"scores/{batch}/predictions.parquet"
+    with store.open(key) as handle:
+        columns = [name for name in read_schema(handle).names if name not in UNREAD]
+    table = complete(store.read_table(key, columns)).drop(columns=UNREAD, errors="ignore")
     key = f"scores/{batch}/timeline.parquet"
     timeline = store.read_table(key) if store.exists(key) else timeline_table([], emotions=[])
     return table, timeline.assign(channel=words(timeline.get("channel", pd.Series("", timeline.index))))
@@ -113,7 +121,10 @@ def _read_tables(store: Store, batch: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _seed(clips_of_batch: pd.DataFrame) -> int:
     """A number that depends on the content of the batch alone."""
     content = clips_of_batch[["sha256", "channel", "start", "end", "emotion", "confidence"]]
-    return int.from_bytes(hashlib.sha256(content.to_csv(index=False).encode()).digest()[:8], "big")
+    digest = hashlib.sha256(content.head(0).to_csv(index=False).encode())
+    for start in range(0, len(content), 5_000):
+        digest.update(content.iloc[start : start + 5_000].to_csv(index=False, header=False).encode())
+    return int.from_bytes(digest.digest()[:8], "big")
 
 
 def _without_labelled(store: Store, table: pd.DataFrame, timeline: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -136,12 +147,6 @@ def _without_labelled(store: Store, table: pd.DataFrame, timeline: pd.DataFrame)
     return table[~np.array(is_labelled, dtype=bool)], timeline[~np.array(overlaps, dtype=bool)]
 
 
-def _places(table: pd.DataFrame) -> set[Place]:
-    """The recordings of a table that have an answer."""
-    answered = table[table["error"] == ""]
-    return set(zip(answered["path"], answered["sha256"], strict=True))
-
-
 def _without(table: pd.DataFrame, places: set[Place]) -> pd.DataFrame:
     stays = [place not in places for place in zip(table["path"], table["sha256"], strict=True)]
     return table[np.array(stays, dtype=bool)]
@@ -160,16 +165,15 @@ class _Recordings:
         self._inboxes = decoded_paths(plan["inboxes"])
         self.kept: dict[tuple, Kept] = {}
 
-    def gone(self, places: set[Place]) -> set[Place]:
-        """Those of some recordings that are not there any more as they were scored.
+    def gone(self, table: pd.DataFrame) -> set[Place]:
+        """The recordings of a table that have an answer and are not there any more as they were scored.
 
         An object of a bucket is not asked for: it is found to be gone when its audio is kept.
         """
-        gone = set(places)
-        for entry in all_files(self._store, self._plan):
-            if (place := (entry["path"], entry["sha256"])) in gone and self._is_there(listed_file(entry)):
-                gone.remove(place)
-        return gone
+        rows = table[table["error"] == ""]
+        answered = Digests(zip(rows["path"], rows["sha256"], strict=True))
+        places = (((entry["path"], entry["sha256"]), entry) for entry in all_files(self._store, self._plan))
+        return {place for place, entry in places if place in answered and not self._is_there(listed_file(entry))}
 
     def _is_there(self, file: File) -> bool:
         if file.is_object:

@@ -417,12 +417,7 @@ def score_folder(
     ConfigurationError
         If the folder or the model is not there, or another process works on the batch.
     """
-    place: Folder = Path(os.path.realpath(folder))
-    inboxes: tuple[Folder, ...] = (place,)
-    if is_url(folder):
-        place, inboxes = inbox.confine(str(folder), settings.inboxes), settings.inboxes
-    elif not os.path.isdir(folder):
-        raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
+    place, inboxes = _place_of(folder, settings)
     name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
     run = ScoringRun(settings, name, emitter or Emitter(None), progress)
     with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
@@ -442,6 +437,16 @@ def score_folder(
         run.collect_predictions()
         run.watch_drift()
     return run.store.read_json(f"scores/{run.name}/summary.json")
+
+
+def _place_of(folder: str | os.PathLike, settings: Settings) -> tuple[Folder, tuple[Folder, ...]]:
+    """A folder that a person named in a terminal, and where links and objects may lie."""
+    if is_url(folder):
+        return inbox.confine(str(folder), settings.inboxes), settings.inboxes
+    place = Path(os.path.realpath(folder))
+    if not place.is_dir():
+        raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
+    return place, (place,)
 
 
 def _in_all_shards(progress: StageProgress, done_before: int, total: int) -> StageProgress:

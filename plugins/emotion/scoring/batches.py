@@ -336,5 +336,5 @@ class _Restamped:
         if self._files:
             self._parts += 1
             for model in self._models:
-                ledger.record(self._store, model, f"restamped-{self._batch}-{self._parts}", self._files)
+                ledger.record(self._store, model, f"restamped-{self._batch}.{self._parts}", self._files)
             self._files = []

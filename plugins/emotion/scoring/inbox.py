@@ -107,35 +107,31 @@ def look(
 ) -> Iterator[File]:
     """The files below a folder that are not known yet, sorted by path, with their checksums. Nothing is written.
 
-    Memory holds one file, and the names that wait in folders under way.
-
     Parameters
     ----------
     folder : Path or str
         A real path, or the URL of a folder of a bucket: :func:`emotion.scoring.bucket_inbox.look`.
     listing : Listing
-        What is known and left is noted there.
+        Counts what is known and left.
     inboxes : tuple
         Where links may lead.
     settle_seconds : float
-        A file that was changed less than this long ago is left for the next sweep, as it may still be copied. So is a
-        file that changes while it is read. A time of change in the future is ignored.
+        A file that changed less than this long ago is left, as it may still be copied; a time to come is ignored.
     is_known : callable
         Called with place, stamp and None, and, if the file is not known by these, again with its sha256.
     on_restamped : callable
         Called with each known file that has a new stamp: only its content is known.
     is_full : callable
-        Whether no more files are wanted: those that follow are left for the next sweep.
+        Whether those that follow are left for the next sweep.
     skip : frozenset of str
-        Paths to leave out, such as the table of labels.
+        Paths to leave out.
     progress : callable
-        Called with files done and files and folders seen so far.
+        Called with files done, and files and folders seen.
     """
     if isinstance(folder, str):
         yield from bucket_inbox.look(folder, listing, is_known=is_known, is_full=is_full, skip=skip, progress=progress)
         return
-    roots = tuple(os.path.realpath(inbox) for inbox in paths_of(inboxes))
-    for file, real, changed in _walk(str(folder), roots, listing, progress):
+    for file, real, changed in _walk(str(folder), paths_of(inboxes), listing, progress):
         if file.path in skip:
             continue
         age = time.time() - changed
@@ -167,9 +163,10 @@ def _hashed(file: File, real: str, listing: Listing) -> File | None:
 
 
 def _walk(
-    folder: str, roots: tuple[str, ...], listing: Listing, progress: Progress
+    folder: str, inboxes: tuple[Path, ...], listing: Listing, progress: Progress
 ) -> Iterator[tuple[File, str, float]]:
     """Each entry that is not a folder, with the real path of its content and its time of change; sorted by path."""
+    roots = tuple(os.path.realpath(inbox) for inbox in inboxes)
     waiting, done = [folder + os.sep], 0  # the next one is the last; only a folder ends with a separator
     while waiting:
         current = waiting.pop()

@@ -11,7 +11,7 @@ import numpy as np
 
 _BYTES = 16
 """Of a digest. Two of a million names share one with a probability of 1e-27."""
-_AT_ONCE = 50_000
+_AT_ONCE = 5_000
 
 
 class Digests:

@@ -71,7 +71,7 @@ def _parts(store: Store, model: str) -> list[str]:
 def _files_of_parts(store: Store, parts: list[str]) -> Iterator[dict[str, str]]:
     """The rows of parts, a few at a time, as dicts with :data:`COLUMNS`."""
     for key in parts:
-        for rows in ParquetFile(io.BytesIO(store.read_bytes(key))).iter_batches(10_000, columns=COLUMNS):
+        for rows in ParquetFile(io.BytesIO(store.read_bytes(key))).iter_batches(5_000, columns=COLUMNS):
             yield from rows.to_pylist()
 
 
@@ -82,7 +82,7 @@ def record(store: Store, model: str, name: str, files: Iterable[dict]) -> None:
     while (block := list(islice(rows, ROWS_OF_A_FULL_PART))) or not number:
         _write_part(store, f"{_folder(model)}/{name}{suffix}.parquet", block)
         number += 1
-        suffix = f"-{number}"
+        suffix = f".{number}"  # no batch has a dot in its name
 
 
 def _write_part(store: Store, key: str, files: list[dict]) -> None:

@@ -697,6 +697,31 @@ def test_looking_at_other_batches_writes_nothing(home, box, voices):
     assert sorted(others.dead) == ["dead", "without_plan"] and others.dead["without_plan"] is None
 
 
+@pytest.mark.parametrize("batch", ["first", "second"], ids=["the same run again", "the next sweep"])
+def test_a_plan_of_an_earlier_release_is_continued(home, box, voices, monkeypatch, batch):
+    """It holds its files itself."""
+    monkeypatch.setattr(batch_report, "LISTEN", 0)
+    for path in voices[:3]:
+        shutil.copy(path, box)
+    run = ScoringRun(home, "first", Emitter(None))
+    options = Options(settle_seconds=0, files_per_shard=2)
+    shards = run.find_new_audio(folder=None, options=options)
+    plan = run.store.read_json("scores/first/plan.json")
+    files = [
+        entry | {"part": shard["part"]}
+        for shard in plan["shards"]
+        for entry in run.store.read_table(shard["list"]).drop(columns="memory_errors").to_dict("records")
+    ]
+    del plan["shards"]
+    run.store.write_json("scores/first/plan.json", plan | {"files": files})
+    run.store.delete("scores/first/plan")
+    run.score(part=shards[1]["part"])
+    dag_run(home, batch, options=options)
+    assert len(predictions(home, batch)) == 3 and not ledger.claims(run.store)
+    with pytest.raises(NothingToScore, match="3 files are known"):
+        dag_run(home, "third", options=options)
+
+
 def test_progress_counts_the_files_of_all_shards(home, box, voices):
     for path in voices[:5]:
         shutil.copy(path, box)
