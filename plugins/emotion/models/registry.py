@@ -274,7 +274,6 @@ def open_pickle(
     Parameters
     ----------
     data : bytes
-        The content of the file.
     entry : VersionEntry
     name : str
         The file's name.

@@ -15,7 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -45,18 +45,15 @@ from emotion.scoring.inbox import TEMPORARY
 from emotion.scoring.limits import listener_limits
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, part_keys
-from emotion.scoring.shard import FileScorer, ScoredFile, Shard, start_scorer
+from emotion.scoring.shard import FileScorer, ScoredFile, Shard, scored_by_workers
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import CHALLENGER_COLUMNS, HEARD, for_spreadsheets, prediction_columns
 from emotion.settings import Settings
 from emotion.store import run_folder
 from emotion.vocabulary import emotions_of
-from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
-WORKER_FILES, WORKER_BYTES = 100, 32 << 20
-"""Files or bytes that another process is worth: it takes a second to start."""
 
 
 class ScoringRun(Run):
@@ -162,20 +159,11 @@ class ScoringRun(Run):
     def _training_clips(self) -> frozenset[str] | None:
         return training_clips(self.store, self._models)
 
-    @contextmanager
-    def _scored_by_workers(self, parts: list[str], jobs: int) -> Iterator[Iterator[ScoredFile] | None]:
-        """What becomes of the files of all parts that are not scored yet, by ``jobs`` processes; None where one process
-        does it sooner."""
-        entries = [entry for part in parts if not self._is_scored(part) for entry in self._entries(part)]
-        work = max(len(entries) // WORKER_FILES, sum(entry["size"] for entry in entries) // WORKER_BYTES)
-        count = min(jobs, len(entries), work)
-        if count < 2:
-            yield None
-            return
-        plan: Plan = {**self._plan(), "files": []}
-        with Workers(start_scorer, (self.store.root, plan, self._training_clips), count=count) as workers:
-            results = zip(entries, workers.map(entries), strict=True)
-            yield (self._scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
+    def _scored_elsewhere(self, shards: list[dict], jobs: int) -> AbstractContextManager[Iterator[ScoredFile] | None]:
+        """What becomes of the files of all shards that are not scored yet: see :func:`scored_by_workers`."""
+        parts = [shard["part"] for shard in shards if not self._is_scored(shard["part"])]
+        entries = [entry for part in parts for entry in self._entries(part)]
+        return scored_by_workers(entries, self.store.root, self._plan(), self._training_clips, jobs=jobs)
 
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
@@ -415,7 +403,7 @@ def score_folder(
             raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
         shards = run._claim(Request([place], (place,), model, challenger, options or Options(), settings.catalogue))
         done_before, total = 0, sum(shard["files"] for shard in shards)
-        with run._scored_by_workers([shard["part"] for shard in shards], jobs) as scored:
+        with run._scored_elsewhere(shards, jobs) as scored:
             for shard in shards:
                 run.progress = _in_all_shards(progress, done_before, total)
                 run.score(part=shard["part"], scored=scored)

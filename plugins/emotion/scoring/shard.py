@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import BinaryIO, NamedTuple
@@ -29,11 +30,13 @@ from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
 from emotion.store import Store
-from emotion.workers import Died
+from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
+WORKER_FILES, WORKER_BYTES = 100, 32 << 20
+"""Files or bytes that another process is worth: it takes a second to start."""
 TOO_LARGE = "too_large"
 """Reason of a file for which memory ran out :data:`MEMORY_ATTEMPTS` times. It becomes known to the model, until it
 changes."""
@@ -231,6 +234,26 @@ def start_scorer(home: str, plan: Plan, training_clips: frozenset[str] | None) -
     return FileScorer(
         plan, training_clips, lambda: [CustomEmotionModel.named(store, model["name"]) for model in plan["models"]]
     )
+
+
+@contextmanager
+def scored_by_workers(
+    entries: list[dict], home: str, plan: Plan, training_clips: frozenset[str] | None, *, jobs: int
+) -> Iterator[Iterator[ScoredFile] | None]:
+    """What becomes of files of the plan, in their order, by at most ``jobs`` processes.
+
+    None where one process does it sooner.
+    """
+    work = max(len(entries) // WORKER_FILES, sum(entry["size"] for entry in entries) // WORKER_BYTES)
+    count = min(jobs, len(entries), work)
+    if count < 2:
+        yield None
+        return
+    without_files: Plan = {**plan, "files": []}
+    scorer = start_scorer(home, without_files, training_clips)
+    with Workers(start_scorer, (home, without_files, training_clips), count=count) as workers:
+        results = zip(entries, workers.map(entries), strict=True)
+        yield (scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
 
 
 class Shard:
