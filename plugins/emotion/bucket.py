@@ -263,7 +263,7 @@ def _file_system() -> Any:
 
 
 def _call(operation: str, **arguments: Any) -> dict[str, Any]:
-    """One call of the S3 API, tried again for :data:`PATIENCE_SECONDS` while the server fails; then it is an OSError."""
+    """One call of the S3 API, tried again for :data:`PATIENCE_SECONDS` while the server fails; then an OSError."""
     from emotion.s3 import is_temporary  # here, as most commands need no bucket
 
     attempts = tenacity.Retrying(

@@ -8,7 +8,6 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from emotion.vocabulary import emotion_codes
 
@@ -57,6 +56,8 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
     true = np.array(emotion_codes(labels, emotions))
     predicted = probabilities.argmax(axis=1)
     present = np.unique(true)
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     per_emotion = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=0)
     precision, recall, f1, _ = per_emotion
     confidence = probabilities.max(axis=1)

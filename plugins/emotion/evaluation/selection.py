@@ -114,9 +114,9 @@ def select(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"speaker": list("aabbcc")})
-    >>> happy = pd.DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
+    >>> from pandas import DataFrame
+    >>> table = DataFrame({"speaker": list("aabbcc")})
+    >>> happy = DataFrame({"p_happy": 1, "p_sad": 0, "row": range(6), "emotion": ["happy", "sad"] * 3})
     >>> happy = happy.assign(protocol=PROTOCOL)
     >>> predictions = {"forest": happy, "ridge": happy.assign(p_happy=[1, 0] * 3, p_sad=[0, 1] * 3)}
     >>> forest = {"speaker_independent": {"f1_macro": 0.33}, "random": {"f1_macro": 0.9}}
@@ -126,9 +126,8 @@ def select(
     """
     figures = {name: figure(scores) for name, scores in models.items()}
     ranked = sorted(models, key=lambda name: -figures[name])
-    best = ranked[0]
     selection: Selection = {
-        "selected": best,
+        "selected": (best := ranked[0]),
         "reason": _figures_in_words(models, figures, ranked),
         "figures": figures,
         "runner_up": None,

@@ -214,4 +214,5 @@ def read(data: bytes) -> Any:
 
     Only for data that :func:`emotion.models.bundle.verify` has accepted: a pickle can run any code.
     """
-    return _Reader("", io.BytesIO(zlib.decompress(data)), ensure_native_byte_order=False).load()
+    is_compressed = data.startswith(b"x")  # as zlib's data does, and no pickle
+    return _Reader("", io.BytesIO(zlib.decompress(data) if is_compressed else data), False).load()

@@ -327,7 +327,6 @@ def open_pickle(
     Parameters
     ----------
     data : bytes
-        The content of the file.
     entry : VersionEntry
     name : str
         The file's name.

@@ -14,9 +14,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
-from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +47,15 @@ from emotion.scoring.limits import listener_limits
 from emotion.scoring.listing import TEMPORARY
 from emotion.scoring.options import NothingToScore, Options
 from emotion.scoring.plan import Plan, Request, find_shard, part_keys, read_files
-from emotion.scoring.shard import FileScorer, ScoredFile, Shard, start_scorer
+from emotion.scoring.shard import FileScorer, ScoredFile, Shard, scored_by_workers
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import HEARD
 from emotion.settings import Folder, Settings
 from emotion.store import run_folder
 from emotion.vocabulary import probability_columns
-from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 DAG = "emotion_scoring"
-WORKER_FILES, WORKER_BYTES = 100, 32 << 20
-"""Files or bytes that another process is worth: it takes a second to start."""
 
 
 class ScoringRun(Run):
@@ -170,22 +166,11 @@ class ScoringRun(Run):
     def _training_clips(self) -> frozenset[str] | None:
         return training_clips(self.store, self._models)
 
-    @contextmanager
-    def _scored_by_workers(self, parts: list[str], jobs: int) -> Iterator[Iterator[ScoredFile] | None]:
-        """What becomes of the files of all parts that are not scored yet, by ``jobs`` processes; None where one process
-        does it sooner."""
-        entries = (entry for part in parts if not self._is_scored(part) for entry in self._entries(part))
-        first = list(islice(entries, WORKER_FILES * jobs))
-        work = max(len(first) // WORKER_FILES, sum(entry["size"] for entry in first) // WORKER_BYTES)
-        count = min(jobs, len(first), work)
-        if count < 2:
-            yield None
-            return
-        plan: Plan = {**self._plan(), "shards": []}
-        with Workers(start_scorer, (self.store.root, plan, self._training_clips), count=count) as workers:
-            sent, kept = tee(chain(first, entries))
-            results = zip(kept, workers.map(sent), strict=True)
-            yield (self._scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
+    def _scored_elsewhere(self, shards: list[dict], jobs: int) -> AbstractContextManager[Iterator[ScoredFile] | None]:
+        """What becomes of the files of all shards that are not scored yet: see :func:`scored_by_workers`."""
+        parts = (shard["part"] for shard in shards if not self._is_scored(shard["part"]))
+        entries = (entry for part in parts for entry in self._entries(part))
+        return scored_by_workers(entries, self.store.root, self._plan(), self._training_clips, jobs=jobs)
 
     def collect_predictions(self) -> dict:
         """Join the shards: the predictions, the timelines of long files, and the figures of the batch."""
@@ -428,7 +413,7 @@ def score_folder(
         )
         shards = run._claim(request)
         done_before, total = 0, sum(shard["files"] for shard in shards)
-        with run._scored_by_workers([shard["part"] for shard in shards], jobs) as scored:
+        with run._scored_elsewhere(shards, jobs) as scored:
             for shard in shards:
                 run.progress = _in_all_shards(progress, done_before, total)
                 run.score(part=shard["part"], scored=scored)

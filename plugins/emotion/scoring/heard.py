@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from emotion import features
 from emotion.inference import CustomEmotionModel
-from emotion.models import registry
+from emotion.models import fitted, registry
+from emotion.models.bundle import FoldModel
+from emotion.models.registry import VersionEntry
 from emotion.store import Store
 from emotion.vocabulary import FAMILIES
 
@@ -28,7 +30,7 @@ def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozen
     for entry in {model.version: model.entry for model in models}.values():
         names = [name for name in map(registry.fold_models_name, FAMILIES) if name in entry["files"]]
         try:
-            folds = registry.load(store, entry, names[0], recipe=features.recipe_version()) if names else []
+            folds = _folds(store, entry, names[0]) if names else []
         except Exception:
             log.warning("version %s: its fold models cannot be read", entry["version"], exc_info=True)
             return None
@@ -37,3 +39,8 @@ def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozen
             return None
         clips.update(clip for fold in folds for clip in fold["clips"])
     return frozenset(clips)
+
+
+def _folds(store: Store, entry: VersionEntry, name: str) -> list[FoldModel]:
+    data = registry.read_file(store, entry, name)
+    return registry.open_pickle(data, entry, name, recipe=features.recipe_version(), read=fitted.read)

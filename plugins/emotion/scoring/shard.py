@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, tee
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -30,11 +31,13 @@ from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
 from emotion.store import Store
-from emotion.workers import Died
+from emotion.workers import Died, Workers
 
 log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
+WORKER_FILES, WORKER_BYTES = 100, 32 << 20
+"""Files or bytes that another process is worth: it takes a second to start."""
 TOO_LARGE = "too_large"
 """Reason of a file for which memory ran out :data:`MEMORY_ATTEMPTS` times. It becomes known to the model, until it
 changes."""
@@ -233,6 +236,28 @@ def start_scorer(home: str, plan: Plan, training_clips: frozenset[str] | None) -
     return FileScorer(
         plan, training_clips, lambda: [CustomEmotionModel.named(store, model["name"]) for model in plan["models"]]
     )
+
+
+@contextmanager
+def scored_by_workers(
+    entries: Iterator[dict], home: str, plan: Plan, training_clips: frozenset[str] | None, *, jobs: int
+) -> Iterator[Iterator[ScoredFile] | None]:
+    """What becomes of files of the plan, in their order, by at most ``jobs`` processes.
+
+    None where one process does it sooner.
+    """
+    first = list(islice(entries, WORKER_FILES * jobs))
+    work = max(len(first) // WORKER_FILES, sum(entry["size"] for entry in first) // WORKER_BYTES)
+    count = min(jobs, len(first), work)
+    if count < 2:
+        yield None
+        return
+    without_shards: Plan = {**plan, "shards": []}
+    scorer = start_scorer(home, without_shards, training_clips)
+    with Workers(start_scorer, (home, without_shards, training_clips), count=count) as workers:
+        sent, kept = tee(chain(first, entries))
+        results = zip(kept, workers.map(sent), strict=True)
+        yield (scorer.died(entry, each) if isinstance(each, Died) else each for entry, each in results)
 
 
 class Shard:

@@ -94,16 +94,6 @@ def process(*arguments: str, **options) -> subprocess.Popen:
 # --- help and usage -----------------------------------------------------------------------------------------
 
 
-def test_an_answer_imports_nothing_that_is_slow_and_not_needed(home, trained_store):
-    voice = trained_store.url(next(iter(trained_store.list("corpus", "*.wav"))))
-    code = "import sys; from emotion.commands.main import main; main(sys.argv[1:]); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, "predict", voice], capture_output=True, text=True, check=True)
-    imported = set(done.stdout.splitlines()[-1].split())
-    slow = {"sklearn", "pandas", "pyarrow", "scipy.signal", "scipy.stats", "scipy.optimize", "scipy.sparse", "librosa"}
-    slow |= {"matplotlib", "shap", "jinja2", "airflow", "requests", "s3fs", "boto3", "aiohttp"}
-    assert "emotion.inference.model" in imported and not imported & slow
-
-
 @pytest.mark.parametrize(
     "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"], ["serve"]]
 )
@@ -831,3 +821,13 @@ def test_doctor_follows_a_metric_through_statsd_to_graphite(run, home, monkeypat
 
 def test_the_command_line_reads_its_settings_from_the_environment(home):
     assert Settings.from_environment().home == str(home)
+
+
+def test_an_answer_imports_nothing_that_is_slow_and_not_needed(home, trained_store):
+    voice = trained_store.url(next(iter(trained_store.list("corpus", "*.wav"))))
+    code = "import sys; from emotion.commands.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "predict", voice], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split())
+    slow = {"sklearn", "pandas", "pyarrow", "scipy.signal", "scipy.stats", "scipy.optimize", "scipy.sparse", "librosa"}
+    slow |= {"matplotlib", "shap", "jinja2", "airflow", "requests", "s3fs", "boto3", "aiohttp"}
+    assert "emotion.inference.model" in imported and not imported & slow

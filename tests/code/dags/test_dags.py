@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -412,3 +413,10 @@ def test_a_variable_names_the_datasets_of_scheduled_runs(variable, expected):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(expected)
+
+
+def test_what_the_local_executor_imports_for_all_tasks_is_there_and_is_no_code_of_this_project():
+    from emotion_airflow.executor import PRELOADED
+
+    assert all(importlib.util.find_spec(module) for module in PRELOADED)
+    assert not any(module.startswith("emotion") for module in PRELOADED)

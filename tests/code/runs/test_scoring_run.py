@@ -32,13 +32,13 @@ from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
 from emotion.reports import batch_report, players
-from emotion.runs import listening, scoring_run
+from emotion.runs import listening
 from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring import shard as shard_module
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
 from emotion.scoring.options import NothingToScore, Options
-from emotion.scoring.shard import start_scorer
+from emotion.scoring.shard import FileScorer, start_scorer
 from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
@@ -861,12 +861,14 @@ def start_poisoned(home, plan, training_clips):
     """A scorer that dies of one file, as of one that takes all memory."""
     scorer = start_scorer(home, plan, training_clips)
 
-    def score(entry):
-        if entry["path"] == "poison.wav":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return scorer(entry)
+    class Poisoned(FileScorer):
+        def __call__(self, entry):
+            if entry["path"] == "poison.wav":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(entry)
 
-    return score
+    scorer.__class__ = Poisoned
+    return scorer
 
 
 def test_two_processes_score_as_one_does_and_a_file_that_ends_one_is_named(home, box, voices, monkeypatch):
@@ -876,7 +878,7 @@ def test_two_processes_score_as_one_does_and_a_file_that_ends_one_is_named(home,
     (box / "no audio.wav").write_bytes(b"not audio")
     parts = [soundfile.read(path) for path in voices[:8]]
     soundfile.write(box / "long.flac", np.concatenate([samples for samples, _ in parts]), parts[0][1])
-    monkeypatch.setattr(scoring_run, "WORKER_FILES", 1)
+    monkeypatch.setattr(shard_module, "WORKER_FILES", 1)
     reports: list[tuple] = []
     options = Options(settle_seconds=0, window_seconds=2, files_per_shard=6, rescore=True)
     for jobs in (1, 2):
@@ -887,7 +889,7 @@ def test_two_processes_score_as_one_does_and_a_file_that_ends_one_is_named(home,
     store = Store(home.home)
     for name in ("predictions.csv", "timeline.csv"):
         assert store.read_bytes(f"scores/by-1/{name}") == store.read_bytes(f"scores/by-2/{name}")
-    monkeypatch.setattr(scoring_run, "start_scorer", start_poisoned)
+    monkeypatch.setattr(shard_module, "start_scorer", start_poisoned)
     for attempt in (1, 2, 3):
         summary = score_folder(home, box, batch=f"poisoned-{attempt}", options=options, jobs=2)
         assert summary["scored"] == 13
