@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -235,45 +236,47 @@ class Answerers:
         """Load another champion, and start processes that are lacking."""
         self._lacking.clear()
         try:
-            stamp, name, since = await asyncio.to_thread(self._wanted)
+            wanted = await asyncio.to_thread(self._find_other)
         except Exception as error:  # of an object store's client too
             self._note(describe_failure(error))
         else:
-            if stamp != self._tried or (self._has_failed and time.monotonic() > self._retry):
-                self._tried = stamp
-                await self._replace(name, since)
-                self._retry = time.monotonic() + RETRY_SECONDS
+            if wanted:
+                await self._replace(*wanted)
             elif not self._has_failed:
                 self.problem = None
         if self.served and len(self._all) < self._count:
             await self._fill(self.served.name)
 
-    def _wanted(self) -> tuple[str, str, str | None]:
-        """What changes with the model, its name, and since when it is the champion."""
+    def _find_other(self) -> tuple[str, str, str | None] | None:
+        """The model to load: what changes with it, its name, and since when it is the champion. None: as before."""
         from emotion.errors import ConfigurationError
         from emotion.inference import CHAMPION
         from emotion.models import registry
         from emotion.store import Store
 
+        is_due = self._has_failed and time.monotonic() > self._retry
         if self._model != CHAMPION:
-            return self._model, self._model, None
+            return (self._model, self._model, None) if self._tried != self._model or is_due else None
         store = Store(self._home)
         stamp = store.stamp(registry.CHAMPION) if store.exists(registry.CHAMPION) else ""
+        if stamp and stamp == self._tried and not is_due:
+            return None
         pointer = registry.champion(store)
         if pointer is None:
             raise ConfigurationError(
                 f"there is no champion in {store.root}: run the DAG emotion_training or promote a version"
             )
-        registry.champion_entry(store, pointer)  # the bundle is the one that was promoted
+        registry.champion_entry(store, pointer)  # the bundle must be the one that was promoted
         return stamp, f"{pointer['version']}/{pointer['family']}", pointer["since"]
 
-    async def _replace(self, name: str, since: str | None) -> None:
+    async def _replace(self, stamp: str, name: str, since: str | None) -> None:
         """Replace all processes by ones with another model, or keep them all where that cannot be loaded."""
-        before = list(self._all)
+        self._tried = stamp
+        before = frozenset(self._all)
         try:
             first, facts = await Answerer.start(self._home, name)
         except EmotionError as error:
-            self._has_failed = True
+            self._has_failed, self._retry = True, time.monotonic() + RETRY_SECONDS
             self._note(f"{name} cannot be loaded: {error}")
             return
         loaded = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -281,9 +284,8 @@ class Answerers:
         self._add(first)
         log.info("the model is %s", self.served.name)
         self._has_failed, self.problem = False, None
-        await self._fill(self.served.name, besides=len(before))
-        for answerer in before:
-            self._all.discard(answerer)  # one that answers now ends with its answer
+        await self._fill(self.served.name, besides=before)
+        self._all -= before  # one that answers now ends with its answer
         idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
         for answerer in idle:
             if answerer in self._all:
@@ -291,9 +293,9 @@ class Answerers:
             else:
                 await answerer.end()
 
-    async def _fill(self, name: str, *, besides: int = 0) -> None:
+    async def _fill(self, name: str, *, besides: Set[Answerer] = frozenset()) -> None:
         """Start the processes that are lacking, side by side; ``besides``: processes that will be ended."""
-        lacking = self._count - (len(self._all) - besides)
+        lacking = self._count - len(self._all - besides)
         for started in asyncio.as_completed([Answerer.start(self._home, name) for _ in range(lacking)]):
             try:
                 self._add((await started)[0])

@@ -95,7 +95,8 @@ def process(*arguments: str, **options) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"], ["serve"]]
+    "command",
+    [[], ["predict"], ["score"], ["models"], ["promote"], ["rollback"], ["doctor"], ["serve"], ["export"], ["mirror"]],
 )
 def test_help_answers_without_the_heavy_imports(command):
     code = (
