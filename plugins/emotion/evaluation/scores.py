@@ -56,9 +56,7 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
     true = np.array(emotion_codes(labels, emotions))
     predicted = probabilities.argmax(axis=1)
     present = np.unique(true)
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    per_emotion = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=0)
+    per_emotion, confusion = _by_emotion(true, predicted, codes)
     precision, recall, f1, _ = per_emotion
     confidence = probabilities.max(axis=1)
     reliability = _reliability(confidence, predicted == true)
@@ -71,7 +69,7 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
         "uar": float(recall[present].mean()),
         "log_loss": float(-np.log(np.clip(probabilities[np.arange(len(true)), true], 1e-15, 1)).mean()),
         "ece": _calibration_error(reliability),
-        "confusion": confusion_matrix(true, predicted, labels=codes).tolist(),
+        "confusion": confusion.tolist(),
         "per_emotion": {
             emotion: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
             for emotion, p, r, f, n in zip(emotions, *per_emotion, strict=True)
@@ -79,6 +77,14 @@ def compute_scores(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequ
         "confidence": _spread(confidence) | {"histogram": [row["count"] for row in reliability]},
         "reliability": reliability,
     }
+
+
+def _by_emotion(true: np.ndarray, predicted: np.ndarray, codes: np.ndarray) -> tuple[tuple, np.ndarray]:
+    """Precision, recall, F1 and support of each emotion, and the confusion matrix."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import
+
+    per_emotion = precision_recall_fscore_support(true, predicted, labels=codes, zero_division=0)
+    return per_emotion, confusion_matrix(true, predicted, labels=codes)
 
 
 def _reliability(confidence: np.ndarray, right: np.ndarray) -> list[ReliabilityBin]:

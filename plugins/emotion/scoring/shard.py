@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,7 +119,15 @@ class FileScorer:
 
     def died(self, entry: dict, death: Died) -> ScoredFile:
         """What becomes of a file whose process ended while it was at work on it: as if memory had run out."""
-        return self._not_scored(entry, *_out_of_memory(entry, f"{death} while it scored the file"))
+        columns, count = _out_of_memory(entry, f"{death} while it scored the file")
+        if (
+            columns["error"] == TOO_LARGE and death.exit_code != -signal.SIGKILL
+        ):  # by the decoder, say, and not for memory
+            message = (
+                f"{entry['path']} ended the process that scored it {MEMORY_ATTEMPTS} times (the last time: {death})"
+            )
+            columns = {"error": INTERNAL, "message": inbox.shown(message)}
+        return self._not_scored(entry, columns, count)
 
     def _not_scored(self, entry: dict, columns: dict, memory_errors: int | None = None) -> ScoredFile:
         return ScoredFile([self._row(entry) | columns], [], [], memory_errors)

@@ -43,6 +43,7 @@ from emotion.scoring.summary import _compare
 from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, probability_columns
+from emotion.workers import Died
 from small_models import trained_store  # noqa: F401
 
 PROBABILITIES = probability_columns(EMOTIONS)
@@ -898,6 +899,17 @@ def test_two_processes_score_as_one_does_and_a_file_that_ends_one_is_named(home,
             assert path == "poison.wav" and "SIGKILL" in message
     refused = predictions(home, "poisoned-3").loc["poison.wav"]
     assert refused["error"] == "too_large" and "SIGKILL" in refused["message"]
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGKILL, "too_large"), (signal.SIGSEGV, "internal")])
+def test_a_file_that_ends_its_process_is_refused_at_the_third_time(number, reason):
+    model = {"version": "first", "family": "ensemble"}
+    scorer = FileScorer({"models": [model], "inboxes": [], "options": {}}, None, list)
+    entry = {"path": "a.wav", "sha256": "ab", "label": "", "speaker": ""}
+    for count, error in ((0, "temporary_error"), (1, "temporary_error"), (2, reason)):
+        scored = scorer.died(entry | {"memory_errors": count}, Died(-number))
+        ((row,), left) = scored.rows, scored.memory_errors
+        assert row["error"] == error and number.name in row["message"] and left == (count + 1) % 3
 
 
 def test_two_models_side_by_side(home, box, voices):
