@@ -76,6 +76,14 @@ def test_a_url_without_a_bucket_is_an_error():
         Store("s3://")
 
 
+def test_a_file_of_this_machine_is_written_whole(place, tmp_path):
+    content = b"0123456789" * 300_000
+    (tmp_path / "made").write_bytes(content)
+    place.write_bytes("runs/one/table", b"old")
+    place.write_file("runs/one/table", tmp_path / "made")
+    assert place.read_bytes("runs/one/table") == content and place.list("runs") == ["runs/one/table"]
+
+
 def test_delete_removes_a_file_or_a_folder_and_accepts_what_is_not_there(place):
     place.write_bytes("a/b", b"1")
     place.write_bytes("a/c/d", b"2")

@@ -24,7 +24,7 @@ LABEL_COLUMNS = ("path", "emotion", "speaker", "gender", "intensity", "statement
 DELIMITERS = (",", ";", "\t")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelRow:
     """What the table says of one recording.
 

@@ -46,7 +46,7 @@ def emit_batch(emitter: Emitter, table: pd.DataFrame, figures: dict) -> None:
     for figure in ("snr_db", "level_db", "bandwidth_hz"):
         if (median := figures["quality"][figure]) is not None:
             emitter.gauge(metrics.QUALITY, median, figure=figure)
-    for emotion, rows in table[table["error"] == ""].groupby("emotion"):
+    for emotion, rows in table.loc[table["error"] == "", ["emotion", "confidence"]].groupby("emotion"):
         emitter.count(metrics.PREDICTED, len(rows), emotion=str(emotion))
         for statistic, value in spread(rows["confidence"]).items():
             emitter.gauge(metrics.CONFIDENCE, value, emotion=str(emotion), statistic=statistic)

@@ -40,11 +40,12 @@ def report_rows(store: Store, batch: str) -> ReportRows:
     key = f"scores/{batch}/predictions.parquet"
     table = store.read_table(key, ["path", "sha256", "error", "windows", "duration"])
     rejected = table.index[table["error"] != ""]
-    long = table[table["windows"] > 0].groupby(["path", "sha256"], sort=False)["duration"].max()
+    with_timeline = table[table["windows"] > 0]
+    long = with_timeline.groupby(["path", "sha256"], sort=False)["duration"].max()
     drawn = set(long.nlargest(batch_report.TIMELINES, keep="first").index)
-    is_drawn = [place in drawn for place in zip(table["path"], table["sha256"], strict=True)]
+    is_drawn = [place in drawn for place in zip(with_timeline["path"], with_timeline["sha256"], strict=True)]
     return ReportRows(
-        table=select_rows(store, key, rejected[:LISTED].union(table.index[np.array(is_drawn, dtype=bool)])),
+        table=select_rows(store, key, rejected[:LISTED].union(with_timeline.index[np.array(is_drawn, dtype=bool)])),
         timeline=_timelines(store, f"scores/{batch}/timeline.parquet", {path for path, _ in drawn}),
         rejected=len(rejected),
         long_files=len(long),

@@ -219,10 +219,9 @@ class ScoringRun(Run):
 
     def _adapted(self, part: str) -> pd.DataFrame:
         """The table of a part with clips normalized by their groups; writes its sketch."""
-        plan, vectors = self._plan(), read_vectors(self.store, part)
-        limits = listener_limits(Options(**plan["options"]), plan["models"][0])
+        vectors = read_vectors(self.store, part)
         try:
-            table = adapt(read_part(self.store, part), vectors, self._models, self._groups, limits=limits)
+            table = adapt(read_part(self.store, part), vectors, self._models, self._groups, limits=self._limits)
         except Exception as error:
             raise _AdaptationError(error) from error
         self._write_sketch(part, table, vectors)
@@ -235,6 +234,11 @@ class ScoringRun(Run):
             return {"adaptation": [group.to_json() for group in self._groups[0]], "failures": []}
         except Exception as error:
             return {"adaptation": [], "failures": [_failure("adaptation", error)]}
+
+    @cached_property
+    def _limits(self) -> dict[str, float]:
+        plan = self._plan()
+        return listener_limits(Options(**plan["options"]), plan["models"][0])
 
     @cached_property
     def _groups(self) -> list[Groups]:

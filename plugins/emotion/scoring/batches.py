@@ -222,7 +222,8 @@ def _remove_predecessors(store: Store, plan: Plan) -> None:
 def _write_files(store: Store, part: str, entries: list[dict], batch: str, number: int) -> PlannedShard:
     """Write the list of a shard of a batch; ``number``: of the shards before it."""
     key = f"scores/{batch}/plan/{number + 1:04d}.parquet"
-    store.write_table(key, pd.DataFrame(entries, columns=FILE_COLUMNS).fillna({"memory_errors": 0}))
+    files = pd.DataFrame(entries, columns=FILE_COLUMNS).fillna({"memory_errors": 0})
+    store.write_table(key, files.astype({"memory_errors": int}))
     return {"part": part, "list": key, "files": len(entries), "first": min(entry["path"] for entry in entries)}
 
 

@@ -31,16 +31,17 @@ class File:
     path : str
         Relative to the folder that was listed. Bytes of the name that are not UTF-8 are shown as ``\\xNN``.
     place : str
-        The absolute path as hexadecimal bytes, so that no name is changed.
+        The absolute path, or the URL of an object, as hexadecimal bytes, so that no name is changed.
     stamp : str
         Size and times of last change: a cheap test of whether a file is unchanged. ctime is part of it, as a copy can
-        set an old mtime but not an old ctime, and as a corrected permission changes it.
+        set an old mtime but not an old ctime, and as a corrected permission changes it. Of an object: size, ETag and
+        storage class.
     size : int
         Bytes.
     sha256 : str
-        Of the content; "" where there is an error.
+        Of the content; "" where there is an error, and of an object that was not read yet.
     error, message : str
-        Why the file cannot be read at all: ``outside_inbox``, ``not_file`` or ``unreadable``; "" otherwise.
+        Why the file cannot be read at all: ``outside_inbox``, ``not_file``, ``unreadable`` or ``too_large``; or "".
 
     Examples
     --------
@@ -58,7 +59,7 @@ class File:
 
     @property
     def where(self) -> str:
-        """The absolute path, to open the file."""
+        """The absolute path or the URL, to open the file."""
         return os.fsdecode(bytes.fromhex(self.place))
 
     @property
