@@ -241,3 +241,11 @@ def test_a_tree_sees_no_more_rows_of_a_large_corpus(rows, most):
     boosting.set_params(**pipelines._bounded(boosting.get_params(), rows))
     assert boosting.subsample == pytest.approx(min(0.25, most))
     assert boosting.min_samples_leaf / boosting.subsample == pytest.approx(before), "the share of what the tree sees"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_feature_that_is_no_number_is_refused(value):
+    rows, classes, speaker = clips()
+    rows[100, 7] = value
+    with pytest.raises(ValueError, match="1 of 30 features hold a value that is not finite.* number 7"):
+        pipelines.fit(pipelines.build(FAMILIES[0], seed=0), FAMILIES[0], rows, classes, groups=speaker, search=False)

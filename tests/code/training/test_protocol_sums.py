@@ -13,12 +13,6 @@ from emotion.vocabulary import MODES
 
 CLIPS, WIDTH = 96, 30
 PROTOCOLS = ("random", "random_adapted", *MODES.values())
-    "random",
-    "random_adapted",
-    "speaker_independent",
-    "speaker_independent_batch",
-    "speaker_independent_adapted",
-)
 
 
 @pytest.fixture(scope="module", params=["one dataset", "two datasets"])
