@@ -121,7 +121,10 @@ class Sums:
 
     @classmethod
     def of(cls, rows: Rows, codes: np.ndarray, n_classes: int, *, weights: np.ndarray | None = None) -> Sums:
-        """Over rows, whose classes have these codes, (n_rows,) each."""
+        """Over rows, whose classes have these codes, (n_rows,) each.
+
+        Raises ValueError if a feature is not finite.
+        """
         width = rows.shape[1]
         total, targets, classes = np.zeros(width), np.zeros((width, n_classes)), np.zeros(n_classes)
         gram = np.zeros((width, width), dtype=np.float32, order="F")
@@ -140,6 +143,11 @@ class Sums:
             gram = blas.ssyrk(1.0, block.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
             targets += block.T @ targets_of_block
             classes += np.square(targets_of_block, dtype=np.float64).sum(axis=0)
+        if not_finite := np.flatnonzero(~np.isfinite(gram.diagonal())).tolist():
+            raise ValueError(
+                f"{len(not_finite)} of {width} features hold a value that is not finite, or too large to be squared, "
+                f"such as number {not_finite[0]}; expected numbers"
+            )
         return cls(centre, len(rows), float(classes.sum()), total, gram, targets, classes)
 
     def __add__(self, other: Sums) -> Sums:

@@ -182,19 +182,18 @@ def build_reference(
     """
     edges, counts = _histograms(values)
     clips, of_speakers = measure(values), _by_speaker(values, speakers)
-    mean, deviation, spread = _spread(clips, measure(_means(of_speakers)))
-    batches = _draw_batches(speakers, seed) if len(np.unique(speakers)) >= LEAST_SPEAKERS else []
+    batches = _draw_batches(speakers, seed) if len(of_speakers) >= LEAST_SPEAKERS else []
     frames = _held_out_rows(predictions, len(values))
     models = {name: probabilities_of(rows) for name, rows in frames.items()}
     return Reference(
         names=np.array(names),
         edges=edges,
         counts=counts,
-        mean=mean,
-        deviation=deviation,
-        spread=spread,
+        mean=clips.centre,
+        deviation=clips.scale,
+        spread=_spread(clips, measure(_means(of_speakers)))[-1],
         clips=np.array(len(values)),
-        speakers=np.array(len(np.unique(speakers))),
+        speakers=np.array(len(of_speakers)),
         shift_levels=_shift_levels(values, clips, of_speakers, batches),
         models=np.array(list(models)),
         emotions=np.array([emotion_counts(rows) for rows in models.values()]),

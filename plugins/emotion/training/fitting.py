@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,10 +202,8 @@ def train(
     """
     start = time.perf_counter()
     rows = TrainingRows.from_table(table, features, augmented)
-    total = sum(map(len, folds.values())) + len(MODES)
-    fitter = _Fitter(
-        family, rows, views=views, search=search, seed=seed, progress=progress, total=total, conditions=conditions
-    )
+    options: dict[str, Any] = {"search": search, "seed": seed, "progress": progress, "conditions": conditions}
+    fitter = _Fitter(family, rows, views=views, total=sum(map(len, folds.values())) + len(MODES), **options)
     fits = _fit_folds(rows, folds, fitter)
     temperatures = _temperatures(fits, folds, rows.labels)
     models, background, fit_seconds = _fit_final_models(rows, fits, fitter)

@@ -217,3 +217,35 @@ def test_a_weighted_pipeline_is_the_one_of_copies():
         )
         fitted.append(pipeline.predict_proba(rows))
     np.testing.assert_allclose(*fitted, atol=1e-3)
+
+
+@pytest.mark.parametrize("sizes", [[4], [3, 4, 7]], ids=["equal", "unequal"])
+def test_many_small_groups_are_left_out_as_each_by_itself(sizes):
+    """Small groups go through the hat matrix, several at once; large ones are fitted without."""
+    rows, classes, _ = clips(n=420)
+    groups = np.repeat(np.arange(420), np.resize(sizes, 420))[:420]
+    groups = groups[np.random.default_rng(0).permutation(420)]
+    scores = RidgeScores(penalties=(1.0,)).fit_transform(rows, classes, groups=groups)
+    for left_out in range(0, int(groups.max()), 9):
+        keep = groups != left_out
+        fitted = RidgeScores(penalties=(1.0,)).fit(rows[keep], classes[keep])
+        np.testing.assert_allclose(scores[~keep], fitted.transform(rows[~keep]), atol=2e-4)
+
+
+@pytest.mark.parametrize(("rows", "most"), [(1_000, 1.0), (7_000, 0.3), (350_000, 20_000 / 350_000)])
+def test_a_tree_sees_no_more_rows_of_a_large_corpus(rows, most):
+    forest = pipelines._bounded(pipelines.build("random_forest", seed=0)["classifier"].get_params(), rows)
+    assert forest["max_samples"] == pytest.approx(most)
+    boosting = pipelines.build("gradient_boosting", seed=0)["classifier"]
+    before = boosting.min_samples_leaf / boosting.subsample
+    boosting.set_params(**pipelines._bounded(boosting.get_params(), rows))
+    assert boosting.subsample == pytest.approx(min(0.25, most))
+    assert boosting.min_samples_leaf / boosting.subsample == pytest.approx(before), "the share of what the tree sees"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_feature_that_is_no_number_is_refused(value):
+    rows, classes, speaker = clips()
+    rows[100, 7] = value
+    with pytest.raises(ValueError, match="1 of 30 features hold a value that is not finite.* number 7"):
+        pipelines.fit(pipelines.build(FAMILIES[0], seed=0), FAMILIES[0], rows, classes, groups=speaker, search=False)
