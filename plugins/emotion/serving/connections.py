@@ -13,40 +13,56 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emotion.serving.limits import Refused
 
+HEADER_BYTES = 1 << 16
+"""Of all headers of a request; uvicorn has no limit of its own."""
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol of HTTP, which closes a connection on which a request does not begin in time.
+    """uvicorn's protocol of HTTP, with limits on headers, on trailers, and on the time until headers are there.
 
-    Without it, a client may open connections and send nothing, or a header a minute, for ever.
+    Without them, a client may send a header a minute, or headers without end. It closes the connection.
     """
 
     class Protocol(HttpToolsProtocol):
         deadline: asyncio.TimerHandle | None = None
+        overhead = body = 0  # bytes of this request so far
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._expect_headers()
 
+        def data_received(self, data: bytes) -> None:
+            self.overhead += len(data)
+            super().data_received(data)
+            if self.overhead > HEADER_BYTES + self.body:  # chunks of a body have headers of their own
+                self.transport.abort()
+
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            self.overhead = self.body = 0
             self._expect_headers()
 
         def on_headers_complete(self) -> None:
-            if self.deadline:
-                self.deadline.cancel()
+            self._forget_deadline()
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            self.overhead -= len(body)
+            self.body += len(body)
+            super().on_body(body)
+
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.deadline:
-                self.deadline.cancel()
+            self._forget_deadline()
             super().connection_lost(exc)
 
         def _expect_headers(self) -> None:
+            self._forget_deadline()
+            self.deadline = self.loop.call_later(header_seconds, self.transport.abort)
+
+        def _forget_deadline(self) -> None:
             if self.deadline:
                 self.deadline.cancel()
-            self.deadline = self.loop.call_later(header_seconds, self.transport.abort)
 
     return Protocol
 

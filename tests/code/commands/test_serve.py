@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import requests
 
 from emotion.commands import main
@@ -56,13 +55,3 @@ def test_an_address_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, capsy
             assert main.main(["serve", *options]) == 1
             err = capsys.readouterr().err
             assert err.startswith("emotion: ") and err.count("\n") == 1 and "cannot be listened on" in err
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT])
-def test_ctrl_c_is_quiet(tmp_path, signal_number):
-    with serve(tmp_path) as process:
-        process.stdout.readline()
-        time.sleep(0.5)
-        process.send_signal(signal_number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err
