@@ -20,7 +20,7 @@ import requests
 import yaml
 from cryptography.fernet import Fernet
 
-from emotion.commands.local_airflow import DAG_ID, LocalAirflow, free_port
+from emotion.commands.local_airflow import DAG_ID, AirflowBusy, LocalAirflow, free_port
 from emotion.settings import INCLUDE
 
 LIMIT_SECONDS = 1200
@@ -30,7 +30,7 @@ def wait_for(what, call, seconds: float = 90):
     """The first true answer of ``call``."""
     end = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(OSError, subprocess.CalledProcessError, requests.RequestException):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError, requests.RequestException, AirflowBusy):
             if answer := call():
                 return answer
         if time.monotonic() > end:

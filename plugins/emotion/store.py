@@ -271,10 +271,11 @@ class Store:
     def scratch(self, name: str) -> Path:
         """A local folder for work that needs one, such as a partial download; it is made if it is not there.
 
-        It lies below ``.scratch`` in a local artifact store, otherwise in the machine's temporary folder. It outlives
-        the task, so that a retry can go on with what is there.
+        It lies below ``.scratch`` in a local artifact store, otherwise in the machine's temporary folder, apart from
+        that of other stores. It outlives the task, so that a retry can go on with what is there.
         """
-        base = Path(self._base) / ".scratch" if self.is_local else Path(tempfile.gettempdir()) / "emotion-scratch"
+        store = hashlib.sha256(self.root.encode()).hexdigest()[:12]
+        base = Path(self._base, ".scratch") if self.is_local else Path(tempfile.gettempdir(), "emotion-scratch", store)
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder

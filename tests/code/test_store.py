@@ -173,7 +173,9 @@ def test_scratch_lies_beside_local_artifacts_only(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
     local = Store(str(tmp_path / "home"))
     assert local.scratch("x").is_dir() and tmp_path / "home" in local.scratch("x").parents
-    assert Store("memory://home").scratch("x") == Path(tmp_path / "elsewhere" / "emotion-scratch" / "x")
+    remote = Store("memory://home").scratch("x")
+    assert remote.is_dir() and Path(tmp_path / "elsewhere" / "emotion-scratch") in remote.parents
+    assert remote != Store("memory://another").scratch("x") and remote == Store("memory://home").scratch("x")
     (local.scratch("x") / "partial").write_bytes(b"")
     assert local.list("runs") == []
 

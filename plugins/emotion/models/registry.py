@@ -131,7 +131,8 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
         },
         **facts,
     }
-    store.write_json(key, version_entry)
+    if not store.create(key, store.format_json(version_entry)):
+        return _read_entry(store, key)  # another process was first
     return version_entry
 
 

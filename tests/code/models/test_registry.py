@@ -53,12 +53,12 @@ def test_a_version_never_changes(store):
 
 def test_a_version_exists_once_its_entry_does(store, monkeypatch):
     """The entry is written last: a task killed before leaves no version, and can be tried again."""
-    write_json = store.write_json
-    monkeypatch.setattr(store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    create = store.create
+    monkeypatch.setattr(store, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         register(store, "one")
     assert registry.versions(store) == []
-    monkeypatch.setattr(store, "write_json", write_json)
+    monkeypatch.setattr(store, "create", create)
     register(store, "one")
     assert [entry["version"] for entry in registry.versions(store)] == ["one"]
 
