@@ -92,10 +92,10 @@ def stage(emitter, run: str, name: str, options: dict):
 
 def score(emitter, folder: str):
     """A whole scoring run over a folder."""
-    from emotion.runs import scoring_run
+    from emotion.runs.folder_scoring import score_folder
     from emotion.settings import Settings
 
-    return scoring_run.score_folder(Settings.from_environment(), Path(folder), batch="bench")
+    return score_folder(Settings.from_environment(), Path(folder), batch="bench")
 
 
 def featurize_alone(emitter, folder: str):

@@ -25,7 +25,7 @@ from emotion.evaluation import scores
 from emotion.metrics import Emitter
 from emotion.models import registry
 from emotion.models.adaptation import normalize_by_speaker
-from emotion.runs import scoring_run
+from emotion.runs.folder_scoring import score_folder
 from emotion.runs.training_run import TrainingRun
 from emotion.scoring.options import Options
 from emotion.settings import Settings
@@ -93,7 +93,7 @@ def check(recordings: Path, base: Path) -> int:
     for family in (*FAMILIES, "ensemble"):
         bundle = registry.load(store, entry, registry.bundle_name(family), recipe=features.recipe_version())
         for mode, speakers in (("plain", "none"), ("speaker", "subfolder")):
-            summary = scoring_run.score_folder(
+            summary = score_folder(
                 settings,
                 unheard,
                 model=f"{champion['version']}/{family}",
@@ -123,9 +123,7 @@ def check(recordings: Path, base: Path) -> int:
             samples, rate = soundfile.read(path, always_2d=True)
             change(samples.mean(axis=1), rate, target)
         options = Options(**OPTIONS)
-        drift = scoring_run.score_folder(settings, base / "inbox" / name, batch=f"drift-{name}", options=options)[
-            "drift"
-        ]
+        drift = score_folder(settings, base / "inbox" / name, batch=f"drift-{name}", options=options)["drift"]
         failed |= drift["verdict"] != expected
         print(f"drift, {name:12} {drift['verdict']:6} (expected {expected})")
     return int(failed)

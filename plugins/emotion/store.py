@@ -415,21 +415,3 @@ class Store:
     def age(self, key: str) -> float:
         """Seconds since a file of a bucket was written, by its server's clock; FileNotFoundError if there is none."""
         return self._conditional().age(self.path(key))
-
-
-LONGEST_NAME = 200
-"""Characters of a run's folder; file systems allow 255 bytes, and some names get an ending."""
-
-
-def run_folder(run_id: str) -> str:
-    """The name of a run's folder, from Airflow's run id: safe as a file name, and another for another id.
-
-    >>> run_folder("demo-1")
-    'demo-1'
-    >>> run_folder("manual__2026-01-02T03:04:05+00:00")
-    'manual__2026-01-02T03-04-05-00-00-422e87'
-    >>> len(run_folder("x" * 250))
-    207
-    """
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)[:LONGEST_NAME]
-    return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"

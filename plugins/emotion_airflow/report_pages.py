@@ -22,8 +22,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import or_, select
 
+from emotion.runs.run import run_folder
 from emotion.settings import INCLUDE
-from emotion.store import Store, run_folder
+from emotion.store import Store
 from emotion_airflow.runbook import runbook_html
 from emotion_airflow.store_access import say_what_fails, settings
 

@@ -25,8 +25,9 @@ from pydantic import BaseModel, ConfigDict
 
 from emotion.errors import DataError
 from emotion.review import clips, queue
+from emotion.runs.run import run_folder
 from emotion.settings import INCLUDE
-from emotion.store import Store, run_folder
+from emotion.store import Store
 from emotion_airflow.review_audio import byte_range, picture, playable
 from emotion_airflow.review_state import OnScreen, Reviewer
 from emotion_airflow.store_access import say_what_fails, settings

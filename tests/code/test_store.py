@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from emotion.errors import ConfigurationError, DataError
-from emotion.store import Store, run_folder
+from emotion.runs.run import run_folder
+from emotion.store import Store
 
 
 @pytest.fixture(params=["folder", "memory", "s3"])

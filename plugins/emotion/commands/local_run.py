@@ -25,8 +25,9 @@ from emotion.commands.local_airflow import DAG_ID, POLL_SECONDS, AirflowBusy, Ai
 from emotion.datasets import combining, importing, repository, zenodo
 from emotion.datasets.catalogue import Entry, RepositoryEntry, ZenodoEntry, find_entry
 from emotion.errors import ConfigurationError, EmotionError
+from emotion.runs.run import run_folder
 from emotion.settings import PROJECT, Settings, absolute_path
-from emotion.store import Store, run_folder
+from emotion.store import Store
 
 if TYPE_CHECKING:
     from tqdm import tqdm

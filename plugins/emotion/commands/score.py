@@ -79,12 +79,12 @@ def run_score(options: argparse.Namespace, settings: Settings) -> int:
     if jobs > 1 and has_many_files(options.folder):
         start_server(["emotion.commands.main", "emotion.features.loaded", "emotion.scoring.shard"])
     from emotion import metrics
-    from emotion.runs import scoring_run
+    from emotion.runs.folder_scoring import score_folder
     from emotion.scoring.options import NothingToScore, Options
 
     progress = ConsoleProgress()
     try:
-        summary = scoring_run.score_folder(
+        summary = score_folder(
             settings,
             options.folder,
             model=options.model,

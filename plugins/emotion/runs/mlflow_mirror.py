@@ -24,8 +24,9 @@ from emotion.errors import ConfigurationError, EmotionError, describe_failure
 from emotion.models import registry
 from emotion.models.documents import known_emotions
 from emotion.models.registry import VersionEntry
+from emotion.runs.run import run_folder
 from emotion.settings import Settings
-from emotion.store import Store, run_folder
+from emotion.store import Store
 
 log = logging.getLogger(__name__)
 CALL_SECONDS = 3.0

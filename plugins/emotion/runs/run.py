@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -11,7 +13,24 @@ from emotion import metrics
 from emotion.metrics import Emitter, Metric
 from emotion.progress import Progress, StageProgress, StageRecord, StageRecords, no_progress
 from emotion.settings import Settings
-from emotion.store import Store, run_folder
+from emotion.store import Store
+
+LONGEST_NAME = 200
+"""Characters of a run's folder; file systems allow 255 bytes, and some names get an ending."""
+
+
+def run_folder(run_id: str) -> str:
+    """The name of a run's folder, from Airflow's run id: safe as a file name, and another for another id.
+
+    >>> run_folder("demo-1")
+    'demo-1'
+    >>> run_folder("manual__2026-01-02T03:04:05+00:00")
+    'manual__2026-01-02T03-04-05-00-00-422e87'
+    >>> len(run_folder("x" * 250))
+    207
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", run_id)[:LONGEST_NAME]
+    return name if name == run_id else f"{name}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"
 
 
 class Run:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -23,17 +22,14 @@ import pandas as pd
 
 from emotion import metrics
 from emotion import progress as stage_progress
-from emotion.bucket import is_url
 from emotion.errors import ConfigurationError, DataError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
-from emotion.metrics import Emitter
 from emotion.models import registry
 from emotion.models.documents import known_emotions
 from emotion.monitoring import changes, drift
 from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import REFERENCE, Reference
-from emotion.progress import StageProgress, no_progress
 from emotion.reports import batch_report
 from emotion.review.clips import expire
 from emotion.review.making import make_queue
@@ -50,8 +46,7 @@ from emotion.scoring.plan import Plan, Request, find_shard, part_keys, read_file
 from emotion.scoring.shard import FileScorer, ScoredFile, Shard, scored_by_workers
 from emotion.scoring.summary import summarize
 from emotion.scoring.tables import HEARD
-from emotion.settings import Folder, Settings
-from emotion.store import run_folder
+from emotion.settings import Folder
 from emotion.vocabulary import probability_columns
 
 log = logging.getLogger(__name__)
@@ -111,9 +106,10 @@ class ScoringRun(Run):
         request = Request(
             folders, inboxes, model, challenger, options, self.settings.catalogue, self.settings.inbox_days
         )
-        return self._claim(request, alone_as=DAG)
+        return self.claim(request, alone_as=DAG)
 
-    def _claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
+    def claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
+        """Plan what a request asks for, and claim the files; returns the shards."""
         with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan"):
             plan = batches.open_batch(
                 self.store, request, batch=self.name, run_id=self.run_id, alone_as=alone_as, progress=progress
@@ -166,7 +162,7 @@ class ScoringRun(Run):
     def _training_clips(self) -> frozenset[str] | None:
         return training_clips(self.store, self._models)
 
-    def _scored_elsewhere(self, shards: list[dict], jobs: int) -> AbstractContextManager[Iterator[ScoredFile] | None]:
+    def scored_elsewhere(self, shards: list[dict], jobs: int) -> AbstractContextManager[Iterator[ScoredFile] | None]:
         """What becomes of the files of all shards that are not scored yet: see :func:`scored_by_workers`."""
         parts = (shard["part"] for shard in shards if not self._is_scored(shard["part"]))
         entries = (entry for part in parts for entry in self._entries(part))
@@ -368,76 +364,3 @@ def _failure(step: str, error: Exception) -> dict:
     """An entry of ``failures`` in the summary: step, path (of the clip that it concerns, if it is one) and message."""
     log.warning("%s: it failed; the predictions are complete", step, exc_info=error)
     return {"step": step, "path": "", "message": describe_failure(error)}
-
-
-def score_folder(
-    settings: Settings,
-    folder: str | os.PathLike,
-    *,
-    model: str = CHAMPION,
-    challenger: str | None = None,
-    batch: str | None = None,
-    options: Options | None = None,
-    emitter: Emitter | None = None,
-    progress: StageProgress = no_progress,
-    jobs: int = 1,
-) -> dict:
-    """Score a folder, as the DAG does; returns what ``summary.json`` of the batch holds.
-
-    Parameters
-    ----------
-    settings : Settings
-    folder : path
-        Any folder; links that lead out of it are not followed. Or the URL of a folder of a bucket, in an inbox.
-    model, challenger : str
-        See :meth:`ScoringRun.find_new_audio`.
-    batch : str, optional
-        Name of the batch. With the name of a batch that was interrupted, that batch is continued.
-    options, emitter : optional
-    progress : callable
-        Called with the stage (``find_new_audio``, ``score``), files done, files in all and ``files``.
-    jobs : int
-        How many processes decode and featurize the files, if there are many. The answers are the same, bit for bit. A
-        script that asks for several must have its code below ``if __name__ == "__main__"`` (see multiprocessing).
-
-    Raises
-    ------
-    NothingToScore
-    ConfigurationError
-        If the folder or the model is not there, or another process works on the batch.
-    """
-    place, inboxes = _place_of(folder, settings)
-    name = batch or time.strftime("folder-%Y%m%dT%H%M%S-", time.gmtime()) + f"{os.getpid()}"
-    run = ScoringRun(settings, name, emitter or Emitter(None), progress)
-    with run.store.lock(ledger.batch_lock(run_folder(name)), wait=False) as held:
-        if not held:
-            raise ConfigurationError(f"another process is at work on batch {name}; wait for it, or name another batch")
-        request = Request(
-            [place], inboxes, model, challenger, options or Options(), settings.catalogue, settings.inbox_days
-        )
-        shards = run._claim(request)
-        done_before, total = 0, sum(shard["files"] for shard in shards)
-        with run._scored_elsewhere(shards, jobs) as scored:
-            for shard in shards:
-                run.progress = _in_all_shards(progress, done_before, total)
-                run.score(part=shard["part"], scored=scored)
-                done_before += shard["files"]
-        run.progress = progress
-        run.collect_predictions()
-        run.watch_drift()
-    return run.store.read_json(f"scores/{run.name}/summary.json")
-
-
-def _place_of(folder: str | os.PathLike, settings: Settings) -> tuple[Folder, tuple[Folder, ...]]:
-    """A folder that a person named in a terminal, and where links and objects may lie."""
-    if is_url(folder):
-        return inbox.confine(str(folder), settings.inboxes), settings.inboxes
-    place = Path(os.path.realpath(folder))
-    if not place.is_dir():
-        raise ConfigurationError(f"{folder} is not a folder; expected one with recordings")
-    return place, (place,)
-
-
-def _in_all_shards(progress: StageProgress, done_before: int, total: int) -> StageProgress:
-    """The progress of one shard as progress over the files of all shards."""
-    return lambda stage, done, _, unit: progress(stage, done_before + done, total, unit)

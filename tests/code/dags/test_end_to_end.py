@@ -17,8 +17,9 @@ import yaml
 from emotion.commands.local_airflow import DAG_ID, AirflowProblem, LocalAirflow, free_port
 from emotion.datasets import importing
 from emotion.models import registry
+from emotion.runs.run import run_folder
 from emotion.settings import INCLUDE, PROJECT
-from emotion.store import Store, run_folder
+from emotion.store import Store
 from emotion.vocabulary import PROTOCOLS
 from mail_server import body, mail_server
 from question_dags import AT_ONCE

@@ -18,7 +18,7 @@ from emotion.audio import decode
 from emotion.reports import batch_report, players
 from emotion.reports.batch_report import LISTEN, SEGMENTS
 from emotion.reports.players import EXCERPT_SECONDS
-from emotion.runs.scoring_run import score_folder
+from emotion.runs.folder_scoring import score_folder
 from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store

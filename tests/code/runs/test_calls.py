@@ -21,7 +21,8 @@ from emotion.features import quality
 from emotion.inference import CustomEmotionModel
 from emotion.metrics import Emitter
 from emotion.models import decisions
-from emotion.runs.scoring_run import ScoringRun, score_folder
+from emotion.runs.folder_scoring import score_folder
+from emotion.runs.scoring_run import ScoringRun
 from emotion.scoring import shard as shard_module
 from emotion.scoring.options import NothingToScore, Options
 from emotion.settings import Settings

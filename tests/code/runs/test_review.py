@@ -19,7 +19,8 @@ from emotion.review import clips, labels, making, queue, settled
 from emotion.review.deletion import delete
 from emotion.review.labels import Label
 from emotion.runs.deleting import delete_recording
-from emotion.runs.scoring_run import ScoringRun, score_folder
+from emotion.runs.folder_scoring import score_folder
+from emotion.runs.scoring_run import ScoringRun
 from emotion.scoring.options import Options
 from emotion.settings import Settings
 from emotion.store import Store

@@ -33,7 +33,8 @@ from emotion.monitoring.drift import Sketch
 from emotion.monitoring.reference import Reference
 from emotion.reports import batch_report, players
 from emotion.runs import listening
-from emotion.runs.scoring_run import DAG, ScoringRun, score_folder
+from emotion.runs.folder_scoring import score_folder
+from emotion.runs.scoring_run import DAG, ScoringRun
 from emotion.scoring import batches, inbox, ledger
 from emotion.scoring import shard as shard_module
 from emotion.scoring.ledger import LEASE_SECONDS, PARTS_BEFORE_MERGING
@@ -802,7 +803,8 @@ def test_a_process_killed_in_mid_batch(home, box, voices, tmp_path):
     for number in range(30):
         shutil.copy(voices[number % 10], box / f"{number:02d}.wav")
     script = (
-        "import sys, time; from emotion.settings import Settings; from emotion.runs.scoring_run import score_folder\n"
+        "import sys, time; from emotion.settings import Settings\n"
+        "from emotion.runs.folder_scoring import score_folder\n"
         "from emotion.scoring.options import Options\n"
         "def slowly(stage, done, total, unit):\n"
         "    print(stage, done, flush=True); time.sleep(60 * (stage == 'score' and done == 13))\n"

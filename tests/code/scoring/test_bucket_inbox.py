@@ -18,7 +18,8 @@ from emotion.errors import AudioError, ConfigurationError
 from emotion.metrics import Emitter
 from emotion.reports import batch_report
 from emotion.review import queue
-from emotion.runs.scoring_run import ScoringRun, score_folder
+from emotion.runs.folder_scoring import score_folder
+from emotion.runs.scoring_run import ScoringRun
 from emotion.scoring import bucket_inbox, inbox
 from emotion.scoring.listing import Listing
 from emotion.scoring.options import NothingToScore, Options
