@@ -4,6 +4,9 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# From the index that pip is set to.
+UV_INSTALL = index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}; \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $${index:+--default-index $$index}
 # One file's tests run in one worker, and so share what the file sets up; tests/conftest.py refines it.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
@@ -62,7 +65,7 @@ bench: $(INSTALLED) ## speed of every part as ratios, on recordings in RAVDESS_D
 	@$(BIN)/python docs/benchmarks/bench.py "$$RAVDESS_DIR" --two-cores
 
 onnx: $(INSTALLED) ## what `emotion export --onnx` needs, into the same environment
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-onnx.txt
+	@$(UV_INSTALL) -r requirements-onnx.txt
 
 lint: $(INSTALLED) ## style, types, and Airflow 3's own rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -75,8 +78,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "Installing into $(VENV) with $$($(PYTHON) --version) (about a minute)"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.txt)"
-	@index=$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}; \
-	install="$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $${index:+--default-index $$index}"; \
-	$$install -r requirements.txt && $$install --no-deps --editable .
+	@$(UV_INSTALL) -r requirements.txt
+	@$(UV_INSTALL) --no-deps --editable .
 	@$(BIN)/python -c 'import numpy, emotion.datasets.synthesis, emotion.features as f; f.extract(numpy.ones(8000))' # compiles, once
 	@touch $@
