@@ -43,21 +43,30 @@ class JoinedTable:
     def __init__(self, folder: Path):
         self._parquet, self._csv = folder / "table.parquet", folder / "table.csv"
         self._writer: ParquetWriter | None = None
+        self._without_rows: pd.DataFrame | None = None
         self.rows = 0
 
     def add(self, table: pd.DataFrame) -> None:
-        """Append rows; the columns of the first call hold for all, also where it has no rows."""
+        """Append rows; the columns of the first rows hold for all."""
+        if table.empty:  # its columns have no types
+            self._without_rows = table
+            return
         if self._writer is None:
-            self._schema = pa.Schema.from_pandas(table, preserve_index=False)
-            self._writer = ParquetWriter(self._parquet, self._schema)
-            for_spreadsheets(table.head(0)).to_csv(self._csv, index=False)
-        if len(table):
-            self._writer.write_table(pa.Table.from_pandas(table, schema=self._schema, preserve_index=False))
-            for_spreadsheets(table).to_csv(self._csv, index=False, header=False, mode="a")
-            self.rows += len(table)
+            self._begin(table)
+        assert self._writer is not None
+        self._writer.write_table(pa.Table.from_pandas(table, schema=self._schema, preserve_index=False))
+        for_spreadsheets(table).to_csv(self._csv, index=False, header=False, mode="a")
+        self.rows += len(table)
+
+    def _begin(self, table: pd.DataFrame) -> None:
+        self._schema = pa.Schema.from_pandas(table, preserve_index=False)
+        self._writer = ParquetWriter(self._parquet, self._schema)
+        for_spreadsheets(table.head(0)).to_csv(self._csv, index=False)
 
     def write(self, store: Store, stem: str) -> None:
         """Write ``<stem>.parquet`` and ``<stem>.csv`` to the artifact store."""
+        if self._writer is None and self._without_rows is not None:
+            self._begin(self._without_rows)
         self.close()
         store.write_file(f"{stem}.parquet", self._parquet)
         store.write_file(f"{stem}.csv", self._csv)

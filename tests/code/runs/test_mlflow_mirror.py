@@ -79,7 +79,8 @@ def test_the_alias_follows_promotions_and_roll_backs(store, tracking):
     assert champion_of(tracking) == "second/ensemble" and len(tracking.runs) == 1
     assert main.main(["rollback"]) == 0
     assert champion_of(tracking) == "first/logistic_regression" and len(tracking.runs) == 2
-    store.delete(registry.CHAMPION)
+    for key in (registry.CHAMPION, registry.HISTORY):
+        store.delete(key)
     mirror_all(store, settings())
     assert champion_of(tracking) is None
 

@@ -1080,7 +1080,8 @@ def test_what_a_sweep_does_without_a_champion_or_an_inbox(home, box):
         dag_run(home, scheduled=True)
     with pytest.raises(ConfigurationError, match="make it"):
         dag_run(home)
-    os.unlink(Path(home.home) / "models/champion.json")
+    for name in ("champion.json", "promotions.jsonl"):
+        os.unlink(Path(home.home) / "models" / name)
     with pytest.raises(NothingToScore, match="No champion yet"):
         dag_run(home, scheduled=True)
     box.mkdir()

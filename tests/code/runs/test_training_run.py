@@ -325,32 +325,30 @@ def register_copy(store, version: str, name: str) -> None:
     registry.register(store, name, files=files, card="", facts=version_facts(name))
 
 
-@pytest.mark.parametrize("repair", ["restore", "delete"])
-def test_an_unreadable_champion_costs_no_run(trained, tmp_path, repair):
-    """The version is registered and nothing is promoted; after the repair the two are compared."""
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_an_unreadable_champion_costs_no_run(trained, tmp_path, is_forgotten):
+    """The version is registered and nothing is promoted. The decision writes the pointer again, from the history; from
+    then on the two are compared."""
     run, _, _ = trained
     other = copy_of(run, tmp_path)
     register_copy(other.store, run.name, "urgent")
     selected = other.store.read_json(f"runs/{run.name}/comparison.json")["selected"]  # no better than itself
     decisions.promote_by_hand(other.store, version="urgent", family=selected, reason="the first")
-    good = other.store.read_bytes(registry.CHAMPION)
-    other.store.write_bytes(registry.CHAMPION, good[:20])
+    other.store.write_bytes(registry.CHAMPION, other.store.read_bytes(registry.CHAMPION)[:20])
     rules = {"max_emotion_drop": 1.0, "policy": "auto"}
     challenge = other.register_challenger(**rules)
     assert challenge["verdict"] == "keep" and not challenge["asks"]
     assert "champion.json is damaged" in challenge["reasons"][0] and run.name in challenge["reasons"][1]
     assert other.promote(policy="auto")["decision"] == "kept"
-    assert other.store.read_bytes(registry.CHAMPION) == good[:20]
+    assert other.store.read_json(registry.CHAMPION)["version"] == "urgent"
     assert "champion.json is damaged" in other.store.read_bytes(f"runs/{run.name}/report.html").decode()
-    if repair == "restore":
-        other.store.write_bytes(registry.CHAMPION, good)
-    else:
-        other.store.delete(registry.CHAMPION)
+    for key in (registry.CHAMPION, registry.HISTORY) if is_forgotten else ():
+        other.store.delete(key)
     other.register_challenger(**rules)
     decision = other.promote(policy="auto")
-    assert decision["decision"] == ("kept" if repair == "restore" else "promoted")
+    assert decision["decision"] == ("promoted" if is_forgotten else "kept")
     assert "unreadable" not in str(decision)
-    assert registry.champion(other.store)["version"] == ("urgent" if repair == "restore" else run.name)
+    assert registry.champion(other.store)["version"] == (run.name if is_forgotten else "urgent")
 
 
 def test_an_answer_does_not_replace_a_champion_that_came_meanwhile(trained, tmp_path):

@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from emotion.commands import main
 from emotion.errors import AudioError
 from emotion.inference import CustomEmotionModel
-from emotion.models import registry
+from emotion.models import decisions, registry
 from emotion.serving.application import ADDRESSES
 from running_service import LIMITS, Service, service  # noqa: F401
 
@@ -357,7 +357,7 @@ def test_a_process_that_hangs_is_replaced(service, clip):  # noqa: F811
 def test_another_champion_is_loaded_and_a_broken_one_is_not(service, clip):  # noqa: F811
     content, store = clip.read_bytes(), service.store
     [before] = service.processes()
-    registry.promote_by_hand(store, version="second", family="random_forest", reason="for this test")
+    decisions.promote_by_hand(store, version="second", family="random_forest", reason="for this test")
     state = service.until(lambda response: response.json()["version"] == "second")
     assert (state["family"], state["since"]) == ("random_forest", registry.champion(store)["since"])
     service.until(lambda _: not before.is_running())
@@ -365,12 +365,13 @@ def test_another_champion_is_loaded_and_a_broken_one_is_not(service, clip):  # n
     assert (answer["model"], answer["family"]) == ("second", "random_forest")
 
     store.write_bytes("models/first/logistic_regression_emotion_model.pkl", b"damaged")
-    registry.rollback(store, reason="for this test")
+    decisions.rollback(store, reason="for this test")
     state = service.until(lambda response: response.json()["problem"])
     assert "first/logistic_regression cannot be loaded" in state["problem"] and "sha256" in state["problem"]
     assert (state["status"], state["version"]) == ("ok", "second")
     assert service.post(content).json() == answer
-    store.delete(registry.CHAMPION)
+    for key in (registry.CHAMPION, registry.HISTORY):
+        store.delete(key)
     service.until(lambda response: "no champion" in response.json()["problem"])
     assert service.post(content).json() == answer
     deadline = time.monotonic() + 1
