@@ -23,7 +23,7 @@ from grafana_files import RULE_OF, state, unanswered
 pytestmark = pytest.mark.airflow
 MINUTES = 20
 NOT_SENT = ("training.challenge", "training.dataset_score", "training.external", ".unheard_dataset", "emotion.serving.")
-"""The first training has no champion to compare its model with, and one dataset none to compare with. No service runs."""
+"""The first training has no champion to compare with, one dataset has no other to compare with, and no service runs."""
 
 
 def run(airflow: LocalAirflow, dag: str, conf: dict) -> str:
