@@ -121,6 +121,9 @@ def test_no_secret_has_a_default():
     others = set(re.findall(r"(?<!\$)\$\{?(\w+)(?!:\?)\b(?!:\?)", TEXT))
     assert others == {
         "EMOTION_EXECUTOR",
+        "EMOTION_INBOXES",
+        "EMOTION_INBOX_DAYS",
+        "EMOTION_RECORDINGS",
         "EMOTION_REVIEW_DAYS",
         "EMOTION_SLOTS",
         "EMOTION_HOME",
