@@ -111,10 +111,10 @@ def fit(rows: TrainingRows, train: np.ndarray, others: list[np.ndarray]) -> Bund
 
 def fit_rows(rows: TrainingRows, protocol: str, train: np.ndarray) -> Classifier:
     """As the training task fits a model on the training side of a fold."""
-    variants = rows.variants(protocol, train)[:, train]
+    variants = rows.variants(protocol, train)
     return Classifier.fit(
         "logistic_regression",
-        variants.reshape(-1, variants.shape[2]),
+        np.concatenate([variants[number, train] for number in range(len(variants))]),
         np.tile(rows.labels[train], len(variants)),
         groups=np.tile(rows.speakers[train], len(variants)),
         views=list(features.views().values()),

@@ -170,7 +170,7 @@ class _Lease:
                     state.lose()
                 else:
                     valid_until = begun + self.seconds
-            except (EmotionError, OSError) as error:
+            except Exception as error:  # whatever it was: the block must hear of it once the lease is over
                 log.warning("the lock %s was not renewed: %s", self.store.url(self.key), error)
             if time.monotonic() > valid_until:
                 state.lose()

@@ -137,13 +137,14 @@ class Workers:
         results: dict[int, Any] = {}
         following = 0
         while True:
-            while len(results) < MOST_QUEUED * len(self._workers):
+            while again or len(results) < MOST_QUEUED * len(self._workers):
                 worker = min(self._workers, key=lambda each: len(each.queued))
                 if not worker.has_room or not (item := again.popleft() if again else next(fresh, None)):
                     break
                 worker.send(*item)
             working = {worker.connection: worker for worker in self._workers if worker.queued}
             if not working:
+                assert not results and not again
                 return
             for connection in wait(working):
                 number, result = self._take(working[connection], again)  # type: ignore[index]

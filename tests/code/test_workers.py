@@ -78,3 +78,20 @@ def test_a_container_may_have_less_time_than_processors(tmp_path, monkeypatch, f
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_cores(tmp_path) == cores
+
+
+def start_slow():
+    """A function that dies of the first item after all that may wait for it are done."""
+
+    def work(number: int) -> int:
+        if number == 0:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    return work
+
+
+def test_no_item_is_lost_where_a_worker_dies_while_many_results_wait_for_it():
+    with Workers(start_slow, (), count=2) as workers:
+        assert list(workers.map(range(400))) == [Died(-signal.SIGKILL), *range(1, 400)]

@@ -87,9 +87,9 @@ class BucketSource:
     @cached_property
     def _object(self) -> Object | None:
         """The object of this very URL."""
-        folder, _, name = self.url.rpartition("/")
-        if folder == bucket.SCHEME.rstrip("/"):
+        if "/" not in self.url.removeprefix(bucket.SCHEME):  # a whole bucket
             return None
+        folder, _, name = self.url.rpartition("/")
         return next((item for item in bucket.list_objects(folder, most=1, begin=name) if item.url == self.url), None)
 
     @cached_property
@@ -173,7 +173,7 @@ def _is_left_out(path: str, item: Object) -> bool:
     """Whether an object is hidden, or empty and stands for a folder."""
     parts = path.split("/")
     is_hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
-    return is_hidden or "__MACOSX" in parts[:-1] or (path.endswith("/") and not item.size)
+    return is_hidden or "__MACOSX" in parts[:-1] or (not item.size and (not path or path.endswith("/")))
 
 
 def find_source(text: str, recordings: tuple[str, ...]) -> BucketSource | None:
@@ -184,11 +184,14 @@ def find_source(text: str, recordings: tuple[str, ...]) -> BucketSource | None:
     ConfigurationError
         If it is no folder of a bucket, or there is no such object.
     """
+    missing = []
     for root in recordings:
         url = bucket.folder_url(text if bucket.is_url(text) else f"{root}/{text}")
         if url == root or bucket.is_inside(url, root):
             source = BucketSource(url)
-            if not source.exists():
-                raise ConfigurationError(f"the source {url} is not there; expected a folder, a zip or a CSV")
-            return source
+            if source.exists():
+                return source
+            missing.append(url)
+    if missing:
+        raise ConfigurationError(f"the source {' or '.join(missing)} is not there; expected a folder, a zip or a CSV")
     return None

@@ -1,7 +1,7 @@
 """The fitted steps of a bundle as arrays, which answer as scikit-learn's do, bit for bit, without importing it.
 
 Importing scikit-learn takes longer than an answer does. A bundle is read with the classes below in place of its own;
-what answers do not need, such as random states, is left out. Explanations and training use scikit-learn's objects.
+what answers do not need, such as random states, is left out. Training, rescoring and export use scikit-learn's objects.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class RidgeScores(Fitted):
     intercept_: np.ndarray
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
-        return rows @ self.coef_ + self.intercept_
+        return rows.astype(np.float32, copy=False) @ self.coef_ + self.intercept_
 
 
 class LogisticRegression(Fitted):

@@ -22,7 +22,7 @@ import pandas as pd
 
 from emotion import metrics
 from emotion import progress as stage_progress
-from emotion.errors import ConfigurationError, DataError, describe_failure
+from emotion.errors import ConfigurationError, DataError, StoreError, describe_failure
 from emotion.inference import CHAMPION, CustomEmotionModel
 from emotion.inference.adapting import Groups
 from emotion.models import registry
@@ -110,9 +110,15 @@ class ScoringRun(Run):
 
     def claim(self, request: Request, *, alone_as: str | None = None) -> list[dict]:
         """Plan what a request asks for, and claim the files; returns the shards."""
-        with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan"):
+        with self._stage("find_new_audio", unit="files") as progress, self.store.lock("scoring/plan") as held:
             plan = batches.open_batch(
-                self.store, request, batch=self.name, run_id=self.run_id, alone_as=alone_as, progress=progress
+                self.store,
+                request,
+                batch=self.name,
+                run_id=self.run_id,
+                alone_as=alone_as,
+                progress=progress,
+                lock=held,
             )
         return [
             {"part": shard["part"], "shard": shard["part"].rpartition("/")[2], "files": shard["files"]}
@@ -218,6 +224,8 @@ class ScoringRun(Run):
         vectors = read_vectors(self.store, part)
         try:
             table = adapt(read_part(self.store, part), vectors, self._models, self._groups, limits=self._limits)
+        except StoreError:
+            raise
         except Exception as error:
             raise _AdaptationError(error) from error
         self._write_sketch(part, table, vectors)
@@ -228,6 +236,8 @@ class ScoringRun(Run):
         so."""
         try:
             return {"adaptation": [group.to_json() for group in self._groups[0]], "failures": []}
+        except StoreError:
+            raise  # the store fails for now: the task is tried again
         except Exception as error:
             return {"adaptation": [], "failures": [_failure("adaptation", error)]}
 
@@ -249,6 +259,8 @@ class ScoringRun(Run):
             new = (table["vector"] >= 0) & (table["heard_in_training"] != HEARD)
             sketch.add_clips(table[new], vectors, family=self._models[0].family)
             content = sketch.to_bytes()
+        except StoreError:
+            raise
         except Exception:
             log.warning("the clips of a shard cannot be compared with the training set", exc_info=True)
             return

@@ -13,7 +13,7 @@ from itertools import chain
 
 import pandas as pd
 
-from emotion.errors import DataError
+from emotion.errors import DataError, StoreError
 from emotion.models import registry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import ledger
@@ -39,6 +39,7 @@ from emotion.scoring.plan import (
     with_shards,
 )
 from emotion.store import Store
+from emotion.store_lock import Held
 
 FILE_COLUMNS = [*(column.name for column in fields(File)), "label", "speaker", "memory_errors"]
 """Columns of the list of a shard."""
@@ -111,8 +112,9 @@ def open_batch(
     run_id: str,
     alone_as: str | None = None,
     progress: Progress = no_progress,
+    lock: Held,
 ) -> Plan:
-    """Claim the files of a request that are new, and write the plan of the batch; the lock ``plan`` must be held.
+    """Claim the files of a request that are new, and write the plan of the batch.
 
     Files count as known if every model of the request has scored them, or if another batch is scoring them with one
     of the models. Dead batches are taken over. Where the plan is there already, it is read again.
@@ -126,9 +128,13 @@ def open_batch(
         Owner of which no two batches are ever under way at the same time: see :func:`emotion.scoring.ledger.is_dead`.
     progress : callable
         Called with files done and files in all.
+    lock : Held
+        The lock ``scoring/plan``.
 
     Raises
     ------
+    StoreError
+        If the lock was lost before the plan was written.
     NothingToScore
         If there is no new file; then nothing of the batch is left in the store.
     ConfigurationError
@@ -145,6 +151,8 @@ def open_batch(
             store.delete(f"scores/{batch}")
             _remove_predecessors(store, plan)
             raise NothingToScore(nothing_new_message(plan))
+        if not lock:  # another process may have planned the same files
+            raise StoreError(f"the plan of {batch} was not written, as its lock was lost; start again")
         store.write_json(f"scores/{batch}/plan.json", plan)
     plan = read_plan(store, batch)
     for name in plan["took_over"]:
@@ -159,7 +167,7 @@ def _plan_batch(
     models = pinned_models(store, request.model, request.challenger)
     listener_limits(request.options, models[0])  # raises before a file is claimed
     created = registry.now()
-    ledger.claim(store, batch, alone_as or socket.gethostname())
+    ledger.claim(store, batch, alone_as or socket.gethostname(), has_lock=alone_as is None)
     store.delete(f"scores/{batch}/plan")  # of a try that was killed before it wrote the plan
     others = look_at_others(store, batch, alone_as=alone_as)
     for plan in others.committed:

@@ -35,13 +35,16 @@ def confine(folder: str, inboxes: tuple[str, ...]) -> str | None:
     ConfigurationError
         If it is no folder of a bucket, or holds no object.
     """
+    empty = []
     for inbox in inboxes:
         place = bucket.folder_url(folder if bucket.is_url(folder) else f"{bucket.root_of(inbox)}/{folder}")
         if place != inbox and not bucket.is_inside(place, inbox):
             continue
         if bucket.DATE.search(place) or bucket.holds_objects(place):
             return place
-        raise ConfigurationError(f"{place} holds no object; expected a folder of a bucket with recordings")
+        empty.append(place)
+    if empty:
+        raise ConfigurationError(f"{' or '.join(empty)} holds no object; expected a folder of a bucket with recordings")
     return None
 
 
@@ -87,7 +90,7 @@ def _file(folder: str, item: Object) -> File | None:
     """An object as a file of an inbox; None for the empty ones that stand for folders."""
     path = item.url.removeprefix(f"{folder}/")
     place = item.url.encode().hex()
-    if path.endswith("/"):
+    if not path or path.endswith("/"):
         if not item.size:
             return None
         message = f"{path} has the name of a folder; expected the name of a recording"

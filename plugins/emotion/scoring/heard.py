@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from emotion import features
+from emotion.errors import StoreError
 from emotion.inference import CustomEmotionModel
 from emotion.models import fitted, registry
 from emotion.models.bundle import FoldModel
@@ -31,6 +32,8 @@ def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozen
         names = [name for name in map(registry.fold_models_name, FAMILIES) if name in entry["files"]]
         try:
             folds = _folds(store, entry, names[0]) if names else []
+        except StoreError:
+            raise  # the store fails for now: the task is tried again
         except Exception:
             log.warning("version %s: its fold models cannot be read", entry["version"], exc_info=True)
             return None

@@ -114,12 +114,13 @@ def note_memory_errors(store: Store, place: str, sha256: str, count: int) -> Non
         store.delete(key)
 
 
-def claim(store: Store, batch: str, owner: str) -> None:
+def claim(store: Store, batch: str, owner: str, *, has_lock: bool) -> None:
     """Write that a batch is under way. ``owner``: the DAG, or the host name of a process.
 
-    A batch that is claimed already, as its process was interrupted, becomes the owner's.
+    ``has_lock``: whether the owner holds the lock of the batch for as long as it works on it, as one process does. The
+    tasks of the DAG do not. A batch that is claimed already, as its process was interrupted, becomes the owner's.
     """
-    claimed = store.format_json({"batch": batch, "owner": owner, "claimed": time.time()})
+    claimed = store.format_json({"batch": batch, "owner": owner, "claimed": time.time(), "has_lock": has_lock})
     store.update(f"{OPEN}/{batch}.json", lambda _: claimed)
 
 
@@ -189,13 +190,14 @@ def batch_lock(batch: str) -> str:
 def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
     """Whether nobody works on a claimed batch any more.
 
-    A process holds a lock of the batch for as long as it lives. Where the locks of another machine are not seen, its
-    claim is dead after :data:`LEASE_SECONDS`. No two batches of the owner ``alone_as`` are ever under way at the same
-    time (only one run of the DAG is active at a time), so any other claim of this owner is dead.
+    A process holds a lock of the batch for as long as it lives. A claim whose lock cannot be seen, as there is none or
+    another machine has it, is dead after :data:`LEASE_SECONDS`. No two batches of the owner ``alone_as`` are ever under
+    way at the same time (only one run of the DAG is active at a time), so any other claim of this owner is dead.
     """
     if claim["owner"] == alone_as:
         return True
-    if store.locks_bind_all_machines or claim["owner"] == socket.gethostname():
+    has_lock = claim.get("has_lock", claim["owner"] == socket.gethostname())  # an earlier release did not write it
+    if has_lock and (store.locks_bind_all_machines or claim["owner"] == socket.gethostname()):
         with store.lock(batch_lock(claim["batch"]), wait=False) as free:
             return bool(free)
     return time.time() - claim["claimed"] > LEASE_SECONDS

@@ -43,7 +43,6 @@ def server(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: 
         create(answerers, limits=limits, emitter=emitter, is_local=is_local),
         http=protocol(limits.header_seconds),
         ws_max_size=limits.message_bytes,
-        ws_max_queue=4,
         ws_per_message_deflate=False,  # a small message could unpack to a large one
         limit_concurrency=limits.connections,
         timeout_keep_alive=KEEP_SECONDS,

@@ -37,6 +37,9 @@ def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
             super().data_received(data)
             if self.overhead > HEADER_BYTES + self.body:  # chunks of a body have headers of their own
                 self.transport.abort()
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if is_idle and not self.deadline and self.transport.get_protocol() is self:
+                self._expect_headers()  # these bytes have ended uvicorn's own limit for an idle connection
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -63,6 +66,7 @@ def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
         def _forget_deadline(self) -> None:
             if self.deadline:
                 self.deadline.cancel()
+                self.deadline = None
 
     return Protocol
 

@@ -66,6 +66,25 @@ class Answerer:
     @classmethod
     async def start(cls, home: str, name: str) -> tuple[Answerer, dict]:
         """A process that has loaded a model, and its version and family. Raises EmotionError if it could not."""
+        try:
+            answerer = await cls._spawn(home, name)
+        except OSError as error:  # no memory, or too many open files
+            raise EmotionError(f"no process could be started with {name}: {describe_failure(error)}") from error
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                header, content = await answerer._read()
+            if header["status"] != "ready":
+                raise EmotionError(content.decode())
+        except (TimeoutError, OSError, EOFError) as error:
+            await answerer.end()
+            raise EmotionError(f"no process could be started with {name}: {describe_failure(error)}") from error
+        except BaseException:
+            await answerer.end()
+            raise
+        return answerer, header
+
+    @classmethod
+    async def _spawn(cls, home: str, name: str) -> Answerer:
         ours, theirs = socket.socketpair()
         with theirs:
             for end in (ours, theirs):  # most clips go through in one piece
@@ -78,17 +97,7 @@ class Answerer:
                 pass_fds=[theirs.fileno()],
                 env=os.environ | dict.fromkeys(THREADS, "1"),
             )
-        answerer = cls(process, *await asyncio.open_connection(sock=ours))
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                header, content = await answerer._read()
-        except (TimeoutError, OSError, EOFError) as error:
-            await answerer.end()
-            raise EmotionError(f"no process could be started with {name}: {describe_failure(error)}") from error
-        if header["status"] != "ready":
-            await answerer.end()
-            raise EmotionError(content.decode())
-        return answerer, header
+        return cls(process, *await asyncio.open_connection(sock=ours))
 
     async def _read(self) -> tuple[dict, bytes]:
         size, content_size = LENGTHS.unpack(await self._reader.readexactly(LENGTHS.size))
@@ -258,8 +267,9 @@ class Answerers:
         if self._model != CHAMPION:
             return (self._model, self._model, None) if self._tried != self._model or is_due else None
         store = Store(self._home)
-        stamp = store.stamp(registry.CHAMPION) if store.exists(registry.CHAMPION) else ""
-        if stamp and stamp == self._tried and not is_due:
+        keys = (registry.CHAMPION, registry.HISTORY)
+        stamp = " ".join(store.stamp(key) if store.exists(key) else "" for key in keys)
+        if stamp == self._tried and not is_due:
             return None
         pointer = registry.champion(store)
         if pointer is None:
@@ -267,7 +277,11 @@ class Answerers:
                 f"there is no champion in {store.root}: run the DAG emotion_training or promote a version"
             )
         registry.champion_entry(store, pointer)  # the bundle must be the one that was promoted
-        return stamp, f"{pointer['version']}/{pointer['family']}", pointer["since"]
+        name, since = f"{pointer['version']}/{pointer['family']}", pointer["since"]
+        if self.served and not self._has_failed and (self.served.name, self.served.since) == (name, since):
+            self._tried = stamp  # a decision that kept the champion
+            return None
+        return stamp, name, since
 
     async def _replace(self, stamp: str, name: str, since: str | None) -> None:
         """Replace all processes by ones with another model, or keep them all where that cannot be loaded."""
@@ -284,8 +298,10 @@ class Answerers:
         self._add(first)
         log.info("the model is %s", self.served.name)
         self._has_failed, self.problem = False, None
-        await self._fill(self.served.name, besides=before)
-        self._all -= before  # one that answers now ends with its answer
+        try:
+            await self._fill(self.served.name, besides=before)
+        finally:
+            self._all -= before  # one that answers now ends with its answer
         idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
         for answerer in idle:
             if answerer in self._all:
@@ -296,12 +312,19 @@ class Answerers:
     async def _fill(self, name: str, *, besides: Set[Answerer] = frozenset()) -> None:
         """Start the processes that are lacking, side by side; ``besides``: processes that will be ended."""
         lacking = self._count - len(self._all - besides)
-        for started in asyncio.as_completed([Answerer.start(self._home, name) for _ in range(lacking)]):
-            try:
-                self._add((await started)[0])
-            except EmotionError as error:
-                self._note(f"{name} cannot be loaded again: {error}")
-                await asyncio.sleep(self._limits.check_seconds)
+        starting = [asyncio.create_task(self._start_one(name)) for _ in range(lacking)]
+        try:
+            results = await asyncio.gather(*starting, return_exceptions=True)
+        finally:
+            for task in starting:
+                task.cancel()  # where the service is stopped meanwhile
+        if failures := [result for result in results if isinstance(result, BaseException)]:
+            self._note(f"{name} cannot be loaded again: {failures[0]}")
+            await asyncio.sleep(self._limits.check_seconds)
+
+    async def _start_one(self, name: str) -> None:
+        answerer, _ = await Answerer.start(self._home, name)
+        self._add(answerer)
 
     def _add(self, answerer: Answerer) -> None:
         self._all.add(answerer)

@@ -684,10 +684,10 @@ def test_looking_at_other_batches_writes_nothing(home, box, voices):
     ScoringRun(home, "dead", Emitter(None)).find_new_audio(folder=None, options=NOW)
     plan = store.read_json("scores/dead/plan.json")
     for batch, owner in (("committed", DAG), ("live", "another machine")):
-        ledger.claim(store, batch, owner)
+        ledger.claim(store, batch, owner, has_lock=True)
         store.write_json(f"scores/{batch}/plan.json", plan | {"batch": batch})
     store.write_json("scores/committed/summary.json", {})
-    ledger.claim(store, "without_plan", DAG)
+    ledger.claim(store, "without_plan", DAG, has_lock=False)
     for number in range(PARTS_BEFORE_MERGING):
         ledger.record(store, "v/f", f"b{number}", [{"place": f"{number}", "stamp": "s", "sha256": ""}])
     before = contents(store)
@@ -762,7 +762,7 @@ def test_the_folders_of_batches_that_were_taken_over_are_removed(home, box, voic
     dying.score(part=dying.find_new_audio(folder=None, options=options)[1]["part"])
     store = Store(home.home)
     store.write_json("scores/first/progress/score-0002.json", {})
-    ledger.claim(store, "no-plan", DAG)
+    ledger.claim(store, "no-plan", DAG, has_lock=False)
     store.write_json("scores/no-plan/progress/find_new_audio.json", {})
     dag_run(home, "third", options=options)
     assert {key.split("/")[1] for key in store.list("scores")} == {"third"}
@@ -782,12 +782,12 @@ def test_a_batch_that_was_started_anew_under_the_name_of_a_dead_one_is_kept(home
     """The run died before its plan, was given up, and is cleared before its successor is complete."""
     store = Store(home.home)
     shutil.copy(voices[0], box)
-    ledger.claim(store, "first", DAG)
+    ledger.claim(store, "first", DAG, has_lock=False)
     second = ScoringRun(home, "second", Emitter(None))
     (shard,) = second.find_new_audio(folder=None, options=NOW)
     shutil.copy(voices[1], box)
     plan = store.read_json("scores/second/plan.json")
-    ledger.claim(store, "second", "another machine")  # so that it counts as live
+    ledger.claim(store, "second", "another machine", has_lock=True)  # so that it counts as live
     if step == "score":
         ScoringRun(home, "first", Emitter(None)).find_new_audio(folder=None, options=NOW)
     else:

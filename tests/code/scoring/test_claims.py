@@ -20,11 +20,11 @@ def shared(request, tmp_path) -> Store:
 
 
 def test_of_sweeps_that_take_over_a_dead_batch_at_once_one_does_it(shared):
-    ledger.claim(shared, "dead", "gone")
+    ledger.claim(shared, "dead", "gone", has_lock=True)
     outcomes, barrier = [], threading.Barrier(4)
 
     def take_over(number: int) -> None:
-        ledger.claim(shared, f"sweep-{number}", "here")
+        ledger.claim(shared, f"sweep-{number}", "here", has_lock=True)
         barrier.wait()
         try:
             ledger.give_up(shared, "dead", successor=f"sweep-{number}", dead=["dead"])
@@ -48,7 +48,7 @@ def test_of_sweeps_that_take_over_a_dead_batch_at_once_one_does_it(shared):
 
 def test_what_a_dead_batch_had_taken_over_can_be_taken_over_again(shared):
     for batch in ("first", "second", "third"):
-        ledger.claim(shared, batch, "gone")
+        ledger.claim(shared, batch, "gone", has_lock=True)
     ledger.give_up(shared, "first", successor="second", dead=["first"])
     ledger.give_up(shared, "first", successor="third", dead=["first", "second"])
     assert ledger.successor(shared, "first") == "third"
@@ -59,8 +59,16 @@ def test_what_a_dead_batch_had_taken_over_can_be_taken_over_again(shared):
 
 def test_in_a_bucket_the_batch_of_another_machine_is_seen_to_live_and_to_be_dead(bucket):
     store = Store(f"{bucket}/home")
-    ledger.claim(store, "a", "another machine")
+    ledger.claim(store, "a", "another machine", has_lock=True)
     (claim,) = ledger.claims(store)
     with Store(f"{bucket}/home").lock(ledger.batch_lock("a")):
         assert not ledger.is_dead(store, claim)
     assert ledger.is_dead(store, claim)
+
+
+def test_in_a_bucket_a_batch_of_the_dag_which_holds_no_lock_is_not_taken_for_dead(bucket):
+    store = Store(f"{bucket}/home")
+    ledger.claim(store, "a", "emotion_scoring", has_lock=False)
+    (claim,) = ledger.claims(store)
+    assert not ledger.is_dead(store, claim) and ledger.is_dead(store, claim, alone_as="emotion_scoring")
+    assert ledger.is_dead(store, claim | {"claimed": claim["claimed"] - ledger.LEASE_SECONDS - 1})
