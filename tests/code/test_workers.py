@@ -85,13 +85,14 @@ def start_slow():
 
     def work(number: int) -> int:
         if number == 0:
-            time.sleep(1)
+            time.sleep(2)
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.002)
         return number
 
     return work
 
 
 def test_no_item_is_lost_where_a_worker_dies_while_many_results_wait_for_it():
-    with Workers(start_slow, (), count=2) as workers:
-        assert list(workers.map(range(400))) == [Died(-signal.SIGKILL), *range(1, 400)]
+    with Workers(start_slow, (), count=4) as workers:
+        assert list(workers.map(range(600))) == [Died(-signal.SIGKILL), *range(1, 600)]
