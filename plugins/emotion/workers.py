@@ -138,23 +138,25 @@ class Workers:
         following = 0
         while True:
             while again or len(results) < MOST_QUEUED * len(self._workers):
-                worker = min(self._workers, key=lambda each: len(each.queued))
-                if not worker.has_room or not (item := again.popleft() if again else next(fresh, None)):
+                with_room = [worker for worker in self._workers if worker.has_room]
+                if not with_room or not (item := again.popleft() if again else next(fresh, None)):
                     break
-                worker.send(*item)
+                min(with_room, key=lambda worker: len(worker.queued)).send(*item)
             working = {worker.connection: worker for worker in self._workers if worker.queued}
             if not working:
                 assert not results and not again
                 return
             for connection in wait(working):
-                number, result = self._take(working[connection], again)  # type: ignore[index]
-                results[number] = result
+                if taken := self._take(working[connection], again):  # type: ignore[index]
+                    number, result = taken
+                    results[number] = result
             while following in results:
                 yield results.pop(following)
                 following += 1
 
-    def _take(self, worker: _Worker, again: deque[tuple[int, Any]]) -> tuple[int, Any]:
-        """The number and the result of the first item of a worker. If it has died, a new worker takes its place."""
+    def _take(self, worker: _Worker, again: deque[tuple[int, Any]]) -> tuple[int, Any] | None:
+        """The number and the result of the first item of a worker, or None if it has just begun. If it has died, a new
+        worker takes its place."""
         try:
             return worker.take()
         except (EOFError, OSError):
@@ -193,11 +195,13 @@ class _Worker:
         with suppress(BrokenPipeError, ConnectionResetError):  # it has died, as the end of its results will show
             self.connection.send(item)
 
-    def take(self) -> tuple[int, Any]:
-        """The number and the result of its first item. Raises EOFError or OSError if the process has died."""
+    def take(self) -> tuple[int, Any] | None:
+        """The number and the result of its first item, or None if it has just begun. Raises EOFError or OSError if the
+        process has died."""
         if not self.has_begun:
             self._receive()
             self.has_begun, self._since = True, time.monotonic()
+            return None
         result = self._receive()
         self._taken += 1
         number = next(iter(self.queued))

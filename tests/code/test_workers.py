@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,19 +81,23 @@ def test_a_container_may_have_less_time_than_processors(tmp_path, monkeypatch, f
     assert usable_cores(tmp_path) == cores
 
 
-def start_slow():
-    """A function that dies of the first item after all that may wait for it are done."""
+def start_waiting(flag: str):
+    """A function that dies of the first item once so many later ones are done that the others have to wait."""
 
     def work(number: int) -> int:
         if number == 0:
-            time.sleep(2)
+            while not Path(flag).exists():
+                time.sleep(0.01)
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
+        if number == 250:
+            Path(flag).touch()
         time.sleep(0.002)
         return number
 
     return work
 
 
-def test_no_item_is_lost_where_a_worker_dies_while_many_results_wait_for_it():
-    with Workers(start_slow, (), count=4) as workers:
+def test_no_item_is_lost_where_a_worker_dies_while_many_results_wait_for_it(tmp_path):
+    with Workers(start_waiting, (str(tmp_path / "flag"),), count=4) as workers:
         assert list(workers.map(range(600))) == [Died(-signal.SIGKILL), *range(1, 600)]
