@@ -24,6 +24,10 @@ from emotion.errors import ConfigurationError
 SCHEME = "s3://"
 DATE = re.compile(r"\{date(?::((?:%[YymdjGV]|[A-Za-z0-9_/-])+))?\}")
 """Stands for a day in the URL of a folder: ``{date}``, or ``{date:%Y/%m/%d}`` with codes of strftime."""
+ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+"""Storage classes whose objects must be restored before they can be read."""
+ARCHIVED = "-archived"
+"""End of the stamp of an object in an archive."""
 MAX_OBJECT_BYTES = 4 << 30
 """A longer object is not copied: as long as the longest WAV file."""
 PATIENCE_SECONDS = 5.0
@@ -68,9 +72,13 @@ class Object:
 
     @property
     def stamp(self) -> str:
-        """A cheap test of whether it is unchanged. The storage class is part of it, as a copy out of an archive has the
-        same content."""
-        return f"{self.size}-{self.etag}-{self.storage}"
+        """A cheap test of whether it is unchanged. It also tells one that lies in an archive from a copy out of it."""
+        return f"{self.size}-{self.etag}{ARCHIVED if self.is_archived else ''}"
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it must be restored before it can be read."""
+        return self.storage in ARCHIVES
 
 
 def is_url(place: object) -> bool:

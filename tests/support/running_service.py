@@ -16,6 +16,7 @@ import requests
 
 from emotion import metrics
 from emotion.serving import application
+from emotion.serving.connections import LOOPBACK
 from emotion.serving.limits import Limits
 from emotion.serving.processes import Answerers
 from emotion.store import Store
@@ -88,7 +89,7 @@ def service(trained_store, tmp_path_factory) -> Iterator[Service]:
         statsd.setblocking(False)
         emitter = metrics.statsd_emitter(statsd.getsockname())
         answerers = Answerers(home, "champion", processes=1, limits=LIMITS, emitter=emitter)
-        server = application.server(answerers, limits=LIMITS, emitter=emitter, is_local=True)
+        server = application.server(answerers, limits=LIMITS, emitter=emitter, hosts=LOOPBACK)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running = Service(Store(home), listener.getsockname()[1], server, statsd)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import socket
 import sys
 
 from emotion.commands.arguments import add_command, add_model_option
 from emotion.errors import ConfigurationError
 from emotion.settings import Settings
+from emotion.workers import usable_cores
 
 PORT = 8000
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -32,13 +32,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--host", default=LOCAL[0], help=f"address to listen on (default: {LOCAL[0]}: this machine only)"
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which a reverse proxy on this machine serves it, such as emotion.example.com; may be given "
+        "several times",
+    )
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to listen on (default: {PORT})")
     parser.add_argument(
         "--processes",
         type=int,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        default=usable_cores(),
         metavar="N",
-        help="processes that answer (default: the number of cores); each takes some 400 MB",
+        help="processes that answer (default: one per processor); each takes some 400 MB, and one more runs while the "
+        "champion changes",
     )
 
 
@@ -48,6 +57,7 @@ def run_serve(options: argparse.Namespace, settings: Settings) -> int:
         options.usage_error("expected --port 0 to 65535, and at least one of --processes")
     from emotion import metrics
     from emotion.serving import application
+    from emotion.serving.connections import LOOPBACK
     from emotion.serving.limits import Limits
     from emotion.serving.processes import Answerers
 
@@ -56,7 +66,8 @@ def run_serve(options: argparse.Namespace, settings: Settings) -> int:
     is_local = options.host in LOCAL
     with _listen(options.host, options.port) as listener:
         answerers = Answerers(settings.home, options.model, processes=options.processes, limits=limits, emitter=emitter)
-        server = application.server(answerers, limits=limits, emitter=emitter, is_local=is_local)
+        hosts = (*LOOPBACK, *options.allow_host) if is_local else None
+        server = application.server(answerers, limits=limits, emitter=emitter, hosts=hosts)
         if not is_local:
             print(
                 f"emotion: --host {options.host}: whoever reaches this address may use the service; there is no login",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pyarrow.parquet import read_schema
 
-from emotion.errors import AudioError, describe_failure
+from emotion.errors import AudioError, DataError, describe_failure
 from emotion.features import quality
 from emotion.models import registry
 from emotion.review import clips, labels, queue
@@ -33,6 +33,8 @@ from emotion.store import Store
 log = logging.getLogger(__name__)
 UNREAD = ["message", "model", "family", "label", "needs_listener", *quality.COLUMNS]
 """Columns of the predictions that no queue is made of."""
+MOST_DRAWS = 20
+"""So often clips are drawn again because recordings have vanished since."""
 Place = tuple[str, str]
 """A recording of a batch: path and sha256."""
 
@@ -65,6 +67,13 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     -------
     Queue or None
         The queue that is there already, if there is one; None where there is no clip to hear.
+
+    Raises
+    ------
+    DataError
+        If recordings have vanished whatever was drawn.
+    OSError
+        If the server of a bucket fails for now.
     """
     plan = with_shards(plan)
     batch, emotions = plan["batch"], plan["models"][0]["emotions"]
@@ -75,13 +84,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     seed = _seed(candidates(table, timeline, emotions))
     table, timeline = _without_labelled(store, table, timeline)
     recordings = _Recordings(store, plan)
-    gone = recordings.gone(table)
-    while True:
-        table, timeline = _without(table, gone), _without(timeline, gone)
-        drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
-        gone = recordings.keep(drawn)
-        if not gone:
-            break
+    drawn, count = _draw(recordings, table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
     items = _with_audio(batch, drawn, recordings.kept)
     if not items:
         return None
@@ -90,11 +93,34 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
         made_at=registry.now(),
         model={name: plan["models"][0][name] for name in ("version", "family")},
         label_set=tuple(emotions),
-        candidates=len(candidates(table, timeline, emotions)),
+        candidates=count,
         items=items,
     )
     queue.write(store, made)
     return made
+
+
+def _draw(
+    recordings: _Recordings,
+    table: pd.DataFrame,
+    timeline: pd.DataFrame,
+    *,
+    size: int,
+    emotions: Sequence[str],
+    drift: str,
+    seed: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """The clips that are drawn, whose audio is kept then, and how many they are drawn from."""
+    gone = recordings.gone(table)
+    for _ in range(MOST_DRAWS):
+        table, timeline = _without(table, gone), _without(timeline, gone)
+        drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
+        if not (gone := recordings.keep(drawn)):
+            return drawn, len(candidates(table, timeline, emotions))
+    raise DataError(
+        "the recordings of a batch are not in the inbox any more, whatever is drawn, so it has no clips to review; keep "
+        "recordings there until their batch is closed"
+    )
 
 
 def _remove_unfinished(store: Store, batch: str) -> None:
@@ -196,6 +222,9 @@ class _Recordings:
             try:
                 pieces = self._cut(files[place][0], clips_of_place)
             except (AudioError, OSError) as error:
+                file = files[place][0]
+                if file.is_object and not isinstance(error, (AudioError, FileNotFoundError, PermissionError)):
+                    raise  # the server fails for now: the recording is not gone
                 log.warning("%s: no clip of it can be reviewed (%s)", place[0], describe_failure(error))
                 gone.add(place)
                 continue

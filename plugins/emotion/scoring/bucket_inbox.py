@@ -72,7 +72,9 @@ def look(
                 continue
             if not file.error and any(is_unfinished(part) for part in file.path.split("/")):
                 listing.leave("unfinished_name")
-            elif is_known(file.place, file.stamp, None):
+            elif is_known(file.place, file.stamp.removesuffix(bucket.ARCHIVED), None) or (
+                item.is_archived and is_known(file.place, file.stamp, None)
+            ):  # one that was scored is not new because it was moved to an archive since
                 listing.known += 1
             elif is_full():
                 listing.leave("over_limit")
@@ -113,7 +115,7 @@ def reopen(file: File, *, inboxes: tuple[str, ...]) -> Iterator[tuple[BinaryIO, 
     """
     if not any(bucket.is_inside(file.where, inbox) for inbox in inboxes):
         raise AudioError("outside_inbox", f"{file.path} does not lie in an inbox any more; it was not read")
-    etag = file.stamp.split("-", 1)[1].rpartition("-")[0]
+    etag = file.stamp.removesuffix(bucket.ARCHIVED).split("-", 1)[1]
     try:
         with bucket.copied(file.where, etag, file.size) as (handle, sha256):
             if file.sha256 not in ("", sha256):

@@ -20,7 +20,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from emotion.bucket import is_url
+from emotion.bucket import is_inside, is_url
 from emotion.errors import AudioError, ConfigurationError
 from emotion.progress import Progress, no_progress
 from emotion.scoring import bucket_inbox
@@ -91,6 +91,22 @@ def paths_of(inboxes: tuple[Folder, ...]) -> tuple[Path, ...]:
 def urls_of(inboxes: tuple[Folder, ...]) -> tuple[str, ...]:
     """The inboxes that are folders of buckets."""
     return tuple(inbox for inbox in inboxes if isinstance(inbox, str))
+
+
+def without_nested(folders: list[Folder]) -> list[Folder]:
+    """Folders without those that lie in another of them, whose files would be listed twice.
+
+    >>> without_nested(["s3://calls/in/2026-03-01", "s3://calls/in", Path("/in"), Path("/in")])
+    ['s3://calls/in', PosixPath('/in')]
+    """
+
+    def lies_in(folder: Folder, other: Folder) -> bool:
+        if isinstance(folder, Path) and isinstance(other, Path):
+            return folder.is_relative_to(other)
+        return isinstance(folder, str) and isinstance(other, str) and is_inside(folder, other)
+
+    distinct = list(dict.fromkeys(folders))
+    return [folder for folder in distinct if not any(lies_in(folder, other) for other in distinct if other != folder)]
 
 
 def look(

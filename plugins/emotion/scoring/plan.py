@@ -226,7 +226,8 @@ def _new_entries(
 ) -> Iterator[dict]:
     options = request.options
     today = dt.datetime.now(dt.UTC).date()
-    folders = list(chain.from_iterable(_on_days(folder, today, request.days) for folder in request.folders))
+    on_days = chain.from_iterable(_on_days(folder, today, request.days) for folder in request.folders)
+    folders = inbox.without_nested(list(on_days))
     for folder in folders:
         files = inbox.look(
             folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -37,10 +37,10 @@ GET /openapi.json      this as OpenAPI
 """
 
 
-def server(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: bool) -> uvicorn.Server:
+def server(answerers: Answerers, *, limits: Limits, emitter: Emitter, hosts: Sequence[str] | None) -> uvicorn.Server:
     """The server of :func:`create`'s application, with the limits on its connections."""
     config = uvicorn.Config(
-        create(answerers, limits=limits, emitter=emitter, is_local=is_local),
+        create(answerers, limits=limits, emitter=emitter, hosts=hosts),
         http=protocol(limits.header_seconds),
         ws_max_size=limits.message_bytes,
         ws_per_message_deflate=False,  # a small message could unpack to a large one
@@ -57,7 +57,7 @@ def server(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: 
     return uvicorn.Server(config)
 
 
-def create(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: bool) -> FastAPI:
+def create(answerers: Answerers, *, limits: Limits, emitter: Emitter, hosts: Sequence[str] | None) -> FastAPI:
     """The application.
 
     Parameters
@@ -66,8 +66,8 @@ def create(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: 
         Started and stopped with the application.
     limits : Limits
     emitter : Emitter
-    is_local : bool
-        Whether it is bound to the loopback interface: then its host must be that.
+    hosts : sequence of str, or None
+        The names under which it answers; None: any.
     """
 
     @asynccontextmanager
@@ -78,7 +78,7 @@ def create(answerers: Answerers, *, limits: Limits, emitter: Emitter, is_local: 
 
     # its pages of documentation load scripts from the internet
     application = FastAPI(title="Emotion", lifespan=lifespan, docs_url=None, redoc_url=None)
-    application.add_middleware(OwnSiteOnly, is_local=is_local)
+    application.add_middleware(OwnSiteOnly, hosts=hosts)
     memory = Memory(limits.bytes_in_memory)
     streams = Streams(answerers, limits, memory, emitter)
     uploads = Uploads(answerers, limits, memory, emitter)

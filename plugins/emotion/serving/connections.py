@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -15,7 +16,8 @@ from emotion.serving.limits import Refused
 
 HEADER_BYTES = 1 << 16
 """Of all headers of a request; uvicorn has no limit of its own."""
-LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names of this machine as ``Host`` has them."""
 
 
 def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
@@ -76,18 +78,19 @@ class OwnSiteOnly:
 
     A browser names the page's site as ``Origin``; it must be the host that the request is for. A page can also let its
     own host name resolve to this machine (DNS rebinding). So where the service is bound to the loopback interface, the
-    ``Host`` must name that interface. Programs other than browsers send no ``Origin``.
+    ``Host`` must be one of some names. Programs other than browsers send no ``Origin``.
 
     Parameters
     ----------
     app : ASGI application
-    is_local : bool
-        Whether the service is bound to the loopback interface.
+    hosts : sequence of str, or None
+        The names that ``Host`` may have, without a port; None: any.
     """
 
-    def __init__(self, app: ASGIApp, *, is_local: bool):
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str] | None):
         self._app = app
-        self._is_local = is_local
+        names = "|".join(map(re.escape, hosts or ()))
+        self._host = None if hosts is None else re.compile(rf"({names})(:[0-9]{{1,5}})?", re.IGNORECASE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 421 or 403."""
@@ -100,8 +103,8 @@ class OwnSiteOnly:
 
     def _judge(self, headers: Headers) -> Refused | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if self._is_local and not (len(hosts) == 1 and LOOPBACK.fullmatch(hosts[0])):
-            message = "this service has no login and answers only as localhost, 127.0.0.1 or [::1]"
+        if self._host and not (len(hosts) == 1 and self._host.fullmatch(hosts[0])):
+            message = "this service has no login and answers only under names of this machine, or those of --allow-host"
             return Refused(421, "other_host", message)
         if any(origin.partition("://")[2].lower() != host.lower() for origin in origins for host in hosts):
             return Refused(403, "other_site", "a web page of another site may not use this service")

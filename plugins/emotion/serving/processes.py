@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -181,7 +180,7 @@ class Answerers:
         """
         if not self._all:
             raise Refused(503, "no_model", self.problem or "no process is ready yet; try again in some seconds")
-        if self._waiting >= self._limits.waiting:
+        if self._waiting >= self._limits.waiting and header["kind"] == "clip":  # a stream has one window at a time
             raise Refused(503, "busy", f"{self._waiting} clips are waiting already; try again in a second")
         began = time.perf_counter()
         self._waiting += 1
@@ -298,20 +297,31 @@ class Answerers:
         self._add(first)
         log.info("the model is %s", self.served.name)
         self._has_failed, self.problem = False, None
+        # One after the other: more than one process too many could be more than the memory holds.
+        remaining = set(before)
         try:
-            await self._fill(self.served.name, besides=before)
+            while remaining:
+                await self._retire(remaining.pop())
+                if len(self._all - remaining) < self._count:
+                    await self._start_one(self.served.name)
+        except EmotionError as error:
+            self._note(f"{name} cannot be loaded again: {error}")
         finally:
-            self._all -= before  # one that answers now ends with its answer
-        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
-        for answerer in idle:
-            if answerer in self._all:
-                self._idle.put_nowait(answerer)
-            else:
-                await answerer.end()
+            for answerer in remaining:
+                await self._retire(answerer)
 
-    async def _fill(self, name: str, *, besides: Set[Answerer] = frozenset()) -> None:
-        """Start the processes that are lacking, side by side; ``besides``: processes that will be ended."""
-        lacking = self._count - len(self._all - besides)
+    async def _retire(self, answerer: Answerer) -> None:
+        """End a process once it has answered."""
+        self._all.discard(answerer)
+        for each in [self._idle.get_nowait() for _ in range(self._idle.qsize())]:
+            if each is answerer:
+                await each.end()
+            else:
+                self._idle.put_nowait(each)
+
+    async def _fill(self, name: str) -> None:
+        """Start the processes that are lacking, side by side."""
+        lacking = self._count - len(self._all)
         starting = [asyncio.create_task(self._start_one(name)) for _ in range(lacking)]
         try:
             results = await asyncio.gather(*starting, return_exceptions=True)

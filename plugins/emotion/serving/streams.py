@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -76,7 +77,6 @@ class Streams:
     async def serve(self, websocket: WebSocket) -> None:
         """Serve one stream until its end."""
         await websocket.accept()
-        self._count(+1)
         outcome = "left"
         try:
             closed = await self._run(websocket)
@@ -85,7 +85,6 @@ class Streams:
         except WebSocketDisconnect:
             pass
         finally:
-            self._count(-1)
             self._emitter.count(metrics.SERVING_STREAMS, outcome=outcome)
 
     def _count(self, change: int) -> None:
@@ -102,14 +101,20 @@ class Streams:
             return Closed(TRY_LATER, f"{refused.reason}: {refused.message}")
         return Closed(NORMAL, "")
 
-    def admit(self, header: StreamHeader, share: Share) -> None:
-        """Raise Refused or Closed if there is no room for a stream."""
-        if self.open > self.limits.streams:
+    @contextmanager
+    def admitted(self, header: StreamHeader, share: Share) -> Iterator[None]:
+        """Count a stream as open for the block. Raises Refused if there is no room for it."""
+        if self.open >= self.limits.streams:
             raise Refused(503, "busy", f"{self.limits.streams} streams are open already")
         if self._answerers.served is None:
             raise Refused(503, "no_model", self._answerers.problem or "no model is loaded")
         # windows are cut from float32 samples; the cutter joins what it holds
         share.take(round(2 * 4 * header.window * header.sample_rate) + self.limits.message_bytes)
+        self._count(+1)
+        try:
+            yield
+        finally:
+            self._count(-1)
 
     async def answer(self, segment: Segment, rate: int) -> str:
         """The answer for a window, as JSON; one that gets none says why."""
@@ -141,15 +146,19 @@ class Stream:
         The next message is read once the windows of the one before are answered: a client that sends faster has to
         wait. Raises Closed, or Refused where there is no room.
         """
-        header = _header(await self._receive())
+        header = _header(await self._receive(self._streams.limits.header_seconds))
         try:
             cutter = WindowCutter(header.sample_rate, window=header.window, hop=header.hop)
         except ConfigurationError as error:
             raise Closed(INVALID, str(error)) from None
-        self._streams.admit(header, self._share)
+        with self._streams.admitted(header, self._share):
+            await self._answer_samples(header, cutter)
+
+    async def _answer_samples(self, header: StreamHeader, cutter: WindowCutter) -> None:
         kind = SAMPLE_TYPES[header.format]
         count = 0
-        while isinstance(message := await self._receive(), bytes):
+        idle = self._streams.limits.idle_seconds
+        while isinstance(message := await self._receive(idle), bytes):
             if len(message) % kind.itemsize:
                 raise Closed(INVALID, f"a message has {len(message)} bytes; a sample has {kind.itemsize}")
             count += len(message) // kind.itemsize
@@ -163,16 +172,15 @@ class Stream:
         except AudioError as error:
             await self._websocket.send_text(json.dumps({"error": error.reason, "message": str(error)}))
 
-    async def _receive(self) -> str | bytes:
+    async def _receive(self, seconds: float) -> str | bytes:
         """The next message. Raises Closed if it does not come in time, WebSocketDisconnect at the client's end."""
-        idle = self._streams.limits.idle_seconds
         try:
-            async with asyncio.timeout(min(idle, self._end - time.monotonic())):
+            async with asyncio.timeout(min(seconds, self._end - time.monotonic())):
                 message = await self._websocket.receive()
         except TimeoutError:
             if time.monotonic() >= self._end:
                 raise Closed(POLICY, "the stream was open for too long") from None
-            raise Closed(POLICY, f"nothing came for {idle:g} s") from None
+            raise Closed(POLICY, f"nothing came for {seconds:g} s") from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message["code"])
         text = message.get("text")

@@ -135,6 +135,19 @@ def test_a_recording_that_vanishes_while_audio_is_kept_is_drawn_around(store, bo
     assert all(clips.is_kept(store, item) for item in made.items)
 
 
+def test_recordings_that_go_on_vanishing_are_an_error(store, box, monkeypatch):
+    plan = add_batch(store, "one", box, one_table(box, 12))
+
+    def missing(self, file, drawn):
+        raise FileNotFoundError(file.path)
+
+    monkeypatch.setattr(making._Recordings, "_cut", missing)
+    monkeypatch.setattr(making, "MOST_DRAWS", 2)
+    with pytest.raises(DataError, match="not in the inbox any more, whatever is drawn"):
+        make_queue(store, plan, size=5, drift="ok")
+    assert not store.list("reviews")
+
+
 def test_a_batch_whose_recordings_are_all_gone_has_no_queue(store, box):
     table = one_table(box, 2)
     plan = add_batch(store, "one", box, table)

@@ -126,6 +126,22 @@ def test_keys_that_strangers_chose(bucket):
             assert raised.value.reason == "outside_inbox"
 
 
+def test_an_object_that_was_scored_is_not_new_in_another_storage_class(bucket):
+    for name in ("moved.wav", "archived.wav", "new.wav"):
+        put(f"{bucket}/inbox/{name}", name.encode())
+    scored = {(file.place, file.stamp) for path, file in look(f"{bucket}/inbox")[0].items() if path != "new.wav"}
+    put(f"{bucket}/inbox/moved.wav", b"moved.wav", StorageClass="STANDARD_IA")
+    put(f"{bucket}/inbox/archived.wav", b"archived.wav", StorageClass="GLACIER")
+    files, listing = look(f"{bucket}/inbox", is_known=lambda place, stamp, _: (place, stamp) in scored)
+    assert list(files) == ["new.wav"] and listing.known == 2
+
+
+def test_a_folder_that_was_made_by_hand_is_no_file(bucket):
+    put(f"{bucket}/inbox/", b"")
+    put(f"{bucket}/inbox/a.wav", b"a")
+    assert list(look(f"{bucket}/inbox")[0]) == ["a.wav"]
+
+
 def test_a_huge_object_is_refused_unread(bucket, monkeypatch):
     put(f"{bucket}/inbox/long.wav", b"12345")
     monkeypatch.setattr(buckets, "MAX_OBJECT_BYTES", 4)

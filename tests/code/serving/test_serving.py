@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import requests
 import soundfile
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -25,6 +27,7 @@ from emotion.errors import AudioError
 from emotion.inference import CustomEmotionModel
 from emotion.models import decisions, registry
 from emotion.serving.application import ADDRESSES
+from emotion.serving.connections import LOOPBACK, OwnSiteOnly
 from running_service import LIMITS, Service, service  # noqa: F401
 
 pytest_plugins = ("small_models",)
@@ -179,6 +182,14 @@ def test_a_request_that_is_none_is_refused(service, options, status, reason):  #
     assert response.json()["message"] and "access-control-allow-origin" not in response.headers
 
 
+def test_a_reverse_proxy_may_have_a_name_of_its_own():
+    application = OwnSiteOnly(PlainTextResponse("answer"), hosts=(*LOOPBACK, "emotion.example"))
+    client = TestClient(application, base_url="http://emotion.example:8443")
+    assert client.get("/", headers={"Origin": "http://emotion.example:8443"}).text == "answer"
+    assert client.get("/", headers={"Origin": "http://other.example"}).status_code == 403
+    assert TestClient(application, base_url="http://emotion.example.net").get("/").status_code == 421
+
+
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -326,8 +337,16 @@ def test_an_empty_stream_is_told_that_it_is_too_short(service):  # noqa: F811
 
 
 def test_only_so_many_streams_are_open(service):  # noqa: F811
-    with open_stream(service, hop=1), open_stream(service, hop=1), open_stream(service, hop=1) as third:
-        assert ending(third)[0] == 1013
+    with (
+        open_stream(service),
+        open_stream(service),
+        open_stream(service) as silent,
+    ):  # without a header they do not count
+        with open_stream(service, hop=1), open_stream(service, hop=1):
+            service.until(lambda response: response.json()["streams"] == 2)
+            with open_stream(service, hop=1) as third:
+                assert ending(third)[0] == 1013
+        assert ending(silent) == (1008, "nothing came for 1 s")
     service.until(lambda response: response.json()["streams"] == 0)
 
 
