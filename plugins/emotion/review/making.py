@@ -118,8 +118,8 @@ def _draw(
         if not (gone := recordings.keep(drawn)):
             return drawn, len(candidates(table, timeline, emotions))
     raise DataError(
-        "the recordings of a batch are not in the inbox any more, whatever is drawn, so there is no clip to review; keep "
-        "them there until the batch is closed"
+        "the recordings of the batch are not in the inbox any more, whatever is drawn, so there is no clip to review; "
+        "keep them there until the batch is closed"
     )
 
 
