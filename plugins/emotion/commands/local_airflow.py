@@ -30,6 +30,8 @@ DAG_ID = "emotion_training"
 POOLS = {"emotion_featurize": "Featurization: one slot per core", "emotion_scoring": "Scoring: one slot per core"}
 START_SECONDS = 120
 STOP_SECONDS = 20
+PATIENCE_SECONDS = 60.0
+"""How long a call that must succeed is made again while Airflow is busy."""
 POLL_SECONDS = 0.5
 MARK = "EMOTION_LOCAL_AIRFLOW"
 """Set in the environment of every process of such an Airflow. It tells them from the processes of another Airflow, and
@@ -177,8 +179,11 @@ class LocalAirflow:
                     + _tail(self.log(component))
                 )
 
-    def api(self, method: str, path: str, **arguments: Any) -> dict:
+    def api(self, method: str, path: str, *, patience: float = 0.0, **arguments: Any) -> dict:
         """Call Airflow's REST API (``/api/v2`` + path) and return its JSON; ``arguments`` are those of requests.
+
+        ``patience``: for how many seconds the call is made again while the server is busy. Its database is SQLite,
+        which tasks that start at the same time lock.
 
         Raises
         ------
@@ -187,10 +192,17 @@ class LocalAirflow:
         AirflowProblem
             If the answer is another error.
         """
-        try:
-            return self._call(method, path, arguments)
-        except requests.RequestException as error:
-            raise AirflowBusy(f"{method} {path}: no answer from Airflow's API server: {error}") from error
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self._call(method, path, arguments)
+            except requests.RequestException as error:
+                busy = AirflowBusy(f"{method} {path}: no answer from Airflow's API server: {error}")
+            except AirflowBusy as error:
+                busy = error
+            if time.monotonic() > deadline:
+                raise busy
+            time.sleep(POLL_SECONDS)
 
     def _call(self, method: str, path: str, arguments: dict[str, Any]) -> dict:
         if "Authorization" not in self._session.headers:
@@ -205,9 +217,10 @@ class LocalAirflow:
 
     def trigger(self, conf: dict, *, run_id: str) -> None:
         """Start one run of the training DAG."""
-        self.api("PATCH", f"/dags/{DAG_ID}", params={"update_mask": "is_paused"}, json={"is_paused": False})
+        unpaused: dict[str, Any] = {"params": {"update_mask": "is_paused"}, "json": {"is_paused": False}}
+        self.api("PATCH", f"/dags/{DAG_ID}", patience=PATIENCE_SECONDS, **unpaused)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        self.api("POST", f"/dags/{DAG_ID}/dagRuns", json=body)
+        self.api("POST", f"/dags/{DAG_ID}/dagRuns", patience=PATIENCE_SECONDS, json=body)
 
     def abandon_unfinished(self) -> list[str]:
         """Mark unfinished training runs as failed and return their ids.
@@ -215,9 +228,11 @@ class LocalAirflow:
         An Airflow that was stopped during a run leaves it unfinished, and only one run may be active.
         """
         query = {"state": ["queued", "running"]}
-        unfinished = [run["dag_run_id"] for run in self.api("GET", f"/dags/{DAG_ID}/dagRuns", params=query)["dag_runs"]]
+        runs = self.api("GET", f"/dags/{DAG_ID}/dagRuns", patience=PATIENCE_SECONDS, params=query)["dag_runs"]
+        unfinished = [run["dag_run_id"] for run in runs]
         for run_id in unfinished:
-            self.api("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", json={"state": "failed"})
+            place = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}"
+            self.api("PATCH", place, patience=PATIENCE_SECONDS, json={"state": "failed"})
         return unfinished
 
     def state(self, run_id: str) -> str:
@@ -277,13 +292,13 @@ class LocalAirflow:
 
     def _create_pools(self) -> None:
         """Create the pools of the DAGs, or set them to the number of cores."""
-        existing = {pool["name"] for pool in self.api("GET", "/pools")["pools"]}
+        existing = {pool["name"] for pool in self.api("GET", "/pools", patience=PATIENCE_SECONDS)["pools"]}
         for name, description in POOLS.items():
             pool = {"name": name, "slots": os.cpu_count() or 1, "description": description}
             if name in existing:
-                self.api("PATCH", f"/pools/{name}", json=pool | {"include_deferred": False})
+                self.api("PATCH", f"/pools/{name}", patience=PATIENCE_SECONDS, json=pool | {"include_deferred": False})
             else:
-                self.api("POST", "/pools", json=pool)
+                self.api("POST", "/pools", patience=PATIENCE_SECONDS, json=pool)
 
     def _has_dag(self) -> bool:
         return any(dag["dag_id"] == DAG_ID for dag in self.api("GET", "/dags")["dags"])
