@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from emotion import progress
-from emotion.commands import local_airflow, local_run
+from emotion.commands import local_run
 from emotion.commands.local_airflow import (
     MARK,
     AirflowBusy,
@@ -436,6 +436,19 @@ def test_a_run_is_watched_on_while_the_api_server_has_no_answer(tmp_path, settin
     assert server.asked == 5 and result.comparison == {"name": "comparison"}
 
 
+def test_a_call_that_must_succeed_is_made_again_while_airflow_is_busy(tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowApi) as server:
+        server.asked = 1
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            airflow = LocalAirflow(tmp_path, server.server_port)
+            with pytest.raises(AirflowBusy, match="HTTP 503"):
+                airflow.api("GET", "/pools")
+            assert airflow.api("GET", "/pools", patience=10) == {"state": "running"} and server.asked == 4
+        finally:
+            server.shutdown()
+
+
 def test_an_api_server_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(AirflowProblem, match="GET /dags: no answer from Airflow's API server"):
         LocalAirflow(tmp_path, free_port()).api("GET", "/dags")
@@ -458,39 +471,3 @@ def test_a_person_is_told_that_the_run_waits_for_an_answer(store, verdict, polic
     assert local_run.awaits_a_person(store, "runs/one", policy=policy) == expected
     store.write_json("runs/one/decision.json", {})
     assert not local_run.awaits_a_person(store, "runs/one", policy=policy)
-
-
-class BusyTwice(http.server.BaseHTTPRequestHandler):
-    """An API server whose database is locked when it is first asked."""
-
-    failures = 2
-
-    def answer(self, status: int, content: dict) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        if self.path == "/auth/token":
-            self.answer(201, {"access_token": "x"})
-        elif BusyTwice.failures:
-            BusyTwice.failures -= 1
-            self.answer(500, {"detail": "Database error"})
-        else:
-            self.answer(200, {"pools": []})
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_a_call_that_must_succeed_is_made_again_while_airflow_is_busy(tmp_path, monkeypatch):
-    monkeypatch.setattr(local_airflow, "POLL_SECONDS", 0.01)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), BusyTwice) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        airflow = LocalAirflow(tmp_path, server.server_address[1])
-        with pytest.raises(AirflowBusy, match="HTTP 500"):
-            airflow.api("GET", "/pools")
-        assert airflow.api("GET", "/pools", patience=10) == {"pools": []}
-        server.shutdown()
