@@ -36,7 +36,11 @@ ROOMS = (
 MODULE_LINES = 420
 FUNCTION_LINES = 55
 
-MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+MODULES = sorted(
+    path
+    for path in LIBRARY.rglob("*.py")
+    if path.name not in ("__init__.py", "__main__.py") and "__pycache__" not in path.parts
+)
 
 
 def name_of(path: Path) -> str:

@@ -19,17 +19,17 @@ from emotion.features.spectrum import (
     N_FFT,
     N_MFCC,
     POWER_ROWS,
+    SPEECH_BAND,
     WINDOW,
     bin_range,
     decibels,
     delta,
+    library_filters,
     power_filters,
 )
 
 F0_REFERENCE = 150.0
 """Hz of 0 semitones. A clip without voiced frames has the f0 features of a voice that stays at this pitch."""
-SPEECH_BAND = (150.0, 3500.0)
-"""Hz. Active frames are found by the level in this band, which every telephone transmits and hum does not reach."""
 ACTIVE_DB = 30.0
 """A frame is active if its level is at most so many dB below the 98th percentile of the clip's levels."""
 NOISE_SHARE = 0.75
@@ -51,14 +51,6 @@ LEAST_POWER = 1e-14
 """Lower bound of the power of a frame in the speech band."""
 _BLOCK = 64
 """Frames transformed at a time: few enough for the processor's cache."""
-_SPEECH_FILTER = np.array(
-    [
-        [0.6958326711562143, 1.3916653423124286, 0.6958326711562143, 1.0, 1.451995185701364, 0.574550518732131],
-        [1.0, -2.0, 1.0, 1.0, -1.8335248376534778, 0.8466237267491669],
-    ]
-)
-"""``scipy.signal.butter(2, SPEECH_BAND, "bandpass", fs=SAMPLE_RATE / 2, output="sos")``: importing scipy.signal takes
-longer than the features of a clip."""
 _PITCH_TAPER = np.clip((4000 - FREQUENCIES[: N_FFT // 4 + 1]) / 2500, 0, 1).astype(np.float32)
 
 
@@ -75,7 +67,7 @@ def _frame_energy(samples: np.ndarray, hop: int) -> np.ndarray:
 def _power_in_speech_band(samples: np.ndarray) -> np.ndarray:
     """Mean power of each frame in the speech band, float64, shape (n_frames,)."""
     # every other sample is enough, and takes half the time; the weights keep what is above the band out of it
-    filtered = kernels.halve_and_filter(samples[: len(samples) // HOP * HOP], _SPEECH_FILTER)
+    filtered = kernels.halve_and_filter(samples[: len(samples) // HOP * HOP], library_filters().speech)
     return _frame_energy(filtered, HOP // 2) / (WINDOW // 2)
 
 

@@ -10,6 +10,8 @@ import scipy.fft
 import scipy.ndimage
 
 from emotion.audio.decode import SAMPLE_RATE
+from emotion.features import bases
+from emotion.features.bases import Bases
 
 WINDOW = 640
 """Samples of a frame's Hann window: 40 ms, which is more than two periods of the lowest f0."""
@@ -32,6 +34,8 @@ BINS = N_FFT // 2 + 1
 FREQUENCIES = np.linspace(0, SAMPLE_RATE / 2, BINS)
 """Hz of each bin."""
 HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
+SPEECH_BAND = (150.0, 3500.0)
+"""Hz. Active frames are found by the level in this band, which every telephone transmits and hum does not reach."""
 BALANCE_BANDS = ((50, 1000), (1000, 5000), (250, 650), (1000, 4000))
 """Hz; the first two give the alpha ratio, the other two the band ratio."""
 
@@ -71,47 +75,17 @@ def filters(weights: np.ndarray) -> Filters:
     return np.ascontiguousarray(weights, dtype=np.float32), first, last
 
 
-def mel_filters() -> np.ndarray:
-    """Triangles that are evenly spaced on Slaney's mel scale and have one area, float32, shape (N_MELS, BINS): those of
-    ``librosa.filters.mel``, bit for bit, without importing it."""
-    corner, step = 1000.0 / (200.0 / 3), np.log(6.4) / 27.0  # linear below 1 kHz, logarithmic above
-    highest = corner + np.log(SAMPLE_RATE / 2 / 1000.0) / step
-    mels = np.linspace(0, highest, N_MELS + 2)
-    edges = np.where(mels < corner, 200.0 / 3 * mels, 1000.0 * np.exp(step * (mels - corner)))
-    bins = np.fft.rfftfreq(n=N_FFT, d=1.0 / SAMPLE_RATE)
-    slopes = np.subtract.outer(edges, bins)
-    widths = np.diff(edges)
-    weights = np.empty((N_MELS, BINS), dtype=np.float32)
-    for number, row in enumerate(weights):
-        row[:] = np.maximum(0, np.minimum(-slopes[number] / widths[number], slopes[number + 2] / widths[number + 1]))
-    weights *= (2.0 / (edges[2:] - edges[:-2]))[:, np.newaxis]
-    return weights
-
-
-def chroma_filters() -> np.ndarray:
-    """Weights of each bin for each pitch class (0 is C; A is at 440 Hz), float32, shape (N_CHROMA, BINS): those of
-    ``librosa.filters.chroma``, bit for bit, without importing it."""
-    frequencies = np.linspace(0, SAMPLE_RATE, N_FFT, endpoint=False)[1:]
-    classes = N_CHROMA * np.log2(frequencies / (440.0 / 16))
-    classes = np.concatenate(([classes[0] - 1.5 * N_CHROMA], classes))  # the bin at 0 Hz, an octave and a half below
-    widths = np.concatenate((np.maximum(classes[1:] - classes[:-1], 1.0), [1]))
-    distances = np.subtract.outer(classes, np.arange(0, N_CHROMA, dtype="d")).T
-    half = np.round(N_CHROMA / 2)
-    distances = np.remainder(distances + half + 10 * N_CHROMA, N_CHROMA) - half
-    weights = np.exp(-0.5 * (2 * distances / np.tile(widths, (N_CHROMA, 1))) ** 2)
-    weights /= np.sum(np.abs(weights) ** 2, axis=0, keepdims=True) ** 0.5
-    weights *= np.tile(
-        np.exp(-0.5 * (((classes / N_CHROMA - 5.0) / 2.0) ** 2)), (N_CHROMA, 1)
-    )  # mostly around octave 5
-    weights = np.roll(weights, -3 * (N_CHROMA // 12), axis=0)
-    return np.ascontiguousarray(weights[:, :BINS], dtype=np.float32)
+@lru_cache(maxsize=1)
+def library_filters() -> Bases:
+    """The filters that librosa and SciPy compute."""
+    return bases.kept(SAMPLE_RATE, N_FFT, N_MELS, N_CHROMA, SPEECH_BAND)
 
 
 @lru_cache(maxsize=1)
 def power_filters() -> Filters:
     """All that is a weighted sum of a frame's power bins, in the rows of :data:`POWER_ROWS`."""
-    mel, chroma = mel_filters(), chroma_filters()
-    chroma = np.where(chroma > 1e-3, chroma, 0)
+    mel = library_filters().mel
+    chroma = np.where(library_filters().chroma > 1e-3, library_filters().chroma, 0)
     angle = np.pi * np.arange(BINS) / (BINS - 1)
     emphasized = 1 + PRE_EMPHASIS**2 - 2 * PRE_EMPHASIS * np.cos(angle)
     emphasized[1:-1] *= 2
