@@ -6,6 +6,7 @@ A worker is forked from a *fork server*, which has imported what workers need an
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -231,6 +232,7 @@ def _work(start: Start, arguments: tuple, connection: Connection) -> None:
     """What a worker does, until the connection ends."""
     items: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_receive_items, args=(connection, items), daemon=True).start()
+    gc.freeze()  # nothing of what was imported becomes garbage
     try:
         work = start(*arguments)
         connection.send(("", None))

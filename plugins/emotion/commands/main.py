@@ -10,6 +10,7 @@ needs it, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import sys
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("emotion: the standard output is closed; redirect it to /dev/null if you do not need it", file=sys.stderr)
         return 1
     options = _parser().parse_args(arguments)
+    # Tens of thousands of objects that imports make are no garbage: they need not be looked through again and again.
+    gc.set_threshold(100_000)
     # The matrices of answers are small: threads would take longer to start than they save, on cores that are busy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -6,6 +6,7 @@ In: recordings and a model. Out: ``{"emotion", "confidence", "probabilities", ..
     # {"emotion": "angry", "confidence": 0.83, ...}
 """
 
-from emotion.inference.model import CHAMPION, CustomEmotionModel
+from emotion.inference.bundles import CHAMPION
+from emotion.inference.model import CustomEmotionModel
 
 __all__ = ["CHAMPION", "CustomEmotionModel"]

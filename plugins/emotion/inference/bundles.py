@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from emotion import features
 from emotion.errors import BundleError, ConfigurationError, DataError, EmotionError
 from emotion.models import documents, registry
 from emotion.models.bundle import verify
@@ -13,6 +14,8 @@ from emotion.models.classifier import Ensemble
 from emotion.models.registry import ENTRY, VersionEntry
 from emotion.store import Store
 from emotion.vocabulary import FAMILIES
+
+CHAMPION = "champion"
 
 
 def read_from_store(store: Store, version: str | None, family: str | None) -> tuple[VersionEntry, str, bytes]:
@@ -33,6 +36,22 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
         entry = registry.entry(store, version)
     name = registry.bundle_name(family or entry["selected"])
     return entry, name, registry.read_file(store, entry, name)
+
+
+def read_named(store: Store, name: str) -> tuple[VersionEntry, str, bytes]:
+    """As :func:`read_from_store`, by ``champion``, ``<version>`` or ``<version>/<family>``."""
+    version, _, family = name.partition("/")
+    return read_from_store(store, None if name == CHAMPION else version, family or None)
+
+
+def check_named(store: Store, name: str) -> tuple[VersionEntry, str]:
+    """Registry entry and family of a model whose bundle can be loaded, without the time that loading takes.
+
+    Raises as :func:`read_from_store` and :func:`emotion.models.registry.open_pickle` do.
+    """
+    entry, file_name, data = read_named(store, name)
+    registry.check_pickle(data, entry, file_name, recipe=features.recipe_version())
+    return entry, file_name.removesuffix(registry.bundle_name(""))
 
 
 def read_from_folder(path: Path) -> tuple[VersionEntry, str, bytes]:

@@ -27,8 +27,6 @@ from emotion.settings import Settings
 from emotion.store import Store
 from emotion.vocabulary import ADAPTATIONS, Adaptation, require_word
 
-CHAMPION = "champion"
-
 
 class CustomEmotionModel:
     """A trained model: give it a recording, and it answers with an emotion and a calibrated confidence.
@@ -159,8 +157,9 @@ class CustomEmotionModel:
 
         Raises as :meth:`from_store` does.
         """
-        version, _, family = name.partition("/")
-        return cls.from_store(store, None if name == CHAMPION else version, family or None)
+        model = cls.__new__(cls)
+        model._open(*bundles.read_named(store, name))
+        return model
 
     def _open(self, entry: VersionEntry, name: str, data: bytes) -> None:
         bundle: Bundle = registry.open_pickle(data, entry, name, recipe=features.recipe_version(), read=fitted.read)

@@ -32,7 +32,9 @@ WINDOW, HOP = 3.0, 1.5
 """Seconds of a window, and from the start of one window to the start of the next: a sentence, and half of one."""
 
 
-def read(file: str | os.PathLike | BinaryIO, *, channel: int | None = None) -> Clip:
+def read(
+    file: str | os.PathLike | BinaryIO, *, channel: int | None = None, max_seconds: float = MAX_CLIP_SECONDS
+) -> Clip:
     """Decode a recording that is short enough for a single answer.
 
     Parameters
@@ -41,6 +43,8 @@ def read(file: str | os.PathLike | BinaryIO, *, channel: int | None = None) -> C
         A path must name a regular file: a pipe or a device, which may never end, is not opened.
     channel : int, optional
         Read this channel, counted from 1; without it, the mean of all.
+    max_seconds : float
+        A longer recording is refused as ``too_long``.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def read(file: str | os.PathLike | BinaryIO, *, channel: int | None = None) -> C
     """
     with _regular(file):
         try:
-            return decode.load(file, max_seconds=MAX_CLIP_SECONDS, channel=channel)
+            return decode.load(file, max_seconds=max_seconds, channel=channel)
         except AudioError as error:
             if error.reason != "too_long":
                 raise

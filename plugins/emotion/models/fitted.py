@@ -83,6 +83,17 @@ class LogisticRegression(Fitted):
 class RandomForestClassifier(Fitted):
     estimators_: list[Any]
 
+    def mean_values(self, rows: np.ndarray) -> np.ndarray:
+        """The mean over the trees of the values of each row's leaf, float64 (n, n_values); rows are float32."""
+        total = np.zeros((len(rows), self._nodes[-1].shape[1]))
+        _add_leaves(rows, total, *self._nodes)
+        return total / len(self.estimators_)
+
+    @cached_property
+    def _nodes(self) -> list[np.ndarray]:
+        """The first node of each tree; of all nodes, the columns and the values."""
+        return _joined_nodes([tree.tree_ for tree in self.estimators_])
+
 
 class Tree(Fitted):
     """One value of an attribute for each node. Children are -1 at a leaf; inputs up to the threshold go left."""
@@ -96,15 +107,11 @@ class Tree(Fitted):
         self.weighted_n_node_samples = nodes["weighted_n_node_samples"]
         self.value: np.ndarray = state["values"]
 
-    @cached_property
-    def columns(self) -> list[np.ndarray]:
-        """What :func:`_leaf` takes."""
-        columns = (self.children_left, self.children_right, self.feature, self.threshold)
-        return [np.ascontiguousarray(column) for column in columns]
-
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """The value of each row's leaf, float64 (n, n_values)."""
-        return self.value[_leaves(rows, *self.columns), 0]
+        """The value of each row's leaf, float64 (n, n_values); rows are float32."""
+        values = np.zeros((len(rows), self.value.shape[2]))
+        _add_leaves(rows, values, *_joined_nodes([self]))
+        return values
 
 
 class GradientBoostingClassifier(Fitted):
@@ -121,10 +128,8 @@ class GradientBoostingClassifier(Fitted):
     @cached_property
     def _nodes(self) -> list[np.ndarray]:
         """The first node of each tree, stage by stage; of all nodes, the columns and the value."""
-        trees = [tree.tree_ for tree in self.estimators_.ravel()]
-        roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
-        columns = [np.concatenate(parts) for parts in zip(*(tree.columns for tree in trees), strict=True)]
-        return [roots, *columns, np.concatenate([tree.value[:, 0, 0] for tree in trees])]
+        *nodes, values = _joined_nodes([tree.tree_ for tree in self.estimators_.ravel()])
+        return [*nodes, np.ascontiguousarray(values[:, 0])]
 
     @cached_property
     def _start(self) -> np.ndarray:
@@ -134,6 +139,14 @@ class GradientBoostingClassifier(Fitted):
         if self.estimators_.shape[1] == 1:
             return logit(shares[1:])
         return np.log(shares / np.exp(np.mean(np.log(shares))))
+
+
+def _joined_nodes(trees: list[Tree]) -> list[np.ndarray]:
+    """The first node of each tree; of all nodes, what :func:`_leaf` takes and the values, (n_nodes, n_values)."""
+    roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
+    names = ("children_left", "children_right", "feature", "threshold")
+    columns = [np.concatenate([getattr(tree, name) for tree in trees]) for name in names]
+    return [roots, *columns, np.concatenate([tree.value[:, 0] for tree in trees])]
 
 
 _compiled = numba.njit(cache=True)
@@ -152,14 +165,20 @@ def _leaf(
 
 
 @_compiled
-def _leaves(
-    rows: np.ndarray, left: np.ndarray, right: np.ndarray, feature: np.ndarray, threshold: np.ndarray
-) -> np.ndarray:
-    """The leaf of each row, int (n,)."""
-    leaves = np.empty(len(rows), dtype=np.int64)
-    for number in range(len(rows)):
-        leaves[number] = _leaf(rows[number], left, right, feature, threshold, 0)
-    return leaves
+def _add_leaves(
+    rows: np.ndarray,
+    total: np.ndarray,
+    roots: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    feature: np.ndarray,
+    threshold: np.ndarray,
+    values: np.ndarray,
+) -> None:
+    """Add the values of all trees to the total, float64 (n, n_values), tree by tree."""
+    for root in roots:
+        for number in range(len(rows)):
+            total[number] += values[root + _leaf(rows[number], left, right, feature, threshold, root)]
 
 
 @_compiled

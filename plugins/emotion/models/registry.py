@@ -346,9 +346,14 @@ def open_pickle(
     BundleError
         If the checksum differs from the entry's, or as :func:`check_loadable` does.
     """
+    check_pickle(data, entry, name, recipe=recipe)
+    return read(data)
+
+
+def check_pickle(data: bytes, entry: VersionEntry, name: str, *, recipe: str) -> None:
+    """All checks of :func:`open_pickle`, which raises as this does."""
     verify(data, sha256=entry["files"][name]["sha256"], name=name)
     check_loadable(entry, recipe=recipe)
-    return read(data)
 
 
 def require_file(entry: VersionEntry, name: str) -> None:

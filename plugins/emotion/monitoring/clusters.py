@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import numpy as np
-from scipy.stats import t as student
+
+from emotion.monitoring.statistics import student_quantile
 
 USUAL = {"voice": 0.05, "file": 0.05, "batch": 0.02}
 """The usual correlation of being right between two clips of one cluster, by kind: actors of RAVDESS have 0.07, the
@@ -129,7 +130,7 @@ def _needed(variance: _Variance, half_width: float, clips: int) -> int:
         fewer = min(size / number / variance.concentration, 1.0)  # how much less concentrated the clips are then
         expected = max(variance.independent * clips / number + variance.between * fewer, 1e-12)
         freedom = variance.freedom + (number - clips) / size
-        if student.ppf(LEVEL, freedom) * np.sqrt(expected) <= half_width:
+        if student_quantile(LEVEL, freedom) * np.sqrt(expected) <= half_width:
             return number
         number = int(np.ceil(number * 1.02))
 
@@ -139,7 +140,7 @@ def _bounds(share: Measured, variance: _Variance) -> tuple[float, float]:
     clips = len(share.weights)
     inside = min(max(share.value, 0.5 / clips), 1 - 0.5 / clips)  # all right, or all wrong, is no certainty
     effective = min(inside * (1 - inside) / total, float(clips))
-    extra = student.ppf(LEVEL, variance.freedom) ** 2 / effective
+    extra = student_quantile(LEVEL, variance.freedom) ** 2 / effective
     centre = (share.value + extra / 2) / (1 + extra)
     half = np.sqrt(share.value * (1 - share.value) * extra + extra**2 / 4) / (1 + extra)
     return max(float(centre - half), 0.0), min(float(centre + half), 1.0)

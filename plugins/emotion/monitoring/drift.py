@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, false_discovery_control
+from scipy.special import chdtrc
 
 from emotion import features as acoustic
 from emotion.monitoring.changes import group_drift
@@ -32,6 +32,7 @@ from emotion.monitoring.statistics import (
     confidence_counts,
     confidence_drop,
     emotion_counts,
+    false_discovery,
     ks_p,
     ks_statistic,
     mean_shift,
@@ -242,7 +243,7 @@ def _feature_drift(sketch: Sketch) -> _FeatureDrift:
         shift=mean_shift(batch_mean, sketch.clips, known.mean, known.deviation, known.spread),
         psi=stability_index(batch_bins, training_bins),
         ks=distance,
-        p=false_discovery_control(ks_p(distance, sketch.clips, int(known.clips)), method="bh"),
+        p=false_discovery(ks_p(distance, sketch.clips, int(known.clips))),
     )
 
 
@@ -332,4 +333,4 @@ def _homogeneity(counts: np.ndarray, expected: np.ndarray) -> float:
     """p of the chi-square test that two rows of counts are of one distribution."""
     table = np.array([counts, expected])[:, (counts + expected) > 0]
     fitted = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    return float(chi2.sf(((table - fitted) ** 2 / fitted).sum(), max(table.shape[1] - 1, 1)))
+    return float(chdtrc(max(table.shape[1] - 1, 1), ((table - fitted) ** 2 / fitted).sum()))

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from emotion.monitoring.estimated import LEVEL, why_withheld
 from emotion.monitoring.reference import Reference
-from emotion.monitoring.statistics import evidence_of, find_mix, mix_deviation
+from emotion.monitoring.statistics import evidence_of, find_mix, mix_deviation, student_quantile
 from emotion.vocabulary import emotions_of, probabilities_of
 
 LEAST_CLIPS = 30
@@ -60,7 +59,7 @@ def corrected(clips: pd.DataFrame, reference: Reference, *, family: str, drift: 
     mix = find_mix(evidence)
     spread = np.sqrt((reference.mix_spread[model] ** 2).mean(axis=0))
     deviation = _deviation(evidence, clips["speaker"].to_numpy(dtype=str), spread, reference, seed)
-    half = student.ppf(LEVEL, int(reference.speakers) - 1) * deviation
+    half = student_quantile(LEVEL, int(reference.speakers) - 1) * deviation
     low, high = np.maximum(mix - half, 0), np.minimum(mix + half, 1)
     rows = zip(emotions, mix.tolist(), low.tolist(), high.tolist(), strict=True)
     return figures | {

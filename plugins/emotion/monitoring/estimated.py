@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from emotion.monitoring.reference import Reference
+from emotion.monitoring.statistics import student_quantile
 from emotion.vocabulary import MODES, emotions_of, probabilities_of
 
 LEAST_CLIPS = 8
@@ -148,6 +148,6 @@ def _interval(clips: pd.DataFrame, confidence: np.ndarray, reference: Reference,
     voices = clips["speaker"].value_counts(normalize=True)
     chance = (confidence * (1 - confidence)).sum() / len(confidence) ** 2
     variance = spread * ((voices**2).sum() + 1 / reference.speakers) + chance
-    half = float(student.ppf(LEVEL, int(reference.speakers) - 1) * np.sqrt(variance))
+    half = float(student_quantile(LEVEL, int(reference.speakers) - 1) * np.sqrt(variance))
     value = float(confidence.mean())
     return {"value": value, "low": max(value - half, 0.0), "high": min(value + half, 1.0)}

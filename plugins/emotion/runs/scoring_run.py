@@ -166,7 +166,8 @@ class ScoringRun(Run):
 
     @cached_property
     def _training_clips(self) -> frozenset[str] | None:
-        return training_clips(self.store, self._models)
+        versions = {model["version"] for model in self._plan()["models"]}
+        return training_clips(self.store, [registry.entry(self.store, version) for version in sorted(versions)])
 
     def scored_elsewhere(self, shards: list[dict], jobs: int) -> AbstractContextManager[Iterator[ScoredFile] | None]:
         """What becomes of the files of all shards that are not scored yet: see :func:`scored_by_workers`."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from emotion import features
 from emotion.errors import StoreError
-from emotion.inference import CustomEmotionModel
 from emotion.models import fitted, registry
 from emotion.models.bundle import FoldModel
 from emotion.models.registry import VersionEntry
@@ -17,8 +16,8 @@ from emotion.vocabulary import FAMILIES
 log = logging.getLogger(__name__)
 
 
-def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozenset[str] | None:
-    """The clips (by ``samples_sha256``) that at least one of the models was trained on.
+def training_clips(store: Store, versions: Iterable[VersionEntry]) -> frozenset[str] | None:
+    """The clips (by ``samples_sha256``) that the models of at least one of the versions were trained on.
 
     They are the clips that the fold models of a version have held out: each clip is held out in one fold.
 
@@ -28,7 +27,7 @@ def training_clips(store: Store, models: Iterable[CustomEmotionModel]) -> frozen
         None if the fold models of a version are not there or cannot be read.
     """
     clips: set[str] = set()
-    for entry in {model.version: model.entry for model in models}.values():
+    for entry in versions:
         names = [name for name in map(registry.fold_models_name, FAMILIES) if name in entry["files"]]
         try:
             folds = _folds(store, entry, names[0]) if names else []

@@ -20,8 +20,9 @@ from emotion import bucket
 from emotion.datasets.catalogue import read_catalogue, shared_translations
 from emotion.datasets.label_table import LabelRow
 from emotion.errors import ConfigurationError, DataError
-from emotion.inference import CustomEmotionModel
+from emotion.inference import bundles
 from emotion.models import documents, registry
+from emotion.models.registry import VersionEntry
 from emotion.progress import Progress, no_progress
 from emotion.scoring import inbox
 from emotion.scoring.labels import find_labels, label_and_speaker, read_labels
@@ -132,36 +133,39 @@ def pinned_models(store: Store, model: str, challenger: str | None) -> list[dict
     ConfigurationError
         If there is no such model, or the challenger is the model itself.
     """
-    models = [CustomEmotionModel.named(store, model)]
+    models = [bundles.check_named(store, model)]
     if challenger == LATEST:
-        others = [entry for entry in registry.versions(store) if entry["version"] != models[0].version]
+        others = [entry for entry in registry.versions(store) if entry["version"] != models[0][0]["version"]]
         if not others:
             raise ConfigurationError(
-                f"there is no version besides {models[0].version} to compare it with: train another one"
+                f"there is no version besides {models[0][0]['version']} to compare it with: train another one"
             )
         challenger = others[-1]["version"]
     if challenger:
-        models.append(CustomEmotionModel.named(store, challenger))
-        if models[0].name == models[1].name:
-            raise ConfigurationError(
-                f"{models[0].name} is compared with itself; expected a challenger of another version or family"
-            )
-    return [
-        {
-            "version": model.version,
-            "family": model.family,
-            "name": model.name,
-            "created": model.entry["created"],
-            "dataset": model.entry["dataset"].get("title", model.entry["dataset"]["name"]),
-            "licence": model.entry["dataset"].get("licence"),
-            "notice": model.entry["dataset"].get("notice", ""),
-            "emotions": list(model.emotions),
-            "emotion_colours": documents.colours(model.entry),
-            "scores": model.entry["scores"][model.family],
-            "coverage": model.entry.get("coverage", {}).get(model.family),
-        }
-        for model in models
-    ]
+        models.append(bundles.check_named(store, challenger))
+    pinned = [_pinned(*each) for each in models]
+    if len({each["name"] for each in pinned}) < len(pinned):
+        raise ConfigurationError(
+            f"{pinned[0]['name']} is compared with itself; expected a challenger of another version or family"
+        )
+    return pinned
+
+
+def _pinned(entry: VersionEntry, family: str) -> dict:
+    """An entry of :func:`pinned_models`."""
+    return {
+        "version": entry["version"],
+        "family": family,
+        "name": f"{entry['version']}/{family}",
+        "created": entry["created"],
+        "dataset": entry["dataset"].get("title", entry["dataset"]["name"]),
+        "licence": entry["dataset"].get("licence"),
+        "notice": entry["dataset"].get("notice", ""),
+        "emotions": list(documents.known_emotions(entry)),
+        "emotion_colours": documents.colours(entry),
+        "scores": entry["scores"][family],
+        "coverage": entry.get("coverage", {}).get(family),
+    }
 
 
 def find_new_files(

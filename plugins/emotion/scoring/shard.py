@@ -23,6 +23,7 @@ from emotion.errors import AudioError, describe_failure
 from emotion.features import quality
 from emotion.features.quality import Quality
 from emotion.inference import CustomEmotionModel
+from emotion.inference.cutting import MAX_CLIP_SECONDS
 from emotion.inference.windows import Window, channels_of, file_windows, read
 from emotion.scoring import inbox
 from emotion.scoring.ledger import content_of
@@ -163,12 +164,10 @@ class FileScorer:
 
     def _read_short(self, handle: BinaryIO, channel: Channel) -> Clip | None:
         """The clip, or None if the recording is a long one."""
-        if _stated_seconds(handle) > self._options.long_seconds:
-            return None
         try:
-            return read(handle, channel=channel.number)
+            return read(handle, channel=channel.number, max_seconds=min(self._options.long_seconds, MAX_CLIP_SECONDS))
         except AudioError as error:
-            if error.reason == "too_long":  # the header states no length, or windows are long
+            if error.reason == "too_long":
                 return None
             raise
 

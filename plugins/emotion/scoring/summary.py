@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from emotion.evaluation import bootstrap, scores
 from emotion.features import quality
@@ -106,6 +105,8 @@ def _compare(good: pd.DataFrame, labelled: pd.DataFrame) -> dict:
     gets right are evenly divided between the models. It takes clips for independent. Where the speakers are known,
     ``difference`` says more: the challenger's accuracy minus the model's, by drawing speakers.
     """
+    from scipy.stats import binomtest  # slow to import
+
     differ = good[good["emotion"] != good["challenger_emotion"]]
     columns = ["path", "channel", "emotion", "confidence", "challenger_emotion", "challenger_confidence", "label"]
     agreement = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from emotion.errors import DataError
@@ -257,7 +258,10 @@ def test_fold_summary_has_the_statistics_of_the_folds():
     }
 
 
-def test_accuracy_interval_is_that_of_wilson():
-    """80 of 100 at 95 %: 0.711 to 0.867."""
-    low, high = accuracy_interval(np.arange(100) < 80)
-    assert (low, high) == (pytest.approx(0.7112, abs=1e-4), pytest.approx(0.8666, abs=1e-4))
+@pytest.mark.parametrize(("right", "clips"), [(80, 100), (0, 7), (7, 7), (1, 1), (1399, 1440)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_accuracy_interval_is_that_of_wilson(right, clips, confidence):
+    expected = binomtest(right, clips).proportion_ci(confidence, method="wilson")
+    low, high = accuracy_interval(np.arange(clips) < right, confidence=confidence)
+    assert (low, high) == (pytest.approx(expected.low, abs=1e-12), pytest.approx(expected.high, abs=1e-12))
+    assert 0 <= low < high <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import chi2_contingency, ks_2samp
+from scipy.stats import chi2_contingency, false_discovery_control, ks_2samp, t
 
 from emotion.errors import BundleError
 from emotion.features import feature_names
@@ -146,6 +146,9 @@ def test_figures_agree_with_scipy(training, reference):
     here, there = rng.normal(size=300), rng.normal(0.15, size=400)
     test = ks_2samp(here, there, method="exact")
     assert statistics.ks_p(test.statistic, 300, 400) == pytest.approx(test.pvalue, rel=0.1)
+    p = rng.uniform(size=500) ** 3
+    np.testing.assert_allclose(statistics.false_discovery(p), false_discovery_control(p, method="bh"), rtol=1e-12)
+    assert statistics.student_quantile(0.975, 3.5) == pytest.approx(t.ppf(0.975, 3.5), rel=1e-12)
 
 
 def test_sketches_of_shards_add_up_to_that_of_the_batch(reference):

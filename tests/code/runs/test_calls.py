@@ -195,10 +195,10 @@ def test_a_disk_error_on_one_channel_leaves_the_whole_file(scored, clips, tmp_pa
         soundfile.write(box / name, call[: 9 * RATE] * (1 if name == "a.wav" else 0.5), RATE)
     read = shard_module.read
 
-    def broken(handle, *, channel):
-        if handle.name.endswith("a.wav") and channel == 2:
+    def broken(handle, **options):
+        if handle.name.endswith("a.wav") and options["channel"] == 2:
             raise OSError(errno.EIO, "Input/output error")
-        return read(handle, channel=channel)
+        return read(handle, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", broken)
@@ -219,10 +219,10 @@ def test_a_fault_of_the_code_on_one_channel_keeps_the_other(scored, clips, tmp_p
     soundfile.write(tmp_path / "a.wav", call[: 9 * RATE], RATE)
     read = shard_module.read
 
-    def broken(handle, *, channel):
-        if channel == 1:
+    def broken(handle, **options):
+        if options["channel"] == 1:
             raise ZeroDivisionError
-        return read(handle, channel=channel)
+        return read(handle, **options)
 
     monkeypatch.setattr(shard_module, "read", broken)
     score_folder(settings, tmp_path, batch="fault", options=SEPARATE)

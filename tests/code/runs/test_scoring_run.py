@@ -443,10 +443,10 @@ def test_a_temporary_error_leaves_the_file_for_the_next_sweep(home, box, voices,
     run, shards = start(home, "first")
     read = shard_module.read
 
-    def broken(handle, *, channel):
+    def broken(handle, **options):
         if handle.name.endswith("b.wav"):
             raise error
-        return read(handle, channel=channel)
+        return read(handle, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", broken)
@@ -468,10 +468,10 @@ def test_a_file_for_which_memory_always_runs_out_is_refused_until_it_changes(hom
         shutil.copy(path, box / name)
     read = shard_module.read
 
-    def large(handle, *, channel):
+    def large(handle, **options):
         if handle.name.endswith("b.wav"):
             raise MemoryError("no memory")
-        return read(handle, channel=channel)
+        return read(handle, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(shard_module, "read", large)
