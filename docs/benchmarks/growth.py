@@ -245,6 +245,8 @@ def alone(work: Callable[..., str], *arguments: object) -> dict:
 
 
 def grow(scratch: str | None, sizes: list[int], families: list[str], *, collects: bool) -> None:
+    if scratch:
+        Path(scratch).mkdir(parents=True, exist_ok=True)
     print("| task | clips | s | CPU s | resident GiB | anonymous GiB | |\n|---|---|---|---|---|---|---|", flush=True)
     for clips in sizes:
         with tempfile.TemporaryDirectory(dir=scratch) as home:
