@@ -44,11 +44,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--explain", action="store_true", help="say in words what speaks for and against the predicted emotion"
     )
+    parser.add_argument("--features", action="store_true", help="with --explain: also list the features of each group")
     parser.add_argument(
-        "--features", action="store_true", help="with --explain: also list the features of each group of reasons"
-    )
-    parser.add_argument(
-        "--html", metavar="OUT.html", help="with --explain: write a page with a picture of each clip and its reasons"
+        "--html",
+        metavar="OUT.html",
+        help="with --explain: write a page that shows each clip and what speaks for its answer",
     )
     parser.add_argument(
         "--trust",

@@ -273,7 +273,8 @@ class Answerers:
         pointer = registry.champion(store)
         if pointer is None:
             raise ConfigurationError(
-                f"there is no champion in {store.root}: run the DAG emotion_training or promote a version"
+                f"there is no champion in {store.root}: train with make train or the DAG emotion_training, or promote "
+                "a version"
             )
         registry.champion_entry(store, pointer)  # the bundle must be the one that was promoted
         name, since = f"{pointer['version']}/{pointer['family']}", pointer["since"]
