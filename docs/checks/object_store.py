@@ -1,4 +1,4 @@
-"""The whole in a bucket, under a real scheduler with two Celery workers, beside the same in a folder.
+"""The whole workflow in a bucket, with a real scheduler and two Celery workers, compared with the same in a folder.
 
     apt-get install postgresql redis-server
     pip install -r requirements.txt -r requirements-server.txt
