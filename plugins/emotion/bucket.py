@@ -165,7 +165,7 @@ def list_objects(folder: str, *, most: int | None = None, begin: str = "") -> It
     ConfigurationError
         If there is no such bucket, or nobody has granted access to it.
     OSError
-        If the server fails for now.
+        If the server fails at the moment.
     """
     bucket, _, prefix = folder.removeprefix(SCHEME).partition("/")
     beginning = f"{prefix}/{begin}" if prefix else begin

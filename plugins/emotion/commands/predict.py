@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
 
 WORKER_FILES = 100
-"""Files that another process is worth: it takes a second to start."""
+"""Files for which one more process pays off: it takes a second to start."""
 MOST = 100
 """Files of a page at most: each has its audio in it."""
 

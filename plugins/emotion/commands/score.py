@@ -19,7 +19,7 @@ from emotion.settings import Settings
 from emotion.workers import start_server, usable_cores
 
 MANY_FILES = 200
-"""With so many, the fork server of the workers is started at once."""
+"""From so many files on, the fork server of the workers is started at once."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

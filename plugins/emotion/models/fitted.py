@@ -233,5 +233,5 @@ def read(data: bytes) -> Any:
 
     Only for data that :func:`emotion.models.bundle.verify` has accepted: a pickle can run any code.
     """
-    is_compressed = data.startswith(b"x")  # as zlib's data does, and no pickle
+    is_compressed = data.startswith(b"x")  # data of zlib begins so, and a pickle does not
     return _Reader("", io.BytesIO(zlib.decompress(data) if is_compressed else data), False).load()
