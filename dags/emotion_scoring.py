@@ -17,7 +17,7 @@ it brings no labels. People are told of an alarm and of a failed run, if there i
 Every task calls one method of `plugins/emotion/runs/scoring_run.py`. A run writes its results to the artifact store
 (`EMOTION_HOME`), to `scores/<run id>/`: `predictions.csv` and `predictions.parquet`, `summary.json`, `report.html`,
 `drift.json`, and for long recordings `timeline.csv`. Some clips of each batch are put into the queue of
-*Emotion review*, for persons to hear and label.
+*Emotion review*, for people to hear and label.
 """
 
 from __future__ import annotations

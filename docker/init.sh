@@ -1,5 +1,5 @@
 #!/bin/bash
-# What has to be there before Airflow starts: tables, pools, the admin's password. May run any number of times.
+# Makes what Airflow needs before it starts: tables, pools, the admin's password. It may run any number of times.
 set -euo pipefail
 
 airflow db migrate

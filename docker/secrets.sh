@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints a fresh .env for docker-compose.yaml: every secret, drawn from the system's random numbers.
-# With the name of an .env, which an earlier release has made: only the secrets that it lacks.
+# Prints a new .env for docker-compose.yaml: every secret, from the system's random numbers.
+# With the name of an .env as argument, it prints only the secrets that this file lacks.
 set -eu
 hex() { head -c "$1" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 lacks() { [ -z "$env" ] || ! grep -q "^$1=" "$env"; }
@@ -8,8 +8,8 @@ env=${1:-}
 
 if [ -z "$env" ]; then
     cat <<END
-# Secrets of this machine's stack, made on first use. Whoever reads this file can log in everywhere: keep it private.
-# Losing FERNET_KEY loses Airflow's stored connections; losing POSTGRES_PASSWORD, the way into the database's volume.
+# Secrets of this stack, made on first use. Whoever reads this file can log in everywhere: keep it private, and keep a copy.
+# Without FERNET_KEY, Airflow's stored connections cannot be read; without POSTGRES_PASSWORD, the database cannot.
 END
 fi
 while IFS= read -r line; do

@@ -1,4 +1,4 @@
-"""The whole in a bucket, under a real scheduler with two Celery workers, beside the same in a folder.
+"""The whole workflow in a bucket, with a real scheduler and two Celery workers, compared with the same in a folder.
 
     apt-get install postgresql redis-server
     pip install -r requirements.txt -r requirements-server.txt
@@ -6,7 +6,7 @@
 
 Three times: in a bucket, in a bucket whose server fails one call in ten (HTTP 500 and 503, connections that end without
 an answer, after the work was done, or in the middle of an answer), and in a folder. Each time: training, where a worker
-is killed in featurization and one in training; scoring of a folder; labels of two persons at once; promotion and
+is killed in featurization and one in training; scoring of a folder; labels of two people at once; promotion and
 roll-back at the command line; the report by Airflow's server. Prints a table, and ends with code 0 if all is right,
 if the figures of the three are the same, and if the secret key is in no log and no artifact.
 """
@@ -130,7 +130,7 @@ def score(stack: Stack, store: Store, inbox: Path) -> dict:
 
 
 def review(store: Store) -> dict:
-    """Two persons label all their clips, at the same time."""
+    """Two people label all their clips, at the same time."""
 
     def listen(person: str) -> int:
         own = Store(store.root)

@@ -29,9 +29,9 @@ ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 ARCHIVED = "-archived"
 """End of the stamp of an object in an archive."""
 MAX_OBJECT_BYTES = 4 << 30
-"""A longer object is not copied: as long as the longest WAV file."""
+"""The largest object that is copied: the size of the longest WAV file."""
 PATIENCE_SECONDS = 5.0
-"""How long a call is tried again: not longer, as the next sweep tries again too."""
+"""How long a call is tried again. The next sweep tries again too."""
 _BLOCK = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
@@ -72,7 +72,7 @@ class Object:
 
     @property
     def stamp(self) -> str:
-        """A cheap test of whether it is unchanged. It also tells one that lies in an archive from a copy out of it."""
+        """A cheap test of whether it is unchanged. An object in an archive and its restored copy differ."""
         return f"{self.size}-{self.etag}{ARCHIVED if self.is_archived else ''}"
 
     @property
@@ -82,7 +82,7 @@ class Object:
 
 
 def is_url(place: object) -> bool:
-    """Whether a place is a URL, and no path.
+    """Whether a place is a URL and not a path.
 
     >>> is_url("s3://calls/inbox"), is_url("calls/inbox")
     (True, False)
@@ -156,7 +156,7 @@ def list_objects(folder: str, *, most: int | None = None, begin: str = "") -> It
     folder : str
         A URL without ``{date}``.
     most : int, optional
-        Ask for so many and no more.
+        Ask for at most so many.
     begin : str
         How the paths in the folder must begin.
 
@@ -165,7 +165,7 @@ def list_objects(folder: str, *, most: int | None = None, begin: str = "") -> It
     ConfigurationError
         If there is no such bucket, or nobody has granted access to it.
     OSError
-        If the server fails for now.
+        If the server fails at the moment.
     """
     bucket, _, prefix = folder.removeprefix(SCHEME).partition("/")
     beginning = f"{prefix}/{begin}" if prefix else begin

@@ -1,7 +1,7 @@
 """S3 as the artifact store needs it: a slow or failing server is tried again, and an error says what to do.
 
-s3fs tries again for less than a second where a connection breaks, and not at all after HTTP 500. It answers that a file
-is not there where the bucket is missing, and drops the errors of a deletion. :class:`S3` does none of that.
+s3fs tries again for less than a second if a connection breaks, and not at all after HTTP 500. If the bucket is missing,
+it says that the file is not there. It ignores errors of a deletion. :class:`S3` corrects all of this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LONGEST_WAIT = 10.0
 CONNECT_SECONDS, READ_SECONDS = 10, 30
 READ_AT_ONCE = 100
 PART_BYTES = 16 * 2**20
-"""A file of twice this size or more is sent in parts; it is there once the last of them is."""
+"""A file of twice this size or more is sent in parts; it appears when the last part has been sent."""
 GUIDE = "see “Artifacts in a bucket” in docs/deployment.md"
 
 TEMPORARY_CODES = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "ConditionalRequestConflict"}
@@ -77,7 +77,7 @@ class S3(S3FileSystem):
     - StoreError: the server kept failing for :data:`PATIENCE_SECONDS`.
     """
 
-    retries = 3  # of an open file's answers that were cut off
+    retries = 3  # of reads of an open file that were cut off
     part_bytes = PART_BYTES
 
     def __init__(self, **options: Any):
@@ -113,7 +113,7 @@ class S3(S3FileSystem):
 
         def tell(state: tenacity.RetryCallState) -> None:
             assert state.outcome
-            level = logging.WARNING if state.attempt_number == 3 else logging.INFO  # once, so that a person knows
+            level = logging.WARNING if state.attempt_number == 3 else logging.INFO  # a warning once, for people
             cause = self._cause(state.outcome.exception())
             message = "%s: %s at try %d; it is tried again for up to %.0f s"
             log.log(level, message, what, cause, state.attempt_number, PATIENCE_SECONDS)
@@ -174,7 +174,7 @@ class S3(S3FileSystem):
     async def _cat_file(
         self, path: str, version_id: str | None = None, start: int | None = None, end: int | None = None, **_: Any
     ) -> bytes:
-        """A file, or bytes of it, by a single request: never of two versions."""
+        """A file, or some bytes of it, by a single request, so never parts of two versions."""
         limits = {} if start is None and end is None else {"Range": await self._process_limits(path, start, end)}
         return (await self._get(path, limits))[0]
 
@@ -238,7 +238,7 @@ class S3(S3FileSystem):
     write_if = sync_wrapper(_write_if)
 
     async def _keeps_conditions(self, path: str) -> bool:
-        """Whether of several who write a file at once on the same condition one does it; tried with this path.
+        """Whether exactly one of several writes at once, on the same condition, succeeds; tried with this path.
 
         Some servers keep conditions only for requests that come one after the other.
         """

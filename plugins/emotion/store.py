@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from emotion.s3 import S3
 
 MOST_CONFLICTS = 100
-"""So often a change is made again because another process has changed the file meanwhile."""
+"""Most times that a change is tried again because another process has changed the file meanwhile."""
 _PROBED: set[str] = set()
 """The roots in buckets of which this process knows that conditions of a write are kept."""
 

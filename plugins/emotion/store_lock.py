@@ -21,13 +21,13 @@ from emotion.errors import EmotionError, StoreError
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
-"""How long a lease holds that is not renewed: so long a process that was killed blocks the others."""
+"""How long a lease holds without being renewed, and so how long a killed process blocks the others."""
 POLL_SECONDS = 1.0
-"""Between two looks at a lease that is waited for."""
+"""Between two tries to get a lease."""
 
 
 class Held:
-    """Whether a lock is held, as a truth value; of a lease, false as soon as it is lost."""
+    """Whether a lock is held, as a truth value. It becomes false if a lease is lost."""
 
     def __init__(self, held: bool):
         self._held = held
@@ -102,7 +102,7 @@ def lease(store: LeaseStore, key: str, *, wait: bool, seconds: float | None = No
 
     A thread writes the object again three times in ``seconds``. A lease that was not written for that long has expired,
     by the clock of the server: its process is dead or cut off, and another process takes the lease over. At the end the
-    object stays and says that the lock is free, as a deletion that is tried again could delete another's lease.
+    object is not deleted, but says that the lock is free: a deletion that is tried again could delete the next lease.
 
     Parameters
     ----------
@@ -202,8 +202,10 @@ class _Lease:
         return content is not None and _facts(content).get("token") == self.token
 
     def _is_over(self, content: bytes) -> bool:
-        """Whether the lease with this content is free or has expired. If it was renewed meanwhile, it is written over
-        on the condition that it was not, and so it is not."""
+        """Whether the lease with this content is free or has expired.
+
+        It may be renewed after this. Then the write of the caller fails, as its condition is that nothing has changed.
+        """
         facts = _facts(content)
         if facts.get("free"):
             return True
@@ -214,7 +216,7 @@ class _Lease:
 
 
 def _facts(content: bytes) -> dict:
-    """What a lease says; nothing where somebody has damaged it, and then it ends as any other."""
+    """What a lease says; {} if it is damaged. A damaged lease expires like any other."""
     try:
         facts = json.loads(content)
     except ValueError:

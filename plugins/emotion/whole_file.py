@@ -1,4 +1,4 @@
-"""Writes a local file so that no reader, and no process that is killed, ever leaves or sees half of it."""
+"""Writes a local file as a whole: no reader sees half of it, and a killed process leaves no half of it behind."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def whole_file(target: str) -> Iterator[BinaryIO]:
 
 
 NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""Errors of a file system on which each file needs a name, such as NFS."""
+"""Errors of a file system without unnamed files, such as NFS."""
 
 
 def _open_unfinished(path: Path) -> BinaryIO:
-    """A new file that a process which is killed does not leave behind: one without a name, where there are such."""
+    """A new file without a name, so that a killed process leaves nothing behind; with a name on other file systems."""
     if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
         try:
             return open(os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
@@ -54,7 +54,7 @@ def _give_name(handle: BinaryIO, unfinished: Path, target: str) -> None:
     if not unfinished.exists():
         descriptor = handle.fileno()
         try:
-            # src_dir_fd has no effect but that the link /proc/self/fd/… is followed.
+            # src_dir_fd only makes os.link follow the link /proc/self/fd/….
             os.link(f"/proc/self/fd/{descriptor}", target, src_dir_fd=descriptor, follow_symlinks=True)
             return
         except FileExistsError:  # a link does not replace a file: for a moment, the file has two names

@@ -25,16 +25,16 @@ from typing import Any, NamedTuple
 Start = Callable[..., Callable[[Any], Any]]
 """Called once in each worker; returns the function that is called with each item. It must be importable."""
 AHEAD_SECONDS = 0.2
-"""A worker has so much work queued, by its rate so far: the process that takes the results may be busy for so long."""
+"""Seconds of work that a worker has queued, by its rate so far: it stays busy while nobody takes its results."""
 MOST_QUEUED = 64
-"""Items that a worker has queued at most, and results for each worker that wait for an earlier one."""
+"""Most items that a worker has queued, and most results for each worker that wait for an earlier result."""
 END_SECONDS = 2.0
-"""So long a worker may take to end by itself."""
+"""Seconds that a worker may take to end by itself."""
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many processes this one can keep busy: processors that it may run on, or fewer where its container gets less
-    of their time.
+    """How many processes this one can keep busy: the processors that it may run on, or fewer if its container has a
+    limit of processor time.
 
     >>> usable_cores() >= 1
     True
@@ -51,7 +51,7 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 class Died(NamedTuple):
-    """In place of a result: the worker that was at work on the item ended without a word."""
+    """In place of a result: the worker ended while it was at work on the item."""
 
     exit_code: int
     """Negative: the number of the signal that ended it."""
@@ -245,7 +245,7 @@ def _work(start: Start, arguments: tuple, connection: Connection) -> None:
 
 
 def _receive_items(connection: Connection, items: SimpleQueue[Any]) -> None:
-    """Queue items as they come, so that whoever sends them never has to wait; ends the process when that one ends."""
+    """Queue items as they come, so that their sender never waits; end this process when the sender ends."""
     try:
         while True:
             items.put(connection.recv())

@@ -35,7 +35,7 @@ CONNECTION = "emotion_notify"
 SUBJECT_LENGTH, TEXT_LENGTH = 150, 5000
 """The longest subject and text, in characters. The page behind the link has the rest."""
 WEB_HOOK_SECONDS = 10
-"""So long a web hook may take to connect, and again to answer."""
+"""Seconds that a web hook may take to connect, and as many to answer."""
 
 
 @dataclass(frozen=True)

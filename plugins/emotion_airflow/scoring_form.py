@@ -161,7 +161,7 @@ PARAMS = {
         type="integer",
         minimum=0,
         maximum=1000,
-        title="Clips that persons should hear and label",
+        title="Clips that people should hear and label",
         description_md="How many clips of the batch are put into the queue of *Emotion review*. About half are drawn "
         "by chance and half by doubt. Their labels say how accurate the model really is, and a model can be trained "
         "on them. The audio of these clips is kept in the artifact store, for *EMOTION_REVIEW_DAYS* days. 0: none.",

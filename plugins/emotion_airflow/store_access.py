@@ -22,11 +22,11 @@ CONNECTION = "emotion_store"
 
 
 def settings() -> Settings:
-    """The settings of the environment; for a bucket, the connection :data:`CONNECTION` is in the environment then."""
-    found = Settings.from_environment()
-    if found.home.startswith(("s3://", "s3a://")):
+    """The settings of the environment. For a bucket, the connection :data:`CONNECTION` is put into the environment."""
+    environment = Settings.from_environment()
+    if environment.home.startswith(("s3://", "s3a://")):
         _use_connection()
-    return found
+    return environment
 
 
 def _use_connection() -> None:

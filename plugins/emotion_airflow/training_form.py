@@ -25,11 +25,10 @@ PARAMS = {
         type=["object", "null"],  # with null, the form does not ask for a value
         additionalProperties={"type": "string", "minLength": 1},
         title="Folders, zips or CSVs on disk",
-        description_md='Which dataset is taken from where, as JSON. Example: *{"nemo": "corpora/nEMO.zip"}*. Nothing '
-        "is downloaded for a dataset that stands here. A path is absolute, or relative to one of the folders of "
-        "*EMOTION_RECORDINGS*, and must be below one of them; there may be URLs of a bucket, such as "
-        "*s3://bucket/recordings/calls.zip*. A dataset that does not stand here is downloaded, or "
-        "the copy in the artifact store is used; where neither is possible, the run says what it needs.",
+        description_md='Which dataset is taken from where, as JSON. Example: *{"nemo": "corpora/nEMO.zip"}*. A path '
+        "is absolute, or relative to one of the folders of *EMOTION_RECORDINGS*, and must be below one of them. It may "
+        "be a URL of a bucket, such as *s3://bucket/recordings/calls.zip*. A dataset that is not listed here is taken "
+        "from the artifact store, or downloaded. If neither is possible, the run fails and says what it needs.",
     ),
     "also_test_on": Param(
         [],
@@ -37,7 +36,7 @@ PARAMS = {
         items={"type": "string", "minLength": 1},
         title="Also test on",
         description_md="One name per line: datasets that no model is trained on. The models of this run, and the "
-        "champion, are tested on them: that is what new audio gets that is unlike all of training.",
+        "champion, are tested on them. This shows how accurate a model is on audio that is unlike all of training.",
     ),
     "promotion": Param(
         "auto",

@@ -63,7 +63,7 @@ def add_adaptation_option(parser: argparse.ArgumentParser, batch: str) -> None:
         choices=ADAPTATIONS,
         default="auto",
         help=f"what features are normalized by: nothing (none), the clips of the same speaker (speaker), or {batch}; "
-        "auto: by speaker, else by batch, where there are enough clips and they show several emotions (default: auto)",
+        "auto: by speaker, or else by batch, if there are enough clips and they show several emotions (default: auto)",
     )
 
 
@@ -73,8 +73,8 @@ def add_jobs_option(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_at_least_one,
         metavar="N",
-        help="use so many processes where there are many recordings; the answers do not depend on it (default: one for "
-        "each processor that this command may use)",
+        help="number of processes for many recordings; it does not change the answers (default: one for each processor "
+        "that this command may use)",
     )
 
 

@@ -16,8 +16,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "export",
         run_export,
         "Write a model's classifier as ONNX: from the features of a clip to the probabilities of its emotions.",
-        epilog="It needs the packages of requirements-onnx.txt. Features are computed in Python, by "
-        "emotion.features.extract; docs/serving.md shows how.",
+        epilog="It needs the packages of requirements-onnx.txt: `make onnx` installs them. Features are computed in "
+        "Python, by emotion.features.extract; docs/serving.md shows how.",
     )
     parser.add_argument("version", metavar="VERSION", help="a version as `emotion models` lists it, or champion")
     parser.add_argument(
@@ -30,8 +30,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--mode",
         choices=tuple(MODES),
         default="plain",
-        help="how the features that the model gets are normalized (default: plain, not at all); by batch or speaker is "
-        "for the program that computes them",
+        help="the classifier for features as they are (plain, the default), or for features that the calling program "
+        "has normalized by batch or by speaker",
     )
 
 

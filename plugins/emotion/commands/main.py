@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("emotion: the standard output is closed; redirect it to /dev/null if you do not need it", file=sys.stderr)
         return 1
     options = _parser().parse_args(arguments)
-    # Tens of thousands of objects that imports make are no garbage: they need not be looked through again and again.
+    # Imports make tens of thousands of objects, and no garbage: the collector need not search them again and again.
     gc.set_threshold(100_000)
-    # The matrices of answers are small: threads would take longer to start than they save, on cores that are busy.
+    # The matrices of answers are small, and other processes use the cores: threads would cost more time than they save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # some terminals cannot show the characters of a bar

@@ -1,4 +1,4 @@
-"""``emotion mirror``: all versions in an MLflow tracking server."""
+"""``emotion mirror``: copies what is known of all versions to an MLflow tracking server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "mirror",
         run_mirror,
-        "Show all versions and the champion in the MLflow tracking server that MLFLOW_TRACKING_URI names.",
-        epilog="Training runs, promotions and roll-backs do it by themselves; this is for versions of before, and of "
-        "times when MLflow was away. What is there already is not made twice.",
+        "Copy parameters, scores and reports of all versions to an MLflow tracking server (MLFLOW_TRACKING_URI).",
+        epilog="Training runs, promotions and roll-backs do this by themselves. This command adds older versions, and "
+        "those of times when the server was down. Nothing is added twice. Bundles are not copied.",
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
 
 WORKER_FILES = 100
-"""Files that another process is worth: it takes a second to start."""
+"""Files for which one more process pays off: it takes a second to start."""
 MOST = 100
 """Files of a page at most: each has its audio in it."""
 
@@ -44,11 +44,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--explain", action="store_true", help="say in words what speaks for and against the predicted emotion"
     )
+    parser.add_argument("--features", action="store_true", help="with --explain: also list the features of each group")
     parser.add_argument(
-        "--features", action="store_true", help="with --explain: also list the features of each group of reasons"
-    )
-    parser.add_argument(
-        "--html", metavar="OUT.html", help="with --explain: write a page with a picture of each clip and its reasons"
+        "--html",
+        metavar="OUT.html",
+        help="with --explain: write a page that shows each clip and what speaks for its answer",
     )
     parser.add_argument(
         "--trust",

@@ -19,29 +19,31 @@ MOST_BYTES = 64 << 20
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    description = "Hear the clips that scoring has put into the queue, and label them; or see how far that is."
+    description = "Label the clips that scoring has put into the review queue, and see how many are labelled."
     parser = commands.add_parser("review", help=description, description=description)
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
-    export = add_command(actions, "export", run_export, "Write the clips to hear into a folder, with a CSV to fill.")
+    export = add_command(
+        actions, "export", run_export, "Write the clips to label into a new folder, with a CSV to fill in."
+    )
     export.add_argument("folder", metavar="DIR", help="a new folder")
     export.add_argument("--batch", metavar="NAME", help="only the clips of this batch (default: of all)")
     _add_person(export)
 
     imported = add_command(
-        actions, "import", run_import, "Take the labels of a CSV that `export` wrote and you filled."
+        actions, "import", run_import, "Store the labels of a CSV that `export` wrote and you have filled in."
     )
-    imported.add_argument("table", metavar="labels.csv", help="the filled CSV; it may be imported again")
+    imported.add_argument("table", metavar="labels.csv", help="the CSV; importing it again adds only what is new")
     _add_person(imported)
 
-    status = add_command(actions, "status", run_status, "Show how many clips are labelled, and how far persons agree.")
+    status = add_command(actions, "status", run_status, "Show how many clips are labelled, and how often people agree.")
     status.add_argument("--json", action="store_true", help="print JSON")
 
     delete = add_command(
         actions,
         "delete",
         run_delete,
-        "Delete audio, features and labels of a recording, and its predictions, for a person who asks for it.",
+        "Delete what is stored of a recording, on request: audio, features, labels and predictions.",
     )
     delete.add_argument(
         "sha256", metavar="SHA256", help="checksum of the recording, or of the audio that is kept of a clip"
@@ -49,7 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_person(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--person", metavar="NAME", help="who listens (default: the name of your account here)")
+    parser.add_argument("--person", metavar="NAME", help="who listens (default: the name of your account)")
 
 
 def _person(options: argparse.Namespace) -> str:
@@ -112,7 +114,7 @@ def run_status(options: argparse.Namespace, settings: Settings) -> int:
         alpha = "" if row["alpha"] is None else f"{row['alpha']:.2f}"
         rows.append((row["batch"], *(str(row[name]) for name in ("items", "labelled", "left", "double")), alpha))
     print(format_table(rows))
-    print("\n* agreement of two persons (Krippendorff): 1 where they always agree, 0 where they agree by chance")
+    print("\n* agreement of two people (Krippendorff): 1 if they always agree, 0 if they agree as often as by chance")
     return 0
 
 

@@ -19,7 +19,7 @@ from emotion.settings import Settings
 from emotion.workers import start_server, usable_cores
 
 MANY_FILES = 200
-"""With so many, the fork server of the workers is started at once."""
+"""From so many files on, the fork server of the workers is started at once."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,8 +34,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "folder",
         metavar="FOLDER",
-        help="a folder of recordings; subfolders are included. Or the URL of a folder of a bucket, in one of "
-        "EMOTION_INBOXES: s3://bucket/inbox/calls",
+        help="a folder of recordings, with its subfolders; or the URL of a folder of a bucket that lies in one of "
+        "EMOTION_INBOXES, such as s3://bucket/inbox/calls",
     )
     add_model_option(parser, "VERSION or VERSION/FAMILY as `emotion models` lists them")
     parser.add_argument(
@@ -46,23 +46,24 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_cutting_options(parser)
     parser.add_argument(
-        "--rescore", action="store_true", help="also score the files that the model scored before, in whatever way"
+        "--rescore",
+        action="store_true",
+        help="also score files that the model has scored before, with these or other options",
     )
     add_adaptation_option(parser, "the clips of their folder (batch)")
     parser.add_argument(
         "--least-accuracy",
         type=float,
         metavar="SHARE",
-        help="leave so many of the least certain answers to a listener that the others are at least this accurate, "
-        "such as 0.8, as measured on speakers that the model was not trained on (default: leave answers with a "
-        "confidence below 0.5)",
+        help="least accuracy of the answers that are kept, such as 0.8, as measured on speakers that the model was not "
+        "trained on; less certain answers are left to a listener (default: those with a confidence below 0.5)",
     )
     parser.add_argument(
         "--review-clips",
         type=int,
         default=20,
         metavar="N",
-        help="put so many clips into the queue of the review, for persons to hear and label; their audio is kept in "
+        help="number of clips to put into the review queue, for people to hear and label; their audio is kept in "
         "EMOTION_HOME; 0: none (default: 20)",
     )
     parser.add_argument(

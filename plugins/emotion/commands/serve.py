@@ -27,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "Ctrl-C or SIGTERM stops it once the requests under way are answered.",
     )
     add_model_option(
-        parser, "VERSION or VERSION/FAMILY as `emotion models` lists them; another champion is not loaded then"
+        parser, "VERSION or VERSION/FAMILY as `emotion models` lists them; a new champion is then not loaded"
     )
     parser.add_argument(
         "--host", default=LOCAL[0], help=f"address to listen on (default: {LOCAL[0]}: this machine only)"
@@ -37,8 +37,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which a reverse proxy on this machine serves it, such as emotion.example.com; may be given "
-        "several times",
+        help="another name that requests may be for, such as emotion.example.com of a reverse proxy on this machine; "
+        "may be given several times",
     )
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to listen on (default: {PORT})")
     parser.add_argument(

@@ -60,7 +60,9 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
         since = f"champion since {champion['since']}" if is_champion else ""
         rows.append((entry["version"], entry["created"], dataset, family, f"{score:.3f}", since))
     if not entries:
-        print(f"There are no models in {settings.home} yet: run the DAG emotion_training.")
+        print(
+            f"There are no models in {settings.home} yet: train with make demo, make train or the DAG emotion_training."
+        )
         return 0
     print(format_table(rows))
     print("\n* on unheard speakers, that is, speakers the model was not trained on")

@@ -29,7 +29,8 @@ def read_from_store(store: Store, version: str | None, family: str | None) -> tu
         champion = registry.champion(store)
         if champion is None:
             raise ConfigurationError(
-                f"there is no champion in {store.root} yet: run the DAG emotion_training or promote a version"
+                f"there is no champion in {store.root} yet: train with make train or the DAG emotion_training, or "
+                "promote a version"
             )
         entry, family = registry.champion_entry(store, champion), champion["family"]
     else:

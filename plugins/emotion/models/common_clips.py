@@ -180,7 +180,7 @@ def _joined(first: PairedAnswers, second: PairedAnswers) -> PairedAnswers:
 
 
 def other_data(challenger: dict, champion: dict | None) -> str:
-    """Why a comparison on the challenger's clips is no comparison on equal terms; "" where it is.
+    """Why a comparison on the challenger's clips would be unfair; "" if it is fair.
 
     The fingerprint covers content, emotion and speaker of every clip. A champion of synthesized speech has no claim to
     be judged on such: there, the real recordings of the challenger decide.

@@ -193,7 +193,7 @@ def _add_trees(
     threshold: np.ndarray,
     value: np.ndarray,
 ) -> None:
-    """Add the values of all trees to the margins, float64 (n, n_margins), tree by tree, a tree for each in turn."""
+    """Add the values of all trees to the margins, float64 (n, n_margins), tree by tree; a stage has one per margin."""
     for number in range(len(rows)):
         for tree in range(len(roots)):
             root = roots[tree]
@@ -209,7 +209,7 @@ _CLASSES: dict[str, type[Fitted]] = {
     "RandomForestClassifier": RandomForestClassifier,
     "GradientBoostingClassifier": GradientBoostingClassifier,
     "Tree": Tree,
-    # with no more than their attributes
+    # of these, only the attributes are needed
     "DecisionTreeClassifier": Fitted,
     "DecisionTreeRegressor": Fitted,
     "DummyClassifier": Fitted,
@@ -223,7 +223,7 @@ class _Reader(NumpyUnpickler):
             return _CLASSES.get(name, LeftOut)
         if module.startswith("numpy.random."):
             return LeftOut
-        if (module, name) == ("dill._dill", "_create_namedtuple"):  # dill, where it is imported, pickles these its way
+        if (module, name) == ("dill._dill", "_create_namedtuple"):  # how dill, if it is imported, pickles a namedtuple
             return lambda name, fields, module, *more: self.find_class(module, name)
         return super().find_class(module, name)
 
@@ -233,5 +233,5 @@ def read(data: bytes) -> Any:
 
     Only for data that :func:`emotion.models.bundle.verify` has accepted: a pickle can run any code.
     """
-    is_compressed = data.startswith(b"x")  # as zlib's data does, and no pickle
+    is_compressed = data.startswith(b"x")  # data of zlib begins so, and a pickle does not
     return _Reader("", io.BytesIO(zlib.decompress(data) if is_compressed else data), False).load()

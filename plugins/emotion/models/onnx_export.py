@@ -86,8 +86,8 @@ def _require_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise ConfigurationError(
-            f"the package onnx is needed for an export and cannot be imported ({error}); install it with: pip install "
-            "-r requirements-onnx.txt"
+            f"the package onnx is needed for an export and cannot be imported ({error}); install it with `make onnx` "
+            "or pip install -r requirements-onnx.txt"
         ) from None
     return onnx
 

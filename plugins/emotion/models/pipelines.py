@@ -37,8 +37,8 @@ SEARCH_FOLDS = 3
 LEAST_ROWS_OF_A_TREE = 1000
 """A tree of the forest sees the share ``max_samples`` of the rows, but so many at least, or all."""
 MOST_ROWS_OF_A_TREE = 20_000
-"""A tree sees so many rows at most, so that neither its size nor the time to grow it grow with a large corpus. From
-9,500 clips on in a forest, and 11,400 in boosting, with six copies of each clip."""
+"""Most rows that a tree is fitted on, so that neither its size nor the time for it grow with a large corpus. With six
+copies of each clip, this counts from 9,500 clips on in a forest, and from 11,400 in boosting."""
 
 
 class Hyperparameters(TypedDict):
@@ -140,7 +140,7 @@ def fit(
 
 
 def _bounded(settings: dict[str, float], rows: int) -> dict[str, float]:
-    """The settings of a classifier by which its trees see neither too few of so many rows nor too many."""
+    """The settings of a classifier for so many rows: its trees are fitted on neither too few nor too many of them."""
     most = MOST_ROWS_OF_A_TREE / rows
     if (share := settings.get("max_samples")) is not None:
         return {"max_samples": min(1.0, max(min(share, most), LEAST_ROWS_OF_A_TREE / rows))}

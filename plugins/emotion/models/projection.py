@@ -159,7 +159,7 @@ class _ViewFit(NamedTuple):
     The intercept is the weight of one more feature, constant at √n_columns, which comes last.
 
     ``view``: columns, (width,); ``gram``: inner products of the columns and the constant, with the penalty,
-    (width + 1, width + 1); ``factor``: its Cholesky factor; ``products``: with the targets less chance,
+    (width + 1, width + 1); ``factor``: its Cholesky factor; ``products``: with the targets minus chance,
     (width + 1, n_classes); ``weights``: (width + 1, n_classes).
     """
 
@@ -241,7 +241,7 @@ def _cross_fitted_scores(
 
 
 def _scores_without(fit: _ViewFit, columns: np.ndarray, centred_targets: np.ndarray) -> np.ndarray:
-    """Scores less chance of a group's weighted rows (n, width + 1), by the fit without the group."""
+    """Scores minus chance of a group's weighted rows (n, width + 1), by the fit without the group."""
     factor = cholesky(fit.gram - columns.T @ columns, lower=True, overwrite_a=True, check_finite=False)
     products = fit.products - columns.T @ centred_targets
     return columns @ cho_solve((factor, True), products, check_finite=False)
@@ -261,7 +261,7 @@ def _batches_of_groups(groups: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _weighted(X: np.ndarray, targets: np.ndarray, roots: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with the constant column, and targets less chance, both multiplied by the roots of the rows' weights."""
+    """Rows with the constant column, and targets minus chance, both multiplied by the roots of the rows' weights."""
     rows = np.column_stack([X, np.full(len(X), np.sqrt(X.shape[1]), dtype=np.float32)])
     centred_targets = targets - np.float32(1 / targets.shape[1])
     if roots is not None:

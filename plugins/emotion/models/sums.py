@@ -17,10 +17,10 @@ from scipy.linalg import blas
 BLOCK = 2048
 """Rows that are read at once."""
 SAMPLE = 1024
-"""Rows that the coordinates of sums are taken from."""
+"""Rows whose mean is the centre of the sums."""
 RESOLUTION = 10 * float(np.finfo(np.float32).eps)
-"""A feature whose standard deviation is at most this share of its mean is constant: float32 tells hardly ten values of
-it apart."""
+"""A feature whose standard deviation is at most this share of its mean is constant: float32 can hardly tell ten of its
+values apart."""
 
 
 class Rows:
@@ -61,11 +61,11 @@ class Rows:
         return self._read(self._numbers[rows])
 
     def take(self, rows: np.ndarray) -> Rows:
-        """These of the rows alone."""
+        """Some of the rows, by their positions among these rows."""
         return Rows(self._read, self._numbers[rows], self.shape[1])
 
     def standardized(self, mean: np.ndarray, scale: np.ndarray) -> Rows:
-        """The same rows less a mean and divided by a scale, (n_features,) each."""
+        """The same rows minus a mean, divided by a scale, (n_features,) each."""
         divisor = scale.astype(np.float32)
 
         def read(numbers: np.ndarray) -> np.ndarray:
@@ -220,5 +220,5 @@ class Sums:
 
 
 def _less(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """float32 rows less a centre. The difference is taken in float64: a mean may be a thousand deviations from 0."""
+    """Rows minus a centre, float32. The difference is taken in float64: a mean may be a thousand deviations from 0."""
     return np.subtract(values, centre, out=np.empty(values.shape, dtype=np.float32), casting="same_kind")

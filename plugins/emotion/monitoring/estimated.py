@@ -83,7 +83,7 @@ def not_estimated(reason: str) -> dict:
 def why_withheld(
     clips: pd.DataFrame, reference: Reference, drift: dict, *, least_clips: int, spread: np.ndarray, kept: str
 ) -> str | None:
-    """Why the confidence for these clips cannot be taken at its word, as a sentence; None if nothing speaks against it.
+    """Why the confidence for these clips is not reliable, as a sentence; None if nothing speaks against it.
 
     ``spread``: what the reference keeps of how training speakers differed; empty where it was made by an earlier
     release, which did not do what ``kept`` says. NaN: there were too few speakers.
@@ -93,7 +93,9 @@ def why_withheld(
     if not spread.size:
         return f"The model was trained by an earlier release, which did not {kept}."
     if np.isnan(spread).any():
-        return f"The model was trained on {reference.speakers} speakers: too few to tell how far its confidence holds."
+        return (
+            f"The model was trained on {reference.speakers} speakers: too few to tell how reliable its confidence is."
+        )
     verdict = drift["verdict"]
     if verdict != "ok":
         words = "its drift is not known" if verdict == "unknown" else f"drift: {verdict}"
@@ -102,12 +104,12 @@ def why_withheld(
             if verdict == "unknown"
             else ("The batch is unlike the audio of training")
         )
-        return f"{subject} ({words}), so the confidence cannot be taken at its word."
+        return f"{subject} ({words}), so the confidence is not reliable."
     unfamiliar = float(clips["unfamiliar"].mean())
     if unfamiliar > MOST_UNFAMILIAR:
         return (
             f"{unfamiliar:.0%} of the clips are unfamiliar, which is over {MOST_UNFAMILIAR:.0%}, so the confidence "
-            "cannot be taken at its word."
+            "is not reliable."
         )
     return None
 

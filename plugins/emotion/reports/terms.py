@@ -31,7 +31,7 @@ TERMS = {
         "Calibration error",
         "The expected calibration error (ECE). The clips are divided into ten bins by confidence. In each bin, "
         "confidence and accuracy are compared; the figure is the mean difference, weighted by the clips in the bin. "
-        "0 is best: then confidence can be taken at its word.",
+        "0 is best: then confidence equals accuracy in each bin.",
     ),
     "challenger": Term(
         "Challenger",

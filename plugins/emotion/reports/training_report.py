@@ -208,7 +208,7 @@ def _expectation(name: str, by_mode: dict[str, dict], clean: float) -> str:
     """
     plain, batch, speaker = (by_mode[mode] for mode in MODES)
     excess = plain["confidence"] - plain["accuracy"]
-    judgement = "can be taken at its word"
+    judgement = "this is close to the accuracy"
     if abs(excess) > MISJUDGED:
         judgement = "the model is too sure of itself" if excess > 0 else "the model is right more often than it says"
     return (

@@ -32,9 +32,9 @@ from emotion.store import Store
 
 log = logging.getLogger(__name__)
 UNREAD = ["message", "model", "family", "label", "needs_listener", *quality.COLUMNS]
-"""Columns of the predictions that no queue is made of."""
+"""Columns of the predictions that a queue does not need."""
 MOST_DRAWS = 20
-"""So often clips are drawn again because recordings have vanished since."""
+"""Most times that clips are drawn again because recordings have vanished."""
 Place = tuple[str, str]
 """A recording of a batch: path and sha256."""
 
@@ -224,7 +224,7 @@ class _Recordings:
             except (AudioError, OSError) as error:
                 file = files[place][0]
                 if file.is_object and not isinstance(error, (AudioError, FileNotFoundError, PermissionError)):
-                    raise  # the server fails for now: the recording is not gone
+                    raise  # the server fails at the moment: the recording is not gone
                 log.warning("%s: no clip of it can be reviewed (%s)", place[0], describe_failure(error))
                 gone.add(place)
                 continue

@@ -1,4 +1,5 @@
-"""Shows the versions in an MLflow tracking server with a model registry. The artifact store stays the only source.
+"""Copies what is known of versions to an MLflow tracking server with a model registry. The artifact store stays the
+only source.
 
 A version becomes a run of the experiment, with its parameters, its scores under every protocol, its report and its
 model card, and one version of the registered model for each family. The alias ``champion`` follows the champion.
@@ -35,7 +36,7 @@ CALL_SECONDS = 3.0
 RUN_SECONDS = 8.0
 """For all calls together where a training run or a promotion waits for them."""
 BATCH = 100
-"""Metrics of one call; MLflow takes 1,000 metrics and 100 parameters or tags."""
+"""Most metrics of one call. MLflow accepts 1,000, with at most 100 parameters or tags."""
 LONGEST_VALUE = 500
 """Characters of a parameter or tag."""
 ALIAS = "champion"
@@ -69,17 +70,17 @@ def mirror_after_change(store: Store, settings: Settings, version: str | None = 
             champion = registry.champion(store)
             name = version or (champion and champion["version"])
             _mirror(store, settings, [registry.entry(store, name)] if name else [], seconds=RUN_SECONDS)
-        except Exception as error:  # whatever it is, what was to be mirrored is done
+        except Exception as error:  # whatever it is: the training or the promotion has succeeded
             failures.append(describe_failure(error))
 
-    # In a thread, as a server that sends a byte now and then is within the time-outs of each call.
+    # In a thread: a server that sends a byte now and then never reaches the time-out of a call.
     thread = threading.Thread(target=mirror, daemon=True)
     thread.start()
     thread.join(RUN_SECONDS + CALL_SECONDS)
     if thread.is_alive():
         failures.append(f"it took over {RUN_SECONDS + CALL_SECONDS:g} s")
     for failure in failures[:1]:
-        log.warning("not mirrored to MLflow: %s; `emotion mirror` does it later", failure)
+        log.warning("not mirrored to MLflow: %s; run `emotion mirror` later", failure)
 
 
 def mirror_all(store: Store, settings: Settings) -> list[str]:
@@ -133,7 +134,7 @@ class _Server:
             self._session.auth = (settings.mlflow_username, settings.mlflow_password.get_secret_value())
 
     def call(self, method: str, endpoint: str, /, **values: Any) -> dict:
-        """Call the API; the answer is {} where what is asked for does not exist."""
+        """Call the API; the answer is {} if what is asked for does not exist."""
         place: dict[str, Any] = {"params": values} if method == "GET" else {"json": values}
         response = self._request(method, f"/api/2.0/mlflow/{endpoint}", **place)
         try:
@@ -179,14 +180,16 @@ class _Mirror:
 
     def __init__(self, store: Store, server: _Server, name: str):
         self._store, self._server, self._name = store, server, name
-        found = server.call("GET", "experiments/get-by-name", experiment_name=name)
-        self._experiment = found["experiment"]["experiment_id"] if found else self._create_experiment()
+        answer = server.call("GET", "experiments/get-by-name", experiment_name=name)
+        self._experiment = answer["experiment"]["experiment_id"] if answer else self._create_experiment()
         if not server.call("GET", "registered-models/get", name=name):
             text = f"Speech emotion. Mirrored from {store.root}, where the models lie"
             server.call("POST", "registered-models/create", name=name, description=text)
 
     def _create_experiment(self) -> str:
-        kind = _pairs({"mlflow.experimentKind": "custom_model_development"})  # for its page: no language model
+        kind = _pairs(
+            {"mlflow.experimentKind": "custom_model_development"}
+        )  # so its page is not that of language models
         return self._server.call("POST", "experiments/create", name=self._name, tags=kind)["experiment_id"]
 
     def version(self, entry: VersionEntry) -> None:
@@ -224,10 +227,10 @@ class _Mirror:
         """The run of a version, if it was mirrored."""
         marks = {"emotion.version": entry["version"], "emotion.store": self._store.root}
         condition = " and ".join(f"tags.`{name}` = '{_quotable(mark)}'" for name, mark in marks.items())
-        found = self._server.call(
+        answer = self._server.call(
             "POST", "runs/search", experiment_ids=[self._experiment], filter=condition, max_results=1
         )
-        return next(iter(found.get("runs", [])), None)
+        return next(iter(answer.get("runs", [])), None)
 
     def _create_run(self, entry: VersionEntry) -> dict:
         tags = {
@@ -263,9 +266,9 @@ class _Mirror:
 
     def _model_versions(self, run_id: str) -> dict[str, str]:
         """Family → number of its version of the registered model."""
-        found = self._server.call("GET", "model-versions/search", filter=f"run_id='{run_id}'", max_results=100)
+        answer = self._server.call("GET", "model-versions/search", filter=f"run_id='{run_id}'", max_results=100)
         numbers = {}
-        for each in found.get("model_versions", []):
+        for each in answer.get("model_versions", []):
             tags = {tag["key"]: tag["value"] for tag in each.get("tags", [])}
             if each["name"] == self._name:
                 numbers[tags["emotion.family"]] = each["version"]

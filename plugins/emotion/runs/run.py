@@ -20,7 +20,7 @@ LONGEST_NAME = 200
 
 
 def run_folder(run_id: str) -> str:
-    """The name of a run's folder, from Airflow's run id: safe as a file name, and another for another id.
+    """The name of a run's folder, from Airflow's run id: safe as a file name, and different for each id.
 
     >>> run_folder("demo-1")
     'demo-1'

@@ -238,7 +238,7 @@ class ScoringRun(Run):
         try:
             return {"adaptation": [group.to_json() for group in self._groups[0]], "failures": []}
         except StoreError:
-            raise  # the store fails for now: the task is tried again
+            raise  # the store fails at the moment: the task is tried again
         except Exception as error:
             return {"adaptation": [], "failures": [_failure("adaptation", error)]}
 
@@ -366,7 +366,7 @@ def _all_there(inboxes: tuple[Folder, ...]) -> list[Folder]:
 
 
 class _AdaptationError(Exception):
-    """Clips cannot be normalized by their groups, for a cause."""
+    """Clips cannot be normalized by their groups; the message says why."""
 
     def __init__(self, cause: Exception):
         super().__init__(str(cause))

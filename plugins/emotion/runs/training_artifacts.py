@@ -39,7 +39,7 @@ TABLE = "table.parquet"
 FEATURES, EXTERNAL_FEATURES = "features", "external/features"
 """Folders with ``<variant>.npy``: the features of the clips of a table, float32 (n_clips, n_features)."""
 BACKGROUND_CLIPS = 5000
-"""With more clips, contributions are measured against a sample of so many."""
+"""Most clips that contributions are measured against; of more clips, a sample is drawn."""
 COPIED_AT_ONCE = 1 << 22
 """Bytes that are copied at once from an object store."""
 SUSPICIOUS = "suspicious_labels.csv"

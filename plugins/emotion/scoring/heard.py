@@ -32,7 +32,7 @@ def training_clips(store: Store, versions: Iterable[VersionEntry]) -> frozenset[
         try:
             folds = _folds(store, entry, names[0]) if names else []
         except StoreError:
-            raise  # the store fails for now: the task is tried again
+            raise  # the store fails at the moment: the task is tried again
         except Exception:
             log.warning("version %s: its fold models cannot be read", entry["version"], exc_info=True)
             return None

@@ -47,7 +47,7 @@ class JoinedTable:
         self.rows = 0
 
     def add(self, table: pd.DataFrame) -> None:
-        """Append rows; the columns of the first rows hold for all."""
+        """Append rows; all must have the columns of the first ones."""
         if table.empty:  # its columns have no types
             self._without_rows = table
             return
@@ -102,8 +102,8 @@ def join_parts(store: Store, plan: Plan, read: Callable[[str], pd.DataFrame]) ->
     Returns
     -------
     tuple of pandas.DataFrame
-        What the figures are made of: the rows of all parts without the columns that no figure needs; and path and
-        message of the files that are left for the next sweep.
+        The rows of all parts, without the columns that no figure needs; and path and message of the files that are left
+        for the next sweep.
     """
     folder = f"scores/{plan['batch']}"
     answered, left = [], []

@@ -57,7 +57,7 @@ def _content(file: Folder) -> bytes | None:
         if isinstance(file, str) and isinstance(error, FileNotFoundError):
             return None
         if isinstance(file, str) and not isinstance(error, PermissionError):
-            raise  # the server fails for now: the task is tried again
+            raise  # the server fails at the moment: the task is tried again
         raise DataError(f"{file} cannot be read ({error.strerror or error})") from None
     if len(data) > MAX_LABELS_BYTES:
         raise DataError(f"{file} is too long, or has grown while it was read; expected {MAX_LABELS_BYTES:,} bytes")

@@ -19,7 +19,7 @@ UNFINISHED_SUFFIXES = (
 """Endings of the names that programs give to files that they are still writing."""
 
 TEMPORARY = "temporary_error"
-"""Reason of a file that is left for the next sweep, as reading it failed for a reason that does not lie in the file."""
+"""Reason of a file that is left for the next sweep, as reading it failed and the file itself may be good."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class File:
 
 @dataclass
 class Listing:
-    """What is to say of the files of folders besides those that are to be scored.
+    """Counts of the files of folders that are not scored now.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
 WORKER_FILES, WORKER_BYTES = 100, 32 << 20
-"""Files or bytes that another process is worth: it takes a second to start."""
+"""Files or bytes for which one more process pays off: it takes a second to start."""
 TOO_LARGE = "too_large"
 """Reason of a file for which memory ran out :data:`MEMORY_ATTEMPTS` times. It becomes known to the model, until it
 changes."""

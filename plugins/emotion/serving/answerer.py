@@ -2,8 +2,8 @@
 
 The service starts it as ``python -m emotion.serving.answerer DESCRIPTOR HOME MODEL``, and talks to it over the socket
 with this file descriptor. A message is the length of its header and of its content (4 bytes each), the header as JSON,
-and the content as it is. Nothing is pickled. The process ends when the other end of the socket is closed, however that
-happened. A recording that makes the decoder crash or hang costs this process, and not the service.
+and the content as it is. Nothing is pickled. The process ends when the other end of the socket is closed, for whatever
+reason. If a recording makes the decoder crash or hang, only this process is lost, and not the service.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(descriptor: str, home: str, name: str) -> None:
 
         try:
             model = _load(home, name)
-        except Exception as error:  # of an object store's client too: the service says what it was
+        except Exception as error:  # also one of an object store's client: the service says what it was
             _write(stream, {"status": "failed"}, describe_failure(error).encode())
             return
         _write(stream, {"status": "ready", "version": model.version, "family": model.family})
@@ -86,7 +86,7 @@ def _reply(model: CustomEmotionModel, header: dict, content: bytes) -> tuple[dic
         )
     except AudioError as error:
         return _refusal("refused", error.reason, str(error))
-    except Exception as error:  # a fault of this code: it must not end the process, and be seen
+    except Exception as error:  # an error in this code must not end the process, and must be in the log
         log.exception("a recording could not be answered")
         return _refusal("failed", "failed", f"the recording could not be answered ({describe_failure(error)})")
     return {"status": "answered", "reason": answer.get("error")}, json.dumps(answer, allow_nan=False).encode()

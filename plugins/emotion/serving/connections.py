@@ -1,4 +1,4 @@
-"""Connections: clients that send nothing, and web pages of other sites, get none for long."""
+"""Connections: closes those on which no request comes, and refuses requests of web pages of other sites."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 def protocol(header_seconds: float) -> type[HttpToolsProtocol]:
     """uvicorn's protocol of HTTP, with limits on headers, on trailers, and on the time until headers are there.
 
-    Without them, a client may send a header a minute, or headers without end. It closes the connection.
+    Without these limits, a client could send one header a minute, or headers without end. Beyond them, the connection
+    is closed.
     """
 
     class Protocol(HttpToolsProtocol):

@@ -22,7 +22,7 @@ class Limits:
     upload_seconds : float
         For the body of a request.
     answer_seconds : float
-        For the answer of one process; then the process is ended and replaced.
+        Until a clip gets a free process, and for the answer of a process. A slower process is ended and replaced.
     waiting : int
         Clips that wait for a free process.
     connections : int

@@ -22,9 +22,9 @@ from emotion.serving.limits import Limits, Refused
 
 log = logging.getLogger(__name__)
 START_SECONDS = 120.0
-"""For a process to import its libraries and load a model from a slow store."""
+"""How long a process may take to import its libraries and load a model from a slow store."""
 RETRY_SECONDS = 30.0
-"""After a model that could not be loaded, until it is tried again."""
+"""How long until a model that could not be loaded is tried again."""
 BUFFER_BYTES = 1 << 20
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Each process has one thread: all cores are busy with clips, and not with parts of one."""
@@ -57,7 +57,7 @@ class Served:
 
 
 class Answerer:
-    """One process, from this side: see :mod:`emotion.serving.answerer`."""
+    """One process that answers, as the service sees it: see :mod:`emotion.serving.answerer`."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._process, self._reader, self._writer = process, reader, writer
@@ -151,7 +151,7 @@ class Answerers:
         self.problem: str | None = None
 
     async def start(self) -> None:
-        """Load the model, if there is one, and go on looking whether it changes."""
+        """Load the model, if there is one, and watch for another champion."""
         await self._check()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -236,7 +236,7 @@ class Answerers:
                 self._emitter.gauge(metrics.SERVING_LOAD, count, figure=figure)
             try:
                 await self._check()
-            except Exception:  # it must not end: nobody would replace a process any more
+            except Exception:  # this loop must go on: it replaces processes that have ended
                 log.exception("the service could not look after its processes")
                 await asyncio.sleep(self._limits.check_seconds)
 
@@ -245,7 +245,7 @@ class Answerers:
         self._lacking.clear()
         try:
             wanted = await asyncio.to_thread(self._find_other)
-        except Exception as error:  # of an object store's client too
+        except Exception as error:  # also one of an object store's client
             self._note(describe_failure(error))
         else:
             if wanted:
@@ -256,7 +256,7 @@ class Answerers:
             await self._fill(self.served.name)
 
     def _find_other(self) -> tuple[str, str, str | None] | None:
-        """The model to load: what changes with it, its name, and since when it is the champion. None: as before."""
+        """Another model to load: a text that changes with it, its name, and since when it is the champion; or None."""
         from emotion.errors import ConfigurationError
         from emotion.inference import CHAMPION
         from emotion.models import registry
@@ -273,7 +273,8 @@ class Answerers:
         pointer = registry.champion(store)
         if pointer is None:
             raise ConfigurationError(
-                f"there is no champion in {store.root}: run the DAG emotion_training or promote a version"
+                f"there is no champion in {store.root}: train with make train or the DAG emotion_training, or promote "
+                "a version"
             )
         registry.champion_entry(store, pointer)  # the bundle must be the one that was promoted
         name, since = f"{pointer['version']}/{pointer['family']}", pointer["since"]
@@ -297,7 +298,7 @@ class Answerers:
         self._add(first)
         log.info("the model is %s", self.served.name)
         self._has_failed, self.problem = False, None
-        # One after the other: more than one process too many could be more than the memory holds.
+        # One after the other: there may be no memory for more than one extra process.
         remaining = set(before)
         try:
             while remaining:

@@ -17,7 +17,7 @@ from emotion import metrics
 from emotion.audio.decode import RATES, to_mono
 from emotion.errors import AudioError, ConfigurationError
 from emotion.inference.cutting import Segment, WindowCutter
-from emotion.inference.windows import HOP, WINDOW
+from emotion.inference.windows import WINDOW
 from emotion.metrics import Emitter
 from emotion.serving.limits import Limits, Memory, Refused, Share
 from emotion.serving.processes import Answerers
@@ -41,7 +41,8 @@ class StreamHeader(BaseModel):
     format: Literal["pcm_s16le", "f32le"]
     channels: Literal[1] = 1
     window: float = Field(WINDOW, allow_inf_nan=False)
-    hop: float = Field(HOP, ge=LEAST_HOP, allow_inf_nan=False)
+    hop: float | None = Field(None, ge=LEAST_HOP, allow_inf_nan=False)
+    """None: half a window, as of ``emotion predict --window``."""
 
 
 class Closed(Exception):
@@ -147,8 +148,9 @@ class Stream:
         wait. Raises Closed, or Refused where there is no room.
         """
         header = _header(await self._receive(self._streams.limits.header_seconds))
+        hop = header.window / 2 if header.hop is None else header.hop
         try:
-            cutter = WindowCutter(header.sample_rate, window=header.window, hop=header.hop)
+            cutter = WindowCutter(header.sample_rate, window=header.window, hop=hop)
         except ConfigurationError as error:
             raise Closed(INVALID, str(error)) from None
         with self._streams.admitted(header, self._share):

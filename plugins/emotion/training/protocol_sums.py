@@ -1,7 +1,7 @@
 """The sums that the fits of a protocol start from, computed once for all of its folds.
 
-The rows of a protocol are read once. Each fold leaves out another part of them, so the sums of a training side are
-those of the parts that it is made of.
+The rows of a protocol are read once, in parts: each fold leaves out another part. The sums of a training side are the
+sums of its parts, added up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sums_of_sides(
         yield from ((rows.variants(protocol, side), None) for side in sides)
     elif protocol in ADAPTED_TO["batch"]:
         yield from _by_batch(rows, protocol, sides)
-    elif protocol == "random_adapted":  # the features of each fold are others
+    elif protocol == "random_adapted":  # each fold has other features
         for side in sides:
             yield from _of_same_features(rows, rows.variants(protocol, side), [side])
     else:
@@ -59,8 +59,8 @@ def _of_same_features(
 
 
 def _by_batch(rows: TrainingRows, protocol: str, sides: Sequence[np.ndarray]) -> Iterator[tuple[Variants, Sums]]:
-    """Each training side of each dataset is z-scored by itself, in each variant: an affine map of features as they
-    are, whose sums follow from the sums of these."""
+    """Each training side of each dataset is z-scored by itself, in each variant. That is an affine map, so the sums of
+    the z-scored features follow from those of the features as they are."""
     parts = _parts(rows, sides)
     normalized = [rows.variants(protocol, side) for side in sides]
     weights = [_weight_by_dataset(rows, side) for side in sides]

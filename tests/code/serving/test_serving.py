@@ -287,6 +287,13 @@ def test_a_stream_gets_the_answers_of_its_file(service, model, speech, kind, ste
     assert all("emotion" in answer for answer in answers)
 
 
+def test_windows_begin_half_a_window_apart_unless_the_header_says_otherwise(service, speech):  # noqa: F811
+    with open_stream(service) as stream:
+        stream.send(json.dumps({"sample_rate": 48_000, "format": "pcm_s16le", "window": 1}))
+        stream.send(speech[:96_000].tobytes())
+        assert [json.loads(stream.recv(timeout=10))["start"] for _ in range(3)] == [0.0, 0.5, 1.0]
+
+
 def test_an_answer_comes_as_soon_as_its_window_is_complete(service, speech):  # noqa: F811
     with open_stream(service, sample_rate=48_000, format="pcm_s16le", window=1, hop=1) as stream:
         stream.send(speech[:48_000].tobytes())

@@ -120,17 +120,28 @@ def test_no_secret_has_a_default():
     assert set(re.findall(r"\$\{(\w+):\?", TEXT)) == SECRETS
     others = set(re.findall(r"(?<!\$)\$\{?(\w+)(?!:\?)\b(?!:\?)", TEXT))
     assert others == {
+        "EMOTION_APPROVERS",
+        "EMOTION_DATASET",
         "EMOTION_EXECUTOR",
+        "EMOTION_FEATURES",
         "EMOTION_INBOXES",
         "EMOTION_INBOX_DAYS",
         "EMOTION_RECORDINGS",
         "EMOTION_REVIEW_DAYS",
+        "EMOTION_REVIEW_SCHEDULE",
+        "EMOTION_SCORING_SCHEDULE",
         "EMOTION_SLOTS",
+        "EMOTION_TRAINING_SCHEDULE",
         "EMOTION_HOME",
         "AWS_ACCESS_KEY_ID",
         "AWS_DEFAULT_REGION",
         "AWS_ENDPOINT_URL",
         "AWS_SECRET_ACCESS_KEY",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_USERNAME",
         "AIRFLOW_PORT",
         "AIRFLOW_URL",
         "GRAFANA_PORT",
@@ -195,6 +206,24 @@ def test_one_environment_for_all_of_airflow():
     for name in (name for name in SERVICES if name.startswith("airflow-")):
         assert shared.items() <= SERVICES[name]["environment"].items()
     assert shared["AIRFLOW__METRICS__STATSD_HOST"] == "graphite"
+
+
+def test_every_setting_reaches_the_containers():
+    """All variables of the table of settings, but for the places of files that are in the image."""
+    settings = (ROOT / "docs/architecture.md").read_text().partition("\n## Settings\n")[2]
+    variables = {
+        name for row in re.findall(r"^\| (`.*?`) \|", settings, re.MULTILINE) for name in re.findall(r"\w+", row)
+    }
+    assert len(variables) > 20
+    assert variables - set(SERVICES["airflow-scheduler"]["environment"]) == {"EMOTION_DATASETS", "EMOTION_ZENODO_URL"}
+
+
+def test_an_empty_schedule_stays_empty_and_others_have_the_defaults_of_the_dags():
+    defaults = (ROOT / "plugins/emotion_airflow/defaults.py").read_text()
+    schedules = dict(re.findall(r'"variable": "(\w+)", "default": "([^"]+)"', defaults))
+    assert len(schedules) == 3
+    for name, default in schedules.items():
+        assert SERVICES["airflow-scheduler"]["environment"][name] == f"${{{name}-{default}}}"
 
 
 def test_database_is_healthy_when_others_can_reach_it():
