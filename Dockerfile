@@ -16,7 +16,9 @@ COPY --chown=airflow:0 plugins /opt/airflow/plugins
 COPY --chown=airflow:0 dags /opt/airflow/dags
 COPY --chown=airflow:0 docs/monitoring.md /opt/airflow/docs/monitoring.md
 
+COPY --chown=airflow:0 docker/compile_loops.py /tmp/
+
 # Compiled here, once, and not by every first task. The folders are there so that volumes begin as the airflow user's.
 RUN mkdir -p /opt/airflow/emotion-home /opt/airflow/auth /opt/airflow/logs \
     && python -m compileall -q /opt/airflow/plugins /opt/airflow/dags \
-    && python -c "import numpy, emotion.datasets.synthesis, emotion.features as f, matplotlib.pyplot; f.extract(numpy.ones(8000))"
+    && python /tmp/compile_loops.py

@@ -28,6 +28,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from emotion import local_folder
 from emotion.errors import ConfigurationError, DataError, StoreError
 from emotion.store_lock import Held, file_lock, lease
 from emotion.whole_file import whole_file
@@ -116,9 +117,8 @@ class Store:
     def list(self, prefix: str, pattern: str = "*") -> list[str]:
         """Keys of the files below ``prefix`` whose name matches ``pattern``, sorted; [] if none."""
         base = self.path(prefix)
-        if not self._s3 and not self._fs.isdir(base):
-            return []
-        paths = (PurePosixPath(path) for path in self._fs.find(base) if path != base and not path.endswith("/"))
+        names = local_folder.files_below(base) if self.is_local else self._fs.find(base)
+        paths = (PurePosixPath(path) for path in names if path != base and not path.endswith("/"))
         start = len(PurePosixPath(base).parts) - len(PurePosixPath(prefix).parts)
         return sorted(
             "/".join(path.parts[start:])
@@ -253,6 +253,8 @@ class Store:
             raise ConfigurationError(f"{key!r} is the whole artifact store, which is not deleted; expected a key in it")
         if self._s3:
             self._s3.delete_tree(path)
+        elif self.is_local:
+            local_folder.delete(path)
         elif self._fs.exists(path):
             self._fs.rm(path, recursive=True)
 

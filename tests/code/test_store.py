@@ -95,6 +95,22 @@ def test_delete_removes_a_file_or_a_folder_and_accepts_what_is_not_there(place):
     assert not place.exists("a/c/d") and place.list("a") == []
 
 
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch):
+    store, scandir = Store(str(tmp_path)), os.scandir
+    store.write_bytes("a/b/c", b"1")
+
+    def failing(path):
+        if str(path).endswith("/b"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.list("a")
+    assert store.list("a") == ["a/b/c"]
+
+
 @pytest.mark.parametrize("key", ["../x", "/etc/passwd", "a/../../x", "a\\..\\x", "a\0b", "a/.."])
 def test_keys_stay_below_the_root(place, key):
     for use in (place.path, place.url, place.exists, place.read_bytes, place.list, place.delete):

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from emotion import metrics
-from emotion.errors import EmotionError, describe_failure
+from emotion.errors import EmotionError, StoreError, describe_failure
 from emotion.metrics import Emitter
 from emotion.models import registry
 from emotion.monitoring import emotion_mix, estimated, realized
@@ -64,6 +64,8 @@ def of_batch(
         reference = Reference.from_bytes(registry.read_file(store, entry, REFERENCE))
         estimate = estimated.estimate(clips, reference, family=family, drift=drift)
         mix = emotion_mix.corrected(clips, reference, family=family, drift=drift)
+    except StoreError:
+        raise  # the store fails at the moment: the task is tried again
     except Exception as error:
         log.warning("the accuracy of the batch cannot be estimated", exc_info=True)
         failures.append(describe_failure(error))
@@ -71,6 +73,8 @@ def of_batch(
         estimate, mix = estimated.not_estimated(reason), emotion_mix.not_corrected(reason)
     try:
         so_far = _of_model(settled.table(store), store, model["version"], family)
+    except StoreError:
+        raise  # the store fails at the moment: the task is tried again
     except Exception as error:
         log.warning("the realized accuracy of %s cannot be measured", model["version"], exc_info=True)
         failures.append(describe_failure(error))

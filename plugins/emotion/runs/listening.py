@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from emotion.errors import AudioError, EmotionError, describe_failure
+from emotion.errors import AudioError, EmotionError, StoreError, describe_failure
 from emotion.inference import CustomEmotionModel, windows
 from emotion.inference.adapting import Groups
 from emotion.reports import batch_report, clip_picture, players, training_report
@@ -105,6 +105,8 @@ def suspicious_clips(store: Store, key: str) -> Iterator[dict]:
 def _reasons(store: Store, part: str, row: dict, model: CustomEmotionModel, groups: Groups | None) -> dict:
     try:
         answer = _explain(store, part, row, model, groups)
+    except StoreError:
+        raise  # the store fails at the moment: the task is tried again
     except Exception as error:
         log.warning("%s: the answer gets no explanation", row["path"], exc_info=True)
         answer = {"explanation": None, "no_explanation": describe_failure(error)}

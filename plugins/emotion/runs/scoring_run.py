@@ -281,6 +281,8 @@ class ScoringRun(Run):
             verdict = drift.judge(sketch)
             verdict["last_batches"] = self._compare_with_last(plan, verdict, failures)
             self.store.write_json(self._key("drift.json"), verdict)
+        except StoreError:
+            raise  # the store fails at the moment: the task is tried again
         except Exception as error:
             failures.append(_failure("drift", error))
             verdict = drift.not_judged(f"Drift could not be judged: {describe_failure(error)}.")
@@ -305,6 +307,8 @@ class ScoringRun(Run):
             if size and (made := make_queue(self.store, plan, size=size, drift=drift_verdict)):
                 queued = len(made.items)
             expire(self.store, self.settings.review_days)
+        except StoreError:
+            raise  # the store fails at the moment: the task is tried again
         except Exception as error:
             failures.append(_failure("review", error))
         return {"clips": queued}
@@ -315,6 +319,8 @@ class ScoringRun(Run):
         try:
             version = plan["models"][0]["version"]
             return changes.note_batch(self.store, version, self.name, verdict["groups"]) if verdict["groups"] else None
+        except StoreError:
+            raise  # the store fails at the moment: the task is tried again
         except Exception as error:
             failures.append(_failure("last_batches", error))
             return None
@@ -353,6 +359,8 @@ class ScoringRun(Run):
             is_adapted = all(failure["step"] != "adaptation" for failure in failures)
             groups = self._groups[0] if is_adapted else None
             page = scoring_report.render(self.store, plan, summary, self._models[0], groups, failures)
+        except StoreError:
+            raise  # the store fails at the moment: the task is tried again
         except Exception as error:
             failures.append(_failure("report", error))
             page = batch_report.render_failures(summary)

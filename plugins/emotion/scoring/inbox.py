@@ -343,7 +343,7 @@ def reopen(file: File, *, inboxes: tuple[Folder, ...]) -> Iterator[tuple[BinaryI
     try:
         handle = open_regular(real)
     except OSError as error:
-        if error.errno not in FINAL_ERRORS:
+        if error.errno not in FINAL_ERRORS or isinstance(error, FileNotFoundError):  # it may come back as it was
             raise
         raise AudioError("unreadable", f"{file.path} cannot be read: {error.strerror}") from error
     with handle:

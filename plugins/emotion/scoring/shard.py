@@ -378,7 +378,8 @@ def _none_usable(row: dict, count: int, segments: str, error: AudioError) -> Aud
 def _refusal(entry: dict, error: Exception) -> dict:
     """The columns that say why a file or channel gets no answer."""
     if isinstance(error, AudioError):
-        return {"error": error.reason, "message": inbox.shown(str(error))}
+        reason = TEMPORARY if error.reason == "changed" else error.reason  # the content of the plan may come back
+        return {"error": reason, "message": inbox.shown(str(error))}
     log.error("%s: scoring it failed", entry["path"], exc_info=error)
     return {"error": INTERNAL, "message": inbox.shown(describe_failure(error))}
 

@@ -17,7 +17,7 @@ import scipy.signal
 from emotion import features
 from emotion.audio import decode
 from emotion.errors import ConfigurationError
-from emotion.features import kernels, spectrum
+from emotion.features import bases, kernels, spectrum
 from emotion.features.descriptors import DESCRIPTORS
 from emotion.features.frames import F0_REFERENCE, LEAST_VOICED, MASKING_DB, REFERENCE_DB, SPEECH_BAND, Speech
 from emotion.features.spectrum import HOP, N_DELTA, N_FFT, N_MELS, N_MFCC, WINDOW
@@ -384,7 +384,31 @@ def test_filters_that_are_kept_need_no_librosa(tmp_path):
     code = (
         "import sys; from emotion.features import spectrum\nspectrum.library_filters(); print('librosa' in sys.modules)"
     )
-    (tmp_path / "cache").mkdir()
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     asked = [subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) for _ in range(2)]
     assert asked == ["True\n", "False\n"]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a flipped bit", "another file", "a folder", "no folder for it"])
+def test_filters_that_cannot_be_kept_or_read_are_computed(tmp_path, monkeypatch, damage):
+    arguments = (16_000, 512, 20, 12, (150.0, 3500.0))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    expected = bases.kept(*arguments)
+    (file,) = (tmp_path / "cache").iterdir()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    if damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    elif damage == "no folder for it":
+        file.unlink()
+        file.parent.rmdir()
+        file.parent.write_text("a file")
+    else:
+        changed = {"cut off": content[:1000], "a flipped bit": content, "another file": b"x"}
+        file.write_bytes(changed[damage])
+    for one, other in zip(bases.kept(*arguments), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    if file.is_file():
+        for one, other in zip(bases.kept(*arguments), expected, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -9,6 +9,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import textwrap
 import tracemalloc
 from pathlib import Path
@@ -32,7 +34,7 @@ from emotion.inference.answer_queue import MIN_SPEAKER_CLIPS, ROWS_AT_ONCE
 from emotion.inference.windows import read, stream_windows
 from emotion.models import decisions, registry
 from emotion.models.adaptation import normalize_by_speaker
-from emotion.settings import Settings
+from emotion.settings import PROJECT, Settings
 from emotion.store import Store
 from emotion.vocabulary import EMOTIONS, FAMILIES, MODES
 
@@ -431,6 +433,37 @@ def test_the_examples_of_the_class_run(trained_store, corpus, voice, tmp_path, m
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in printed[:2]] == ["a.wav", "b.wav"] and printed[2][:2] == ["0.0", "3.0"]
     assert {line[-1] for line in printed} <= set(EMOTIONS)
+
+
+COMPILED = """
+import runpy, sys
+from numba.core.dispatcher import Dispatcher
+from emotion.inference import CustomEmotionModel
+
+def compiled():
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("emotion.")]
+    names = [(name, value) for module in modules for name, value in vars(module).items()]
+    loops = [(name, value) for name, value in names if isinstance(value, Dispatcher)]
+    return {f"{name} {signature}" for name, value in loops for signature in value.signatures}
+
+runpy.run_path("docker/compile_loops.py")
+before = compiled()
+CustomEmotionModel().predict_emotion_from_file(sys.argv[1], explain=True)
+print(len(before), *(compiled() - before))
+"""
+
+
+def test_an_answer_in_the_image_compiles_nothing(trained_store, corpus):
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED, corpus[0]],
+        env=os.environ | {"EMOTION_HOME": trained_store.root},
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    number, *missing = done.stdout.split(maxsplit=1)
+    assert int(number) > 10 and not missing
 
 
 # --- explanations -------------------------------------------------------------------------------------------

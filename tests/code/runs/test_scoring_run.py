@@ -21,7 +21,7 @@ from markupsafe import escape
 
 from emotion import features, metrics
 from emotion.audio import decode
-from emotion.errors import ConfigurationError, DataError
+from emotion.errors import ConfigurationError, DataError, StoreError
 from emotion.explanation.values import Explainer
 from emotion.features import quality
 from emotion.inference import CustomEmotionModel
@@ -285,19 +285,26 @@ def test_a_file_that_grows_between_two_looks_is_left_alone(home, box, voices, mo
         dag_run(home)
 
 
-def test_a_file_that_changes_after_it_was_listed_is_rejected_and_taken_next_time(home, box, voices):
-    shutil.copy(voices[0], box / "a.wav")
-    shutil.copy(voices[1], box / "b.wav")
+def test_a_file_that_changes_or_is_away_after_it_was_listed_is_taken_next_time(home, box, voices):
+    for name, voice in zip(("a.wav", "b.wav", "c.wav"), voices, strict=False):
+        shutil.copy(voice, box / name)
     run = ScoringRun(home, "first", Emitter(None))
     (shard,) = run.find_new_audio(folder=None, options=NOW)
     shutil.copy(voices[2], box / "a.wav")
     os.utime(box / "b.wav")
+    (box / "c.wav").rename(box.parent / "away.wav")
     run.score(part=shard["part"])
     run.collect_predictions()
     run.watch_drift()
-    assert predictions(home, "first")["error"].to_dict() == {"a.wav": "changed", "b.wav": ""}
+    assert predictions(home, "first")["error"].to_dict() == {"b.wav": ""}
+    left = {
+        file["path"]: file["message"] for file in run.store.read_json("scores/first/summary.json")["temporary_errors"]
+    }
+    assert "changed after it was listed; the next sweep scores it" in left["a.wav"] and "c.wav" in left
+    shutil.copy(voices[0], box / "a.wav")  # both come back as they were
+    (box.parent / "away.wav").rename(box / "c.wav")
     dag_run(home, "second")
-    assert predictions(home, "second")["error"].to_dict() == {"a.wav": ""}
+    assert predictions(home, "second")["error"].to_dict() == {"a.wav": "", "c.wav": ""}
 
 
 def hostile(box: Path, outside: Path, voice: Path) -> tuple[dict[str, str], set[str]]:
@@ -590,6 +597,24 @@ def test_a_batch_survives_what_fails_after_the_predictions(home, box, voices, mo
     assert run.store.read_json("scores/first/drift.json") == summary["drift"]
     with pytest.raises(NothingToScore, match="4 files are known"):
         dag_run(home, "second")
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(drift, "judge"), (changes, "note_batch"), (listening, "_explain"), (batch_report, "render")],
+)
+def test_a_store_that_fails_at_the_moment_costs_no_verdict(home, box, voices, monkeypatch, place, name):
+    def failing(*_, **__):
+        raise StoreError("the server does not answer")
+
+    for path in voices[::12]:
+        shutil.copy(path, box)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, failing)
+        with pytest.raises(StoreError):
+            dag_run(home, "first")
+    summary = dag_run(home, "first").store.read_json("scores/first/summary.json")  # as when the task is tried again
+    assert summary["failures"] == [] and summary["drift"]["verdict"] == "ok"
 
 
 def test_a_clip_without_excerpt_is_in_the_report(home, box, voices, monkeypatch):
