@@ -95,6 +95,8 @@ def service(trained_store, tmp_path_factory) -> Iterator[Service]:
         running = Service(Store(home), listener.getsockname()[1], server, statsd)
         running.until(lambda response: response.ok)
         yield running
+        running.metrics()
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive() and not running.processes()
+        assert running.metrics()[-1] == "airflow.emotion.serving.load.expected:0.0|g"
