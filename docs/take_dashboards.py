@@ -119,11 +119,12 @@ def send(port: int, bodies: list[bytes], *, rate: float, seconds: float) -> None
     asyncio.run(serving.fixed_rate(serving.Client(port), bodies, seconds, rate))
 
 
-def draw(graphite_url: str, *, since: float) -> None:
-    """Draw every dashboard for the time from the Unix time ``since`` until now."""
+def draw(graphite_url: str, *, since: float, scored_since: float) -> None:
+    """Draw every dashboard for the time from the Unix time ``since`` until now, and *Scoring* from ``scored_since``."""
     for file in sorted((PROJECT / "grafana" / "dashboards").glob("*.json")):
         dashboard = json.loads(file.read_text())
-        dashboard["time"]["from"] = f"now-{int(time.time() - since) // 60 + 1}min"
+        seconds = time.time() - (scored_since if file.stem == "scoring" else since)
+        dashboard["time"]["from"] = f"now-{int(seconds) // 60 + 1}min"
         target = PROJECT / "docs" / "pictures" / f"dashboard_{file.stem}.png"
         pictures.draw(graphite_url, dashboard).quantize(64).save(target, optimize=True)
         print(target, flush=True)
@@ -147,6 +148,7 @@ def main(recordings: Path) -> None:
             for seed in range(3):
                 conf = {"source": str(base / "recordings"), "seed": seed}
                 run(airflow, "emotion_training", f"seed-{seed}", conf)
+            scored_since = time.time()
             for number in range(BATCHES):
                 conf = {"folder": f"batch-{number}", "settle_seconds": 0, "speakers": "subfolder"}
                 run(airflow, "emotion_scoring", f"batch-{number}", conf)
@@ -156,7 +158,7 @@ def main(recordings: Path) -> None:
             with service_in_use(base / "home", clips, graphite.statsd):
                 time.sleep(2 * graphite_stack.FLUSH_SECONDS)
                 graphite.settle()
-                draw(graphite.url, since=start)
+                draw(graphite.url, since=start, scored_since=scored_since)
 
 
 if __name__ == "__main__":

@@ -309,8 +309,8 @@ SERVING_LOAD = _metric(
     "serving.load.{figure}",
     "gauge",
     "count",
-    "State of `emotion serve`, sent every few seconds: processes that are ready; expected processes, 0 once it is stopped "
-    "in good order; waiting clips; problem, 1 if /health names one; open streams",
+    "State of `emotion serve`, sent every few seconds: processes that are ready; expected processes, 0 once it is "
+    "stopped in good order; waiting clips; problem, 1 if /health names one; open streams",
 )
 SERVING_LOADED = _metric(
     "serving.models_loaded", "counter", "models", "Models that `emotion serve` loaded: as it began, or a new champion"

@@ -152,6 +152,7 @@ class Answerers:
 
     async def start(self) -> None:
         """Load the model, if there is one, and go on looking whether it changes."""
+        self._send_load()  # it is expected from now on, also if it does not get further
         await self._check()
         self._watcher = asyncio.create_task(self._watch())
 
