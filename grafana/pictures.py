@@ -204,7 +204,7 @@ def _stat(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> No
         paint.text((left + 12, y + 2), name, fill="white", font=FONTS[11])
         is_large = step > 40 and len(text) < 14
         x = left + (12 if len(rows) < 3 else width / 2)
-        paint.text((x, y + step / 2 - 8), text, fill="white", font=FONTS[26 if is_large else 13])
+        paint.text((x, y + max(step / 2 - 8, 14)), text, fill="white", font=FONTS[26 if is_large else 13])
 
 
 def _lines(box: tuple, rows: Rows) -> Iterator[tuple[float, float, str, list[float]]]:

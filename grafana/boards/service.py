@@ -30,8 +30,8 @@ def service_now() -> list:
     return [
         tile(
             "Service: last ready",
-            "Time since a process of `emotion serve` was last ready to answer. Red after 5 minutes: the alert 'Service "
-            "does not answer' fires. Grey if it was stopped in good order.",
+            "Time since a process of `emotion serve` was last ready to answer; up to 2 minutes while all is well. Red "
+            "after 5 minutes: the alert 'Service does not answer' fires. Grey if it was stopped in good order.",
             f"fallbackSeries({alias(service_stopped(), 'stopped')}, {alias(service_ready(), 'ago')})",
             unit="s",
             decimals=0,
