@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from panels import DAY
-from queries import HOUR, SCHEDULER_BEAT, TASK_FINISHED, age, alias, named, or_zero, path, scoring_age
+from queries import (
+    HOUR,
+    SCHEDULER_BEAT,
+    TASK_FINISHED,
+    age,
+    alias,
+    failed_share,
+    named,
+    or_zero,
+    path,
+    scoring_age,
+    service_ready,
+    service_stopped,
+)
 
 from emotion import metrics
 from emotion.evaluation.selection import PROTOCOL, SCORE
@@ -67,6 +80,8 @@ def alerts() -> list[Alert]:
         _task_failures(),
         _scheduler(),
         _scoring_stopped(),
+        _service_silent(),
+        _service_failing(),
     ]
 
 
@@ -256,4 +271,36 @@ def _scoring_stopped() -> Alert:
         "scheduled (EMOTION_SCORING_SCHEDULE is empty), the next run of either DAG says so in the metric "
         "scoring.every_hours, and this alert ends.",
         panel=("scoring", "Time since last sweep"),
+    )
+
+
+def _service_silent() -> Alert:
+    return Alert(
+        uid="emotion-service-silent",
+        title="Service does not answer",
+        target=alias(f"fallbackSeries({service_stopped()}, {service_ready()})", "service"),
+        window=9 * DAY,  # by the minute: of more days Graphite has a value an hour
+        evaluator=("gt", [300]),
+        pending="1m",
+        severity="critical",
+        summary="For 5 minutes no process of `emotion serve` has been ready: it has ended, or has no model.",
+        runbook="Ask the service for /health. If it answers, the problem there says why there is no model. If it does "
+        "not, look for its process and its log, and start it again. If it is healthy, its metrics do not arrive: see "
+        "EMOTION_STATSD. A service that is stopped by SIGTERM or Ctrl-C says so, and this alert stays quiet.",
+        panel=("scoring", "Service: last ready"),
+    )
+
+
+def _service_failing() -> Alert:
+    return Alert(
+        uid="emotion-service-failing",
+        title="Requests to the service fail",
+        target=alias(failed_share(), "service"),
+        window=600,
+        evaluator=("gt", [0.05]),
+        summary="More than 5 % of the requests to `emotion serve` in the last 10 minutes failed, five or more.",
+        runbook="See the reasons on the dashboard Scoring. busy: more is sent than the processors can answer; send "
+        "less, or start it on a machine with more processors. no_model: /health says why. timeout, crashed or failed: "
+        "the log of the service says what happened.",
+        panel=("scoring", "Service: requests failed"),
     )

@@ -67,11 +67,11 @@ def _panel(builder, title: str, description: str, targets: tuple[str, ...], *, s
 
 
 STATES = {
-    r"/(^|\.)(success|scored|featurized)$/": "green",
+    r"/(^|\.)(success|scored|featurized|answered|ended)$/": "green",
     r"/(^|\.)failed$/": "red",
-    r"/(^|\.)(upstream_failed|rejected)$/": "orange",
+    r"/(^|\.)(upstream_failed|rejected|refused)$/": "orange",
     r"/(^|\.)(up_for_retry|restarting)$/": "yellow",
-    r"/(^|\.)(skipped|removed)$/": GREY,
+    r"/(^|\.)(skipped|removed|left)$/": GREY,
     r"/^promoted$/": "purple",
     r"/^kept$/": "blue",
 }

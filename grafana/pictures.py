@@ -202,9 +202,9 @@ def _stat(paint: ImageDraw.ImageDraw, box: tuple, panel: dict, rows: Rows) -> No
             (left, y, left + width, y + step - 2), fill=COLOURS.get(colour, colour) or _colour(value, defaults)
         )
         paint.text((left + 12, y + 2), name, fill="white", font=FONTS[11])
-        is_large = len(rows) < 3 and len(text) < 14
+        is_large = step > 40 and len(text) < 14
         x = left + (12 if len(rows) < 3 else width / 2)
-        paint.text((x, y + step / 2 - 8), text, fill="white", font=FONTS[26 if is_large else 13])
+        paint.text((x, y + max(step / 2 - 8, 14)), text, fill="white", font=FONTS[26 if is_large else 13])
 
 
 def _lines(box: tuple, rows: Rows) -> Iterator[tuple[float, float, str, list[float]]]:

@@ -64,15 +64,18 @@ def condensed(expression: str, how: str) -> str:
     return f'consolidateBy({expression}, "{how}")'
 
 
-def named(metric: Metric, *labels: str, of: str) -> str:
+def named(metric: Metric, *labels: str, of: str, condense: str = "") -> str:
     """Name each series of ``of``, an expression on ``metric``, by the values of ``labels``.
+
+    ``condense``: how Graphite merges its points, where that is not usual for the kind of the metric: the rate of a
+    counter is averaged, and not added up.
 
     >>> named(metrics.FIT_SECONDS, "model", of=path(metrics.FIT_SECONDS))
     'aliasByNode(consolidateBy(stats.gauges.airflow.emotion.training.fit_seconds.*, "last"), 6)'
     """
     nodes = f"{ROOTS[metric.kind]}.{metrics.PREFIX}.{metric.name}".split(".")
-    if metric.kind != "timer":
-        of = condensed(of, "last" if metric.kind == "gauge" else "sum")
+    if metric.kind != "timer" or condense:
+        of = condensed(of, condense or ("last" if metric.kind == "gauge" else "sum"))
     return f"aliasByNode({of}, {', '.join(str(nodes.index(f'{{{label}}}')) for label in labels)})"
 
 
@@ -160,6 +163,23 @@ def rejected_share() -> str:
     rejected = f"aggregateLine({or_zero(rejected, 'rejected', alive=scored)}, 'sum')"
     every = path(metrics.SCORED, outcome="{scored,rejected}")
     return f"divideSeries({rejected}, aggregateLine(sumSeries({every}), 'sum'))"
+
+
+def failed_share() -> str:
+    """Failed requests to the service as a share of all in the time range; no series if fewer than five failed."""
+    every = f"aggregateLine(sumSeries({path(metrics.SERVING_REQUESTS)}), 'sum')"
+    failed = f"aggregateLine({path(metrics.SERVING_REQUESTS, outcome='failed')}, 'sum')"
+    return f"divideSeries(removeEmptySeries(removeBelowValue({failed}, 5)), {every})"
+
+
+def service_stopped() -> str:
+    """A series if the service said that it was stopped in good order, else none."""
+    return f"currentBelow({path(metrics.SERVING_LOAD, figure='expected')}, 0)"
+
+
+def service_ready() -> str:
+    """Seconds since a process of the service was last ready."""
+    return since_last(path(metrics.SERVING_LOAD, figure="processes"), least=1)
 
 
 def usual(expression: str) -> str:

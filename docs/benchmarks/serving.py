@@ -135,7 +135,7 @@ def wait_until_ready(port: int) -> None:
         try:
             if requests.get(f"http://127.0.0.1:{port}/health", timeout=60).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # it has no port yet, or loads its model
             pass
         time.sleep(0.1)
     raise SystemExit("the service did not become ready")

@@ -1,4 +1,4 @@
-"""The dashboards, one module each; ``frame`` is what they have in common."""
+"""The dashboards, one module each; ``frame`` is what they have in common, ``service`` a row of ``scoring``."""
 
 from __future__ import annotations
 

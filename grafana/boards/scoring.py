@@ -25,8 +25,8 @@ from queries import (
 )
 
 from boards.frame import SCORING_DAG, choose, dashboard, promotions, run_state, runs_link, with_rows
+from boards.service import service_now, service_over_time
 from emotion import metrics
-from emotion.metrics import Metric
 
 TYPICAL: Steps = [(None, "red"), (0.3, "yellow"), (0.5, "green")]
 """For the mean and the median of confidence; p10 and p90 lie lower and higher in a good batch too."""
@@ -59,7 +59,7 @@ def scoring() -> dict:
             "Predictions and rejected files": _predictions(),
             "Drift": _drift(),
             "Accuracy in use": _accuracy(),
-            "Service over HTTP": _service(),
+            "Service over HTTP": [*service_now(), *service_over_time()],
         },
         reports_of=SCORING_DAG,
     )
@@ -401,52 +401,5 @@ def _accuracy() -> list:
             decimals=2,
             limits=(0, 1),
             size=(12, 8),
-        ),
-    ]
-
-
-def _service() -> list:
-    """What ``emotion serve`` sends; without a service, the row is empty."""
-
-    def rates(metric: Metric, label: str) -> str:
-        return named(metric, label, of=per_minute(f'summarize({path(metric)}, "1min", "sum")'))
-
-    return [
-        time_panel(
-            "Service: requests per minute",
-            "Recordings sent to `emotion serve`: answered; refused, as the recording or the request cannot be used; "
-            "failed, as it was busy, had no model, or a process ended.",
-            rates(metrics.SERVING_REQUESTS, "outcome"),
-            colours=STATES,
-        ),
-        time_panel(
-            "Service: p90 of the time of a request",
-            "90 % of the requests of ten seconds took less: waiting for a process (queue), in it (answer), from the "
-            "headers to the answer, upload included (total).",
-            named(metrics.SERVING_LATENCY, "stage", of=path(metrics.SERVING_LATENCY, "upper_90")),
-            unit="ms",
-        ),
-        time_panel(
-            "Service: refused and failed by reason",
-            "Requests per minute that got no answer, by the reason that the client was told.",
-            rates(metrics.SERVING_REFUSED, "reason"),
-        ),
-        time_panel(
-            "Service: load",
-            "Processes that are ready, clips that wait for one, and open streams of live audio.",
-            named(metrics.SERVING_LOAD, "figure", of=path(metrics.SERVING_LOAD)),
-        ),
-        time_panel(
-            "Service: windows of live audio per minute",
-            "Windows of streams: answered; refused, such as those in which nobody speaks; failed.",
-            rates(metrics.SERVING_WINDOWS, "outcome"),
-            colours=STATES,
-        ),
-        time_panel(
-            "Service: streams per minute",
-            "Streams that came to their end, were closed by the service (wrong data, a limit), or were left by the "
-            "client.",
-            rates(metrics.SERVING_STREAMS, "outcome"),
-            colours=STATES,
         ),
     ]

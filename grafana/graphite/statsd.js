@@ -7,5 +7,7 @@
   // A gauge is written when it is set and not again every 10 s: a run's score is a point, not a plateau, it outlives a
   // restart of StatsD, and a feature that is no longer important disappears.
   deleteGauges: true,
+  // The boards show the 95th percentile of the time of a request.
+  percentThreshold: [90, 95],
   backends: ["./backends/graphite"]
 }

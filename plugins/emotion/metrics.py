@@ -309,7 +309,11 @@ SERVING_LOAD = _metric(
     "serving.load.{figure}",
     "gauge",
     "count",
-    "State of `emotion serve`, sent every few seconds: processes that are ready, clips that wait for one, open streams",
+    "State of `emotion serve`, sent every few seconds: processes that are ready; expected processes, 0 once it is "
+    "stopped in good order; waiting clips; problem, 1 if /health names one; open streams",
+)
+SERVING_LOADED = _metric(
+    "serving.models_loaded", "counter", "models", "Models that `emotion serve` loaded: as it began, or a new champion"
 )
 DOCTOR = _metric("doctor.probe", "gauge", "s", "Unix time at which `emotion doctor` last looked whether metrics arrive")
 RESOURCE = _metric(

@@ -94,7 +94,10 @@ def service(trained_store, tmp_path_factory) -> Iterator[Service]:
         thread.start()
         running = Service(Store(home), listener.getsockname()[1], server, statsd)
         running.until(lambda response: response.ok)
+        assert running.metrics()[0] == "airflow.emotion.serving.load.processes:0.0|g"  # before it loads the model
         yield running
+        running.metrics()
         server.should_exit = True
         thread.join(60)
         assert not thread.is_alive() and not running.processes()
+        assert running.metrics()[-1] == "airflow.emotion.serving.load.expected:0.0|g"

@@ -58,7 +58,7 @@ OWN_VALUES = {
         "score": ("accuracy", "uar", "ece", "confidence"),
     },
     metrics.SERVING_LATENCY: {"stage": ("queue", "answer", "total")},
-    metrics.SERVING_LOAD: {"figure": ("processes", "waiting", "streams")},
+    metrics.SERVING_LOAD: {"figure": ("processes", "expected", "waiting", "problem", "streams")},
     metrics.SERVING_REFUSED: {"reason": ("not_audio", "too_large", "busy")},
     metrics.DATASET_SCORE: {"score": ("accuracy", "uar", "f1_macro", "ece")},
     metrics.ESTIMATED: {"figure": ("value", "low", "high", "f1_macro", "promised")},
@@ -96,7 +96,9 @@ def emit_everything(address: tuple[str, int]) -> None:
                     metrics.CHAMPION,
                     metrics.SCORING_SEEN,
                 )
-                emitter.gauge(metric, time.time() - 600 if is_time else 0.9 / (1 + number), **labels)
+                is_number = metric is metrics.SERVING_LOAD
+                value = time.time() - 600 if is_time else 1 if is_number else 0.9 / (1 + number)
+                emitter.gauge(metric, value, **labels)
             sent += 1
             if sent % 50 == 0:
                 time.sleep(0.01)  # UDP on loopback drops what the receiver has no room for

@@ -152,6 +152,7 @@ class Answerers:
 
     async def start(self) -> None:
         """Load the model, if there is one, and watch for another champion."""
+        self._send_load()  # it is expected from now on, also if it does not get further
         await self._check()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -162,6 +163,7 @@ class Answerers:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         await asyncio.gather(*(answerer.end() for answerer in self._all))
+        self._emitter.gauge(metrics.SERVING_LOAD, 0, figure="expected")  # nobody has to look why it is silent
 
     def health(self) -> dict:
         """The model and the state of the service; ``problem`` says what is wrong, or is None."""
@@ -232,13 +234,22 @@ class Answerers:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lacking.wait(), self._limits.check_seconds)
-            for figure, count in (("processes", len(self._all)), ("waiting", self._waiting)):
-                self._emitter.gauge(metrics.SERVING_LOAD, count, figure=figure)
+            self._send_load()
             try:
                 await self._check()
             except Exception:  # this loop must go on: it replaces processes that have ended
                 log.exception("the service could not look after its processes")
                 await asyncio.sleep(self._limits.check_seconds)
+
+    def _send_load(self) -> None:
+        load = {
+            "processes": len(self._all),
+            "expected": self._count,
+            "waiting": self._waiting,
+            "problem": self.problem is not None,
+        }
+        for figure, count in load.items():
+            self._emitter.gauge(metrics.SERVING_LOAD, count, figure=figure)
 
     async def _check(self) -> None:
         """Load another champion, and start processes that are lacking."""
@@ -296,6 +307,7 @@ class Answerers:
         loaded = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self.served = Served(facts["version"], facts["family"], since, loaded)
         self._add(first)
+        self._emitter.count(metrics.SERVING_LOADED)
         log.info("the model is %s", self.served.name)
         self._has_failed, self.problem = False, None
         # One after the other: there may be no memory for more than one extra process.

@@ -383,18 +383,23 @@ def test_a_process_that_hangs_is_replaced(service, clip):  # noqa: F811
 def test_another_champion_is_loaded_and_a_broken_one_is_not(service, clip):  # noqa: F811
     content, store = clip.read_bytes(), service.store
     [before] = service.processes()
+    service.metrics()
     decisions.promote_by_hand(store, version="second", family="random_forest", reason="for this test")
     state = service.until(lambda response: response.json()["version"] == "second")
     assert (state["family"], state["since"]) == ("random_forest", registry.champion(store)["since"])
     service.until(lambda _: not before.is_running())
     answer = service.post(content).json()
     assert (answer["model"], answer["family"]) == ("second", "random_forest")
+    sent = service.metrics()
+    assert sent.count("airflow.emotion.serving.models_loaded:1|c") == 1
+    assert {line for line in sent if "load.problem" in line} == {"airflow.emotion.serving.load.problem:0.0|g"}
 
     store.write_bytes("models/first/logistic_regression_emotion_model.pkl", b"damaged")
     decisions.rollback(store, reason="for this test")
     state = service.until(lambda response: response.json()["problem"])
     assert "first/logistic_regression cannot be loaded" in state["problem"] and "sha256" in state["problem"]
     assert (state["status"], state["version"]) == ("ok", "second")
+    service.until(lambda _: "airflow.emotion.serving.load.problem:1.0|g" in service.metrics())
     assert service.post(content).json() == answer
     for key in (registry.CHAMPION, registry.HISTORY):
         store.delete(key)

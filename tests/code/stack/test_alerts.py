@@ -23,6 +23,8 @@ SHORT = GAUGE + "accuracy.short_by"
 SHAP = GAUGE + "training.shap_group.random_forest."
 FAILED = COUNT + "ti.finish.emotion_training.featurize.failed"
 BEAT = COUNT + "scheduler_heartbeat"
+READY, EXPECTED = GAUGE + "serving.load.processes", GAUGE + "serving.load.expected"
+REQUESTS = COUNT + "emotion.serving.requests."
 
 
 def weekly(path: str, *values: float) -> list[tuple[str, float, float]]:
@@ -44,6 +46,18 @@ def seen(minutes_ago: float, hours: float = 0.25) -> list[tuple[str, object, flo
     """A scoring run that looked for new files, by a schedule with so many hours between two runs."""
     days = minutes_ago / 1440
     return [(SEEN, lambda now: now - days * DAY, days), (HOURS, hours, days)]
+
+
+def ready(processes: int, expected: int, *minutes_ago: float) -> list[tuple[str, float, float]]:
+    """Ready and expected processes of the service, at some times."""
+    figures = ((READY, processes), (EXPECTED, expected))
+    return [(path, value, minutes / 1440) for minutes in minutes_ago for path, value in figures]
+
+
+def requests(answered: int, failed: int, minutes_ago: float = 3) -> list[tuple[str, float, float]]:
+    """Requests to the service, within ten seconds."""
+    counts = {"answered": answered, "failed": failed}
+    return [(REQUESTS + outcome, count, minutes_ago / 1440) for outcome, count in counts.items()]
 
 
 # Alert → state → name of a case → points as (path, value, days ago).
@@ -146,6 +160,36 @@ CASES = {
             "never": [],
         },
     },
+    "service-silent": {
+        "firing": {
+            "killed 8 minutes ago": ready(2, 2, 60, 8),
+            "no process for 8 minutes": [*ready(2, 2, 8), *ready(0, 2, 5, 0.5)],
+            "killed 2 days ago": ready(2, 2, 2880),
+            "started again without a model": [*ready(2, 2, 60), *ready(0, 0, 50), *ready(0, 2, 1)],
+        },
+        "quiet": {
+            "ready": ready(2, 2, 60, 0.5),
+            "one of two": ready(1, 2, 0.5),
+            "no process for 2 minutes": [*ready(2, 2, 2), *ready(0, 2, 0.5)],
+            "stopped in good order": [*ready(2, 2, 60), *ready(0, 0, 50)],
+            "never": [],
+        },
+    },
+    "service-failing": {
+        "firing": {
+            "6 of 100": requests(94, 6),
+            "all of 5": requests(0, 5),
+            "little by little": [point for minutes in (9, 6, 3, 1) for point in requests(18, 2, minutes)],
+        },
+        "quiet": {
+            "5 of 110": requests(105, 5),
+            "4 of 4": requests(0, 4),
+            "none": requests(9, 0),
+            "no request": requests(0, 0),
+            "an hour ago": [*requests(50, 50, 60), *requests(9, 0)],
+            "no service": [],
+        },
+    },
     "scheduler": {
         "firing": {"10 minutes ago": [(BEAT, 2, 10 / 1440)], "zeros": [(BEAT, 0, 1 / 1440)], "no metric": []},
         "quiet": {"just now": [(BEAT, 2, 0.5 / 1440)]},
@@ -154,6 +198,7 @@ CASES = {
 
 
 LIMIT_SHOWN = ("f1-fell", "latency", "confidence", "accuracy-fell", "importance", "scoring-stopped")
+LIMIT_SHOWN += ("service-silent", "service-failing")
 """Alerts whose panel shows their limit with nothing but what the cases feed."""
 
 

@@ -93,7 +93,14 @@ def test_no_list_of_bars_is_cut_off(fed_graphite):
             assert 25 * count <= 38 * panel["gridPos"]["h"] - 56, (panel["title"], count)
 
 
-NOT_HEALTH = {"Clips scored", "Audio scored", "Promotions", "Champion, and since when", "Accuracy withheld"}
+NOT_HEALTH = {
+    "Clips scored",
+    "Audio scored",
+    "Promotions",
+    "Champion, and since when",
+    "Accuracy withheld",
+    "Service: model loaded",
+}
 """Tiles that only count or name a time: blue."""
 BLUE = NOT_HEALTH | {"Champion's macro F1", "Labels of the champion", "Estimated accuracy"}
 """These and other tiles whose value is neither good nor bad."""
@@ -130,6 +137,13 @@ def healthy(then: float) -> list[tuple[str, float, float]]:
         f"{COUNT}emotion.scoring.clips.rejected": 0,
         f"{COUNT}emotion.scoring.unfamiliar": 0,
         f"{COUNT}emotion.scoring.audio_seconds": 90,
+        f"{COUNT}emotion.serving.requests.answered": 9,
+        f"{COUNT}emotion.serving.models_loaded": 1,
+        f"{GAUGE}emotion.serving.load.processes": 2,
+        f"{GAUGE}emotion.serving.load.expected": 2,
+        f"{GAUGE}emotion.serving.load.waiting": 0,
+        f"{GAUGE}emotion.serving.load.problem": 0,
+        f"{TIMER}emotion.serving.latency.total.upper_95": 20,
         f"{COUNT}emotion.training.promotion.promoted": 1,
         f"{COUNT}ti.finish.emotion_scoring.score.failed": 0,
         f"{GAUGE}dag_processing.import_errors": 0,
@@ -192,6 +206,27 @@ def test_rejected_files_are_a_share(graphite, scored, rejected, share):
     graphite.feed([(clips + name, count / 2, now - hours * HOUR) for hours in (5, 1) for name, count in counts.items()])
     for name in ("scoring", "overview"):
         assert tile(graphite, DASHBOARDS[name], panel_of(name, "Files rejected"))[0] == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected", "shown"), [(2, 2, ("ago", "green")), (9, 2, ("ago", "red")), (9, 0, ("stopped", GREY))]
+)
+def test_a_service_that_is_silent_is_red_unless_it_was_stopped(graphite, minutes, expected, shown):
+    then, load = time.time() - minutes * MINUTE, f"{GAUGE}emotion.serving.load."
+    graphite.feed([(load + "processes", 2, then), (load + "expected", expected, then)])
+    assert tile(graphite, DASHBOARDS["scoring"], panel_of("scoring", "Service: last ready"))[1:] == shown
+
+
+def test_requests_per_minute_do_not_depend_on_the_number_of_points(graphite):
+    now = time.time()
+    answered = f"{COUNT}emotion.serving.requests.answered"
+    graphite.feed([(answered, 10, now - seconds) for seconds in range(6 * HOUR, 0, -10)])
+    panel = panel_of("scoring", "Service: requests per minute")
+    for points in POINTS:
+        [series] = graphite.render(panel["targets"][0]["target"], since="-6h", points=points)
+        assert series["target"] == "answered"
+        values = [value for value, _ in series["datapoints"] if value]
+        assert 55 < values[len(values) // 2] <= 60, points
 
 
 @pytest.mark.parametrize("title", ["Training", "Scoring", "Drift"])
