@@ -101,7 +101,7 @@ def test_the_documentation_makes_each_secret_with_its_key():
     assert {(name, key) for name, keys in secrets_of_the_documentation().items() for key in keys} == named
 
 
-def test_no_secret_is_called_as_one_of_the_chart():
+def test_no_secret_has_the_name_of_one_of_the_chart():
     (release,) = set(re.findall(r"helm upgrade --install (\S+)", DEPLOYMENT))
     assert not {f"{release}-{name}" for name in NAMES_OF_THE_CHART} & set(secrets_of_the_documentation())
 
