@@ -230,7 +230,9 @@ def _challenge_champion(
     name = f"champion {version} ({family})"
     entry = _entry(store, pointer)
     dataset = entry.get("dataset")
-    if (version, family) == (challenger["version"], challenger["family"]):
+    bundle = entry.get("files", {}).get(registry.bundle_name(family), {})
+    is_same = (version, family) == (challenger["version"], challenger["family"])
+    if is_same and bundle.get("sha256") == pointer["sha256"]:  # not a version that was deleted and made again
         result["verdict"], result["reasons"] = "keep", ["This model is the champion already."]
         return
     if challenger["dataset"]["synthesized"] and not (dataset and dataset["synthesized"]):
