@@ -75,7 +75,7 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
     for notice in sorted({entry["dataset"]["notice"] for entry in entries} - {""}):
         print(notice)
     if fault:
-        print(f"\n{fault}")
+        print(f"\nThe champion cannot be used: {fault}")
     return 0
 
 

@@ -131,9 +131,9 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
         if store.exists(key):
             return _read_entry(store, key)
         for name, data in {**files, "model_card.md": card.encode()}.items():
-            if not held:  # another process may have written the version meanwhile
-                raise StoreError(f"version {version} was not registered: its lock was lost; start again")
             store.write_bytes(f"models/{version}/{name}", data)
+            if not held:  # another process may write the version by now
+                raise StoreError(f"version {version} was not registered: its lock was lost; start again")
         version_entry: VersionEntry = {
             "version": version,
             "created": now(),

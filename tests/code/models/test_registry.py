@@ -402,15 +402,16 @@ def test_two_runs_that_register_under_one_name_at_once_do_not_mix(shared, monkey
     assert register_run(shared, "second") == entries["second"] and len(registry.versions(shared)) == 2
 
 
-def test_a_process_that_lost_its_lock_writes_no_further_file(store, monkeypatch):
-    """Another process has the lock by then, and may have written the version."""
-    lost = store_lock.Held(True)
-    monkeypatch.setattr(store, "lock", lambda name: nullcontext(lost))
-    written = []
-    monkeypatch.setattr(store, "write_bytes", lambda key, data: (written.append(key), lost.lose()))
+@pytest.mark.parametrize("last", [NAME, "model_card.md"])
+def test_a_process_that_lost_its_lock_writes_no_further_file(store, monkeypatch, last):
+    """Another process has the lock by then, and may write the version."""
+    held, write = store_lock.Held(True), store.write_bytes
+    monkeypatch.setattr(store, "lock", lambda name: nullcontext(held))
+    monkeypatch.setattr(store, "write_bytes", lambda key, data: (write(key, data), key.endswith(last) and held.lose()))
     with pytest.raises(StoreError, match="lock was lost"):
         register_run(store, "a model")
-    assert written == [f"models/run/{NAME}"] and registry.versions(store) == []
+    files = [NAME, "reference", "model_card.md"]
+    assert store.list("models") == sorted(f"models/run/{name}" for name in files[: files.index(last) + 1])
 
 
 # --- Versions that are gone ---------------------------------------------------------------------------------
