@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from emotion.commands.arguments import add_command
 from emotion.commands.console import format_table
-from emotion.errors import DataError
+from emotion.errors import DataError, EmotionError
 from emotion.settings import Settings
 from emotion.vocabulary import EMOTIONS, FAMILIES
 
 if TYPE_CHECKING:
+    from emotion.models.registry import ChampionPointer
     from emotion.store import Store
 
 
@@ -38,14 +39,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_models(options: argparse.Namespace, settings: Settings) -> int:
-    """Print a table of the versions."""
+    """Print a table of the versions, and what is wrong with the champion's files."""
     from emotion.evaluation.selection import PROTOCOL, SCORE
     from emotion.models import registry
     from emotion.models.documents import known_emotions
     from emotion.store import Store
 
     store = Store(settings.home)
-    champion: Mapping = registry.champion(store) or {}
+    pointer = registry.champion(store)
+    champion: Mapping = pointer or {}
     rows = [("VERSION", "CREATED", "DATASET", "MODEL", "MACRO F1 *", "")]
     entries = registry.versions(store)
     for entry in entries:
@@ -59,19 +61,34 @@ def run_models(options: argparse.Namespace, settings: Settings) -> int:
         score, dataset = entry["scores"][family][PROTOCOL][SCORE], entry["dataset"]["name"]
         since = f"champion since {champion['since']}" if is_champion else ""
         rows.append((entry["version"], entry["created"], dataset, family, f"{score:.3f}", since))
+    fault = _champion_fault(store, pointer) if pointer else ""
     if not entries:
         print(
             f"There are no models in {settings.home} yet: train with make demo, make train or the DAG emotion_training."
         )
-        return 0
-    print(format_table(rows))
-    print("\n* on unheard speakers, that is, speakers the model was not trained on")
+    else:
+        print(format_table(rows))
+        print("\n* on unheard speakers, that is, speakers the model was not trained on")
     for entry in entries:
         if (emotions := known_emotions(entry)) != EMOTIONS:
             print(f"{entry['version']} knows {len(emotions)} emotions: {', '.join(emotions)}")
     for notice in sorted({entry["dataset"]["notice"] for entry in entries} - {""}):
         print(notice)
+    if fault:
+        print(f"\nThe champion cannot be used: {fault}")
     return 0
+
+
+def _champion_fault(store: Store, champion: ChampionPointer) -> str:
+    """Why the champion cannot be used, if one of its files is gone or another one; "" where nothing is wrong."""
+    from emotion.models import decisions, registry
+
+    try:
+        registry.champion_entry(store, champion)
+        decisions.require_bundle(store, champion["version"], champion["family"])
+    except EmotionError as error:
+        return str(error)
+    return ""
 
 
 def run_promote(options: argparse.Namespace, settings: Settings) -> int:

@@ -11,8 +11,9 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 
-from emotion.errors import DataError
+from emotion.errors import ConfigurationError, DataError
 from emotion.models import registry
+from emotion.models.registry import VersionEntry
 from emotion.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,11 @@ def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> di
         The decision with its ``time`` and ``compared_with``. It is ``kept`` if another model became champion meanwhile:
         a person may answer after hours. A second decision from the same comparison, as of a task that is tried again,
         changes nothing: the recorded one is returned.
+
+    Raises
+    ------
+    ConfigurationError
+        If the version to promote, or its bundle of this family, is not there. Nothing is recorded then.
     """
     compared = registry.identity(compared_with)
 
@@ -48,6 +54,8 @@ def decide(store: Store, decision: dict, *, compared_with: Mapping | None) -> di
         current = registry.champion(store, decisions) if decision["decision"] == "promoted" else None
         if decision["decision"] == "promoted" and registry.identity(current) != compared:
             recorded |= {"decision": "kept", "reasons": [*decision["reasons"], _changed_meanwhile(compared, current)]}
+        if recorded["decision"] == "promoted":
+            require_bundle(store, decision["version"], decision["family"])
         return recorded
 
     return _record(store, decision_after)
@@ -67,15 +75,15 @@ def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> 
     Raises
     ------
     ConfigurationError
-        If there is no such model.
+        If there is no such model. Nothing is recorded then.
     DataError
-        If it is the champion already.
+        If it is the champion already. A version that was deleted, and made again with other content, is not.
     """
-    registry.require_file(registry.entry(store, version), registry.bundle_name(family))
 
     def decision_after(decisions: list[dict]) -> dict:
+        sha256 = require_bundle(store, version, family)["files"][registry.bundle_name(family)]["sha256"]
         current = registry.champion(store, decisions)
-        if current and (current["version"], current["family"]) == (version, family):
+        if current and (current["version"], current["family"], current["sha256"]) == (version, family, sha256):
             raise DataError(
                 f"{version} ({family}) is the champion already, since {current['since']}: nothing to promote"
             )
@@ -86,7 +94,15 @@ def promote_by_hand(store: Store, *, version: str, family: str, reason: str) -> 
 
 
 def rollback(store: Store, *, reason: str) -> dict:
-    """Make the previous champion the champion again. Raises DataError if there is none."""
+    """Make the previous champion the champion again.
+
+    Raises
+    ------
+    ConfigurationError
+        If its version, or its bundle, is not there any more. Nothing is recorded then.
+    DataError
+        If there is no previous champion.
+    """
 
     def decision_after(decisions: list[dict]) -> dict:
         current = registry.champion(store, decisions)
@@ -94,11 +110,18 @@ def rollback(store: Store, *, reason: str) -> dict:
         for past in decisions:
             if past["decision"] == "promoted":
                 promotions.append(past)
-            elif past["decision"] == "rolled_back":
+            elif past["decision"] == "rolled_back" and promotions:  # lines of the history may have been deleted
                 promotions.pop()
         if current is None or len(promotions) < 2:
             raise DataError("there is no earlier champion to go back to; `emotion models` lists the versions")
         target = promotions[-2]
+        try:
+            require_bundle(store, target["version"], target["family"])
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{error}. The previous champion, {target['version']} ({target['family']}), cannot come back: restore "
+                "it from a backup, or make another version the champion with `emotion promote`"
+            ) from None
         recorded = {"decision": "rolled_back", "version": target["version"], "family": target["family"]}
         return recorded | {"from_version": current["version"], "reasons": [reason], "time": registry.now()}
 
@@ -146,6 +169,25 @@ def _let_pointer_follow(store: Store) -> None:
             log.warning("%s. It is written again, from the history", error)
             pointer = None
         champion_now = registry.champion_after(store, pointer, registry.history(store))
-        return None if champion_now == pointer else store.format_json(champion_now)
+        is_known = champion_now is not None and champion_now["sha256"] != ""
+        return store.format_json(champion_now) if is_known and champion_now != pointer else None
 
     store.update(registry.CHAMPION, follow)
+
+
+def require_bundle(store: Store, version: str, family: str) -> VersionEntry:
+    """The entry of a version whose bundle of this family is there.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such version, or its bundle is not there.
+    DataError
+        If its ``version.json`` is damaged.
+    """
+    version_entry, name = registry.entry(store, version), registry.bundle_name(family)
+    registry.require_file(version_entry, name)
+    key = f"models/{version}/{name}"
+    if not store.exists(key):
+        raise ConfigurationError(f"{store.url(key)} is not there: restore it from a backup, or promote another version")
+    return version_entry

@@ -230,7 +230,7 @@ def _challenge_champion(
     name = f"champion {version} ({family})"
     entry = _entry(store, pointer)
     dataset = entry.get("dataset")
-    if (version, family) == (challenger["version"], challenger["family"]):
+    if _is_champion(challenger, pointer, entry):
         result["verdict"], result["reasons"] = "keep", ["This model is the champion already."]
         return
     if challenger["dataset"]["synthesized"] and not (dataset and dataset["synthesized"]):
@@ -276,6 +276,13 @@ def _entry(store: Store, pointer: ChampionPointer) -> Mapping[str, Any]:
         return registry.entry(store, pointer["version"])
     except EmotionError:
         return {}
+
+
+def _is_champion(challenger: Challenger, pointer: ChampionPointer, entry: Mapping[str, Any]) -> bool:
+    """Whether the challenger is the champion, and not one of the same name, made after the champion was deleted."""
+    bundle = entry.get("files", {}).get(registry.bundle_name(pointer["family"]), {})
+    is_named_so = (challenger["version"], challenger["family"]) == (pointer["version"], pointer["family"])
+    return is_named_so and bundle.get("sha256") == pointer["sha256"]
 
 
 def _too_few_shared(shared: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 ``models/<version>/`` holds one training run's bundles, fold models, model card, drift reference and ``version.json``.
 ``version.json`` is written last: a version exists once that file exists, and never changes afterwards.
+Processes that write the same version wait for each other (:meth:`emotion.store.Store.lock`).
 ``models/promotions.jsonl`` is the history of every decision, and the truth: :mod:`emotion.models.decisions` adds to it.
 ``models/champion.json`` points to one bundle and follows from the last promotion or roll-back in the history.
 """
@@ -15,7 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, TypedDict
 
-from emotion.errors import BundleError, ConfigurationError, DataError
+from emotion.errors import BundleError, ConfigurationError, DataError, StoreError
 from emotion.evaluation.coverage import CoveragePoint
 from emotion.models import documents
 from emotion.models.bundle import FORMAT, check_loadable, packages, unpickle, verify
@@ -66,7 +67,10 @@ class VersionEntry(VersionFacts):
 
 
 class ChampionPointer(TypedDict):
-    """The content of ``models/champion.json``: which bundle is the champion, since when, and why."""
+    """The content of ``models/champion.json``: which bundle is the champion, since when, and why.
+
+    ``sha256`` is ``""`` where it is not known, as the version is not there any more; that is never stored.
+    """
 
     version: str
     family: str
@@ -102,8 +106,15 @@ def now() -> str:
 def register(store: Store, version: str, *, files: dict[str, bytes], card: str, facts: VersionFacts) -> VersionEntry:
     """Write a version: its files, its model card, and last its entry.
 
-    A version that exists already is returned as it is: it never changes. :func:`free_name` gives the name that content
-    of a run is registered under.
+    A version that exists already is returned as it is: it never changes. :func:`register_run` finds the name that the
+    content of a run is registered under.
+
+    Raises
+    ------
+    ConfigurationError
+        If this store cannot keep two processes from writing one version at once.
+    StoreError
+        If the lock of the version was lost meanwhile.
 
     Examples
     --------
@@ -116,24 +127,40 @@ def register(store: Store, version: str, *, files: dict[str, bytes], card: str, 
     (8, ['one'])
     """
     key = _entry_key(version)
-    if store.exists(key):
-        return _read_entry(store, key)
-    for name, data in files.items():
-        store.write_bytes(f"models/{version}/{name}", data)
-    store.write_bytes(f"models/{version}/model_card.md", card.encode())
-    version_entry: VersionEntry = {
-        "version": version,
-        "created": now(),
-        "format": FORMAT,
-        "packages": packages(),
-        "files": {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
-        },
-        **facts,
-    }
-    if not store.create(key, store.format_json(version_entry)):
-        return _read_entry(store, key)  # another process was first
-    return version_entry
+    with store.lock(f"models/{version}") as held:
+        if store.exists(key):
+            return _read_entry(store, key)
+        for name, data in {**files, "model_card.md": card.encode()}.items():
+            store.write_bytes(f"models/{version}/{name}", data)
+            if not held:  # another process may write the version by now
+                raise StoreError(f"version {version} was not registered: its lock was lost; start again")
+        version_entry: VersionEntry = {
+            "version": version,
+            "created": now(),
+            "format": FORMAT,
+            "packages": packages(),
+            "files": {
+                name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
+            },
+            **facts,
+        }
+        if not store.create(key, store.format_json(version_entry)):
+            return _read_entry(store, key)  # another process was first
+        return version_entry
+
+
+def register_run(
+    store: Store, run: str, *, files: dict[str, bytes], card: Callable[[str], str], facts: VersionFacts
+) -> VersionEntry:
+    """Register the content of a run, under the name from :func:`free_name`.
+
+    As :func:`register`; ``card`` makes the model card from the version's name.
+    """
+    while True:
+        version = free_name(store, run, files)
+        version_entry = register(store, version, files=files, card=card(version), facts=facts)
+        if _has_pickles(version_entry, files):
+            return version_entry  # otherwise another content got this name meanwhile
 
 
 def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
@@ -152,15 +179,19 @@ def free_name(store: Store, version: str, files: dict[str, bytes]) -> str:
     >>> free_name(store, "one", {"model.pkl": b"a pickle"}), free_name(store, "one", {"model.pkl": b"another"})
     ('one', 'one-2')
     """
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.endswith(".pkl")}
     name, number = version, 1
-    while store.exists(_entry_key(name)):
-        registered = entry(store, name)["files"]
-        if {key: facts["sha256"] for key, facts in registered.items() if key.endswith(".pkl")} == checksums:
-            break
+    while store.exists(_entry_key(name)) and not _has_pickles(entry(store, name), files):
         number += 1
         name = f"{version}-{number}"
     return name
+
+
+def _has_pickles(version_entry: VersionEntry, files: dict[str, bytes]) -> bool:
+    """Whether a version's pickles are those among the files, no fewer and no more."""
+    registered = {name: facts["sha256"] for name, facts in version_entry["files"].items() if name.endswith(".pkl")}
+    return registered == {
+        name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.endswith(".pkl")
+    }
 
 
 def versions(store: Store) -> list[VersionEntry]:
@@ -181,7 +212,7 @@ def entry(store: Store, version: str) -> VersionEntry:
     """
     key = _entry_key(version)
     if not store.exists(key):
-        known = ", ".join(each["version"] for each in versions(store)) or "none yet"
+        known = ", ".join(each.split("/")[1] for each in store.list("models", ENTRY)) or "none yet"
         raise ConfigurationError(
             f"there is no model version {version!r}; versions: {known}. Name one of them, or train one"
         )
@@ -245,16 +276,20 @@ def identity(pointer: Mapping | None) -> dict | None:
 
 
 def champion_after(store: Store, pointer: ChampionPointer | None, decisions: list[dict]) -> ChampionPointer | None:
-    """The champion after these decisions: the pointer, if it says the same as the last promotion or roll-back."""
+    """The champion after these decisions: the pointer, if it says the same as the last promotion or roll-back.
+
+    A version that was deleted since stays the champion, so that readers say what is missing: :func:`champion_entry`.
+    """
     last = next((past for past in reversed(decisions) if past["decision"] in ("promoted", "rolled_back")), None)
     if last is None or identity(pointer) == identity(last | {"since": last["time"]}):
         return pointer
-    name = bundle_name(last["family"])
+    name, key = bundle_name(last["family"]), _entry_key(last["version"])
+    files = _read_entry(store, key)["files"] if store.exists(key) else {}
     return {
         "version": last["version"],
         "family": last["family"],
         "file": f"models/{last['version']}/{name}",
-        "sha256": entry(store, last["version"])["files"][name]["sha256"],
+        "sha256": files[name]["sha256"] if name in files else "",
         "since": last["time"],
         "reasons": last["reasons"],
     }
@@ -263,10 +298,24 @@ def champion_after(store: Store, pointer: ChampionPointer | None, decisions: lis
 def champion_entry(store: Store, pointer: ChampionPointer) -> VersionEntry:
     """The entry of the champion's version.
 
-    Raises as :func:`entry` does, and BundleError if the version's bundle is not the one that was promoted.
+    Raises
+    ------
+    ConfigurationError
+        If the version is not there any more, or has no bundle of this family.
+    DataError
+        If its ``version.json`` is damaged.
+    BundleError
+        If its bundle is not the one that was promoted.
     """
-    version_entry, name = entry(store, pointer["version"]), bundle_name(pointer["family"])
-    require_file(version_entry, name)
+    name = bundle_name(pointer["family"])
+    try:
+        version_entry = entry(store, pointer["version"])
+        require_file(version_entry, name)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error}. The champion since {pointer['since']} is {pointer['version']} ({pointer['family']}): restore it "
+            "from a backup, or make another version the champion with `emotion promote`"
+        ) from None
     registered = version_entry["files"][name]["sha256"]
     if registered != pointer["sha256"]:
         raise BundleError(

@@ -217,7 +217,7 @@ class _Mirror:
         if pointer is None:
             self._server.call("DELETE", "registered-models/alias", name=self._name, alias=ALIAS)
             return
-        run = self._run(registry.entry(self._store, pointer["version"]))
+        run = self._run(registry.champion_entry(self._store, pointer))
         number = run and self._model_versions(run["info"]["run_id"]).get(pointer["family"])
         if not number:
             raise MirrorError(f"the champion's version {pointer['version']} is not mirrored: run `emotion mirror`")

@@ -362,12 +362,11 @@ class TrainingRun(Run):
         }
         if predictions := self.artifacts.condition_predictions(MODELS):
             files[stress.CONDITION_PREDICTIONS] = stress.condition_file(table, predictions)
-        version = registry.free_name(self.store, self.name, files)
-        return registry.register(
+        return registry.register_run(
             self.store,
-            version,
+            self.name,
             files=files,
-            card=model_card.render(result, version=version, groups=groups),
+            card=lambda version: model_card.render(result, version=version, groups=groups),
             facts=training_results.version_facts(result),
         )
 

@@ -588,6 +588,23 @@ def test_models_of_an_empty_home(run, empty):
     assert code == 0 and "no models" in out
 
 
+@pytest.mark.parametrize("gone", ["the version", "its bundle"])
+def test_a_champion_that_is_gone_is_named_and_another_can_be_promoted(run, home, gone):
+    if gone == "the version":
+        shutil.rmtree(home / "models/first")
+    else:
+        (home / "models/first/logistic_regression_emotion_model.pkl").unlink()
+    cause = {"the version": "no model version 'first'", "its bundle": "model.pkl is not there"}[gone]
+    code, out, _ = run("models")
+    assert code == 0 and "second" in out and cause in out.splitlines()[-1]
+    code, out, _ = run("doctor")
+    assert code == 1 and findings(out)["champion"] == "✗" and cause in out and "emotion promote" in out
+    assert run("promote", "second", "--reason", "first is gone")[0] == 0
+    code, _, err = run("rollback")
+    assert code == 1 and cause in err and "The previous champion, first" in err and "emotion promote" in err
+    assert CustomEmotionModel().version == "second" and len(registry.history(Store(str(home)))) == 2
+
+
 def test_promote_and_rollback_are_recorded(run, home):
     store = Store(str(home))
     code, out, _ = run("promote", "second", "--family", "ensemble", "--reason", "read its report")

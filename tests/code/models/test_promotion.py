@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -269,6 +271,17 @@ def test_synthesized_speech_never_replaces_real_recordings(noise):
 def test_the_champion_itself_is_no_challenger(noise):
     result = challenge(noise, version="first")
     assert (result["verdict"], result["reasons"]) == ("keep", ["This model is the champion already."])
+
+
+def test_a_version_that_was_deleted_and_made_again_is_not_the_champion_already(noise, tmp_path):
+    """The promoted model is gone, so a person decides."""
+    home = tmp_path / "home"
+    shutil.copytree(noise[0].root, home)
+    entry = json.loads((home / "models/first/version.json").read_text())
+    entry["files"][registry.bundle_name(LOGISTIC)]["sha256"] = "0" * 64
+    (home / "models/first/version.json").write_text(json.dumps(entry))
+    result = challenge((Store(str(home)), *noise[1:]), version="first")
+    assert result["verdict"] == "ask" and "promote a version that you trust" in result["reasons"][1]
 
 
 # --- Stored predictions, and doubt --------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
+import threading
+import time
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
 
-from emotion.errors import BundleError, ConfigurationError, DataError
+from emotion import store_lock
+from emotion.errors import BundleError, ConfigurationError, DataError, StoreError
 from emotion.models import bundle, decisions, documents, registry
 from emotion.models.registry import CHAMPION
 from emotion.store import Store
@@ -365,6 +370,147 @@ def test_a_version_is_the_content_it_was_made_from(store):
         names.append(name)
     assert names == ["run", "run-2", "run-2", "run-3", "run"]
     assert registry.load(store, registry.entry(store, "run-2"), NAME, recipe="recipe") == "second models"
+
+
+def register_run(store: Store, content: str) -> dict:
+    facts = version_facts("run") | {"recipe": "recipe", "selected": FAMILY}
+    files = {NAME: bundle.dumps(content), "reference": content.encode()}
+    return registry.register_run(store, "run", files=files, card=lambda version: f"# {version}\n", facts=facts)
+
+
+def test_two_runs_that_register_under_one_name_at_once_do_not_mix(shared, monkeypatch, caplog):
+    """The second comes while the first writes: each gets a version of its own, and whole."""
+    monkeypatch.setattr(store_lock, "POLL_SECONDS", 0.05)
+    entries: dict[str, dict] = {}
+    second = threading.Thread(target=lambda: entries.update(second=register_run(Store(shared.root), "second")))
+
+    def write_while_another_comes(key, data, write=shared.write_bytes):
+        if second.ident is None:
+            second.start()
+            while second.is_alive() and "another process holds the lock" not in caplog.text:
+                time.sleep(0.01)
+        write(key, data)
+
+    monkeypatch.setattr(shared, "write_bytes", write_while_another_comes)
+    entries["first"] = register_run(shared, "first")
+    second.join()
+    assert {content: entry["version"] for content, entry in entries.items()} == {"first": "run", "second": "run-2"}
+    for content, entry in entries.items():
+        assert registry.load(shared, entry, NAME, recipe="recipe") == content
+        assert registry.read_file(shared, entry, "reference") == content.encode()
+        assert shared.read_bytes(f"models/{entry['version']}/model_card.md") == f"# {entry['version']}\n".encode()
+    assert register_run(shared, "second") == entries["second"] and len(registry.versions(shared)) == 2
+
+
+@pytest.mark.parametrize("last", [NAME, "model_card.md"])
+def test_a_process_that_lost_its_lock_writes_no_further_file(store, monkeypatch, last):
+    """Another process has the lock by then, and may write the version."""
+    held, write = store_lock.Held(True), store.write_bytes
+    monkeypatch.setattr(store, "lock", lambda name: nullcontext(held))
+    monkeypatch.setattr(store, "write_bytes", lambda key, data: (write(key, data), key.endswith(last) and held.lose()))
+    with pytest.raises(StoreError, match="lock was lost"):
+        register_run(store, "a model")
+    files = [NAME, "reference", "model_card.md"]
+    assert store.list("models") == sorted(f"models/run/{name}" for name in files[: files.index(last) + 1])
+
+
+# --- Versions that are gone ---------------------------------------------------------------------------------
+
+
+def delete_files(store: Store, pattern: str, version: str = "one") -> None:
+    """Delete files of a version, as a person does."""
+    for key in store.list(f"models/{version}", pattern):
+        store.delete(key)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cause"), [("*", "there is no model version 'one'"), (NAME, f"{NAME} is not there")]
+)
+@pytest.mark.parametrize("change", ["rollback", "decide", "promote_by_hand"])
+def test_what_is_gone_does_not_become_the_champion(store, change, pattern, cause):
+    """Nothing is recorded, so that the champion stays and everything goes on."""
+    for version in ("one", "two", "three"):
+        register(store, version)
+    decide(store, decision("one" if change == "rollback" else "three"))
+    decide(store, decision("two"))
+    delete_files(store, pattern)
+    before = registry.history(store), registry.champion(store)
+    changes = {
+        "rollback": lambda: decisions.rollback(store, reason="bad"),
+        "decide": lambda: decide(store, decision("one")),
+        "promote_by_hand": lambda: decisions.promote_by_hand(store, version="one", family=FAMILY, reason="good"),
+    }
+    with pytest.raises(ConfigurationError, match=cause):
+        changes[change]()
+    assert (registry.history(store), registry.champion(store)) == before
+    decisions.promote_by_hand(store, version="three", family=FAMILY, reason="it is there")
+    decisions.rollback(store, reason="bad")
+    assert registry.champion(store)["version"] == "two"
+
+
+@pytest.mark.parametrize("pointer", ["another", "none", "the same"])
+def test_a_champion_whose_version_was_deleted_blocks_nothing(store, pointer):
+    """Also where the pointer does not follow the history, as after an error of an earlier release."""
+    for version in ("one", "two"):
+        register(store, version)
+    decide(store, decision("two"))
+    before = store.read_bytes(CHAMPION)
+    decide(store, decision("one"))
+    if pointer == "none":
+        store.delete(CHAMPION)
+    elif pointer == "another":
+        store.write_bytes(CHAMPION, before)
+    delete_files(store, "*")
+    champion = registry.champion(store)
+    assert champion["version"] == "one"
+    with pytest.raises(ConfigurationError, match="no model version 'one'; versions: two. .* is one .*emotion promote"):
+        registry.champion_entry(store, champion)
+    assert decide(store, decision("two", "kept"))["decision"] == "kept"
+    register(store, "one")  # from a backup
+    assert registry.champion_entry(store, registry.champion(store))["version"] == "one"
+    delete_files(store, "*")
+    assert decisions.rollback(store, reason="it is gone")["version"] == "two"
+    assert store.read_json(CHAMPION)["version"] == "two"
+
+
+@pytest.mark.parametrize("has_other_family", [False, True])
+def test_a_person_promotes_another_version_where_a_roll_back_went_to_nothing(store, has_other_family):
+    """An earlier release recorded such a roll-back, and could not go on."""
+    for version in ("one", "two"):
+        register(store, version)
+        decide(store, decision(version))
+    family = "ensemble" if has_other_family else FAMILY
+    line = {"decision": "rolled_back", "version": "one", "family": family, "reasons": ["bad"], "time": registry.now()}
+    store.write_bytes(registry.HISTORY, store.read_bytes(registry.HISTORY) + json.dumps(line).encode() + b"\n")
+    if not has_other_family:
+        delete_files(store, "*")
+    with pytest.raises(DataError, match="no earlier champion"):
+        decisions.rollback(store, reason="again")
+    decisions.promote_by_hand(store, version="two", family=FAMILY, reason="it is there")
+    assert registry.champion_entry(store, registry.champion(store))["version"] == "two"
+
+
+def test_a_version_that_was_deleted_and_made_again_can_be_promoted(store, monkeypatch):
+    times = iter(f"2026-01-01T00:00:{second:02d}+00:00" for second in range(60))
+    monkeypatch.setattr(registry, "now", lambda: next(times))
+    register(store, "one")
+    decide(store, decision("one"))
+    delete_files(store, "*")
+    register(store, "one", "another model")
+    with pytest.raises(BundleError, match="promote a version that you trust"):
+        registry.champion_entry(store, registry.champion(store))
+    decisions.promote_by_hand(store, version="one", family=FAMILY, reason="trained again")
+    assert registry.champion_entry(store, registry.champion(store))["version"] == "one"
+
+
+def test_a_history_without_its_first_lines_is_no_crash(store):
+    for version in ("one", "two"):
+        register(store, version)
+        decide(store, decision(version))
+    decisions.rollback(store, reason="bad")
+    store.write_bytes(registry.HISTORY, store.read_bytes(registry.HISTORY).splitlines(keepends=True)[-1])
+    with pytest.raises(DataError, match="no earlier champion"):
+        decisions.rollback(store, reason="again")
 
 
 def test_a_champion_whose_bundle_is_not_the_promoted_one_is_refused(store):
