@@ -187,7 +187,7 @@ class Answerers:
             Status 503: no model is loaded, too many clips wait, or the process ended or took too long. A process that
             ended before it took the message says nothing about the message: another one is asked, once.
         """
-        if not self._all:
+        if not self._all and (self.problem or not self.served):  # else a process is on its way
             raise Refused(503, "no_model", self.problem or "no process is ready yet; try again in some seconds")
         if self._waiting >= self._limits.waiting and header["kind"] == "clip":  # a stream has one window at a time
             raise Refused(503, "busy", f"{self._waiting} clips are waiting already; try again in a second")

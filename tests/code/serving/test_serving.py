@@ -395,12 +395,14 @@ def test_a_process_that_ended_before_it_took_a_recording_costs_no_answer(service
     [before] = service.processes()
     before.send_signal(signal.SIGSTOP)
     service.metrics()
-    with ThreadPoolExecutor(1) as pool:
-        response = pool.submit(service.post, content)
+    with ThreadPoolExecutor(4) as pool:
+        responses = [pool.submit(service.post, content)]
         while not any("latency.queue" in line for line in service.metrics()):  # then it has been sent to the process
             time.sleep(0.01)
         before.kill()
-        assert response.result().json() == expected
+        service.until(lambda response: response.json()["processes"] == 0)
+        responses += [pool.submit(service.post, content) for _ in range(3)]  # they wait for the next process too
+    assert [response.result().json() for response in responses] == [expected] * 4
 
 
 def test_a_recording_that_ends_the_process_is_refused(service, speech):  # noqa: F811
