@@ -223,20 +223,17 @@ def copied(url: str, etag: str, size: int) -> Iterator[tuple[BinaryIO, str]]:
         yield file, digest.hexdigest()
 
 
-def read_object(url: str, *, most: int, etag: str = "") -> bytes:
-    """The first bytes of an object, as many as there are up to ``most``; raises as :func:`copied`.
-
-    ``etag``: what it must have, if given.
-    """
+def read_object(url: str, *, most: int) -> bytes:
+    """The first bytes of an object, as many as there are up to ``most``; raises as :func:`copied`."""
     data = b""
-    for block in _blocks(url, etag):
+    for block in _blocks(url):
         data += block
         if len(data) >= most:
             break
     return data[:most]
 
 
-def _blocks(url: str, etag: str) -> Iterator[bytes]:
+def _blocks(url: str, etag: str = "") -> Iterator[bytes]:
     bucket, _, key = url.removeprefix(SCHEME).partition("/")
     condition = {"IfMatch": f'"{etag}"'} if etag else {}
     try:

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from string import Formatter
 
@@ -368,13 +365,6 @@ class Emitter:
     def timing(self, metric: Metric, seconds: float, **labels: str) -> None:
         """Send a duration, given in seconds."""
         self._send("timing", "timer", metric, 1000.0 * seconds, labels)
-
-    @contextmanager
-    def timed(self, metric: Metric, **labels: str) -> Iterator[None]:
-        """Send how long the block took, if it did not fail."""
-        start = time.perf_counter()
-        yield
-        self.timing(metric, time.perf_counter() - start, **labels)
 
 
 def statsd_emitter(address: tuple[str, int] | None) -> Emitter:

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 Start = Callable[..., Callable[[Any], Any]]
 """Called once in each worker; returns the function that is called with each item. It must be importable."""
+WORKER_FILES = 100
+"""Files for which one more worker pays off: it takes a second to start."""
 AHEAD_SECONDS = 0.2
 """Seconds of work that a worker has queued, by its rate so far: it stays busy while nobody takes its results."""
 MOST_QUEUED = 64

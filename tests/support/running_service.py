@@ -44,6 +44,7 @@ class Service:
     port: int
     server: application.uvicorn.Server
     statsd: socket.socket
+    answerers: Answerers
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -92,7 +93,7 @@ def service(trained_store, tmp_path_factory) -> Iterator[Service]:
         server = application.server(answerers, limits=LIMITS, emitter=emitter, hosts=LOOPBACK)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        running = Service(Store(home), listener.getsockname()[1], server, statsd)
+        running = Service(Store(home), listener.getsockname()[1], server, statsd, answerers)
         running.until(lambda response: response.ok)
         assert running.metrics()[0] == "airflow.emotion.serving.load.processes:0.0|g"  # before it loads the model
         yield running

@@ -19,13 +19,11 @@ from emotion.commands.arguments import (
 from emotion.commands.console import ConsoleProgress, draw_bar, format_answer, format_time, name_width, printable
 from emotion.errors import AudioError
 from emotion.settings import Settings
-from emotion.workers import start_server, usable_cores
+from emotion.workers import WORKER_FILES, start_server, usable_cores
 
 if TYPE_CHECKING:
     from emotion.inference import CustomEmotionModel
 
-WORKER_FILES = 100
-"""Files for which one more process pays off: it takes a second to start."""
 MOST = 100
 """Files of a page at most: each has its audio in it."""
 

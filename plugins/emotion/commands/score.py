@@ -16,9 +16,9 @@ from emotion.commands.arguments import (
 )
 from emotion.commands.console import ConsoleProgress, draw_bar, name_width, printable
 from emotion.settings import Settings
-from emotion.workers import start_server, usable_cores
+from emotion.workers import WORKER_FILES, start_server, usable_cores
 
-MANY_FILES = 200
+MANY_FILES = 2 * WORKER_FILES
 """From so many files on, the fork server of the workers is started at once."""
 
 

@@ -8,8 +8,10 @@ import socket
 import sys
 
 from emotion.commands.arguments import add_command, add_model_option
-from emotion.errors import ConfigurationError
+from emotion.commands.console import printable
+from emotion.errors import ConfigurationError, describe_failure
 from emotion.settings import Settings
+from emotion.vocabulary import FAMILIES
 from emotion.workers import usable_cores
 
 PORT = 8000
@@ -62,6 +64,7 @@ def run_serve(options: argparse.Namespace, settings: Settings) -> int:
     from emotion.serving.processes import Answerers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    _report_missing(options.model, settings.home)
     limits, emitter = Limits(), metrics.statsd_emitter(settings.statsd)
     is_local = options.host in LOCAL
     with _listen(options.host, options.port) as listener:
@@ -77,6 +80,30 @@ def run_serve(options: argparse.Namespace, settings: Settings) -> int:
         print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
         server.run(sockets=[listener])
     return 0
+
+
+def _report_missing(name: str, home: str) -> None:
+    """Say so if a version is not there yet: the service waits for it. Raises ConfigurationError if it never can be."""
+    from emotion.inference import CHAMPION
+    from emotion.models import registry
+    from emotion.store import Store
+
+    if name == CHAMPION:
+        return
+    version, _, family = name.partition("/")
+    is_path = version in ("", ".", "..") or "\\" in version or version.endswith(".pkl") or not version.isprintable()
+    if is_path or family not in ("", *FAMILIES, "ensemble"):
+        raise ConfigurationError(
+            f"{name!r} is no name of a model; expected {CHAMPION}, VERSION or VERSION/FAMILY with one of the families "
+            f"{', '.join(FAMILIES)}, ensemble"
+        )
+    try:
+        entry = registry.entry(Store(home), version)
+    except Exception as error:  # also one of an object store's client
+        reason = printable(describe_failure(error))
+        print(f"emotion: --model {name} is not there yet: {reason}. The service waits for it", file=sys.stderr)
+    else:  # a version never changes
+        registry.require_file(entry, registry.bundle_name(family or entry["selected"]))
 
 
 def _listen(host: str, port: int) -> socket.socket:

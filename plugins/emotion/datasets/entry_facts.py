@@ -40,13 +40,7 @@ def describe(entry: Entry) -> dict[str, Any]:
         "citation": entry.citation,
         "language": entry.language,
         "listeners": entry.listeners and entry.listeners.model_dump(),
-        "emotion_colours": {
-            emotion: colour
-            for emotion, colour in (
-                {} if isinstance(entry, (SynthesizedEntry, ReviewedEntry)) else entry.emotions
-            ).items()
-            if colour
-        },
+        "emotion_colours": {emotion: colour for emotion, colour in _declared_emotions(entry).items() if colour},
     }
 
 

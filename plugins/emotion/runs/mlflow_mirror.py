@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import HTTPError
 
 from emotion.errors import ConfigurationError, EmotionError, describe_failure
 from emotion.models import registry
@@ -120,7 +123,7 @@ class _Server:
 
     def __init__(self, settings: Settings, seconds: float | None):
         address = settings.mlflow or ""
-        if urlsplit(address).scheme not in ("http", "https"):
+        if not _is_address(address):
             raise ConfigurationError(
                 f"MLFLOW_TRACKING_URI is {_shown(address)!r}; expected the address of a tracking server, such as "
                 "http://localhost:5000"
@@ -128,10 +131,12 @@ class _Server:
         self._address = address.rstrip("/")
         self._end = None if seconds is None else time.monotonic() + seconds
         self._session = requests.Session()
+        # As `auth`, not as a header: requests replaces a header by what ~/.netrc has for the host.
         if settings.mlflow_token:
-            self._session.headers["Authorization"] = f"Bearer {settings.mlflow_token.get_secret_value()}"
+            self._session.auth = _Bearer(settings.mlflow_token.get_secret_value())
         elif settings.mlflow_username and settings.mlflow_password:
-            self._session.auth = (settings.mlflow_username, settings.mlflow_password.get_secret_value())
+            password = settings.mlflow_password.get_secret_value()
+            self._session.auth = HTTPBasicAuth(settings.mlflow_username.encode(), password.encode())
 
     def call(self, method: str, endpoint: str, /, **values: Any) -> dict:
         """Call the API; the answer is {} if what is asked for does not exist."""
@@ -161,18 +166,45 @@ class _Server:
             raise MirrorError(f"{_shown(self._address)} took over {RUN_SECONDS:g} s")
         try:
             return self._session.request(method, self._address + path, timeout=left, allow_redirects=False, **options)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:  # requests lets some errors of urllib3 through
             raise MirrorError(f"{_shown(self._address)} does not answer ({type(error).__name__})") from None
 
 
-def _shown(address: str) -> str:
-    """An address without what may be a password.
+class _Bearer(AuthBase):
+    """Authorization by a token. Raises ConfigurationError if a header cannot have it."""
 
-    >>> _shown("https://me:secret@mlflow.example:5000/ml")
-    'https://mlflow.example:5000/ml'
+    def __init__(self, token: str):
+        if not re.fullmatch("[!-~]+", token):
+            raise ConfigurationError(
+                "MLFLOW_TRACKING_TOKEN has a space, a line end or a character beyond ASCII; expected the token alone"
+            )
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _is_address(address: str) -> bool:
+    """Whether it is the address of a host of HTTP.
+
+    >>> _is_address("http://[::1]:5000"), _is_address("http://[::bad"), _is_address("http://localhost:many")
+    (True, False, False)
     """
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _shown(address: str) -> str:
+    """An address, or what should be one, without what may be a password.
+
+    >>> _shown("https://me:secret@mlflow.example:5000/ml"), _shown("http://me:secret@[::bad")
+    ('https://mlflow.example:5000/ml', 'http://[::bad')
+    """
+    return re.sub(r"^(\w+://)?.*@", r"\1", address, flags=re.DOTALL).partition("?")[0]
 
 
 class _Mirror:

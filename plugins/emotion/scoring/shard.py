@@ -33,13 +33,13 @@ from emotion.scoring.options import Options
 from emotion.scoring.plan import Plan, decoded_paths, listed_file
 from emotion.scoring.tables import HEARD, answer_columns, challenger_columns, clip_table, timeline_table
 from emotion.store import Store
-from emotion.workers import Died, Workers
+from emotion.workers import WORKER_FILES, Died, Workers
 
 log = logging.getLogger(__name__)
 WINDOWS_AT_ONCE = 64
 """Windows of a long recording that are given to the models together; memory holds no more of them."""
-WORKER_FILES, WORKER_BYTES = 100, 32 << 20
-"""Files or bytes for which one more process pays off: it takes a second to start."""
+WORKER_BYTES = 32 << 20
+"""Bytes for which one more process pays off, as :data:`WORKER_FILES` do."""
 TOO_LARGE = "too_large"
 """Reason of a file for which memory ran out :data:`MEMORY_ATTEMPTS` times. It becomes known to the model, until it
 changes."""

@@ -104,7 +104,15 @@ class Answerer:
         return json.loads(message[:size]), message[size:]
 
     async def ask(self, header: dict, content: bytes) -> Reply:
-        """The reply to a message. Raises OSError or EOFError if the process has ended."""
+        """The reply to a message.
+
+        Raises
+        ------
+        OSError
+            If the process has ended before it took the whole message: the socket is closed with bytes unread.
+        EOFError
+            If the process has ended after that.
+        """
         self._writer.writelines(encode(header, content))
         await self._writer.drain()
         reply, answer = await self._read()
@@ -178,12 +186,21 @@ class Answerers:
         Raises
         ------
         Refused
-            Status 503: no model is loaded, too many clips wait, or the process ended or took too long.
+            Status 503: no model is loaded, too many clips wait, or the process ended or took too long. A process that
+            ended before it took the message says nothing about the message: another one is asked, once.
         """
-        if not self._all:
+        if not self._all and (self.problem or not self.served):  # else a process is on its way
             raise Refused(503, "no_model", self.problem or "no process is ready yet; try again in some seconds")
         if self._waiting >= self._limits.waiting and header["kind"] == "clip":  # a stream has one window at a time
             raise Refused(503, "busy", f"{self._waiting} clips are waiting already; try again in a second")
+        for _ in range(2):
+            try:
+                return await self._ask(await self._wait_for_idle(), header, content)
+            except OSError:
+                log.warning("a process had ended before it took a recording; it is replaced")
+        raise Refused(503, "crashed", "two processes ended before they took the recording; try again in a second")
+
+    async def _wait_for_idle(self) -> Answerer:
         began = time.perf_counter()
         self._waiting += 1
         try:
@@ -194,7 +211,7 @@ class Answerers:
         finally:
             self._waiting -= 1
         self._emitter.timing(metrics.SERVING_LATENCY, time.perf_counter() - began, stage="queue")
-        return await self._ask(answerer, header, content)
+        return answerer
 
     async def _next_idle(self) -> Answerer:
         while True:
@@ -217,7 +234,7 @@ class Answerers:
             raise Refused(
                 503, "timeout", f"there was no answer within {seconds:g} s; the audio may be damaged"
             ) from None
-        except (OSError, EOFError):
+        except EOFError:
             log.warning("a process ended while it answered; it is replaced")
             raise Refused(503, "crashed", "the process that answered has ended; the audio may be damaged") from None
         finally:

@@ -22,6 +22,8 @@ OTHER_FIELDS, OTHER_BYTES = 10, 1 << 16
 """How many fields a form may have besides, and their largest size in bytes."""
 LONGEST_NAME = 255
 """Characters of a file's name, as on most file systems."""
+LONGEST_NUMBER = 18
+"""Digits of a length. Python turns no text of over 4,300 digits into a number."""
 LINGER_SECONDS = 2.0
 
 
@@ -89,7 +91,7 @@ async def receive_upload(headers: Headers, body: Body, limits: Limits, share: Sh
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.body_bytes:
+    if declared.isdecimal() and (len(declared) > LONGEST_NUMBER or int(declared) > limits.body_bytes):
         raise _too_large(limits)
     stream = body.chunks(limits, share)
     try:

@@ -84,10 +84,6 @@ class Variants:
             normalized[members] = normalize(values[members], self._statistics[variant][batch])
         return normalized
 
-    def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
-        """All of it, in the shape (n_variants, n_clips, n_features)."""
-        return np.stack([self[variant] for variant in range(len(self))]).astype(dtype or np.float32, copy=False)
-
     def statistics(self, variant: int, clip: int) -> Statistics:
         """Those that a clip is normalized with in a variant."""
         assert self._batch_of_clip is not None

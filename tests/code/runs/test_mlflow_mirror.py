@@ -134,6 +134,47 @@ def test_the_password_is_sent_and_never_shown(store, tracking, monkeypatch, caps
     assert "http://127.0.0.1:9 does not answer" in err and "secret" not in err
 
 
+def test_the_token_is_sent_whatever_the_home_folder_has_for_the_host(store, tracking, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "token")
+    mirror_after_change(store, settings())
+    assert tracking.authorizations == {"Bearer token"}
+
+
+def test_name_and_password_may_have_any_letters(store, tracking, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "Łucja")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "żółw")
+    mirror_after_change(store, settings())
+    assert tracking.authorizations == {"Basic " + base64.b64encode("Łucja:żółw".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:secret@[::bad", "http://me:secret@host:port", "http://", "me:secret@host", "sqlite:///m.db"]
+)
+def test_an_address_that_is_none_is_shown_without_its_password(store, monkeypatch, capsys, address):
+    monkeypatch.setenv("EMOTION_HOME", store.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert main.main(["mirror"]) == 1
+    err, shown = capsys.readouterr().err, address.replace("me:secret@", "")
+    assert err.startswith(f"emotion: MLFLOW_TRACKING_URI is {shown!r}; expected the address")
+    assert err.count("\n") == 1
+
+
+def test_a_host_that_only_urllib3_refuses_is_one_line(store, monkeypatch, capsys):
+    monkeypatch.setenv("EMOTION_HOME", store.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{'a' * 64}.example")
+    assert main.main(["mirror"]) == 1
+    assert "does not answer (LocationParseError)" in capsys.readouterr().err
+
+
+def test_a_token_that_no_header_can_have_is_refused_and_never_shown(store, tracking, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret\n")
+    assert main.main(["mirror"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("emotion: MLFLOW_TRACKING_TOKEN has ") and "secret" not in err and not tracking.calls
+
+
 @pytest.mark.parametrize("answer", [{}, {"error_code": "OTHER"}, [], "text"])
 def test_another_server_is_an_error_of_one_line(store, tracking, capsys, answer):
     tracking.get_experiments_get_by_name = lambda experiment_name: answer

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,11 @@ def test_a_reverse_proxy_may_have_a_name_of_its_own():
 
 
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n"
+LONG_NUMBER = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\nContent-Length: "
+    + b"0" * 5_000
+    + b"4\r\n\r\nRIFF"
+)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +210,7 @@ CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav
         ),
         (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n", b" 400 "),
         (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", b" 400 "),
+        (LONG_NUMBER, b" 413 "),
         (b"POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 400_000, b""),
         (b"POST /predict HTTP/1.1\r\n" + b"X-Many: x\r\n" * 40_000, b""),
         (CHUNKED + b"4\r\nRIFF\r\n0\r\nX-Trailer: " + b"x" * 400_000, b""),
@@ -215,6 +222,7 @@ CHUNKED = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav
         "half_a_body",
         "length_a_word",
         "negative_length",
+        "length_of_5001_digits",
         "long_header",
         "many_headers",
         "long_trailer",
@@ -378,6 +386,42 @@ def test_a_process_that_hangs_is_replaced(service, clip):  # noqa: F811
     service.until(lambda response: response.ok)
     assert service.post(content).status_code == 200
     assert service.processes() != [before] and not before.is_running()
+
+
+def test_a_process_that_ended_before_it_took_a_recording_costs_no_answer(service, clip, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(service.answerers, "_limits", replace(LIMITS, answer_seconds=60.0))  # for the next process
+    content = clip.read_bytes()
+    expected = service.post(content).json()
+    [before] = service.processes()
+    before.send_signal(signal.SIGSTOP)
+    service.metrics()
+    with ThreadPoolExecutor(4) as pool:
+        responses = [pool.submit(service.post, content)]
+        while not any("latency.queue" in line for line in service.metrics()):  # then it has been sent to the process
+            time.sleep(0.01)
+        before.kill()
+        service.until(lambda response: response.json()["processes"] == 0)
+        responses += [pool.submit(service.post, content) for _ in range(3)]  # they wait for the next process too
+    assert [response.result().json() for response in responses] == [expected] * 4
+
+
+def test_a_recording_that_ends_the_process_is_refused(service, speech):  # noqa: F811
+    content = wav(np.resize(speech, 1_400_000), 48_000)
+    with ThreadPoolExecutor(1) as pool:
+        is_killed = False
+        while not is_killed:  # until it is killed while it computes
+            service.until(lambda response: response.ok)
+            [process] = service.processes()
+            began = process.cpu_times().user
+            response = pool.submit(service.post, content)
+            while not response.done() and not is_killed:
+                time.sleep(0.002)
+                if process.cpu_times().user - began >= 0.03:  # it has read the recording
+                    process.kill()
+                    is_killed = not response.done()
+        refused = response.result()
+    assert (refused.status_code, refused.json()["reason"]) == (503, "crashed")
+    service.until(lambda response: response.ok)
 
 
 def test_another_champion_is_loaded_and_a_broken_one_is_not(service, clip):  # noqa: F811
