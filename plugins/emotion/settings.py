@@ -52,14 +52,15 @@ def _absolute(text: str | Path) -> Path:
 
 
 def _place(home: str) -> str:
-    """A folder, or a URL of a folder, as an absolute path; another URL as it is, if it can be the artifact store."""
+    """A folder, or a URL of a folder, as an absolute path; another URL as it is (the store checks it)."""
     for prefix in ("file://localhost/", "file:///", "local:///"):
         if home.startswith(prefix):
             return f"/{home.removeprefix(prefix)}"
     if home.startswith(("file:", "local:")):
         raise PydanticCustomError("home", "expected file:// and an absolute path, such as file:///data/emotion")
-    root = store_root(home)
-    return root if "://" in root else str(_absolute(root))
+    if "://" in home and without_password(home) == home:
+        return home
+    return str(_absolute(store_root(home)))  # raises for a URL with a password, and for one such as s3:/bucket
 
 
 def _default_folders(values: dict[str, Any], name: str) -> tuple[Path, ...]:

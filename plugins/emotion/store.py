@@ -268,10 +268,10 @@ class Store:
         It lies below ``.scratch`` in a local artifact store, otherwise in the machine's temporary folder, apart from
         that of other stores and users. It outlives the task, so that a retry can go on with what is there.
         """
-        store = hashlib.sha256(self.root.encode()).hexdigest()[:12]
-        temporary = Path(tempfile.gettempdir(), f"emotion-scratch-{os.getuid()}", store)
-        base = Path(self._base, ".scratch") if self.is_local else temporary
-        folder = base / name
+        folder = Path(self._base, ".scratch", name)
+        if not self.is_local:
+            store = hashlib.sha256(self.root.encode()).hexdigest()[:12]
+            folder = Path(tempfile.gettempdir(), f"emotion-scratch-{os.getuid()}", store, name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

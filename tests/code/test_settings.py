@@ -134,9 +134,9 @@ def test_a_url_of_a_folder_that_is_not_absolute_is_refused(home):
         Settings.from_environment({"EMOTION_HOME": home})
 
 
-@pytest.mark.parametrize("home", ["s3:/bucket/x", "s3:///x", "https://host/x", "ftp://host/x"])
-def test_a_url_that_cannot_be_the_artifact_store_is_no_folder(home):
-    with pytest.raises(ConfigurationError, match="EMOTION_HOME"):
+@pytest.mark.parametrize("home", ["s3:/bucket/x", "s3:bucket", "ftp:/host/x"])
+def test_a_mistyped_url_is_no_folder(home):
+    with pytest.raises(ConfigurationError, match=f"'{home}'.* expected "):
         Settings.from_environment({"EMOTION_HOME": home})
 
 
