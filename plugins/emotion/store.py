@@ -90,9 +90,7 @@ class Store:
         pure = PurePosixPath(key)
         is_cut = self._s3 and "?versionId=" in f"{self._base}/{key}"  # by s3fs, which would take another file
         if is_cut or pure.is_absolute() or ".." in pure.parts or "\\" in key or "\0" in key:
-            raise ConfigurationError(
-                f"{key!r} is not a path below the artifact store; expected a relative one without '..' or '?versionId='"
-            )
+            raise ConfigurationError(f"{key!r} is not a path below the artifact store, without '..' or '?versionId='")
         return f"{self._base}/{pure}" if pure.parts else self._base
 
     def url(self, key: str) -> str:
