@@ -22,6 +22,8 @@ import tenacity
 from emotion.errors import ConfigurationError
 
 SCHEME = "s3://"
+BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
+"""Schemes of URLs of buckets that can hold the artifact store."""
 DATE = re.compile(r"\{date(?::((?:%[YymdjGV]|[A-Za-z0-9_/-])+))?\}")
 """Stands for a day in the URL of a folder: ``{date}``, or ``{date:%Y/%m/%d}`` with codes of strftime."""
 ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
@@ -90,6 +92,50 @@ def is_url(place: object) -> bool:
     return isinstance(place, str) and re.match("[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
 
 
+def without_password(text: str) -> str:
+    """A text with a URL, for an error: without the user and the password of the URL.
+
+    >>> without_password("s3://KEY:SECRET@calls/inbox"), without_password("s3://calls/a@b")
+    ('s3://…@calls/inbox', 's3://calls/a@b')
+    """
+    return re.sub("([A-Za-z][A-Za-z0-9+.-]*:/*)[^@/]*:.*@", r"\1…@", text, flags=re.DOTALL)
+
+
+def store_root(text: str) -> str:
+    """The root of the artifact store in its usual form.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither a folder nor the URL of a bucket, of a folder (``file://``) or of memory (``memory://``), or
+        if it has a user or a password.
+
+    Examples
+    --------
+    >>> store_root("s3://voices/emotion/"), store_root("/data/emotion")
+    ('s3://voices/emotion', '/data/emotion')
+    """
+    begin = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)([^/]*)", text.rpartition("::")[2])  # of dir::file://…, the last
+    if begin and (shown := without_password(text)) != text:
+        raise ConfigurationError(
+            f"EMOTION_HOME is {shown!r}, with a user or a password; expected a URL without them: set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY"
+        )
+    if begin:
+        scheme, slashes, bucket = begin.groups()
+        of_s3 = scheme in ("s3", "s3a") and not bucket.startswith("arn:")  # another bucket has another form of name
+        is_named = slashes == "//" and (re.fullmatch("[A-Za-z0-9._-]+", bucket) if of_s3 else bucket)
+        if scheme in BUCKETS and not is_named:
+            example = f"{scheme}://bucket/prefix"
+            raise ConfigurationError(f"EMOTION_HOME is {text!r}; expected a bucket too, such as {example}")
+        if slashes and scheme not in (*BUCKETS, "file", "local", "memory"):
+            raise ConfigurationError(
+                f"{text!r} cannot be the artifact store; expected a folder, or the URL of a bucket such as "
+                "s3://bucket/prefix: set EMOTION_HOME"
+            )
+    return text.rstrip("/") or "/"
+
+
 def folder_url(text: str) -> str:
     """The URL of a folder in its usual form.
 
@@ -105,7 +151,9 @@ def folder_url(text: str) -> str:
     """
     bucket, *parts = text.removeprefix(SCHEME).rstrip("/").split("/")
     if not text.startswith(SCHEME) or not _NAME.fullmatch(bucket) or not text.isprintable():
-        raise ConfigurationError(f"{text!r} is no folder of an S3 bucket; expected such as s3://bucket/folder")
+        raise ConfigurationError(
+            f"{without_password(text)!r} is no folder of an S3 bucket; expected such as s3://bucket/folder"
+        )
     if any(part in ("", ".", "..") for part in parts):
         raise ConfigurationError(f"{text!r} has an empty part, '.' or '..'; expected such as s3://bucket/folder")
     if "{date" in DATE.sub("", text):

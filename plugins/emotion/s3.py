@@ -48,6 +48,9 @@ NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.UnauthorizedSSOTokenError,
 )
+REFUSED_KEYS = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+"""The server's codes for keys that are wrong or have expired."""
+WRONG_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 CHANGED_MEANWHILE = {"PreconditionFailed", "412"}
 
 
@@ -64,7 +67,7 @@ def is_temporary(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     code, status = error_code(error)
     if code or status:
-        return code in TEMPORARY_CODES or status >= 500
+        return code in TEMPORARY_CODES or (status >= 500 and status != 501)  # 501: NotImplemented
     return isinstance(error, TEMPORARY_ERRORS) and not isinstance(error, boto.SSLError)
 
 
@@ -135,6 +138,11 @@ class S3(S3FileSystem):
     def _explained(self, error: Exception, what: str, tries: int) -> Exception | None:
         """An error for a person, without credentials; None for one that says enough to the caller."""
         place, (code, status) = self._server(), error_code(error)
+        if is_temporary(error):
+            return StoreError(
+                f"{what}: {place} keeps failing ({self._cause(error)}), {tries} tries in {PATIENCE_SECONDS:.0f} s or "
+                "more; check the network, AWS_ENDPOINT_URL and the server, and start again"
+            )
         if isinstance(error, NO_CREDENTIALS):
             return ConfigurationError(
                 f"{what}: there are no credentials ({type(error).__name__}); expected AWS_ACCESS_KEY_ID and "
@@ -144,20 +152,24 @@ class S3(S3FileSystem):
             return ConfigurationError(
                 f"{what}: there is no such bucket at {place}; make it, or correct EMOTION_HOME or AWS_ENDPOINT_URL"
             )
+        if code in REFUSED_KEYS:
+            return ConfigurationError(
+                f"{what}: {place} refuses the credentials ({code}): they are wrong or have expired; expected valid "
+                f"AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN: {GUIDE}"
+            )
+        if code in WRONG_CLOCK:
+            return ConfigurationError(
+                f"{what}: {place} refuses this ({code}), as the clock of this machine is wrong; set it, and start again"
+            )
+        if status in (301, 400, 405, 501) and code != "KeyTooLongError":
+            return ConfigurationError(
+                f"{what}: {place} does not take this request ({self._cause(error)}); check AWS_DEFAULT_REGION and "
+                f"AWS_ENDPOINT_URL, and whether the credentials have expired: {GUIDE}"
+            )
         if isinstance(error, PermissionError) or status in (401, 403):
             return ConfigurationError(
                 f"{what}: {place} refuses this ({code or status}); expected credentials that may list, read, write and "
                 f"delete there: {GUIDE}"
-            )
-        if status in (301, 400) and code != "KeyTooLongError":
-            return ConfigurationError(
-                f"{what}: {place} does not take this request ({self._cause(error)}); check AWS_DEFAULT_REGION and "
-                f"AWS_ENDPOINT_URL: {GUIDE}"
-            )
-        if is_temporary(error):
-            return StoreError(
-                f"{what}: {place} keeps failing ({self._cause(error)}), {tries} tries in {PATIENCE_SECONDS:.0f} s or "
-                "more; check the network, AWS_ENDPOINT_URL and the server, and start again"
             )
         if isinstance(error, (boto.BotoCoreError, boto.ClientError)):  # such as a name that no bucket can have
             return ConfigurationError(f"{what}: {place}: {self._cause(error)}; {GUIDE}")

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from emotion.bucket import folder_url, is_url
+from emotion.bucket import folder_url, is_url, store_root, without_password
 from emotion.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -52,13 +52,15 @@ def _absolute(text: str | Path) -> Path:
 
 
 def _place(home: str) -> str:
-    """A folder, or a URL of a folder, as an absolute path; another URL as it is."""
+    """A folder, or a URL of a folder, as an absolute path; another URL as it is (the store checks it)."""
     for prefix in ("file://localhost/", "file:///", "local:///"):
         if home.startswith(prefix):
             return f"/{home.removeprefix(prefix)}"
     if home.startswith(("file:", "local:")):
         raise PydanticCustomError("home", "expected file:// and an absolute path, such as file:///data/emotion")
-    return home if "://" in home else str(_absolute(home))
+    if "://" in home and without_password(home) == home:
+        return home
+    return str(_absolute(store_root(home)))  # raises for a URL with a password, and for one such as s3:/bucket
 
 
 def _default_folders(values: dict[str, Any], name: str) -> tuple[Path, ...]:
@@ -71,6 +73,8 @@ def _folders(value: object) -> object:
     """Folders from one text: separated as in ``PATH``, or a JSON list, for a path that has the separator in it."""
     if not isinstance(value, str):
         return value
+    if re.search("://[^@/]*:(?!/)[^:]*@", value):
+        raise PydanticCustomError("folders", "expected URLs without a user and a password")
     parts: object = _split(value)
     if value.startswith("["):
         try:
@@ -197,7 +201,9 @@ class Settings(BaseSettings):
             return cls(**_Environment(cls, environ)())
         except ValidationError as error:
             first = error.errors()[0]
-            raise ConfigurationError(f"{first['loc'][0]} is {first['input']!r}; {first['msg']}") from None
+            raise ConfigurationError(
+                f"{first['loc'][0]} is {without_password(repr(first['input']))}; {first['msg']}"
+            ) from None
 
     @classmethod
     def settings_customise_sources(

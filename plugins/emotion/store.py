@@ -14,7 +14,6 @@ import io
 import json
 import os
 import random
-import re
 import shutil
 import tempfile
 import time
@@ -29,8 +28,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from emotion import local_folder
+from emotion.bucket import store_root
 from emotion.errors import ConfigurationError, DataError, StoreError
-from emotion.store_lock import Held, file_lock, lease
+from emotion.store_lock import Held, file_lock, is_leased, lease
 from emotion.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class Store:
     Parameters
     ----------
     root : str
-        A folder, or a URL that fsspec knows (``s3://bucket/prefix``).
+        A folder or a URL, such as ``s3://bucket/prefix``: see :func:`emotion.bucket.store_root`.
 
     Raises
     ------
     ConfigurationError
-        If fsspec does not know the URL's file system, or the package for it is not installed, or the root is a file.
+        If the root is no such folder or URL, or a file, or the package for its file system is not installed.
 
     Examples
     --------
@@ -68,10 +68,8 @@ class Store:
     """
 
     def __init__(self, root: str):
-        self.root = root.rstrip("/") or "/"
+        self.root = store_root(root)
         self._s3: S3 | None = None
-        if re.fullmatch(r"\w+:/?", self.root):
-            raise ConfigurationError(f"EMOTION_HOME is {root!r}; expected a bucket too, such as s3://bucket/prefix")
         try:
             if self.root.startswith(("s3://", "s3a://")):
                 from emotion.s3 import S3
@@ -81,25 +79,19 @@ class Store:
             else:
                 self._fs, self._base = fsspec.url_to_fs(self.root, use_listings_cache=False)
         except (ValueError, ImportError) as error:
-            raise ConfigurationError(
-                f"{self.root!r} cannot be the artifact store ({error}); expected a folder, or a URL of a file system "
-                "that fsspec knows and that is installed, such as s3://bucket/prefix with s3fs"
-            ) from error
+            raise ConfigurationError(f"{self.root!r} cannot be the artifact store ({error})") from error
         self.is_local = isinstance(self._fs, LocalFileSystem)
         if self.is_local:
             self.root = self._base
             if os.path.exists(self._base) and not os.path.isdir(self._base):
-                raise ConfigurationError(
-                    f"the artifact store {self._base} is a file; expected a folder: set EMOTION_HOME"
-                )
+                raise ConfigurationError(f"EMOTION_HOME {self.root} is a file; expected a folder")
 
     def path(self, key: str) -> str:
-        """The key's full path in its file system. Raises ConfigurationError if it leaves the root."""
+        """The key's full path in its file system. Raises ConfigurationError for a key that is not allowed."""
         pure = PurePosixPath(key)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in key or "\0" in key:
-            raise ConfigurationError(
-                f"{key!r} is not a path below the artifact store; expected a relative path without '..'"
-            )
+        is_cut = self._s3 and "?versionId=" in f"{self._base}/{key}"  # by s3fs, which would take another file
+        if is_cut or pure.is_absolute() or ".." in pure.parts or "\\" in key or "\0" in key:
+            raise ConfigurationError(f"{key!r} is not a path below the artifact store, without '..' or '?versionId='")
         return f"{self._base}/{pure}" if pure.parts else self._base
 
     def url(self, key: str) -> str:
@@ -274,11 +266,12 @@ class Store:
         """A local folder for work that needs one, such as a partial download; it is made if it is not there.
 
         It lies below ``.scratch`` in a local artifact store, otherwise in the machine's temporary folder, apart from
-        that of other stores. It outlives the task, so that a retry can go on with what is there.
+        that of other stores and users. It outlives the task, so that a retry can go on with what is there.
         """
-        store = hashlib.sha256(self.root.encode()).hexdigest()[:12]
-        base = Path(self._base, ".scratch") if self.is_local else Path(tempfile.gettempdir(), "emotion-scratch", store)
-        folder = base / name
+        folder = Path(self._base, ".scratch", name)
+        if not self.is_local:
+            store = hashlib.sha256(self.root.encode()).hexdigest()[:12]
+            folder = Path(tempfile.gettempdir(), f"emotion-scratch-{os.getuid()}", store, name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -408,6 +401,13 @@ class Store:
         if self.is_local or isinstance(self._fs, MemoryFileSystem):
             return file_lock(self.scratch("locks"), name, wait=wait)
         return lease(self, f"locks/{name}.json", wait=wait)
+
+    def is_locked(self, name: str) -> bool:
+        """Whether the lock of this name is held. A lease is only looked at, so that nobody is refused it meanwhile."""
+        if self._s3:
+            return is_leased(self, f"locks/{name}.json")
+        with self.lock(name, wait=False) as free:
+            return not free
 
     @property
     def locks_bind_all_machines(self) -> bool:

@@ -89,6 +89,9 @@ class LeaseStore(Protocol):
     def update(self, key: str, change: Any) -> bytes | None:
         """See :meth:`emotion.store.Store.update`."""
 
+    def read_many(self, keys: Any) -> dict[str, bytes]:
+        """See :meth:`emotion.store.Store.read_many`."""
+
     def age(self, key: str) -> float:
         """See :meth:`emotion.store.Store.age`."""
 
@@ -146,6 +149,12 @@ def lease(store: LeaseStore, key: str, *, wait: bool, seconds: float | None = No
         )
 
 
+def is_leased(store: LeaseStore, key: str) -> bool:
+    """Whether a lease is held, as far as reading it tells: it may end, or be renewed, at any moment."""
+    content = store.read_many([key]).get(key)
+    return content is not None and not _is_over(store, key, content, LEASE_SECONDS)
+
+
 class _Lease:
     def __init__(self, store: LeaseStore, key: str, seconds: float):
         self.store, self.key, self.seconds = store, key, seconds
@@ -156,7 +165,7 @@ class _Lease:
         """Take the lease if it is free or has expired; returns whether it is held."""
 
         def change(old: bytes | None) -> bytes | None:
-            return self._content() if old is None or self._is_over(old) else None
+            return self._content() if old is None or _is_over(self.store, self.key, old, self.seconds) else None
 
         return self._is_mine(self.store.update(self.key, change))
 
@@ -201,18 +210,19 @@ class _Lease:
     def _is_mine(self, content: bytes | None) -> bool:
         return content is not None and _facts(content).get("token") == self.token
 
-    def _is_over(self, content: bytes) -> bool:
-        """Whether the lease with this content is free or has expired.
 
-        It may be renewed after this. Then the write of the caller fails, as its condition is that nothing has changed.
-        """
-        facts = _facts(content)
-        if facts.get("free"):
-            return True
-        try:
-            return self.store.age(self.key) > facts.get("seconds", self.seconds)
-        except FileNotFoundError:
-            return False
+def _is_over(store: LeaseStore, key: str, content: bytes, seconds: float) -> bool:
+    """Whether the lease with this content is free or has expired; ``seconds``: where it does not say how long it holds.
+
+    It may be renewed after this. Then the write of the caller fails, as its condition is that nothing has changed.
+    """
+    facts = _facts(content)
+    if facts.get("free"):
+        return True
+    try:
+        return store.age(key) > facts.get("seconds", seconds)
+    except FileNotFoundError:
+        return False
 
 
 def _facts(content: bytes) -> dict:

@@ -15,7 +15,7 @@ from emotion import s3, store_lock
 from emotion.errors import ConfigurationError, DataError, StoreError
 from emotion.s3 import S3
 from emotion.store import Store
-from object_store import Server, new_bucket, s3_server
+from object_store import CODES, Server, new_bucket, s3_server
 
 
 @pytest.fixture
@@ -355,6 +355,29 @@ def test_what_is_wrong_is_said_in_one_sentence(remote, monkeypatch, variables, h
         Store(home).read_many(["a"])
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "sentence"),
+    [
+        ("400", "RequestTimeout", "keeps failing .HTTP 400 RequestTimeout"),
+        ("400", "ExpiredToken", "refuses the credentials .ExpiredToken.*AWS_SESSION_TOKEN"),
+        ("400", "InvalidToken", "refuses the credentials .InvalidToken"),
+        ("403", "SignatureDoesNotMatch", "refuses the credentials .SignatureDoesNotMatch"),
+        ("403", "RequestTimeTooSkewed", "the clock of this machine is wrong"),
+        ("403", "AccessDenied", "refuses this .AccessDenied.; expected credentials that may list"),
+        ("501", "NotImplemented", "does not take this request .HTTP 501 NotImplemented"),
+        ("405", "MethodNotAllowed", "does not take this request .HTTP 405 MethodNotAllowed"),
+    ],
+)
+def test_each_refusal_has_its_own_advice(remote, server, monkeypatch, status, code, sentence):
+    quick(monkeypatch, 0.1)
+    monkeypatch.setitem(CODES, status, code)
+    server.fails = lambda environ: status
+    kind = StoreError if code == "RequestTimeout" else ConfigurationError
+    with pytest.raises(kind, match=sentence):
+        remote.read_bytes("a")
+    assert kind is StoreError or server.failures == {status: 1}, "only what is temporary is tried again"
+
+
 def test_keys_that_are_refused_are_an_error_without_them(remote, server, monkeypatch):
     server.fails = lambda environ: "403"
     for use in (
@@ -363,7 +386,7 @@ def test_keys_that_are_refused_are_an_error_without_them(remote, server, monkeyp
         lambda: remote.list("a"),
         lambda: remote.delete("a"),
     ):
-        with pytest.raises(ConfigurationError, match="refuses this .*expected credentials that may list, read") as told:
+        with pytest.raises(ConfigurationError, match=r"refuses this \(403\)|refuses the credentials") as told:
             use()
         assert "a-secret" not in str(told.value)
     with pytest.raises(DataError):

@@ -134,6 +134,19 @@ def test_a_url_of_a_folder_that_is_not_absolute_is_refused(home):
         Settings.from_environment({"EMOTION_HOME": home})
 
 
+@pytest.mark.parametrize("home", ["s3:/bucket/x", "s3:bucket", "ftp:/host/x"])
+def test_a_mistyped_url_is_no_folder(home):
+    with pytest.raises(ConfigurationError, match=f"'{home}'.* expected "):
+        Settings.from_environment({"EMOTION_HOME": home})
+
+
+@pytest.mark.parametrize("variable", ["HOME", "RECORDINGS", "INBOXES"])
+def test_a_password_in_a_url_is_never_shown(variable):
+    with pytest.raises(ConfigurationError, match=f"EMOTION_{variable}") as told:
+        Settings.from_environment({f"EMOTION_{variable}": "s3://me:hid/d@en@bucket/x"})
+    assert not re.search("me:|hid|en@", str(told.value))
+
+
 def test_folders_may_be_a_json_list():
     """For a path that has the separator in it."""
     settings = Settings.from_environment({"EMOTION_RECORDINGS": '["/data/a:b", "/data/O\'Brien"]'})

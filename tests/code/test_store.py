@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -72,9 +71,51 @@ def test_the_whole_store_is_not_deleted(place, key):
     assert place.exists("a") and not place.exists(key)
 
 
-def test_a_url_without_a_bucket_is_an_error():
-    with pytest.raises(ConfigurationError, match="EMOTION_HOME is 's3://'; expected a bucket too"):
-        Store("s3://")
+@pytest.mark.parametrize(
+    "root", ["s3://", "s3:///x", "s3:/b/x", "s3:b/x", "s3://b?x/y", "s3://b:9000/x", "gs:///x", "abfs:b"]
+)
+def test_a_url_without_a_bucket_is_an_error(root):
+    with pytest.raises(ConfigurationError, match=f"EMOTION_HOME is '{re.escape(root)}'; expected a bucket too"):
+        Store(root)
+
+
+@pytest.mark.parametrize(
+    "root", ["nowhere://b", "S3://b/x", "https://h/x", "http:/h/x", "ftp://h/x", "dir::https://h/x"]
+)
+def test_a_url_of_another_kind_is_an_error(root):
+    with pytest.raises(ConfigurationError, match=f"'{root}' cannot be the artifact store; expected a folder, or"):
+        Store(root)
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://me:hidden@h/x", "s3:/me:hidden@h", "s3://me:hid/d@en@h", "https://me:hidden@h", "s3://:hidden@h"]
+)
+def test_a_url_with_a_password_is_an_error_without_it(root):
+    with pytest.raises(ConfigurationError, match="expected a URL without them: set AWS_ACCESS_KEY_ID") as told:
+        Store(root)
+    assert not re.search("me:|hid|en@", str(told.value))
+
+
+@pytest.mark.parametrize("root", ["s3://arn:aws:s3:us-east-1:123456789012:accesspoint/one/x", "s3a://b/12:30:00@x/"])
+def test_odd_names_of_buckets_and_prefixes_are_allowed(root):
+    assert Store(root).url("a") == f"{root.rstrip('/')}/a"
+
+
+def test_a_folder_may_have_colons_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for root in (f"{tmp_path}/s3:x@y", "a:b", "12:30:00@x"):
+        Store(root).write_bytes("key", b"1")
+    assert sorted(path.parent.name for path in tmp_path.rglob("key")) == ["12:30:00@x", "a:b", "s3:x@y"]
+
+
+def test_a_key_that_s3fs_would_cut_is_refused_in_a_bucket(bucket, tmp_path):
+    store = Store(f"{bucket}/home")
+    store.write_bytes("a", b"1")
+    for use in (store.read_bytes, store.exists, store.delete, lambda key: store.write_bytes(key, b"2")):
+        with pytest.raises(ConfigurationError, match="'a.versionId=3' is not a path below"):
+            use("a?versionId=3")
+    assert store.read_bytes("a") == b"1"
+    Store(str(tmp_path)).write_bytes("a?versionId=3", b"1")
 
 
 def test_a_file_of_this_machine_is_written_whole(place, tmp_path):
@@ -191,7 +232,7 @@ def test_scratch_lies_beside_local_artifacts_only(tmp_path, monkeypatch):
     local = Store(str(tmp_path / "home"))
     assert local.scratch("x").is_dir() and tmp_path / "home" in local.scratch("x").parents
     remote = Store("memory://home").scratch("x")
-    assert remote.is_dir() and Path(tmp_path / "elsewhere" / "emotion-scratch") in remote.parents
+    assert remote.is_dir() and tmp_path / "elsewhere" / f"emotion-scratch-{os.getuid()}" in remote.parents
     assert remote != Store("memory://another").scratch("x") and remote == Store("memory://home").scratch("x")
     (local.scratch("x") / "partial").write_bytes(b"")
     assert local.list("runs") == []
@@ -341,8 +382,3 @@ def test_run_folders_are_distinct_if_the_runs_are():
     folders = [run_folder(name) for name in names]
     assert folders[5] == "demo-1" and max(map(len, folders)) < 230 and len(set(folders)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", folder) for folder in folders)
-
-
-def test_a_file_system_that_fsspec_does_not_know_is_an_error():
-    with pytest.raises(ConfigurationError, match="'nowhere://bucket' cannot be the artifact store"):
-        Store("nowhere://bucket")

@@ -70,6 +70,14 @@ class Service:
         children = psutil.Process().children(recursive=True)
         return [child for child in children if "emotion.serving.answerer" in " ".join(child.cmdline())]
 
+    def process(self) -> psutil.Process:
+        """The one that answers, once there is one."""
+        end = time.monotonic() + 60
+        while len(processes := self.processes()) != 1 or not self.health().ok:
+            assert time.monotonic() < end, processes
+            time.sleep(0.05)
+        return processes[0]
+
     def metrics(self) -> list[str]:
         """What was sent to StatsD since the last call."""
         lines = []

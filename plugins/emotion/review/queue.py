@@ -236,6 +236,12 @@ def batches(store: Store) -> list[str]:
 
 
 def read_all(store: Store) -> list[Queue]:
-    """The queues of all batches, the newest first."""
-    queues = [_read(store, key) for key in store.list(QUEUES, "*.json")]
+    """The queues of all batches, the newest first; one that another process deletes meanwhile is left out."""
+    queues = []
+    for key in store.list(QUEUES, "*.json"):
+        try:
+            queues.append(_read(store, key))
+        except DataError:  # not read_many(): a queue that this process has read is not read again
+            if store.exists(key):
+                raise
     return sorted(queues, key=lambda queue: (queue.made_at, queue.batch), reverse=True)

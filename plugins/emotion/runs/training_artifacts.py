@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from emotion import features
 from emotion.audio.conditions import CLEAN, CONDITIONS, CONDITIONS_VERSION
 from emotion.datasets.combining import read_manifests
-from emotion.errors import ConfigurationError
+from emotion.errors import ConfigurationError, DataError
 from emotion.evaluation import folds
 from emotion.evaluation.folds import Fold
 from emotion.features import feature_table
@@ -112,10 +112,14 @@ class TrainingArtifacts:
         with self.store.open(key) as source:
             if self.store.is_local:
                 return np.load(self.store.path(key), mmap_mode="r")
-            with tempfile.NamedTemporaryFile(dir=self.store.scratch("features"), suffix=".npy") as copy:
+            with tempfile.TemporaryFile(dir=self.store.scratch("features")) as copy:  # without a name: none is left
                 shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
-                copy.flush()
-                return np.load(copy.name, mmap_mode="r")  # the file lasts as long as the array
+                copy.seek(0)
+                if (version := np.lib.format.read_magic(copy)) != (1, 0):
+                    raise DataError(f"{self.store.url(key)} has format {version} of .npy; expected (1, 0)")
+                shape, in_columns, dtype = np.lib.format.read_array_header_1_0(copy)
+                order: Literal["F", "C"] = "F" if in_columns else "C"
+                return np.memmap(copy, dtype, "r", copy.tell(), shape, order)  # the file lasts as long as the array
 
     def _key(self, name: str) -> str:
         return f"{self.folder}/{name}"

@@ -100,7 +100,7 @@ def content_of(file: Mapping[str, Any]) -> str:
 
 def memory_errors(store: Store) -> dict[tuple[str, str], int]:
     """How often memory ran out while a file was scored, by place and content; only files that have no answer yet."""
-    records = [store.read_json(key) for key in store.list(MEMORY_ERRORS, "*.json")]
+    records = _read_all(store, MEMORY_ERRORS)
     return {(record["place"], record["sha256"]): record["count"] for record in records}
 
 
@@ -126,7 +126,7 @@ def claim(store: Store, batch: str, owner: str, *, has_lock: bool) -> None:
 
 def claims(store: Store) -> list[dict]:
     """The claims of all batches that are under way or dead: batch, owner, claimed (Unix seconds)."""
-    return [store.read_json(key) for key in store.list(OPEN, "*.json")]
+    return _read_all(store, OPEN)
 
 
 def release(store: Store, batch: str) -> None:
@@ -161,12 +161,13 @@ def give_up(store: Store, batch: str, *, successor: str, dead: Collection[str] =
 def successor(store: Store, batch: str) -> str | None:
     """The batch that has taken over this one; None if none has."""
     key = f"{TAKEN_OVER}/{batch}.json"
-    return store.read_json(key)["by"] if store.exists(key) else None
+    content = store.read_many([key]).get(key)
+    return None if content is None else store.parse_json(key, content)["by"]
 
 
 def predecessors(store: Store, batch: str) -> list[str]:
     """The batches that this one has taken over, and those that they had taken over."""
-    given_up = [store.read_json(key) for key in store.list(TAKEN_OVER, "*.json")]
+    given_up = _read_all(store, TAKEN_OVER)
     names = [batch]
     for name in names:  # grows
         names += [record["batch"] for record in given_up if record["by"] == name]
@@ -175,11 +176,17 @@ def predecessors(store: Store, batch: str) -> list[str]:
 
 def forget_taken_over(store: Store) -> list[str]:
     """Forget the batches that were taken over long ago; returns their names."""
-    given_up = [store.read_json(key) for key in store.list(TAKEN_OVER, "*.json")]
+    given_up = _read_all(store, TAKEN_OVER)
     old = [record["batch"] for record in given_up if time.time() - record["time"] > REMEMBERED_SECONDS]
     for batch in old:
         store.delete(f"{TAKEN_OVER}/{batch}.json")
     return old
+
+
+def _read_all(store: Store, folder: str) -> list[dict]:
+    """The JSON documents of a folder; one that another process deletes meanwhile is left out."""
+    contents = store.read_many(store.list(folder, "*.json"))
+    return [store.parse_json(key, content) for key, content in contents.items()]
 
 
 def batch_lock(batch: str) -> str:
@@ -198,6 +205,5 @@ def is_dead(store: Store, claim: dict, *, alone_as: str | None = None) -> bool:
         return True
     has_lock = claim.get("has_lock", claim["owner"] == socket.gethostname())  # an earlier release did not write it
     if has_lock and (store.locks_bind_all_machines or claim["owner"] == socket.gethostname()):
-        with store.lock(batch_lock(claim["batch"]), wait=False) as free:
-            return bool(free)
+        return not store.is_locked(batch_lock(claim["batch"]))
     return time.time() - claim["claimed"] > LEASE_SECONDS

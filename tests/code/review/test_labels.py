@@ -142,6 +142,16 @@ def test_a_queue_that_is_written_again_is_read_again(store):
     assert make_queue(store, people=(2,)) == queue.read(store, "one")
 
 
+def test_a_queue_that_is_deleted_after_it_was_listed_is_left_out_and_a_damaged_one_is_not(store, monkeypatch):
+    make_queue(store), make_queue(store, "two")
+    keys = [queue.key_of(batch) for batch in ("one", "gone", "two")]
+    monkeypatch.setattr(Store, "list", lambda *_: keys)
+    assert queue.batches(store) == ["two", "one"]
+    store.write_bytes(keys[0], b"{")
+    with pytest.raises(DataError, match="one.json is damaged"):
+        queue.batches(store)
+
+
 def test_thousands_of_labels_are_read_quickly(store):
     made = make_queue(store, people=(1,) * 50)
     first = say(store, made.items[0], "ann", "sad")

@@ -57,12 +57,46 @@ def test_what_a_dead_batch_had_taken_over_can_be_taken_over_again(shared):
     assert ledger.successor(shared, "first") == "second"
 
 
+def test_a_record_that_is_deleted_after_it_was_listed_is_left_out(shared, monkeypatch):
+    for name in ("a", "b", "c"):
+        ledger.claim(shared, name, "here", has_lock=True)
+        ledger.note_memory_errors(shared, name, "sha256", 1)
+        ledger.give_up(shared, name, successor="z")
+    listed = Store.list
+
+    def list_and_delete(store: Store, prefix: str, pattern: str = "*") -> list[str]:
+        keys = listed(store, prefix, pattern)
+        store.delete(keys[0])
+        return keys
+
+    monkeypatch.setattr(Store, "list", list_and_delete)
+    assert [claim["batch"] for claim in ledger.claims(shared)] == ["b", "c"]
+    assert len(ledger.memory_errors(shared)) == 2
+    assert ledger.predecessors(shared, "z") == ["b", "c"]
+    monkeypatch.setattr(ledger, "REMEMBERED_SECONDS", -1)
+    assert ledger.forget_taken_over(shared) == ["c"]
+
+
 def test_in_a_bucket_the_batch_of_another_machine_is_seen_to_live_and_to_be_dead(bucket):
     store = Store(f"{bucket}/home")
     ledger.claim(store, "a", "another machine", has_lock=True)
     (claim,) = ledger.claims(store)
+    assert ledger.is_dead(store, claim) and store.list("locks") == []
     with Store(f"{bucket}/home").lock(ledger.batch_lock("a")):
         assert not ledger.is_dead(store, claim)
+    stamp = store.stamp("locks/scoring/batch-a.json")
+    assert ledger.is_dead(store, claim)
+    assert store.stamp("locks/scoring/batch-a.json") == stamp, "who looks takes no lock, which would refuse its owner"
+
+
+def test_in_a_bucket_the_batch_of_a_machine_that_is_cut_off_is_dead_once_its_lease_is_over(bucket):
+    store = Store(f"{bucket}/home")
+    ledger.claim(store, "a", "another machine", has_lock=True)
+    (claim,) = ledger.claims(store)
+    key = f"locks/{ledger.batch_lock('a')}.json"
+    store.write_json(key, {"token": "of another", "seconds": 60})
+    assert not ledger.is_dead(store, claim)
+    store.write_json(key, {"token": "of another", "seconds": -1})
     assert ledger.is_dead(store, claim)
 
 

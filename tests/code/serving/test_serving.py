@@ -377,7 +377,7 @@ def test_a_web_page_of_another_site_gets_no_stream(service):  # noqa: F811
 
 def test_a_process_that_hangs_is_replaced(service, clip):  # noqa: F811
     content = clip.read_bytes()
-    [before] = service.processes()
+    before = service.process()
     before.send_signal(signal.SIGSTOP)
     with ThreadPoolExecutor(12) as pool:
         responses = list(pool.map(lambda _: service.post(content), range(12)))
@@ -392,7 +392,7 @@ def test_a_process_that_ended_before_it_took_a_recording_costs_no_answer(service
     monkeypatch.setattr(service.answerers, "_limits", replace(LIMITS, answer_seconds=60.0))  # for the next process
     content = clip.read_bytes()
     expected = service.post(content).json()
-    [before] = service.processes()
+    before = service.process()
     before.send_signal(signal.SIGSTOP)
     service.metrics()
     with ThreadPoolExecutor(4) as pool:
@@ -411,7 +411,7 @@ def test_a_recording_that_ends_the_process_is_refused(service, speech):  # noqa:
         is_killed = False
         while not is_killed:  # until it is killed while it computes
             service.until(lambda response: response.ok)
-            [process] = service.processes()
+            process = service.process()
             began = process.cpu_times().user
             response = pool.submit(service.post, content)
             while not response.done() and not is_killed:
@@ -426,7 +426,7 @@ def test_a_recording_that_ends_the_process_is_refused(service, speech):  # noqa:
 
 def test_another_champion_is_loaded_and_a_broken_one_is_not(service, clip):  # noqa: F811
     content, store = clip.read_bytes(), service.store
-    [before] = service.processes()
+    before = service.process()
     service.metrics()
     decisions.promote_by_hand(store, version="second", family="random_forest", reason="for this test")
     state = service.until(lambda response: response.json()["version"] == "second")
