@@ -62,11 +62,13 @@ def questions():
         QuestionOperator(task_id=task_id)
 
     told = {"notifiers": TELL_OF_QUESTION, "body": "It is a {{ 6 * 7 }}."}
+    # It resumes for the reminder before other tasks take the executor's slots, and long before its time ends.
     QuestionOperator(
         task_id="reminded",
         subject="Unanswered?",
-        response_timeout=timedelta(seconds=12),
-        reminder=timedelta(seconds=8),
+        priority_weight=3,
+        response_timeout=timedelta(seconds=30),
+        reminder=timedelta(seconds=26),
         **told,
     )
     late = {"response_timeout": timedelta(hours=1), "reminder": timedelta(minutes=59, seconds=56)}

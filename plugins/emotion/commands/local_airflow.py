@@ -33,6 +33,7 @@ STOP_SECONDS = 20
 PATIENCE_SECONDS = 60.0
 """How long a call that must succeed is made again while Airflow is busy."""
 POLL_SECONDS = 0.5
+SQLITE_PATIENCE = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "emotion_airflow.sqlite.CONNECT_ARGS"}
 MARK = "EMOTION_LOCAL_AIRFLOW"
 """Set in the environment of every process of such an Airflow. It tells them from the processes of another Airflow, and
 tells the API server to answer this machine alone (:mod:`emotion_airflow.host_check`)."""
@@ -142,11 +143,13 @@ class LocalAirflow:
         """Start one component in its own process group. Its output goes to ``<home>/<component>.log``."""
         if component in NO_LOG_SERVER:
             arguments = ("--skip-serve-logs", *arguments)
+        is_sqlite = self.env.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "sqlite:").startswith("sqlite:")
+        patience = SQLITE_PATIENCE if is_sqlite and component != "api-server" else {}
         # `python -m`: the script `airflow` names the interpreter that it was installed with, which may be another one.
         with open(self.log(component), "ab") as output:
             self.processes[component] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "airflow", component, *arguments],
-                env=self.env,
+                env=patience | self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
