@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +85,8 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
     seed = _seed(candidates(table, timeline, emotions))
     table, timeline = _without_labelled(store, table, timeline)
     recordings = _Recordings(store, plan)
-    drawn, count = _draw(recordings, table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
+    draw_some = partial(draw, size=size, emotions=emotions, drift=drift, seed=seed)
+    drawn, table, timeline = _draw(recordings, table, timeline, draw_some)
     items = _with_audio(batch, drawn, recordings.kept)
     if not items:
         return None
@@ -93,7 +95,7 @@ def make_queue(store: Store, plan: Plan, *, size: int, drift: str) -> Queue | No
         made_at=registry.now(),
         model={name: plan["models"][0][name] for name in ("version", "family")},
         label_set=tuple(emotions),
-        candidates=count,
+        candidates=len(candidates(table, timeline, emotions)),
         items=items,
     )
     queue.write(store, made)
@@ -104,19 +106,15 @@ def _draw(
     recordings: _Recordings,
     table: pd.DataFrame,
     timeline: pd.DataFrame,
-    *,
-    size: int,
-    emotions: Sequence[str],
-    drift: str,
-    seed: int,
-) -> tuple[list[dict[str, Any]], int]:
-    """The clips that are drawn, whose audio is kept then, and how many they are drawn from."""
+    draw_some: Callable[[pd.DataFrame, pd.DataFrame], list[dict[str, Any]]],
+) -> tuple[list[dict[str, Any]], pd.DataFrame, pd.DataFrame]:
+    """The clips that are drawn, whose audio is kept then, and the two tables that they are drawn from."""
     gone = recordings.gone(table)
     for _ in range(MOST_DRAWS):
         table, timeline = _without(table, gone), _without(timeline, gone)
-        drawn = draw(table, timeline, size=size, emotions=emotions, drift=drift, seed=seed)
+        drawn = draw_some(table, timeline)
         if not (gone := recordings.keep(drawn)):
-            return drawn, len(candidates(table, timeline, emotions))
+            return drawn, table, timeline
     raise DataError(
         "the recordings of the batch are not in the inbox any more, whatever is drawn, so there is no clip to review; "
         "keep them there until the batch is closed"

@@ -219,9 +219,8 @@ class _Mirror:
             server.call("POST", "registered-models/create", name=name, description=text)
 
     def _create_experiment(self) -> str:
-        kind = _pairs(
-            {"mlflow.experimentKind": "custom_model_development"}
-        )  # so its page is not that of language models
+        # so that its page is not that of language models
+        kind = _pairs({"mlflow.experimentKind": "custom_model_development"})
         return self._server.call("POST", "experiments/create", name=self._name, tags=kind)["experiment_id"]
 
     def version(self, entry: VersionEntry) -> None:
